@@ -1,0 +1,64 @@
+/**
+ * The guest physical map. Every fixed guest address of Volt stands here and nowhere else, ascending, with the
+ * reason for each; `layout.test.ts` proves that no two rows overlap.
+ *
+ * RAM starts at 0 and ends, or is interrupted, at 3 GiB: the last GiB below 4 GiB is the MMIO hole, where the
+ * APICs live and later the virtio devices; the rest of RAM continues at 4 GiB.
+ */
+import { GIB, KIB, MIB, PAGE_BYTES, guestAddress, type GuestAddress } from './address.ts';
+
+export interface LayoutRow {
+  readonly address: GuestAddress;
+  readonly bytes: number;
+  readonly reason: string;
+}
+
+function row(address: number, bytes: number, reason: string): LayoutRow {
+  return { address: guestAddress(address), bytes, reason };
+}
+
+export const LAYOUT = {
+  biosDataArea: row(0x400, 0x100, 'BIOS data area: EBDA segment and size of base memory'),
+  gdt: row(0x500, 0x40, 'boot GDT'),
+  multibootInfo: row(0x4000, 0x1000, 'Multiboot information, module list and memory map'),
+  pvhStartInfo: row(0x6000, 0x1000, 'PVH hvm_start_info, module list and memory map'),
+  zeroPage: row(0x7000, 0x1000, 'Linux boot_params, the "zero page"'),
+  apTrampoline: row(0x8000, 0x1000, 'kept free: guests copy their AP trampoline here (SIPI vector 8)'),
+  pageTables: row(0x9000, 3 * PAGE_BYTES, 'PML4, PDPT and one page directory for the 64-bit entry'),
+  commandLine: row(0x2_0000, 64 * KIB, 'kernel command line with its final NUL'),
+  mpFloatingPointer: row(
+    0x9_fc00,
+    0x10,
+    'MP floating pointer: last KiB of base memory, which MPS 1.4 §4 scans',
+  ),
+  mpConfigTable: row(0x9_fc10, 0x3f0, 'MP configuration table while it fits, which is up to 41 CPUs'),
+  videoMemory: row(0xa_0000, 0x5_0000, 'legacy video memory and option ROMs'),
+  biosArea: row(0xf_0000, 0x1_0000, 'BIOS area: MP configuration table of more than 41 CPUs'),
+  kernel: row(0x10_0000, 0, 'lowest address of a kernel'),
+  mmioHole: row(3 * GIB, 0x3ec0_0000, 'MMIO hole up to the I/O APIC'),
+  ioApic: row(0xfec0_0000, 0x1000, 'I/O APIC registers'),
+  localApic: row(0xfee0_0000, 0x1000, 'local APIC registers, the same address on every CPU'),
+  identityMap: row(0xfffb_c000, 0x1000, "KVM's identity-map page (Intel hosts without unrestricted guest)"),
+  tss: row(0xfffb_d000, 0x3000, "KVM's three TSS pages (the same hosts)"),
+  highMemory: row(4 * GIB, 0, 'RAM that does not fit below the MMIO hole'),
+} as const satisfies Record<string, LayoutRow>;
+
+/** Highest byte of conventional memory + 1; the KiB above it is the EBDA that holds the MP tables. */
+export const EBDA_START = LAYOUT.mpFloatingPointer.address;
+export const EBDA_END = guestAddress(0xa_0000);
+
+export const MINIMUM_MEMORY_BYTES = 32 * MIB;
+
+/** One contiguous piece of guest RAM. */
+export interface RamRange {
+  readonly address: GuestAddress;
+  readonly bytes: number;
+}
+
+/** Where `memoryBytes` of RAM lie: one range from 0, and a second from 4 GiB for what the hole displaces. */
+export function ramRanges(memoryBytes: number): RamRange[] {
+  const low = Math.min(memoryBytes, LAYOUT.mmioHole.address);
+  const ranges: RamRange[] = [{ address: guestAddress(0), bytes: low }];
+  if (memoryBytes > low) ranges.push({ address: LAYOUT.highMemory.address, bytes: memoryBytes - low });
+  return ranges;
+}

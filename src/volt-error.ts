@@ -1,0 +1,21 @@
+/**
+ * The error that callers of Volt catch. Its message is one line: "Cannot <action>: <found> (expected <desired>)".
+ *
+ * - `usage`: a flag or a combination of flags is wrong
+ * - `config`: a configuration file is wrong
+ * - `image`: a kernel or initrd file is wrong or does not fit the machine
+ * - `host`: this host cannot do what was asked (no KVM, no memory, a file that does not open)
+ * - `guest`: the running guest did what no machine can answer
+ * - `internal`: a defect of Volt
+ */
+export type VoltErrorCode = 'usage' | 'config' | 'image' | 'host' | 'guest' | 'internal';
+
+export class VoltError extends Error {
+  readonly code: VoltErrorCode;
+
+  constructor(code: VoltErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'VoltError';
+    this.code = code;
+  }
+}
