@@ -1,0 +1,79 @@
+/** Files by descriptor: what Volt needs that node:fs does not give, or gives only with a copy. */
+import { ERRNO, SyscallError } from './errno.ts';
+import { checked, cString, lastErrno, libc } from './libc.ts';
+
+export const OPEN = {
+  readOnly: 0,
+  writeOnly: 1,
+  readWrite: 2,
+  create: 0o100,
+  truncate: 0o1000,
+  append: 0o2000,
+  closeOnExec: 0o2000000,
+  nonBlocking: 0o4000,
+} as const;
+
+/** An open file descriptor, closed once. */
+export class OwnedFd implements Disposable {
+  readonly fd: number;
+  #open = true;
+
+  constructor(fd: number) {
+    this.fd = fd;
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    libc.close(this.fd);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** open(2), always with O_CLOEXEC. Throws SyscallError. */
+export function openFile(
+  path: string,
+  flags: number,
+  advice?: (errno: number) => string | undefined,
+  mode = 0o600,
+): OwnedFd {
+  const fd = checked(libc.open(cString(path), flags | OPEN.closeOnExec, mode), `open ${path}`, advice);
+  return new OwnedFd(fd);
+}
+
+/** Reads up to `target.length` bytes at `offset`; returns how many there were before the end of the file. */
+export function readAt(fd: number, target: Uint8Array, offset: number): number {
+  let done = 0;
+  while (done < target.length) {
+    const rest = target.subarray(done);
+    const count = checked(Number(libc.pread(fd, rest, rest.length, offset + done)), 'pread');
+    if (count === 0) break;
+    done += count;
+  }
+  return done;
+}
+
+/** struct pollfd { int fd; short events; short revents; } */
+const pollFd = new Int32Array(2);
+const POLLOUT = 0x4;
+
+/**
+ * Writes what the other side takes without making us wait; returns how many bytes that was, 0 if it would block.
+ * At most `WRITE_PIECE_BYTES` at once: a pipe that polls writable takes PIPE_BUF bytes at least.
+ */
+export function writeWithoutWaiting(fd: number, bytes: Uint8Array): number {
+  pollFd[0] = fd;
+  pollFd[1] = POLLOUT;
+  if (libc.poll(pollFd, 1, 0) <= 0) return 0;
+  const piece = bytes.subarray(0, WRITE_PIECE_BYTES);
+  const written = Number(libc.write(fd, piece, piece.length));
+  if (written >= 0) return written;
+  const errno = lastErrno();
+  if (errno === ERRNO.EAGAIN || errno === ERRNO.EINTR) return 0;
+  throw new SyscallError('write', errno);
+}
+
+export const WRITE_PIECE_BYTES = 4096;

@@ -1,0 +1,111 @@
+/**
+ * The one table of C functions. Nothing else in Volt imports bun:ffi.
+ *
+ * Symbols are bound on first use: a run that only prints its help opens no library.
+ */
+import { dlopen, FFIType, ptr, read, toArrayBuffer, type Pointer } from 'bun:ffi';
+import { SyscallError } from './errno.ts';
+
+/** An address in this process. 0 is never valid. */
+declare const hostPointerBrand: unique symbol;
+export type HostPointer = number & { readonly [hostPointerBrand]: true };
+
+const { symbols: libc } = dlopen('libc.so.6', {
+  // int *__errno_location(void)
+  __errno_location: { args: [], returns: 'ptr' },
+  // int open(const char *path, int flags, mode_t mode)
+  open: { args: ['ptr', 'i32', 'u32'], returns: 'i32' },
+  // int close(int fd)
+  close: { args: ['i32'], returns: 'i32' },
+  // ssize_t pread(int fd, void *buf, size_t count, off_t offset)
+  pread: { args: ['i32', 'ptr', 'u64', 'i64'], returns: FFIType.i64_fast },
+  // ssize_t write(int fd, const void *buf, size_t count)
+  write: { args: ['i32', 'ptr', 'u64'], returns: FFIType.i64_fast },
+  // off_t lseek(int fd, off_t offset, int whence)
+  lseek: { args: ['i32', 'i64', 'i32'], returns: FFIType.i64_fast },
+  // int ioctl(int fd, unsigned long request, void *argument)
+  ioctl: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
+  // void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
+  mmap: { args: ['ptr', 'u64', 'i32', 'i32', 'i32', 'i64'], returns: 'ptr' },
+  // int munmap(void *addr, size_t length)
+  munmap: { args: ['ptr', 'u64'], returns: 'i32' },
+  // int poll(struct pollfd *fds, nfds_t nfds, int timeout)
+  poll: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
+  // int sigaction(int signum, const struct sigaction *act, struct sigaction *oldact)
+  sigaction: { args: ['i32', 'ptr', 'ptr'], returns: 'i32' },
+  // pid_t getpid(void)
+  getpid: { args: [], returns: 'i32' },
+  // pid_t gettid(void)
+  gettid: { args: [], returns: 'i32' },
+  // int tgkill(pid_t tgid, pid_t tid, int sig)
+  tgkill: { args: ['i32', 'i32', 'i32'], returns: 'i32' },
+  // int prctl(int option, unsigned long arg2, …)
+  prctl: { args: ['i32', 'ptr', 'u64', 'u64', 'u64'], returns: 'i32' },
+  // int usleep(useconds_t usec)
+  usleep: { args: ['u32'], returns: 'i32' },
+  // int tcgetattr(int fd, struct termios *termios_p)
+  tcgetattr: { args: ['i32', 'ptr'], returns: 'i32' },
+  // int tcsetattr(int fd, int actions, const struct termios *termios_p)
+  tcsetattr: { args: ['i32', 'i32', 'ptr'], returns: 'i32' },
+  // void cfmakeraw(struct termios *termios_p)
+  cfmakeraw: { args: ['ptr'], returns: 'void' },
+  // pid_t tcgetpgrp(int fd)
+  tcgetpgrp: { args: ['i32'], returns: 'i32' },
+  // pid_t getpgrp(void)
+  getpgrp: { args: [], returns: 'i32' },
+  // int isatty(int fd)
+  isatty: { args: ['i32'], returns: 'i32' },
+  // void _exit(int status)
+  _exit: { args: ['i32'], returns: 'void' },
+  // void *dlsym(void *handle, const char *symbol)
+  dlsym: { args: ['ptr', 'ptr'], returns: 'ptr' },
+});
+
+export { libc };
+
+// SAFETY: glibc returns the address of this thread's errno, valid as long as the thread. Each Worker loads this
+// module again and so has its own. It is read straight after a failing call, before JavaScript can make another.
+const errnoPointer = libc.__errno_location() as Pointer;
+
+/** errno of the last failing call of this thread. */
+export function lastErrno(): number {
+  return read.i32(errnoPointer, 0);
+}
+
+/** The address of a typed array's bytes; valid only while the array is reachable. */
+export function pointerTo(array: NodeJS.TypedArray): HostPointer {
+  return ptr(array) as number as HostPointer;
+}
+
+/** A NUL-terminated UTF-8 copy, for `const char *` arguments. */
+export function cString(text: string): Uint8Array {
+  return Buffer.from(`${text}\0`, 'utf8');
+}
+
+/** An ArrayBuffer over memory that stays owned by whoever mapped it. At most 4 GiB. */
+export function arrayBufferAt(address: HostPointer, bytes: number): ArrayBuffer {
+  return toArrayBuffer(address as number as Pointer, 0, bytes);
+}
+
+export function asPointer(address: HostPointer | 0): Pointer {
+  return address as number as Pointer;
+}
+
+/** The address of a C function of libc by its name, for APIs that want a function pointer. */
+export function symbolAddress(name: string): HostPointer {
+  // SAFETY: handle 0 is RTLD_DEFAULT; libc is mapped for the life of the process.
+  const address = libc.dlsym(null, cString(name));
+  if (!address) throw new SyscallError(`dlsym(${name})`, 0, 'this libc lacks the function');
+  return address as number as HostPointer;
+}
+
+/** Throws the SyscallError of `call` if `result` is negative; otherwise returns it. */
+export function checked(
+  result: number,
+  call: string,
+  advice?: (errno: number) => string | undefined,
+): number {
+  if (result >= 0) return result;
+  const errno = lastErrno();
+  throw new SyscallError(call, errno, advice?.(errno));
+}

@@ -1,0 +1,83 @@
+/** mmap(2): memory owned by Volt, seen through ArrayBuffers. */
+import { ERRNO, SyscallError } from './errno.ts';
+import { arrayBufferAt, asPointer, checked, lastErrno, libc, type HostPointer } from './libc.ts';
+
+export const PROT = { read: 1, write: 2 } as const;
+export const MAP = {
+  shared: 0x1,
+  private: 0x2,
+  fixed: 0x10,
+  anonymous: 0x20,
+  noReserve: 0x4000,
+  hugeTlb: 0x40000,
+} as const;
+
+/** MAP_FAILED is (void *)-1, which Bun returns as this bigint: it is no pointer that a number could hold. */
+const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
+
+export interface MapRequest {
+  readonly bytes: number;
+  readonly prot: number;
+  readonly flags: number;
+  readonly fd?: number;
+  readonly fileOffset?: number;
+  /** With MAP.fixed: where. What was mapped there is replaced. */
+  readonly at?: HostPointer;
+  /** What is being mapped, for the error. */
+  readonly what: string;
+}
+
+/** Maps and returns the address. Throws SyscallError with advice for ENOMEM. */
+export function mapMemory(request: MapRequest): HostPointer {
+  const address = libc.mmap(
+    asPointer(request.at ?? 0),
+    request.bytes,
+    request.prot,
+    request.flags,
+    request.fd ?? -1,
+    request.fileOffset ?? 0,
+  );
+  if (address === MAP_FAILED) {
+    const errno = lastErrno();
+    throw new SyscallError(
+      `mmap of ${request.bytes} bytes for ${request.what}`,
+      errno,
+      mapAdvice(errno, request.flags),
+    );
+  }
+  return address as number as HostPointer;
+}
+
+function mapAdvice(errno: number, flags: number): string | undefined {
+  if (errno !== ERRNO.ENOMEM) return undefined;
+  return flags & MAP.hugeTlb
+    ? 'reserve 2 MiB pages first (sysctl vm.nr_hugepages) or leave out --hugepages'
+    : 'give the guest less --memory, or raise ulimit -v';
+}
+
+/** A mapping with an owner: unmapped once, on dispose. Views over it must not be used after that. */
+export class Mapping implements Disposable {
+  readonly address: HostPointer;
+  readonly bytes: number;
+  #mapped = true;
+
+  constructor(request: MapRequest) {
+    this.address = mapMemory(request);
+    this.bytes = request.bytes;
+  }
+
+  /** An ArrayBuffer over `bytes` bytes from `offset`; RangeError outside the mapping or above 4 GiB. */
+  view(offset: number, bytes: number): ArrayBuffer {
+    if (offset < 0 || bytes < 0 || offset + bytes > this.bytes) {
+      throw new RangeError(`Cannot view ${bytes} bytes at ${offset} (the mapping has ${this.bytes})`);
+    }
+    // SAFETY: inside this mapping, which outlives its views by the rule above; any thread may view it too.
+    return arrayBufferAt((this.address + offset) as HostPointer, bytes);
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.#mapped) return;
+    this.#mapped = false;
+    checked(libc.munmap(asPointer(this.address), this.bytes), 'munmap');
+  }
+}

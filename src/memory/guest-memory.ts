@@ -1,0 +1,153 @@
+/**
+ * Guest RAM: mapped host memory seen through ArrayBuffers, addressed by guest physical address.
+ *
+ * One ArrayBuffer ends at 4 GiB, so each range of RAM is seen through windows of 1 GiB; an access may cross
+ * them. Every access is checked: an address outside RAM is a GuestMemoryError, never a fault of this process.
+ */
+import { hex } from '../binary/bytes.ts';
+import { MAP, Mapping, mapMemory, PROT } from '../ffi/mapping.ts';
+import type { HostPointer } from '../ffi/libc.ts';
+import { GIB, PAGE_BYTES, alignDown, type GuestAddress } from '../machine/address.ts';
+import type { RamRange } from '../machine/layout.ts';
+
+const WINDOW_BYTES = GIB;
+
+export class GuestMemoryError extends Error {
+  constructor(action: string, address: number, bytes: number) {
+    super(`Cannot ${action} ${bytes} bytes at guest address ${hex(address)} (expected all of them in RAM)`);
+    this.name = 'GuestMemoryError';
+  }
+}
+
+export interface GuestMemoryOptions {
+  /** Back RAM with 2 MiB pages of hugetlbfs, which the host must have reserved. */
+  readonly hugepages?: boolean;
+}
+
+/** A range of RAM with its mapping; windows are made when first used. */
+interface Region {
+  readonly address: GuestAddress;
+  readonly bytes: number;
+  readonly mapping: Mapping;
+  readonly windows: (Uint8Array | undefined)[];
+}
+
+export class GuestMemory implements Disposable {
+  readonly #regions: Region[];
+  readonly #hugepages: boolean;
+
+  /** Maps all of `ranges`; nothing is touched, so the host pays for a page when the guest first uses it. */
+  constructor(ranges: readonly RamRange[], options: GuestMemoryOptions = {}) {
+    this.#hugepages = options.hugepages ?? false;
+    // Huge pages are reserved at once: a page that is missing later would be a SIGBUS instead of an error now.
+    const flags = MAP.private | MAP.anonymous | (this.#hugepages ? MAP.hugeTlb : MAP.noReserve);
+    this.#regions = [];
+    try {
+      for (const range of ranges) this.#regions.push(mapRegion(range, flags));
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Guest range and host address of each region, for KVM's memory slots. */
+  get regions(): readonly { address: GuestAddress; bytes: number; host: HostPointer }[] {
+    return this.#regions.map(({ address, bytes, mapping }) => ({ address, bytes, host: mapping.address }));
+  }
+
+  /** Copies `source` to `address`. */
+  write(address: GuestAddress, source: Uint8Array): void {
+    this.#forEachPiece('write', address, source.length, (piece, offset) => {
+      piece.set(source.subarray(offset, offset + piece.length));
+    });
+  }
+
+  /** A copy of `bytes` bytes at `address`. */
+  read(address: GuestAddress, bytes: number): Uint8Array {
+    const result = new Uint8Array(this.#checkedLength('read', address, bytes));
+    this.#forEachPiece('read', address, bytes, (piece, offset) => result.set(piece, offset));
+    return result;
+  }
+
+  /**
+   * Calls `visit` with live views that together cover the range, in order, and the offset of each in it. For
+   * reading a file straight into RAM.
+   */
+  visit(address: GuestAddress, bytes: number, visit: (piece: Uint8Array, offset: number) => void): void {
+    this.#forEachPiece('access', address, bytes, visit);
+  }
+
+  /** Where `bytes` bytes at `address` lie in this process. They must be in one region. */
+  hostAddress(address: GuestAddress, bytes: number): HostPointer {
+    const region = this.#regionOf('access', address, bytes);
+    return (region.mapping.address + (address - region.address)) as HostPointer;
+  }
+
+  /**
+   * Lets the guest see `bytes` of the file `fd` from `fileOffset` at `address` without a copy: a private
+   * mapping, so guest writes stay private and guests of the same file share its page cache. The pages are
+   * whole pages: address and offset must be multiples of 4096, and only `alignDown(bytes, 4096)` are mapped.
+   * Returns how many bytes that was: 0 with hugepages, whose mappings cannot be split.
+   */
+  mapFile(address: GuestAddress, fd: number, fileOffset: number, bytes: number): number {
+    const whole = alignDown(bytes, PAGE_BYTES);
+    if (this.#hugepages || whole === 0 || address % PAGE_BYTES !== 0 || fileOffset % PAGE_BYTES !== 0)
+      return 0;
+    mapMemory({
+      at: this.hostAddress(address, whole),
+      bytes: whole,
+      prot: PROT.read | PROT.write,
+      // SAFETY: replaces pages of our own mapping, checked by hostAddress, before any vCPU exists.
+      flags: MAP.private | MAP.fixed | MAP.noReserve,
+      fd,
+      fileOffset,
+      what: `file pages at guest address ${hex(address)}`,
+    });
+    return whole;
+  }
+
+  [Symbol.dispose](): void {
+    for (const region of this.#regions.splice(0)) region.mapping[Symbol.dispose]();
+  }
+
+  #regionOf(action: string, address: GuestAddress, bytes: number): Region {
+    const region = this.#regions.find((r) => address >= r.address && address + bytes <= r.address + r.bytes);
+    if (!region || bytes < 0) throw new GuestMemoryError(action, address, bytes);
+    return region;
+  }
+
+  #checkedLength(action: string, address: GuestAddress, bytes: number): number {
+    this.#regionOf(action, address, bytes);
+    return bytes;
+  }
+
+  #forEachPiece(
+    action: string,
+    address: GuestAddress,
+    bytes: number,
+    visit: (piece: Uint8Array, offset: number) => void,
+  ): void {
+    const region = this.#regionOf(action, address, bytes);
+    for (let done = 0; done < bytes;) {
+      const at = address - region.address + done;
+      const inWindow = at % WINDOW_BYTES;
+      const length = Math.min(bytes - done, WINDOW_BYTES - inWindow);
+      visit(windowOf(region, Math.floor(at / WINDOW_BYTES)).subarray(inWindow, inWindow + length), done);
+      done += length;
+    }
+  }
+}
+
+function mapRegion(range: RamRange, flags: number): Region {
+  const mapping = new Mapping({ bytes: range.bytes, prot: PROT.read | PROT.write, flags, what: 'guest RAM' });
+  return { address: range.address, bytes: range.bytes, mapping, windows: [] };
+}
+
+function windowOf(region: Region, index: number): Uint8Array {
+  const known = region.windows[index];
+  if (known) return known;
+  const start = index * WINDOW_BYTES;
+  const made = new Uint8Array(region.mapping.view(start, Math.min(WINDOW_BYTES, region.bytes - start)));
+  region.windows[index] = made;
+  return made;
+}
