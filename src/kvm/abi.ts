@@ -1,0 +1,235 @@
+/**
+ * KVM's user-space ABI on x86-64: ioctl numbers, structure layouts, exit reasons and capabilities.
+ * Facts only. (Linux include/uapi/linux/kvm.h, arch/x86/include/uapi/asm/kvm.h; Documentation/virt/kvm/api.rst)
+ *
+ * Layouts give byte offsets, size last. `abi.test.ts` checks them against the C headers where gcc is present,
+ * and everywhere through the size that each ioctl number carries.
+ */
+
+export const KVM_API_VERSION = 12;
+
+export const REGS = {
+  rax: 0x00,
+  rbx: 0x08,
+  rcx: 0x10,
+  rdx: 0x18,
+  rsi: 0x20,
+  rdi: 0x28,
+  rsp: 0x30,
+  rbp: 0x38,
+  r8: 0x40,
+  r9: 0x48,
+  r10: 0x50,
+  r11: 0x58,
+  r12: 0x60,
+  r13: 0x68,
+  r14: 0x70,
+  r15: 0x78,
+  rip: 0x80,
+  rflags: 0x88,
+  size: 0x90,
+} as const;
+
+export const SEGMENT = {
+  base: 0x00,
+  limit: 0x08,
+  selector: 0x0c,
+  type: 0x0e,
+  present: 0x0f,
+  dpl: 0x10,
+  db: 0x11,
+  s: 0x12,
+  l: 0x13,
+  g: 0x14,
+  avl: 0x15,
+  unusable: 0x16,
+  size: 0x18,
+} as const;
+
+export const DTABLE = { base: 0x00, limit: 0x08, size: 0x10 } as const;
+
+export const SREGS = {
+  cs: 0x00,
+  ds: 0x18,
+  es: 0x30,
+  fs: 0x48,
+  gs: 0x60,
+  ss: 0x78,
+  tr: 0x90,
+  ldt: 0xa8,
+  gdt: 0xc0,
+  idt: 0xd0,
+  cr0: 0xe0,
+  cr2: 0xe8,
+  cr3: 0xf0,
+  cr4: 0xf8,
+  cr8: 0x100,
+  efer: 0x108,
+  apicBase: 0x110,
+  interruptBitmap: 0x118,
+  size: 0x138,
+} as const;
+
+export const USER_MEMORY_REGION = {
+  slot: 0x00,
+  flags: 0x04,
+  guestPhysAddr: 0x08,
+  memorySize: 0x10,
+  userspaceAddr: 0x18,
+  size: 0x20,
+} as const;
+
+export const IRQ_LEVEL = { irq: 0x00, level: 0x04, size: 0x08 } as const;
+export const PIT_CONFIG = { flags: 0x00, size: 0x40 } as const;
+export const PIT_SPEAKER_DUMMY = 1;
+
+export const CPUID2 = { nent: 0x00, padding: 0x04, size: 0x08 } as const;
+export const CPUID_ENTRY = {
+  function: 0x00,
+  index: 0x04,
+  flags: 0x08,
+  eax: 0x0c,
+  ebx: 0x10,
+  ecx: 0x14,
+  edx: 0x18,
+  size: 0x28,
+} as const;
+export const CPUID_FLAG_SIGNIFICANT_INDEX = 1;
+
+export const MSRS = { nmsrs: 0x00, pad: 0x04, size: 0x08 } as const;
+export const MSR_ENTRY = { index: 0x00, reserved: 0x04, data: 0x08, size: 0x10 } as const;
+
+export const FPU = { fpr: 0x00, fcw: 0x80, fsw: 0x82, xmm: 0x90, mxcsr: 0x190, size: 0x1a0 } as const;
+
+/** Registers of the local APIC page, as KVM_GET_LAPIC gives them. (SDM 3A table 11-1) */
+export const LAPIC = { id: 0x20, lvtLint0: 0x350, lvtLint1: 0x360, size: 0x400 } as const;
+
+export const MP_STATE = { mpState: 0x00, size: 0x04 } as const;
+
+/** `struct kvm_run`: the page that KVM and Volt share for each vCPU. The exit's own fields start at 0x20. */
+export const RUN = {
+  requestInterruptWindow: 0x00,
+  immediateExit: 0x01,
+  exitReason: 0x08,
+  io: { direction: 0x20, size: 0x21, port: 0x22, count: 0x24, dataOffset: 0x28 },
+  mmio: { physAddr: 0x20, data: 0x28, length: 0x30, isWrite: 0x34 },
+  failEntry: { reason: 0x20, cpu: 0x28 },
+  internal: { suberror: 0x20, ndata: 0x24, data: 0x28, insnSize: 0x30, insnBytes: 0x31 },
+  systemEvent: { type: 0x20, ndata: 0x24, data: 0x28 },
+  hardwareExitReason: 0x20,
+  memoryFault: { flags: 0x20, gpa: 0x28, bytes: 0x30 },
+  msr: { error: 0x20, reason: 0x28, index: 0x2c, data: 0x30 },
+  hypercall: { nr: 0x20, args: 0x28, ret: 0x58 },
+} as const;
+
+/** Exit reasons that an x86 vCPU can report, by KVM's names without the prefix. */
+export const EXIT = {
+  unknown: 0,
+  exception: 1,
+  io: 2,
+  hypercall: 3,
+  debug: 4,
+  hlt: 5,
+  mmio: 6,
+  irqWindowOpen: 7,
+  shutdown: 8,
+  failEntry: 9,
+  intr: 10,
+  setTpr: 11,
+  tprAccess: 12,
+  nmi: 16,
+  internalError: 17,
+  systemEvent: 24,
+  ioapicEoi: 26,
+  hyperv: 27,
+  x86Rdmsr: 29,
+  x86Wrmsr: 30,
+  dirtyRingFull: 31,
+  apResetHold: 32,
+  x86BusLock: 33,
+  xen: 34,
+  notify: 37,
+  memoryFault: 39,
+} as const;
+
+export const INTERNAL_ERROR = {
+  emulation: 1,
+  simultaneousException: 2,
+  deliverEvent: 3,
+  unexpectedExitReason: 4,
+} as const;
+
+export const SYSTEM_EVENT = { shutdown: 1, reset: 2, crash: 3 } as const;
+
+/** `struct kvm_mp_state` values of x86. */
+export const KVM_MP_STATE = {
+  runnable: 0,
+  uninitialized: 1,
+  initReceived: 2,
+  halted: 3,
+  sipiReceived: 4,
+} as const;
+
+export const CAP = {
+  irqchip: 0,
+  userMemory: 3,
+  setTssAddr: 4,
+  extCpuid: 7,
+  nrVcpus: 9,
+  mpState: 14,
+  coalescedMmio: 15,
+  irqfd: 32,
+  pit2: 33,
+  setBootCpuId: 34,
+  ioeventfd: 36,
+  setIdentityMapAddr: 37,
+  getTscKhz: 61,
+  maxVcpus: 66,
+  tscDeadlineTimer: 72,
+  signalMsi: 77,
+  maxVcpuId: 128,
+  x2apicApi: 129,
+  immediateExit: 136,
+} as const;
+
+const KVMIO = 0xae;
+const WRITE = 1;
+const READ = 2;
+
+/** The _IOC encoding: direction in bits 31–30, argument size in 29–16, 0xAE in 15–8, number in 7–0. */
+function ioc(direction: number, number: number, size: number): number {
+  return ((direction << 30) | (size << 16) | (KVMIO << 8) | number) >>> 0;
+}
+
+export const IOCTL = {
+  getApiVersion: ioc(0, 0x00, 0),
+  createVm: ioc(0, 0x01, 0),
+  checkExtension: ioc(0, 0x03, 0),
+  getVcpuMmapSize: ioc(0, 0x04, 0),
+  getSupportedCpuid: ioc(READ | WRITE, 0x05, CPUID2.size),
+  createVcpu: ioc(0, 0x41, 0),
+  setUserMemoryRegion: ioc(WRITE, 0x46, USER_MEMORY_REGION.size),
+  setTssAddr: ioc(0, 0x47, 0),
+  setIdentityMapAddr: ioc(WRITE, 0x48, 8),
+  createIrqchip: ioc(0, 0x60, 0),
+  irqLine: ioc(WRITE, 0x61, IRQ_LEVEL.size),
+  createPit2: ioc(WRITE, 0x77, PIT_CONFIG.size),
+  run: ioc(0, 0x80, 0),
+  getRegs: ioc(READ, 0x81, REGS.size),
+  setRegs: ioc(WRITE, 0x82, REGS.size),
+  getSregs: ioc(READ, 0x83, SREGS.size),
+  setSregs: ioc(WRITE, 0x84, SREGS.size),
+  setMsrs: ioc(WRITE, 0x89, MSRS.size),
+  setFpu: ioc(WRITE, 0x8d, FPU.size),
+  getLapic: ioc(READ, 0x8e, LAPIC.size),
+  setLapic: ioc(WRITE, 0x8f, LAPIC.size),
+  setCpuid2: ioc(WRITE, 0x90, CPUID2.size),
+  getMpState: ioc(READ, 0x98, MP_STATE.size),
+  setMpState: ioc(WRITE, 0x99, MP_STATE.size),
+  getTscKhz: ioc(0, 0xa3, 0),
+} as const;
+
+export const MSR = {
+  ia32MiscEnable: 0x1a0,
+  ia32MtrrDefType: 0x2ff,
+} as const;

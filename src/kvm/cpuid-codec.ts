@@ -1,0 +1,35 @@
+/** `struct kvm_cpuid2` as an array of plain entries, and back. */
+import { viewOf } from '../binary/bytes.ts';
+import type { CpuidEntry } from '../machine/cpuid-entry.ts';
+import { CPUID2, CPUID_ENTRY } from './abi.ts';
+
+const FIELDS = ['function', 'index', 'flags', 'eax', 'ebx', 'ecx', 'edx'] as const;
+
+export function encodeCpuid(entries: readonly CpuidEntry[]): Uint8Array {
+  const buffer = new Uint8Array(CPUID2.size + entries.length * CPUID_ENTRY.size);
+  const view = viewOf(buffer);
+  view.setUint32(CPUID2.nent, entries.length, true);
+  entries.forEach((entry, i) => {
+    const at = CPUID2.size + i * CPUID_ENTRY.size;
+    for (const field of FIELDS) view.setUint32(at + CPUID_ENTRY[field], entry[field], true);
+  });
+  return buffer;
+}
+
+export function decodeCpuid(buffer: Uint8Array): CpuidEntry[] {
+  const view = viewOf(buffer);
+  const count = view.getUint32(CPUID2.nent, true);
+  return Array.from({ length: count }, (_, i) => {
+    const at = CPUID2.size + i * CPUID_ENTRY.size;
+    const u32 = (field: (typeof FIELDS)[number]) => view.getUint32(at + CPUID_ENTRY[field], true);
+    return {
+      function: u32('function'),
+      index: u32('index'),
+      flags: u32('flags'),
+      eax: u32('eax'),
+      ebx: u32('ebx'),
+      ecx: u32('ecx'),
+      edx: u32('edx'),
+    };
+  });
+}

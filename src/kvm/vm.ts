@@ -1,0 +1,99 @@
+/** A virtual machine's file descriptor: memory slots, interrupt controllers, vCPUs. */
+import { putU64, viewOf } from '../binary/bytes.ts';
+import { ERRNO } from '../ffi/errno.ts';
+import { OwnedFd } from '../ffi/file.ts';
+import { asPointer, checked, libc, type HostPointer } from '../ffi/libc.ts';
+import { LAYOUT } from '../machine/layout.ts';
+import type { GuestAddress } from '../machine/address.ts';
+import { IOCTL, IRQ_LEVEL, PIT_CONFIG, PIT_SPEAKER_DUMMY, USER_MEMORY_REGION } from './abi.ts';
+import { KvmVcpu } from './vcpu.ts';
+
+function createVcpuAdvice(errno: number): string | undefined {
+  switch (errno) {
+    case ERRNO.EINVAL:
+      return "more vCPUs or a higher APIC id than this host's KVM allows; see volt doctor";
+    case ERRNO.ENOMEM:
+      return 'the host has too little free memory for so many vCPUs';
+    case ERRNO.EMFILE:
+      return 'raise the limit on open files (ulimit -n): every vCPU needs one';
+    default:
+      return undefined;
+  }
+}
+
+export class KvmVm implements Disposable {
+  readonly #owned: OwnedFd;
+  readonly #vcpuMmapBytes: number;
+
+  constructor(owned: OwnedFd, vcpuMmapBytes: number) {
+    this.#owned = owned;
+    this.#vcpuMmapBytes = vcpuMmapBytes;
+  }
+
+  /** The number of the descriptor, for the workers that raise interrupts through it. */
+  get fd(): number {
+    return this.#owned.fd;
+  }
+
+  /** Makes `bytes` of host memory at `host` appear at `guest`. All three must be multiples of 4096. */
+  setMemorySlot(slot: number, guest: GuestAddress, bytes: number, host: HostPointer): void {
+    const region = new Uint8Array(USER_MEMORY_REGION.size);
+    const view = viewOf(region);
+    view.setUint32(USER_MEMORY_REGION.slot, slot, true);
+    putU64(view, USER_MEMORY_REGION.guestPhysAddr, guest);
+    putU64(view, USER_MEMORY_REGION.memorySize, bytes);
+    putU64(view, USER_MEMORY_REGION.userspaceAddr, host);
+    // SAFETY: KVM reads and writes [host, host + bytes) until this VM is closed; the caller keeps it mapped.
+    checked(libc.ioctl(this.fd, IOCTL.setUserMemoryRegion, region), 'KVM_SET_USER_MEMORY_REGION', (errno) =>
+      errno === ERRNO.EINVAL ? 'two memory ranges overlap or one is not page-aligned' : undefined,
+    );
+  }
+
+  /** The addresses that Intel hosts need for real mode, then PIC, I/O APIC and LAPICs, then the PIT, in KVM. */
+  createInterruptControllers(): void {
+    const identity = new Uint8Array(8);
+    putU64(viewOf(identity), 0, LAYOUT.identityMap.address);
+    checked(libc.ioctl(this.fd, IOCTL.setIdentityMapAddr, identity), 'KVM_SET_IDENTITY_MAP_ADDR');
+    // SAFETY: a guest physical address travels as the argument itself; KVM does not follow it in this process.
+    checked(
+      libc.ioctl(this.fd, IOCTL.setTssAddr, asPointer(LAYOUT.tss.address as never)),
+      'KVM_SET_TSS_ADDR',
+    );
+    checked(libc.ioctl(this.fd, IOCTL.createIrqchip, null), 'KVM_CREATE_IRQCHIP');
+    const pit = new Uint8Array(PIT_CONFIG.size);
+    // Port 0x61 is answered too, because kernels calibrate the TSC with PIT channel 2 through it.
+    viewOf(pit).setUint32(PIT_CONFIG.flags, PIT_SPEAKER_DUMMY, true);
+    checked(libc.ioctl(this.fd, IOCTL.createPit2, pit), 'KVM_CREATE_PIT2');
+  }
+
+  /** A vCPU whose id, and so its APIC id, is `apicId`. Create the BSP's first. */
+  createVcpu(apicId: number): KvmVcpu {
+    // SAFETY: the argument is a number, not an address.
+    const fd = checked(
+      libc.ioctl(this.fd, IOCTL.createVcpu, asPointer(apicId as never)),
+      `KVM_CREATE_VCPU ${apicId}`,
+      createVcpuAdvice,
+    );
+    return new KvmVcpu(new OwnedFd(fd), apicId, this.#vcpuMmapBytes);
+  }
+
+  [Symbol.dispose](): void {
+    this.#owned.close();
+  }
+}
+
+/** Drives one interrupt line of the in-kernel controllers. Holds its own argument, so a call allocates nothing. */
+export class IrqLine {
+  readonly #vmFd: number;
+  readonly #level = new Uint32Array(IRQ_LEVEL.size / 4);
+
+  constructor(vmFd: number, gsi: number) {
+    this.#vmFd = vmFd;
+    this.#level[IRQ_LEVEL.irq / 4] = gsi;
+  }
+
+  set(level: 0 | 1): void {
+    this.#level[IRQ_LEVEL.level / 4] = level;
+    checked(libc.ioctl(this.#vmFd, IOCTL.irqLine, this.#level), 'KVM_IRQ_LINE');
+  }
+}
