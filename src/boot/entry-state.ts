@@ -1,0 +1,55 @@
+/** The two states in which guests are entered: 64-bit with paging, 32-bit without. */
+import { LAYOUT } from '../machine/layout.ts';
+import type { EntryState, MemoryWrite } from './boot-plan.ts';
+import { buildGdt, segmentState } from './gdt.ts';
+import { buildPageTables } from './page-tables.ts';
+
+/** Control register bits. (SDM 3A §2.5, §2.2.1) */
+const CR0_PE = 0x1;
+const CR0_ET = 0x10;
+const CR0_NE = 0x20;
+const CR0_PG = 0x8000_0000;
+const CR4_PAE = 0x20;
+const EFER_LME = 0x100;
+const EFER_LMA = 0x400;
+
+type GeneralRegisters = Partial<Pick<EntryState, 'rax' | 'rbx' | 'rsi' | 'rsp'>> & { readonly rip: number };
+
+/** Long mode, identity page tables, flat segments. (Linux Documentation/arch/x86/boot.rst, 64-bit boot protocol) */
+export function longModeEntry(registers: GeneralRegisters): EntryState {
+  return {
+    ...entry('long', registers),
+    cr0: CR0_PG + CR0_NE + CR0_ET + CR0_PE,
+    cr3: LAYOUT.pageTables.address,
+    cr4: CR4_PAE,
+    efer: EFER_LME + EFER_LMA,
+  };
+}
+
+/** Protected mode, paging off, flat segments. (Xen docs/misc/pvh.pandoc; Multiboot 0.6.96 §3.2) */
+export function protectedModeEntry(registers: GeneralRegisters): EntryState {
+  return { ...entry('protected', registers), cr0: CR0_ET + CR0_PE, cr3: 0, cr4: 0, efer: 0 };
+}
+
+function entry(mode: 'long' | 'protected', registers: GeneralRegisters) {
+  return {
+    mode,
+    rsp: 0,
+    rax: 0,
+    rbx: 0,
+    rsi: 0,
+    ...registers,
+    gdt: { base: LAYOUT.gdt.address, limit: buildGdt(mode).length - 1 },
+    code: segmentState(mode, 'code'),
+    data: segmentState(mode, 'data'),
+    task: segmentState(mode, 'task'),
+  };
+}
+
+/** The tables that an entry state refers to. */
+export function entryTables(mode: 'long' | 'protected'): MemoryWrite[] {
+  const gdt = { name: 'gdt', address: LAYOUT.gdt.address, bytes: buildGdt(mode) };
+  if (mode === 'protected') return [gdt];
+  const address = LAYOUT.pageTables.address;
+  return [gdt, { name: 'page-tables', address, bytes: buildPageTables(address) }];
+}

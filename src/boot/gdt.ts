@@ -1,0 +1,62 @@
+/** The boot GDT and the segment registers that match it. (SDM 3A §3.4.5, figure 3-8) */
+import { viewOf } from '../binary/bytes.ts';
+import type { SegmentState } from './boot-plan.ts';
+
+/** Selectors that the Linux boot protocol names __BOOT_CS, __BOOT_DS and __BOOT_TSS. */
+export const SELECTOR = { code: 0x10, data: 0x18, task: 0x20 } as const;
+
+/** Access byte: present, S, type. */
+const ACCESS = { code: 0x9b, data: 0x93, task: 0x8b } as const;
+
+/** Flags nibble: G (bit 3), D/B (bit 2), L (bit 1). */
+const FLAGS = { long: 0b1010, protected: 0b1100, task: 0b0000 } as const;
+
+interface Descriptor {
+  readonly access: number;
+  readonly flags: number;
+  /** 20 bits, in pages where G is set. */
+  readonly limit: number;
+}
+
+const DESCRIPTORS = {
+  long: {
+    code: { access: ACCESS.code, flags: FLAGS.long, limit: 0xf_ffff },
+    data: { access: ACCESS.data, flags: FLAGS.protected, limit: 0xf_ffff },
+    task: { access: ACCESS.task, flags: FLAGS.task, limit: 0x67 },
+  },
+  protected: {
+    code: { access: ACCESS.code, flags: FLAGS.protected, limit: 0xf_ffff },
+    data: { access: ACCESS.data, flags: FLAGS.protected, limit: 0xf_ffff },
+    task: { access: ACCESS.task, flags: FLAGS.task, limit: 0x67 },
+  },
+} as const satisfies Record<'long' | 'protected', Record<'code' | 'data' | 'task', Descriptor>>;
+
+/** Five descriptors, 40 bytes: two null, then code, data and task, all with base 0. */
+export function buildGdt(mode: 'long' | 'protected'): Uint8Array {
+  const gdt = new Uint8Array(5 * 8);
+  const view = viewOf(gdt);
+  for (const kind of ['code', 'data', 'task'] as const) {
+    const { access, flags, limit } = DESCRIPTORS[mode][kind];
+    view.setUint16(SELECTOR[kind], limit & 0xffff, true);
+    view.setUint8(SELECTOR[kind] + 5, access);
+    view.setUint8(SELECTOR[kind] + 6, (flags << 4) | (limit >> 16));
+  }
+  return gdt;
+}
+
+export function segmentState(mode: 'long' | 'protected', kind: 'code' | 'data' | 'task'): SegmentState {
+  const { access, flags, limit } = DESCRIPTORS[mode][kind];
+  const bit = (value: number, n: number) => ((value >> n) & 1) as 0 | 1;
+  return {
+    selector: SELECTOR[kind],
+    base: 0,
+    limit: bit(flags, 3) ? limit * 4096 + 4095 : limit,
+    type: access & 0xf,
+    s: bit(access, 4),
+    dpl: (access >> 5) & 3,
+    present: bit(access, 7),
+    l: bit(flags, 1),
+    db: bit(flags, 2),
+    g: bit(flags, 3),
+  };
+}

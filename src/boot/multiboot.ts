@@ -1,0 +1,192 @@
+/** Multiboot 1. Section numbers below are those of the Multiboot Specification 0.6.96. */
+import { readUpTo, type ByteSource } from '../binary/byte-source.ts';
+import { hex, putAscii, putU64, viewOf } from '../binary/bytes.ts';
+import { KIB, MIB, guestAddress, offsetAddress } from '../machine/address.ts';
+import { EBDA_START, LAYOUT } from '../machine/layout.ts';
+import { commandLineWrite, imageError, lowMemoryEnd, placeInitrd, type BootInputs } from './boot-inputs.ts';
+import type { BootPlan, FileLoad, MemoryWrite } from './boot-plan.ts';
+import { buildE820 } from './e820.ts';
+import { elfLoads } from './elf-loads.ts';
+import { toPhysical, type ElfImage } from './elf.ts';
+import { entryTables, protectedModeEntry } from './entry-state.ts';
+
+/** The header, which must lie in the first 8192 bytes, 32-bit aligned (§3.1.1). */
+const HEADER = {
+  magic: 0x00,
+  flags: 0x04,
+  checksum: 0x08,
+  headerAddr: 0x0c,
+  loadAddr: 0x10,
+  loadEndAddr: 0x14,
+  bssEndAddr: 0x18,
+  entryAddr: 0x1c,
+  size: 0x20,
+} as const;
+const HEADER_SIZE_WITHOUT_ADDRESSES = 0x0c;
+const SEARCH_BYTES = 8192;
+const HEADER_MAGIC = 0x1bad_b002;
+const LOADER_MAGIC = 0x2bad_b002;
+
+/** Header flags (§3.1.2): the low 16 are demands, which a loader that cannot meet them must refuse. */
+const WANTS_PAGE_ALIGNED_MODULES = 1 << 0;
+const WANTS_MEMORY_INFO = 1 << 1;
+/** Modules are page-aligned and the memory map is there, whether asked for or not. */
+const UNDERSTOOD = WANTS_PAGE_ALIGNED_MODULES | WANTS_MEMORY_INFO;
+const HAS_ADDRESSES = 1 << 16;
+
+/** Boot information (§3.3). */
+export const BOOT_INFO = {
+  flags: 0x00,
+  memLower: 0x04,
+  memUpper: 0x08,
+  bootDevice: 0x0c,
+  cmdline: 0x10,
+  modsCount: 0x14,
+  modsAddr: 0x18,
+  syms: 0x1c,
+  mmapLength: 0x2c,
+  mmapAddr: 0x30,
+  drivesLength: 0x34,
+  drivesAddr: 0x38,
+  configTable: 0x3c,
+  bootLoaderName: 0x40,
+  size: 0x58,
+} as const;
+export const BOOT_INFO_FLAG = {
+  memory: 1,
+  cmdline: 1 << 2,
+  modules: 1 << 3,
+  memoryMap: 1 << 6,
+  loaderName: 1 << 9,
+} as const;
+/** A memory map entry; its `size` field, which is first, does not count itself. */
+const MMAP_ENTRY = { entrySize: 0x00, address: 0x04, bytes: 0x0c, type: 0x14, size: 0x18 } as const;
+const MODULE = { start: 0x00, end: 0x04, string: 0x08, reserved: 0x0c, size: 0x10 } as const;
+
+const LOADER_NAME = 'Volt';
+const MODULES_OFFSET = 0x60;
+const NAME_OFFSET = 0x70;
+const MMAP_OFFSET = 0x80;
+
+export interface MultibootHeader {
+  readonly fileOffset: number;
+  readonly flags: number;
+  /** Where to load a file that is not ELF, or whose header insists. All zero without HAS_ADDRESSES. */
+  readonly headerAddress: number;
+  readonly loadAddress: number;
+  readonly loadEndAddress: number;
+  readonly bssEndAddress: number;
+  readonly entryAddress: number;
+}
+
+/** The first header whose magic, flags and checksum add up to 0, or undefined. */
+export function findMultibootHeader(source: ByteSource): MultibootHeader | undefined {
+  const bytes = readUpTo(source, 0, SEARCH_BYTES);
+  const view = viewOf(bytes);
+  for (let at = 0; at + HEADER_SIZE_WITHOUT_ADDRESSES <= bytes.length; at += 4) {
+    if (view.getUint32(at, true) !== HEADER_MAGIC) continue;
+    const flags = view.getUint32(at + HEADER.flags, true);
+    if ((HEADER_MAGIC + flags + view.getUint32(at + HEADER.checksum, true)) >>> 0 !== 0) continue;
+    const hasAddresses = (flags & HAS_ADDRESSES) !== 0;
+    if (hasAddresses && at + HEADER.size > bytes.length) continue;
+    const address = (offset: number) => (hasAddresses ? view.getUint32(at + offset, true) : 0);
+    return {
+      fileOffset: at,
+      flags,
+      headerAddress: address(HEADER.headerAddr),
+      loadAddress: address(HEADER.loadAddr),
+      loadEndAddress: address(HEADER.loadEndAddr),
+      bssEndAddress: address(HEADER.bssEndAddr),
+      entryAddress: address(HEADER.entryAddr),
+    };
+  }
+  return undefined;
+}
+
+/** `image` is undefined for a file that is no ELF: then the header must say where to load it. */
+export function planMultiboot(
+  inputs: BootInputs,
+  header: MultibootHeader,
+  image: ElfImage | undefined,
+): BootPlan {
+  const { name } = inputs.kernel;
+  const demands = header.flags & 0xffff & ~UNDERSTOOD;
+  if (demands !== 0) {
+    throw imageError(name, `its Multiboot header demands features ${hex(demands)}`, {
+      expected: 'at most page-aligned modules and memory information; Volt has no screen',
+    });
+  }
+  const { loads, entry } = image
+    ? { loads: elfLoads(image), entry: toPhysical(image, image.entry) }
+    : flatImage(inputs, header);
+  if (entry >= 2 ** 32) {
+    throw imageError(name, `its entry point is ${hex(entry)}`, { expected: 'one below 4 GiB for Multiboot' });
+  }
+  const initrd = placeInitrd(inputs, loads, LAYOUT.mmioHole.address);
+  return {
+    protocol: 'multiboot',
+    summary: image ? `${image.bits}-bit ELF kernel, Multiboot` : 'flat kernel, Multiboot',
+    entry: protectedModeEntry({ rip: entry, rax: LOADER_MAGIC, rbx: LAYOUT.multibootInfo.address }),
+    writes: [
+      ...entryTables('protected'),
+      buildBootInfo(inputs, initrd),
+      commandLineWrite(inputs.cmdline, LAYOUT.commandLine.bytes - 1),
+    ],
+    loads: initrd ? [...loads, initrd] : loads,
+  };
+}
+
+/** §3.1.3: the header's own address tells where the file's start would be; load from load_addr on. */
+function flatImage(inputs: BootInputs, header: MultibootHeader): { loads: FileLoad[]; entry: number } {
+  const { kernel } = inputs;
+  const { loadAddress, headerAddress, loadEndAddress, bssEndAddress, entryAddress } = header;
+  const fileOffset = header.fileOffset - (headerAddress - loadAddress);
+  const fileBytes = loadEndAddress === 0 ? kernel.bytes - fileOffset : loadEndAddress - loadAddress;
+  const memoryBytes = Math.max(fileBytes, bssEndAddress - loadAddress);
+  const valid = (header.flags & HAS_ADDRESSES) !== 0 && fileOffset >= 0 && fileBytes > 0;
+  if (!valid) {
+    throw imageError(kernel.name, 'its Multiboot header does not say where to load it', {
+      expected: 'an ELF file, or consistent addresses in the header',
+    });
+  }
+  if (fileOffset + fileBytes > kernel.bytes) {
+    throw imageError(kernel.name, `it is truncated at ${kernel.bytes} bytes`, {
+      expected: `${fileOffset + fileBytes} bytes, says its Multiboot header`,
+    });
+  }
+  const address = guestAddress(loadAddress);
+  return {
+    loads: [{ name: 'kernel', file: 'kernel', fileOffset, fileBytes, address, memoryBytes }],
+    entry: entryAddress,
+  };
+}
+
+function buildBootInfo(inputs: BootInputs, initrd: FileLoad | undefined): MemoryWrite {
+  const { address } = LAYOUT.multibootInfo;
+  const e820 = buildE820(inputs.ranges);
+  const bytes = new Uint8Array(MMAP_OFFSET + e820.length * MMAP_ENTRY.size);
+  const view = viewOf(bytes);
+  const { memory, cmdline, modules, memoryMap, loaderName } = BOOT_INFO_FLAG;
+  view.setUint32(BOOT_INFO.flags, memory | cmdline | (initrd ? modules : 0) | memoryMap | loaderName, true);
+  view.setUint32(BOOT_INFO.memLower, EBDA_START / KIB, true);
+  view.setUint32(BOOT_INFO.memUpper, Math.floor((lowMemoryEnd(inputs) - MIB) / KIB), true);
+  view.setUint32(BOOT_INFO.cmdline, LAYOUT.commandLine.address, true);
+  if (initrd) {
+    view.setUint32(BOOT_INFO.modsCount, 1, true);
+    view.setUint32(BOOT_INFO.modsAddr, offsetAddress(address, MODULES_OFFSET), true);
+    view.setUint32(MODULES_OFFSET + MODULE.start, initrd.address, true);
+    view.setUint32(MODULES_OFFSET + MODULE.end, initrd.address + initrd.fileBytes, true);
+  }
+  view.setUint32(BOOT_INFO.mmapLength, e820.length * MMAP_ENTRY.size, true);
+  view.setUint32(BOOT_INFO.mmapAddr, offsetAddress(address, MMAP_OFFSET), true);
+  view.setUint32(BOOT_INFO.bootLoaderName, offsetAddress(address, NAME_OFFSET), true);
+  putAscii(bytes, NAME_OFFSET, LOADER_NAME);
+  e820.forEach((entry, i) => {
+    const at = MMAP_OFFSET + i * MMAP_ENTRY.size;
+    view.setUint32(at + MMAP_ENTRY.entrySize, MMAP_ENTRY.size - 4, true);
+    putU64(view, at + MMAP_ENTRY.address, entry.address);
+    putU64(view, at + MMAP_ENTRY.bytes, entry.bytes);
+    view.setUint32(at + MMAP_ENTRY.type, entry.type, true);
+  });
+  return { name: 'multiboot-info', address, bytes };
+}

@@ -1,0 +1,62 @@
+/** Recognises a kernel by its bytes and plans its boot. */
+import { checkLoads, imageError, type BootInputs } from './boot-inputs.ts';
+import type { BootPlan, BootProtocol } from './boot-plan.ts';
+import { planBzImage } from './bzimage.ts';
+import { parseElf, type ElfImage } from './elf.ts';
+import { planLinux } from './linux.ts';
+import { findMultibootHeader, planMultiboot } from './multiboot.ts';
+import { planPvh, pvhEntry } from './pvh.ts';
+import { checkInitrd, recogniseImage } from './recognise.ts';
+
+/** Throws VoltError 'image' when the files or the memory are not right for each other. */
+export function planBoot(inputs: BootInputs, protocol?: BootProtocol): BootPlan {
+  if (inputs.initrd) checkInitrd(inputs.initrd);
+  const plan = choosePlan(inputs, protocol);
+  checkLoads(inputs, plan.loads, plan.writes);
+  return plan;
+}
+
+/**
+ * An ELF kernel may offer several entries. One that carries notes of Linux's own is booted by the Linux
+ * protocol, which skips the PVH stub; others by PVH, then Multiboot, if they offer it.
+ */
+function choosePlan(inputs: BootInputs, wanted: BootProtocol | undefined): BootPlan {
+  const { kernel } = inputs;
+  const kind = recogniseImage(kernel, () => findMultibootHeader(kernel) !== undefined);
+  if (kind === 'bzimage') {
+    refuseUnless(wanted === undefined || wanted === 'bzimage', inputs, wanted, 'it is a bzImage');
+    return planBzImage(inputs);
+  }
+  refuseUnless(wanted !== 'bzimage', inputs, wanted, 'it is no bzImage');
+  const header = findMultibootHeader(kernel);
+  const image = kind === 'elf' ? parseElf(kernel) : undefined;
+  const pvh = image && pvhEntry(image);
+
+  if (wanted === 'pvh') refuseUnless(pvh !== undefined, inputs, wanted, 'it has no PVH note');
+  if (wanted === 'multiboot')
+    refuseUnless(header !== undefined, inputs, wanted, 'it has no Multiboot header');
+  if (image && (wanted === 'linux' || (wanted === undefined && isLinux(image))))
+    return planLinux(inputs, image);
+  if (image && pvh !== undefined && wanted !== 'multiboot') return planPvh(inputs, image, pvh);
+  if (header) return planMultiboot(inputs, header, image);
+  if (image) return planLinux(inputs, image);
+  throw imageError(kernel.name, 'it is a flat Multiboot image', { expected: 'ELF for this boot protocol' });
+}
+
+/** Linux since 4.19 has notes whose owner is "Linux" (its build salt). */
+function isLinux(image: ElfImage): boolean {
+  return image.bits === 64 && image.notes.some((note) => note.owner === 'Linux');
+}
+
+function refuseUnless(
+  condition: boolean,
+  inputs: BootInputs,
+  wanted: BootProtocol | undefined,
+  found: string,
+): void {
+  if (!condition) {
+    throw imageError(inputs.kernel.name, `--boot ${wanted} was asked for, but ${found}`, {
+      expected: 'a kernel for that protocol, or no --boot',
+    });
+  }
+}
