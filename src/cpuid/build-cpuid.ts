@@ -1,0 +1,175 @@
+/**
+ * The CPUID table of one vCPU: what this host's KVM supports, with the leaves that tell a CPU its place
+ * rewritten so that they agree with the APIC ids of the MP tables.
+ *
+ * Sources: Intel SDM 2A, "CPUID"; AMD APM volume 3, appendix E; Linux Documentation/virt/kvm/x86/cpuid.rst.
+ */
+import { bitsOf, withBits } from '../binary/bits.ts';
+import type { CpuidEntry } from '../machine/cpuid-entry.ts';
+import { findLeaf, INDEXED, isAmd, mapLeaf, replaceLeaf, type Registers } from './leaf.ts';
+
+/** The place of one vCPU, as `smp/` computes it. */
+export interface CpuidPlace {
+  readonly apicId: number;
+  readonly die: number;
+  readonly core: number;
+}
+
+/** Counts of the machine; shifts as CPUID leaf 0xB defines them. */
+export interface CpuidTopology {
+  readonly threadsPerCore: number;
+  readonly coresPerDie: number;
+  readonly diesPerSocket: number;
+  readonly shifts: { readonly core: number; readonly die: number; readonly socket: number };
+}
+
+export interface CpuidInputs {
+  /** KVM_GET_SUPPORTED_CPUID. */
+  readonly host: readonly CpuidEntry[];
+  readonly place: CpuidPlace;
+  readonly topology: CpuidTopology;
+  /** KVM_CAP_TSC_DEADLINE_TIMER: KVM emulates the mode, yet its CPUID table may leave the bit out. */
+  readonly tscDeadline: boolean;
+  /** Guest TSC frequency in kHz; 0 when KVM does not tell. */
+  readonly tscKhz: number;
+}
+
+const LEAF = {
+  basic: 0x0,
+  features: 0x1,
+  caches: 0x4,
+  extendedTopology: 0xb,
+  extendedTopologyV2: 0x1f,
+  hypervisor: 0x4000_0000,
+  hypervisorTiming: 0x4000_0010,
+  amdFeatures: 0x8000_0001,
+  amdSizes: 0x8000_0008,
+  amdCaches: 0x8000_001d,
+  amdTopology: 0x8000_001e,
+} as const;
+
+/** Domain types of leaves 0xB and 0x1F, ECX bits 15–8. */
+const DOMAIN = { thread: 1, core: 2, die: 5 } as const;
+
+/** KVM's local APIC timer counts at 1 GHz. */
+const APIC_BUS_KHZ = 1_000_000;
+
+export function buildCpuid(inputs: CpuidInputs): CpuidEntry[] {
+  const amd = isAmd(inputs.host);
+  let table: CpuidEntry[] = [...inputs.host];
+  table = setFeatures(table, inputs);
+  table = setExtendedTopology(table, inputs);
+  table = setHypervisorTiming(table, inputs.tscKhz);
+  return amd ? setAmdTopology(table, inputs) : setIntelCaches(table, inputs);
+}
+
+export function threadsPerSocket(topology: CpuidTopology): number {
+  return topology.threadsPerCore * topology.coresPerDie * topology.diesPerSocket;
+}
+
+function setFeatures(table: CpuidEntry[], { place, topology, tscDeadline }: CpuidInputs): CpuidEntry[] {
+  const threads = threadsPerSocket(topology);
+  return mapLeaf(table, LEAF.features, ({ ebx, ecx, edx }) => ({
+    // Initial APIC id in bits 31–24, logical processors of this socket in 23–16; both 8 bits, hence leaf 0xB.
+    ebx: withBits(withBits(ebx, 31, 24, place.apicId & 0xff), 23, 16, Math.min(threads, 255)),
+    // Bit 31: under a hypervisor. Bit 24: TSC-deadline timer.
+    ecx: withBits(withBits(ecx, 31, 31, 1), 24, 24, tscDeadline ? 1 : 0),
+    // HTT: without it kernels do not look at the counts above and take the machine for a uniprocessor.
+    edx: withBits(edx, 28, 28, threads > 1 ? 1 : 0),
+  }));
+}
+
+/** Leaf 0xB, and 0x1F with dies where the CPU reaches that far or dies have to be told. */
+function setExtendedTopology(table: CpuidEntry[], inputs: CpuidInputs): CpuidEntry[] {
+  const { topology } = inputs;
+  const highest = findLeaf(table, LEAF.basic)?.eax ?? 0;
+  const withDies = topology.diesPerSocket > 1;
+  const wanted = withDies ? LEAF.extendedTopologyV2 : LEAF.extendedTopology;
+  const reached = Math.max(highest, wanted);
+  const raised = mapLeaf(table, LEAF.basic, () => ({ eax: reached }));
+  const thread = { type: DOMAIN.thread, shift: topology.shifts.core, count: topology.threadsPerCore };
+  const allCores = { type: DOMAIN.core, shift: topology.shifts.socket, count: threadsPerSocket(topology) };
+  const withV1 = replaceLeaf(raised, LEAF.extendedTopology, domains(inputs, [thread, allCores]), INDEXED);
+  if (reached < LEAF.extendedTopologyV2) return withV1;
+  const dieCores = {
+    type: DOMAIN.core,
+    shift: topology.shifts.die,
+    count: topology.threadsPerCore * topology.coresPerDie,
+  };
+  const dies = { type: DOMAIN.die, shift: topology.shifts.socket, count: threadsPerSocket(topology) };
+  const levels = withDies ? [thread, dieCores, dies] : [thread, allCores];
+  return replaceLeaf(withV1, LEAF.extendedTopologyV2, domains(inputs, levels), INDEXED);
+}
+
+interface Domain {
+  readonly type: number;
+  /** Bits to shift an x2APIC id right for the id of the next domain. */
+  readonly shift: number;
+  /** Logical processors in one such domain. */
+  readonly count: number;
+}
+
+/** Subleaves of 0xB or 0x1F, with the invalid one that ends the enumeration. EDX is the x2APIC id in all. */
+function domains({ place }: CpuidInputs, levels: readonly Domain[]): Registers[] {
+  const edx = place.apicId;
+  const valid = levels.map(({ type, shift, count }, i) => ({
+    eax: shift,
+    ebx: count,
+    ecx: (type << 8) | i,
+    edx,
+  }));
+  return [...valid, { eax: 0, ebx: 0, ecx: levels.length, edx }];
+}
+
+/**
+ * Leaf 4: in each cache's EAX, how many ids share it (bits 25–14) and how many core ids a package has (31–26),
+ * both as "largest minus one" of the power of two that the id fields span. L1 and L2 belong to a core, others to
+ * the die.
+ */
+function setIntelCaches(table: CpuidEntry[], { topology }: CpuidInputs): CpuidEntry[] {
+  const { shifts } = topology;
+  const coreIds = Math.min(2 ** (shifts.socket - shifts.core), 64);
+  return mapLeaf(table, LEAF.caches, ({ eax }) => {
+    const type = bitsOf(eax, 4, 0);
+    if (type === 0) return {};
+    const sharing = bitsOf(eax, 7, 5) <= 2 ? 2 ** shifts.core : 2 ** shifts.die;
+    return { eax: withBits(withBits(eax, 31, 26, coreIds - 1), 25, 14, Math.min(sharing, 4096) - 1) };
+  });
+}
+
+function setAmdTopology(table: CpuidEntry[], { place, topology }: CpuidInputs): CpuidEntry[] {
+  const threads = threadsPerSocket(topology);
+  const { shifts } = topology;
+  // CmpLegacy: HTT here means several cores, not several threads.
+  let changed = mapLeaf(table, LEAF.amdFeatures, ({ ecx }) => ({
+    ecx: withBits(ecx, 1, 1, threads > 1 ? 1 : 0),
+  }));
+  changed = mapLeaf(changed, LEAF.amdSizes, ({ ecx }) => ({
+    // NC: threads of the socket minus one. ApicIdSize: bits of an APIC id below the socket's number.
+    ecx: withBits(withBits(ecx, 7, 0, Math.min(threads, 256) - 1), 15, 12, shifts.socket),
+  }));
+  changed = mapLeaf(changed, LEAF.amdCaches, ({ eax }) => {
+    if (bitsOf(eax, 4, 0) === 0) return {};
+    const perDie = topology.threadsPerCore * topology.coresPerDie;
+    const sharing = bitsOf(eax, 7, 5) <= 2 ? topology.threadsPerCore : perDie;
+    return { eax: withBits(eax, 25, 14, Math.min(sharing, 4096) - 1) };
+  });
+  if ((findLeaf(changed, 0x8000_0000)?.eax ?? 0) < LEAF.amdTopology) return changed;
+  const registers = {
+    eax: place.apicId,
+    ebx: ((topology.threadsPerCore - 1) << 8) | (place.core & 0xff),
+    ecx: ((topology.diesPerSocket - 1) << 8) | (place.die & 0xff),
+    edx: 0,
+  };
+  return replaceLeaf(changed, LEAF.amdTopology, [registers], 0);
+}
+
+/** KVM has no leaf for frequencies; the timing leaf that other hypervisors use saves the guest a calibration. */
+function setHypervisorTiming(table: CpuidEntry[], tscKhz: number): CpuidEntry[] {
+  const hypervisor = findLeaf(table, LEAF.hypervisor);
+  if (!hypervisor || tscKhz === 0) return table;
+  const highest = Math.max(hypervisor.eax, LEAF.hypervisorTiming);
+  const raised = mapLeaf(table, LEAF.hypervisor, () => ({ eax: highest }));
+  const timing = { eax: tscKhz, ebx: APIC_BUS_KHZ, ecx: 0, edx: 0 };
+  return replaceLeaf(raised, LEAF.hypervisorTiming, [timing], 0);
+}

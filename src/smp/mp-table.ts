@@ -1,0 +1,169 @@
+/**
+ * The MP tables by which kernels without ACPI find their processors. (MultiProcessor Specification 1.4, §4)
+ *
+ * Sizes, as Volt reports them: the floating pointer (16 bytes) and the configuration table together. The table
+ * is a header of 44 bytes, 20 for each CPU, 8 for the ISA bus, 8 for the I/O APIC and 8 for each of 16 ISA
+ * interrupts: 208 + 20 × (n − 1) bytes, so that 1, 2 and 4 CPUs make 224, 244 and 284 bytes in all. The "base
+ * table length" field of the header counts the configuration table alone: 208, 228 and 268.
+ */
+import { putAscii, viewOf } from '../binary/bytes.ts';
+import { checksumByte } from '../binary/checksum.ts';
+import { offsetAddress, type GuestAddress } from '../machine/address.ts';
+import { IOAPIC_VERSION, ISA_IRQ_COUNT, LOCAL_APIC_VERSION } from '../machine/irqs.ts';
+import { LAYOUT } from '../machine/layout.ts';
+import { VoltError } from '../volt-error.ts';
+import {
+  BUS,
+  CONFIG_HEADER,
+  ENTRY_TYPE,
+  FEATURE2_IMCR,
+  FLOATING_POINTER,
+  INTERRUPT,
+  INTERRUPT_KIND,
+  IO_APIC,
+  PROCESSOR,
+  PROCESSOR_FLAG,
+  REVISION_1_4,
+  SIGNATURE,
+} from './mp-table.layout.ts';
+
+/** APIC ids are 8 bits wide and 255 is the broadcast; one more id goes to the I/O APIC. (MPS 1.4 §3.6.4) */
+export const MP_TABLE_MAX_CPUS = 254;
+
+const OEM_ID = 'NOVAFLAR';
+const PRODUCT_ID = 'VOLT VM     ';
+/** Family 6, model 15, stepping 1, and FPU to SSE2: what the entries say of every CPU. Kernels use CPUID. */
+const CPU_SIGNATURE = 0x6f1;
+const CPU_FEATURES = 0x0781_fbff;
+const ISA_BUS_ID = 0;
+
+export interface MpTableInputs {
+  /** Local APIC ids in order; the first is the BSP. */
+  readonly apicIds: readonly number[];
+  /**
+   * How IRQ 0 is wired to pin 0. 'extInt' is the seed's entry: the 8259's output. 'int' makes it an ordinary
+   * interrupt. Linux needs 'int' where it takes its first timer ticks from the PIT: with ExtINT its check_timer
+   * follows a NULL pointer, since no pin claims IRQ 0 as INT (seen with 6.1). With a TSC-deadline timer it
+   * never asks.
+   */
+  readonly timer: 'extInt' | 'int';
+}
+
+export interface MpTables {
+  readonly floatingPointer: { readonly address: GuestAddress; readonly bytes: Uint8Array };
+  readonly configTable: { readonly address: GuestAddress; readonly bytes: Uint8Array };
+}
+
+/** Builds both structures. Throws VoltError 'usage' for no CPU, or more than MPS can number. */
+export function buildMpTables(inputs: MpTableInputs): MpTables {
+  const { apicIds } = inputs;
+  const highest = Math.max(...apicIds);
+  if (apicIds.length === 0) {
+    throw new VoltError('usage', 'Cannot build MP tables for 0 CPUs (expected at least 1)');
+  }
+  if (apicIds.length > MP_TABLE_MAX_CPUS || highest >= MP_TABLE_MAX_CPUS) {
+    throw new VoltError(
+      'usage',
+      `Cannot build MP tables for ${apicIds.length} CPUs with APIC ids up to ${highest} (expected at most ${MP_TABLE_MAX_CPUS} CPUs and ids below ${MP_TABLE_MAX_CPUS}: MP tables have 8-bit ids)`,
+    );
+  }
+  const configTable = buildConfigTable(inputs);
+  const address = configTableAddress(configTable.length);
+  return {
+    floatingPointer: { address: LAYOUT.mpFloatingPointer.address, bytes: buildFloatingPointer(address) },
+    configTable: { address, bytes: configTable },
+  };
+}
+
+/** Behind the floating pointer while it fits into the EBDA (41 CPUs), in the BIOS area above that. */
+function configTableAddress(bytes: number): GuestAddress {
+  const fits = bytes <= LAYOUT.mpConfigTable.bytes;
+  return offsetAddress(fits ? LAYOUT.mpConfigTable.address : LAYOUT.biosArea.address, 0);
+}
+
+function buildFloatingPointer(configTable: GuestAddress): Uint8Array {
+  const bytes = new Uint8Array(FLOATING_POINTER.size);
+  const view = viewOf(bytes);
+  putAscii(bytes, FLOATING_POINTER.signature, SIGNATURE.floatingPointer);
+  view.setUint32(FLOATING_POINTER.configTable, configTable, true);
+  bytes[FLOATING_POINTER.paragraphs] = FLOATING_POINTER.size / 16;
+  bytes[FLOATING_POINTER.revision] = REVISION_1_4;
+  bytes[FLOATING_POINTER.feature2] = FEATURE2_IMCR;
+  bytes[FLOATING_POINTER.checksum] = checksumByte(bytes);
+  return bytes;
+}
+
+function buildConfigTable({ apicIds, timer }: MpTableInputs): Uint8Array {
+  // The first id after all processors: their count, where ids have no gaps.
+  const ioApicId = Math.max(apicIds.length, ...apicIds.map((id) => id + 1));
+  const entries = [
+    ...apicIds.map((apicId, i) => processorEntry(apicId, i === 0)),
+    busEntry(ISA_BUS_ID, 'ISA   '),
+    ioApicEntry(ioApicId),
+    ...Array.from({ length: ISA_IRQ_COUNT }, (_, irq) =>
+      interruptEntry(
+        irq === 0 && timer === 'extInt' ? INTERRUPT_KIND.extInt : INTERRUPT_KIND.int,
+        irq,
+        ioApicId,
+      ),
+    ),
+  ];
+  const table = new Uint8Array(CONFIG_HEADER.size + entries.reduce((sum, entry) => sum + entry.length, 0));
+  const view = viewOf(table);
+  putAscii(table, CONFIG_HEADER.signature, SIGNATURE.configTable);
+  view.setUint16(CONFIG_HEADER.baseLength, table.length, true);
+  table[CONFIG_HEADER.revision] = REVISION_1_4;
+  putAscii(table, CONFIG_HEADER.oemId, OEM_ID);
+  putAscii(table, CONFIG_HEADER.productId, PRODUCT_ID);
+  view.setUint16(CONFIG_HEADER.entryCount, entries.length, true);
+  view.setUint32(CONFIG_HEADER.localApicAddress, LAYOUT.localApic.address, true);
+  let at: number = CONFIG_HEADER.size;
+  for (const entry of entries) {
+    table.set(entry, at);
+    at += entry.length;
+  }
+  table[CONFIG_HEADER.checksum] = checksumByte(table);
+  return table;
+}
+
+function processorEntry(apicId: number, bootstrap: boolean): Uint8Array {
+  const entry = new Uint8Array(PROCESSOR.size);
+  const view = viewOf(entry);
+  entry[PROCESSOR.type] = ENTRY_TYPE.processor;
+  entry[PROCESSOR.apicId] = apicId;
+  entry[PROCESSOR.apicVersion] = LOCAL_APIC_VERSION;
+  entry[PROCESSOR.flags] = PROCESSOR_FLAG.enabled | (bootstrap ? PROCESSOR_FLAG.bootstrap : 0);
+  view.setUint32(PROCESSOR.signature, CPU_SIGNATURE, true);
+  view.setUint32(PROCESSOR.features, CPU_FEATURES, true);
+  return entry;
+}
+
+function busEntry(id: number, name: string): Uint8Array {
+  const entry = new Uint8Array(BUS.size);
+  entry[BUS.type] = ENTRY_TYPE.bus;
+  entry[BUS.id] = id;
+  putAscii(entry, BUS.name, name);
+  return entry;
+}
+
+function ioApicEntry(id: number): Uint8Array {
+  const entry = new Uint8Array(IO_APIC.size);
+  entry[IO_APIC.type] = ENTRY_TYPE.ioApic;
+  entry[IO_APIC.id] = id;
+  entry[IO_APIC.version] = IOAPIC_VERSION;
+  entry[IO_APIC.flags] = 1;
+  viewOf(entry).setUint32(IO_APIC.address, LAYOUT.ioApic.address, true);
+  return entry;
+}
+
+/** ISA IRQ n to I/O APIC pin n; polarity and trigger "conform to the bus". */
+function interruptEntry(kind: number, irq: number, ioApicId: number): Uint8Array {
+  const entry = new Uint8Array(INTERRUPT.size);
+  entry[INTERRUPT.type] = ENTRY_TYPE.ioInterrupt;
+  entry[INTERRUPT.kind] = kind;
+  entry[INTERRUPT.sourceBus] = ISA_BUS_ID;
+  entry[INTERRUPT.sourceIrq] = irq;
+  entry[INTERRUPT.destinationApic] = ioApicId;
+  entry[INTERRUPT.destinationPin] = irq;
+  return entry;
+}
