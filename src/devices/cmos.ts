@@ -1,0 +1,110 @@
+/**
+ * CMOS RAM with a real-time clock that shows the host's UTC time in BCD, 24-hour mode. It is read-only: a guest
+ * that sets the clock changes nothing. (Motorola MC146818A; memory sizes as PC firmware stores them)
+ */
+import { GIB, KIB, MIB } from '../machine/address.ts';
+
+export const CMOS_WORD = { index: 0, size: 1 } as const;
+
+const REGISTER = {
+  seconds: 0x00,
+  minutes: 0x02,
+  hours: 0x04,
+  dayOfWeek: 0x06,
+  dayOfMonth: 0x07,
+  month: 0x08,
+  year: 0x09,
+  statusA: 0x0a,
+  statusB: 0x0b,
+  statusD: 0x0d,
+  baseMemoryLow: 0x15,
+  baseMemoryHigh: 0x16,
+  extendedMemoryLow: 0x17,
+  extendedMemoryHigh: 0x18,
+  extendedMemoryLow2: 0x30,
+  extendedMemoryHigh2: 0x31,
+  century: 0x32,
+  memoryAbove16MibLow: 0x34,
+  memoryAbove16MibHigh: 0x35,
+} as const;
+
+/** 32768 Hz oscillator, 1024 Hz periodic rate; "update in progress" never shows, since each read is one instant. */
+const STATUS_A = 0x26;
+/** 24-hour mode, BCD. */
+const STATUS_B = 0x02;
+/** The battery is good. */
+const STATUS_D = 0x80;
+
+/** Bit 7 of the index port masks NMI; the rest selects a byte. */
+export function cmosSelect(words: Int32Array, value: number): void {
+  words[CMOS_WORD.index] = value & 0x7f;
+}
+
+/** `now` is milliseconds since 1970, UTC; `lowMemoryBytes` is RAM below the MMIO hole. */
+export function cmosRead(words: Int32Array, now: number, lowMemoryBytes: number): number {
+  const register = words[CMOS_WORD.index]!;
+  if (register <= REGISTER.year || register === REGISTER.century)
+    return clockRegister(register, new Date(now));
+  switch (register) {
+    case REGISTER.statusA:
+      return STATUS_A;
+    case REGISTER.statusB:
+      return STATUS_B;
+    case REGISTER.statusD:
+      return STATUS_D;
+    case REGISTER.baseMemoryLow:
+      return 640 & 0xff;
+    case REGISTER.baseMemoryHigh:
+      return 640 >> 8;
+    case REGISTER.extendedMemoryLow:
+    case REGISTER.extendedMemoryLow2:
+      return extendedKib(lowMemoryBytes) & 0xff;
+    case REGISTER.extendedMemoryHigh:
+    case REGISTER.extendedMemoryHigh2:
+      return extendedKib(lowMemoryBytes) >> 8;
+    case REGISTER.memoryAbove16MibLow:
+      return above16Mib(lowMemoryBytes) & 0xff;
+    case REGISTER.memoryAbove16MibHigh:
+      return above16Mib(lowMemoryBytes) >> 8;
+    default:
+      return 0;
+  }
+}
+
+function clockRegister(register: number, time: Date): number {
+  switch (register) {
+    case REGISTER.seconds:
+      return bcd(time.getUTCSeconds());
+    case REGISTER.minutes:
+      return bcd(time.getUTCMinutes());
+    case REGISTER.hours:
+      return bcd(time.getUTCHours());
+    case REGISTER.dayOfWeek:
+      return time.getUTCDay() + 1;
+    case REGISTER.dayOfMonth:
+      return bcd(time.getUTCDate());
+    case REGISTER.month:
+      return bcd(time.getUTCMonth() + 1);
+    case REGISTER.year:
+      return bcd(time.getUTCFullYear() % 100);
+    case REGISTER.century:
+      return bcd(Math.floor(time.getUTCFullYear() / 100));
+    default:
+      // The alarm registers between them.
+      return 0;
+  }
+}
+
+function bcd(value: number): number {
+  return (Math.floor(value / 10) << 4) | (value % 10);
+}
+
+/** KiB between 1 and 64 MiB. */
+function extendedKib(lowMemoryBytes: number): number {
+  return Math.min(lowMemoryBytes - MIB, 63 * MIB) / KIB;
+}
+
+/** Units of 64 KiB between 16 MiB and the hole. */
+function above16Mib(lowMemoryBytes: number): number {
+  return Math.floor(Math.max(0, Math.min(lowMemoryBytes, 4 * GIB) - 16 * MIB) / (64 * KIB));
+}
