@@ -1,0 +1,19 @@
+/** Volt as a library, and all that its command line uses. */
+export { VoltError, type VoltErrorCode } from '../volt-error.ts';
+export { SyscallError } from '../ffi/errno.ts';
+export {
+  BOOT_PROTOCOLS,
+  DEFAULT_CMDLINE,
+  DEFAULT_CPUS,
+  DEFAULT_MEMORY_MIB,
+  mergeConfig,
+  parseConfig,
+  type ConfigInput,
+  type ConsoleConfig,
+  type ParsedConfig,
+  type VmConfig,
+} from '../vmm/config.ts';
+export { VirtualMachine, type VmOptions } from '../vmm/virtual-machine.ts';
+export { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
+export type { TimelineRow } from '../vmm/timeline.ts';
+export { runInTerminal, stderrIsTerminal, type TerminalRun } from './run-in-terminal.ts';

@@ -1,0 +1,97 @@
+/** Runs a VM with this process's terminal, pipes and signals as its console: what `volt run` does. */
+import { OPEN, openFile } from '../ffi/file.ts';
+import { isTerminal } from '../ffi/terminal.ts';
+import { ConsolePump, descriptorSink, discardSink, type ConsoleSink } from '../vmm/console-pump.ts';
+import type { ConsoleInput } from '../vmm/console-input.ts';
+import type { ConsoleConfig } from '../vmm/config.ts';
+import { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
+import type { VirtualMachine } from '../vmm/virtual-machine.ts';
+
+export interface TerminalRun {
+  readonly end: VmEnd;
+  /** The code the process should exit with: the guest's, or 128 + n after signal n. */
+  readonly exitCode: number;
+}
+
+const STDOUT = 1;
+const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
+/** As after an interrupt by Ctrl-C, which a raw terminal cannot send. */
+const LEFT_BY_KEY = 130;
+
+const HELP = [
+  'Ctrl-A x       end the guest and leave Volt',
+  'Ctrl-A h       this help',
+  'Ctrl-A Ctrl-A  send Ctrl-A to the guest',
+];
+
+/** Starts `vm` and resolves when it has ended, with the terminal restored and all output written. */
+export async function runInTerminal(
+  vm: VirtualMachine,
+  config: ConsoleConfig,
+  say: (line: string) => void,
+): Promise<TerminalRun> {
+  let exitCode: number | undefined;
+  const stop = (code: number) => {
+    exitCode ??= code;
+    void vm.stop();
+  };
+  const pump = new ConsolePump(vm.shared, openSink(config), (error) => {
+    say(`the console's reader went away (${error.code}); ending the guest`);
+    stop(EXIT_CODE.failed);
+  });
+  const listeners = Object.entries(SIGNALS).map(([signal, number]) => {
+    const listener = () => stop(128 + number);
+    process.on(signal, listener);
+    return { signal, listener };
+  });
+  let input: ConsoleInput | undefined;
+  const restoreTerminal = () => input?.close();
+  process.on('exit', restoreTerminal);
+  try {
+    const pumping = pump.run();
+    vm.start();
+    if (config.kind === 'stdio') input = await openInput(vm, say, stop);
+    const end = await vm.ended;
+    await pump.finish();
+    await Promise.race([pumping, Bun.sleep(0)]);
+    return { end, exitCode: exitCode ?? end.exitCode };
+  } finally {
+    restoreTerminal();
+    process.off('exit', restoreTerminal);
+    for (const { signal, listener } of listeners) process.off(signal, listener);
+  }
+}
+
+/** Loaded only now, because the streams behind stdin take longer to load than a guest takes to start. */
+async function openInput(
+  vm: VirtualMachine,
+  say: (line: string) => void,
+  stop: (code: number) => void,
+): Promise<ConsoleInput> {
+  const { openConsoleInput } = await import('../vmm/console-input.ts');
+  const input = openConsoleInput(
+    (bytes) => vm.sendConsole(bytes),
+    (action) => (action === 'leave' ? stop(LEFT_BY_KEY) : HELP.forEach((line) => say(line))),
+  );
+  if (input.interactive) say('Ctrl-A x ends the guest, Ctrl-A h helps');
+  return input;
+}
+
+function openSink(config: ConsoleConfig): ConsoleSink {
+  switch (config.kind) {
+    case 'none':
+      return discardSink;
+    case 'stdio':
+      return descriptorSink(STDOUT);
+    case 'file': {
+      // Never truncated: a log that is already there is worth more than a short command line.
+      const file = openFile(config.path, OPEN.writeOnly | OPEN.create | OPEN.append, undefined, 0o644);
+      return descriptorSink(file.fd);
+    }
+  }
+}
+
+/** True when stderr lines must end in CR LF because the terminal is in raw mode. */
+export function stderrIsTerminal(): boolean {
+  return isTerminal(2);
+}

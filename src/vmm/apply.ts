@@ -1,0 +1,100 @@
+/** Carries out a plan: fills guest memory, sets registers. The only writer of guest memory before the guest runs. */
+import type { EntryState, FileLoad, MemoryWrite, SegmentState } from '../boot/boot-plan.ts';
+import { readAt } from '../ffi/file.ts';
+import { ERRNO, SyscallError } from '../ffi/errno.ts';
+import { putU64 } from '../binary/bytes.ts';
+import { DTABLE, MSR, REGS, SEGMENT, SREGS } from '../kvm/abi.ts';
+import type { KvmVcpu, MsrValue } from '../kvm/vcpu.ts';
+import { PAGE_BYTES, offsetAddress } from '../machine/address.ts';
+import type { GuestMemory } from '../memory/guest-memory.ts';
+import { VoltError } from '../volt-error.ts';
+
+/** RFLAGS bit 1 is always set; interrupts are off. */
+const RFLAGS_RESET = 2;
+
+/** MSRs that firmware sets and Linux relies on: fast string operations; MTRRs on, write-back by default. */
+const BOOT_MSRS: readonly MsrValue[] = [
+  { index: MSR.ia32MiscEnable, data: 0x1 },
+  { index: MSR.ia32MtrrDefType, data: 0x806 },
+];
+
+export interface OpenFile {
+  readonly path: string;
+  readonly fd: number;
+}
+
+export function applyWrites(memory: GuestMemory, writes: readonly MemoryWrite[]): void {
+  for (const { address, bytes } of writes) memory.write(address, bytes);
+}
+
+/** Puts a range of a file into guest memory: whole pages by mapping the file, ragged ends by reading them. */
+export function applyLoad(memory: GuestMemory, load: FileLoad, file: OpenFile): void {
+  const { address, fileOffset, fileBytes } = load;
+  const aligned = address % PAGE_BYTES === fileOffset % PAGE_BYTES;
+  const head = aligned ? Math.min(fileBytes, (PAGE_BYTES - (address % PAGE_BYTES)) % PAGE_BYTES) : fileBytes;
+  readInto(memory, load, file, 0, head);
+  const mapped = mapPages(memory, load, file, head);
+  readInto(memory, load, file, head + mapped, fileBytes - head - mapped);
+}
+
+function mapPages(memory: GuestMemory, load: FileLoad, file: OpenFile, from: number): number {
+  try {
+    const address = offsetAddress(load.address, from);
+    return memory.mapFile(address, file.fd, load.fileOffset + from, load.fileBytes - from);
+  } catch (error) {
+    // Some file systems cannot map; then the file is read.
+    if (error instanceof SyscallError && (error.errno === ERRNO.ENODEV || error.errno === ERRNO.EACCES))
+      return 0;
+    throw error;
+  }
+}
+
+function readInto(memory: GuestMemory, load: FileLoad, file: OpenFile, from: number, bytes: number): void {
+  if (bytes === 0) return;
+  memory.visit(offsetAddress(load.address, from), bytes, (piece, offset) => {
+    const got = readAt(file.fd, piece, load.fileOffset + from + offset);
+    if (got < piece.length) {
+      throw new VoltError(
+        'image',
+        `Cannot load ${file.path}: it was cut short while Volt read it (expected ${piece.length - got} more bytes)`,
+      );
+    }
+  });
+}
+
+/** What every vCPU gets. */
+export function applyCommonState(vcpu: KvmVcpu): void {
+  vcpu.setMsrs(BOOT_MSRS);
+  vcpu.resetFpu();
+  vcpu.wireLocalInterrupts();
+}
+
+/** The state in which the BSP enters the guest; APs keep KVM's reset state and wait for INIT and SIPI. */
+export function applyEntry(vcpu: KvmVcpu, entry: EntryState): void {
+  vcpu.updateSregs((view) => {
+    for (const name of ['ds', 'es', 'fs', 'gs', 'ss'] as const) putSegment(view, SREGS[name], entry.data);
+    putSegment(view, SREGS.cs, entry.code);
+    putSegment(view, SREGS.tr, entry.task);
+    putU64(view, SREGS.gdt + DTABLE.base, entry.gdt.base);
+    view.setUint16(SREGS.gdt + DTABLE.limit, entry.gdt.limit, true);
+    // No IDT: an exception before the guest has its own is a triple fault, which Volt reports.
+    putU64(view, SREGS.idt + DTABLE.base, 0);
+    view.setUint16(SREGS.idt + DTABLE.limit, 0, true);
+    for (const name of ['cr0', 'cr3', 'cr4', 'efer'] as const) putU64(view, SREGS[name], entry[name]);
+  });
+  vcpu.setRegs((view) => {
+    putU64(view, REGS.rflags, RFLAGS_RESET);
+    for (const name of ['rip', 'rsp', 'rax', 'rbx', 'rsi'] as const) putU64(view, REGS[name], entry[name]);
+  });
+}
+
+function putSegment(view: DataView, at: number, segment: SegmentState): void {
+  putU64(view, at + SEGMENT.base, segment.base);
+  view.setUint32(at + SEGMENT.limit, segment.limit, true);
+  view.setUint16(at + SEGMENT.selector, segment.selector, true);
+  for (const field of ['type', 'present', 'dpl', 'db', 's', 'l', 'g'] as const) {
+    view.setUint8(at + SEGMENT[field], segment[field]);
+  }
+  view.setUint8(at + SEGMENT.avl, 0);
+  view.setUint8(at + SEGMENT.unusable, 0);
+}

@@ -1,0 +1,103 @@
+/**
+ * The I/O bus of one vCPU worker: which port belongs to which device. Ports that nobody answers read as all
+ * ones and swallow writes, as on a real ISA bus, so that a probing driver finds nothing and goes on.
+ */
+import { cmosRead, cmosSelect } from '../devices/cmos.ts';
+import { i8042Command, i8042Data, i8042ReadData, i8042ReadStatus } from '../devices/i8042.ts';
+import { uartRead, uartWrite, type Uart } from '../devices/uart.ts';
+import { IrqLine } from '../kvm/vm.ts';
+import { GSI } from '../machine/irqs.ts';
+import { COM1_PORTS, PM1A_SLEEP_ENABLE, PORT } from '../machine/ports.ts';
+import { pushConsoleByte } from './console-ring.ts';
+import type { SharedState } from './shared-state.ts';
+
+/** What a port access asks of the machine as a whole. */
+export const BUS_EVENT = { none: 0, reset: 1, powerOff: 2, guestExit: 3 } as const;
+export type BusEvent = (typeof BUS_EVENT)[keyof typeof BUS_EVENT];
+
+export interface Board {
+  readonly shared: SharedState;
+  readonly uart: Uart;
+  readonly lowMemoryBytes: number;
+  /** Value of the write behind BUS_EVENT.guestExit. */
+  exitStatus: number;
+}
+
+const RESET_CONTROL_RESET_BIT = 0x04;
+
+export function createBoard(shared: SharedState, vmFd: number, lowMemoryBytes: number): Board {
+  const line = new IrqLine(vmFd, GSI.com1);
+  const glue = {
+    transmit: (byte: number) => pushConsoleByte(shared, byte),
+    setInterrupt: (level: 0 | 1) => line.set(level),
+  };
+  return {
+    shared,
+    uart: { words: shared.uart, received: shared.received, glue },
+    lowMemoryBytes,
+    exitStatus: 0,
+  };
+}
+
+/** One access of `size` bytes. Multi-byte accesses to 8-bit devices reach consecutive ports, as on the bus. */
+export function writePort(board: Board, port: number, size: number, value: number): BusEvent {
+  if (port === PORT.exit) {
+    board.exitStatus = value;
+    return BUS_EVENT.guestExit;
+  }
+  if (port === PORT.pm1aControl && size >= 2) {
+    return value & PM1A_SLEEP_ENABLE ? BUS_EVENT.powerOff : BUS_EVENT.none;
+  }
+  for (let i = 0; i < size; i++) {
+    const event = writeByte(board, port + i, (value >>> (8 * i)) & 0xff);
+    if (event !== BUS_EVENT.none) return event;
+  }
+  return BUS_EVENT.none;
+}
+
+/** The value read, `size` bytes of it valid. */
+export function readPort(board: Board, port: number, size: number): number {
+  let value = 0;
+  for (let i = 0; i < size; i++) value |= readByte(board, port + i) << (8 * i);
+  return value >>> 0;
+}
+
+function writeByte(board: Board, port: number, value: number): BusEvent {
+  if (port >= PORT.com1 && port < PORT.com1 + COM1_PORTS) {
+    uartWrite(board.uart, port - PORT.com1, value);
+    return BUS_EVENT.none;
+  }
+  const { shared } = board;
+  switch (port) {
+    case PORT.cmosIndex:
+      cmosSelect(shared.cmos, value);
+      return BUS_EVENT.none;
+    case PORT.i8042Data:
+      return i8042Data(shared.i8042, value) ? BUS_EVENT.reset : BUS_EVENT.none;
+    case PORT.i8042Command:
+      return i8042Command(shared.i8042, value) ? BUS_EVENT.reset : BUS_EVENT.none;
+    case PORT.resetControl:
+      return value & RESET_CONTROL_RESET_BIT ? BUS_EVENT.reset : BUS_EVENT.none;
+    case PORT.systemControlA:
+      return value & 1 ? BUS_EVENT.reset : BUS_EVENT.none;
+    default:
+      return BUS_EVENT.none;
+  }
+}
+
+function readByte(board: Board, port: number): number {
+  if (port >= PORT.com1 && port < PORT.com1 + COM1_PORTS) return uartRead(board.uart, port - PORT.com1);
+  const { shared } = board;
+  switch (port) {
+    case PORT.cmosData:
+      return cmosRead(shared.cmos, Date.now(), board.lowMemoryBytes);
+    case PORT.i8042Data:
+      return i8042ReadData(shared.i8042);
+    case PORT.i8042Command:
+      return i8042ReadStatus(shared.i8042);
+    case PORT.systemControlA:
+      return 0x02; // A20 is enabled.
+    default:
+      return 0xff;
+  }
+}

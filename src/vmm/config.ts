@@ -1,0 +1,182 @@
+/**
+ * The one gate for configuration. Flags and files both come here in the shape of Firecracker's --config-file
+ * (sections in kebab-case, keys in snake_case, with one section `volt` for what Firecracker does not have) and
+ * leave as a VmConfig. Nothing behind this gate sees unvalidated input.
+ */
+import * as v from 'valibot';
+import { MIB } from '../machine/address.ts';
+import { MINIMUM_MEMORY_BYTES } from '../machine/layout.ts';
+import { VoltError } from '../volt-error.ts';
+
+export const DEFAULT_CPUS = 2;
+export const DEFAULT_MEMORY_MIB = 512;
+/** `reboot=k` resets through the i8042, which ends Volt; `panic=-1` does so after a panic, without waiting. */
+export const DEFAULT_CMDLINE = 'console=ttyS0 reboot=k panic=-1';
+
+const MAX_CPUS = 254;
+const MINIMUM_MEMORY_MIB = MINIMUM_MEMORY_BYTES / MIB;
+const MAXIMUM_MEMORY_MIB = 16 * 1024 * 1024;
+const HUGE_PAGE_MIB = 2;
+
+export const BOOT_PROTOCOLS = ['linux', 'bzimage', 'pvh', 'multiboot'] as const;
+
+export type ConsoleConfig =
+  { readonly kind: 'stdio' } | { readonly kind: 'none' } | { readonly kind: 'file'; readonly path: string };
+
+export interface VmConfig {
+  readonly kernelPath: string;
+  readonly initrdPath: string | undefined;
+  readonly cmdline: string;
+  readonly cpus: number;
+  readonly threadsPerCore: 1 | 2;
+  readonly memoryBytes: number;
+  readonly hugepages: boolean;
+  readonly console: ConsoleConfig;
+  readonly boot: (typeof BOOT_PROTOCOLS)[number] | undefined;
+}
+
+const found = (input: unknown) => (input === undefined ? 'nothing' : JSON.stringify(input));
+
+function wholeNumber(min: number, max: number, reason = '') {
+  const message = (issue: v.BaseIssue<unknown>) =>
+    `${found(issue.input)} (expected a whole number from ${min} to ${max}${reason})`;
+  return v.pipe(v.number(message), v.integer(message), v.minValue(min, message), v.maxValue(max, message));
+}
+
+const text = v.pipe(
+  v.string((issue) => `${found(issue.input)} (expected a text)`),
+  v.nonEmpty(() => '"" (expected a text that is not empty)'),
+);
+const flag = v.boolean((issue) => `${found(issue.input)} (expected true or false)`);
+
+function oneOf<const T extends readonly string[]>(values: T) {
+  return v.picklist(values, (issue) => `${found(issue.input)} (expected ${values.join(', ')})`);
+}
+
+const ConsoleSchema = v.pipe(
+  text,
+  v.check(
+    (value) => value === 'stdio' || value === 'none' || /^file=./.test(value),
+    (issue) => `${found(issue.input)} (expected stdio, none or file=PATH)`,
+  ),
+  v.transform((value): ConsoleConfig =>
+    value.startsWith('file=') ? { kind: 'file', path: value.slice(5) } : { kind: value as 'stdio' | 'none' },
+  ),
+);
+
+const section = <const T extends v.ObjectEntries>(entries: T) =>
+  v.object(entries, (issue) => `${found(issue.input)} (expected an object)`);
+
+/** Every section and key that Volt acts on. */
+const SECTIONS = {
+  'boot-source': {
+    kernel_image_path: text,
+    initrd_path: v.optional(v.nullable(text)),
+    boot_args: v.optional(v.nullable(v.string((issue) => `${found(issue.input)} (expected a text)`))),
+  },
+  'machine-config': {
+    vcpu_count: v.optional(
+      wholeNumber(1, MAX_CPUS, ': MP tables have 8-bit APIC ids, and one of them is for the I/O APIC'),
+      DEFAULT_CPUS,
+    ),
+    mem_size_mib: v.optional(wholeNumber(MINIMUM_MEMORY_MIB, MAXIMUM_MEMORY_MIB, ' MiB'), DEFAULT_MEMORY_MIB),
+    smt: v.optional(flag, false),
+    huge_pages: v.optional(oneOf(['None', '2M']), 'None'),
+  },
+  volt: {
+    console: v.optional(ConsoleSchema, 'stdio'),
+    boot: v.optional(oneOf(BOOT_PROTOCOLS)),
+  },
+} as const;
+
+/** Keys that Firecracker's own files may hold and that change nothing in Volt, or cannot be honoured yet. */
+const IGNORED_SILENTLY = new Set(['machine-config.track_dirty_pages']);
+
+const ConfigSchema = v.pipe(
+  v.object(
+    {
+      'boot-source': section(SECTIONS['boot-source']),
+      'machine-config': v.optional(section(SECTIONS['machine-config']), {}),
+      volt: v.optional(section(SECTIONS.volt), {}),
+    },
+    (issue) => `${found(issue.input)} (expected an object)`,
+  ),
+  v.transform((file): VmConfig => {
+    const machine = file['machine-config'];
+    const boot = file['boot-source'];
+    return {
+      kernelPath: boot.kernel_image_path,
+      initrdPath: boot.initrd_path ?? undefined,
+      cmdline: boot.boot_args ?? DEFAULT_CMDLINE,
+      cpus: machine.vcpu_count,
+      threadsPerCore: machine.smt ? 2 : 1,
+      memoryBytes: machine.mem_size_mib * MIB,
+      hugepages: machine.huge_pages === '2M',
+      console: file.volt.console,
+      boot: file.volt.boot,
+    };
+  }),
+);
+
+/** What `parseConfig` takes: sections of keys, from a JSON file or from flags. */
+export type ConfigInput = Readonly<Record<string, unknown>>;
+
+export interface ParsedConfig {
+  readonly config: VmConfig;
+  /** Keys that were not understood, as `section.key`. */
+  readonly unknownKeys: readonly string[];
+}
+
+/**
+ * Validates. `nameOf` turns a path such as `machine-config.vcpu_count` into what the user wrote, for the error:
+ * `--cpus`, say, or `vm.json: machine-config.vcpu_count`. Throws VoltError 'config' with the first problem.
+ */
+export function parseConfig(input: unknown, nameOf: (path: string) => string = (path) => path): ParsedConfig {
+  const result = v.safeParse(ConfigSchema, input);
+  if (!result.success) throw configError(result.issues[0], nameOf);
+  const config = result.output;
+  if (config.hugepages && (config.memoryBytes / MIB) % HUGE_PAGE_MIB !== 0) {
+    throw new VoltError(
+      'config',
+      `Cannot use ${nameOf('machine-config.mem_size_mib')}: ${config.memoryBytes / MIB} MiB with huge pages (expected an even number of MiB)`,
+    );
+  }
+  return { config, unknownKeys: unknownKeys(input as ConfigInput) };
+}
+
+function configError(issue: v.BaseIssue<unknown>, nameOf: (path: string) => string): VoltError {
+  const path = v.getDotPath(issue) ?? '';
+  const missingKernel =
+    path === 'boot-source' || (path === 'boot-source.kernel_image_path' && issue.input === undefined);
+  if (missingKernel && issue.input === undefined) {
+    return new VoltError(
+      'config',
+      'Cannot start: no kernel was given (expected --kernel FILE or boot-source.kernel_image_path)',
+    );
+  }
+  return new VoltError('config', `Cannot use ${path === '' ? nameOf('') : nameOf(path)}: ${issue.message}`);
+}
+
+function unknownKeys(input: ConfigInput): string[] {
+  return Object.entries(input).flatMap(([name, content]) => {
+    const known = (SECTIONS as Record<string, object>)[name];
+    if (!known) return [name];
+    return Object.keys(content as object)
+      .filter((key) => !(key in known))
+      .map((key) => `${name}.${key}`)
+      .filter((path) => !IGNORED_SILENTLY.has(path));
+  });
+}
+
+/** Later sections win, key by key: `mergeConfig(file, flags)`. */
+export function mergeConfig(base: ConfigInput, over: ConfigInput): ConfigInput {
+  const merged: Record<string, unknown> = { ...base };
+  for (const [name, content] of Object.entries(over)) {
+    merged[name] = isSection(merged[name]) && isSection(content) ? { ...merged[name], ...content } : content;
+  }
+  return merged;
+}
+
+function isSection(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

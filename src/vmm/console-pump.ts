@@ -1,0 +1,86 @@
+/** Moves console output from the ring to its sink, on the main thread, without ever blocking it. */
+import { SyscallError } from '../ffi/errno.ts';
+import { writeWithoutWaiting } from '../ffi/file.ts';
+import { dropConsole, peekConsole } from './console-ring.ts';
+import { VM_WORD, type SharedState } from './shared-state.ts';
+
+/** Takes some of the bytes and returns how many; 0 means "not now". Throws when it can take no more for good. */
+export type ConsoleSink = (bytes: Uint8Array) => number;
+
+/**
+ * After a first byte the pump lets output gather for this long before it looks again: a guest prints byte by
+ * byte, and waking up for each would take more of the host than the guest does.
+ */
+const GATHER_MS = 2;
+const RETRY_MS = 5;
+/** How long the end of a VM waits for a reader that does not read. */
+const FINISH_MS = 5000;
+const PIECE_BYTES = 4096;
+
+/** A sink that writes to a file descriptor that somebody else owns. */
+export function descriptorSink(fd: number): ConsoleSink {
+  return (bytes) => writeWithoutWaiting(fd, bytes);
+}
+
+/** For a console that nobody wants. */
+export const discardSink: ConsoleSink = (bytes) => bytes.length;
+
+export class ConsolePump {
+  readonly #shared: SharedState;
+  readonly #sink: ConsoleSink;
+  readonly #onBroken: (error: SyscallError) => void;
+  #finished = false;
+  #broken = false;
+
+  /** `onBroken` is called once, when nobody can read the console any more; later output is dropped. */
+  constructor(shared: SharedState, sink: ConsoleSink, onBroken: (error: SyscallError) => void) {
+    this.#shared = shared;
+    this.#sink = sink;
+    this.#onBroken = onBroken;
+  }
+
+  /** Pumps until `finish`. */
+  async run(): Promise<void> {
+    const { words } = this.#shared;
+    while (!this.#finished) {
+      Atomics.store(words, VM_WORD.doorbell, 0);
+      if (!this.#drain()) await Bun.sleep(RETRY_MS);
+      else if (Atomics.load(words, VM_WORD.doorbell) !== 0) await Bun.sleep(GATHER_MS);
+      else await this.#waitForDoorbell();
+    }
+  }
+
+  /** Writes what is left, once no vCPU runs any more. Gives up when the reader does not take it for 5 seconds. */
+  async finish(): Promise<void> {
+    this.#finished = true;
+    for (let waited = 0; !this.#drain() && waited < FINISH_MS; waited += RETRY_MS) await Bun.sleep(RETRY_MS);
+  }
+
+  async #waitForDoorbell(): Promise<void> {
+    const wait = Atomics.waitAsync(this.#shared.words, VM_WORD.doorbell, 0);
+    if (wait.async) await wait.value;
+  }
+
+  /** False when the sink would not take everything. */
+  #drain(): boolean {
+    for (;;) {
+      const bytes = peekConsole(this.#shared, PIECE_BYTES);
+      if (bytes.length === 0) return true;
+      const taken = this.#write(bytes);
+      if (taken === 0) return false;
+      dropConsole(this.#shared, taken);
+    }
+  }
+
+  #write(bytes: Uint8Array): number {
+    if (this.#broken) return bytes.length;
+    try {
+      return this.#sink(bytes);
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      this.#broken = true;
+      this.#onBroken(error);
+      return bytes.length;
+    }
+  }
+}

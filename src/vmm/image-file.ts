@@ -1,0 +1,52 @@
+/** Kernel and initrd files: opened once, read in pieces, mapped later by the same descriptor. */
+import { statSync } from 'node:fs';
+import type { ByteSource } from '../binary/byte-source.ts';
+import { ERRNO, SyscallError } from '../ffi/errno.ts';
+import { OPEN, openFile, readAt } from '../ffi/file.ts';
+import { VoltError } from '../volt-error.ts';
+
+export interface ImageFile extends ByteSource, Disposable {
+  readonly path: string;
+  readonly fd: number;
+}
+
+/** Opens a regular file. Throws VoltError 'image' that says what is wrong with the path. */
+export function openImage(path: string, option: string): ImageFile {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (!stat) throw unusable(option, path, 'there is no such file', 'the path of an existing file');
+  if (!stat.isFile()) {
+    const kind = stat.isDirectory() ? 'a directory' : 'not a regular file';
+    throw unusable(option, path, `it is ${kind}`, 'the path of a file');
+  }
+  const owned = open(path, option);
+  return {
+    path,
+    name: path,
+    fd: owned.fd,
+    bytes: stat.size,
+    read(offset, length) {
+      if (offset < 0 || length < 0 || offset + length > stat.size) {
+        throw new RangeError(`Cannot read ${length} bytes at ${offset} of ${path} (it has ${stat.size})`);
+      }
+      const bytes = new Uint8Array(length);
+      const got = readAt(owned.fd, bytes, offset);
+      if (got < length) throw unusable(option, path, 'it was cut short while Volt read it', 'a file at rest');
+      return bytes;
+    },
+    [Symbol.dispose]: () => owned.close(),
+  };
+}
+
+function open(path: string, option: string) {
+  try {
+    return openFile(path, OPEN.readOnly);
+  } catch (error) {
+    const denied = error instanceof SyscallError && error.errno === ERRNO.EACCES;
+    if (denied) throw unusable(option, path, 'permission denied', 'a file that you may read');
+    throw error;
+  }
+}
+
+function unusable(option: string, path: string, found: string, expected: string): VoltError {
+  return new VoltError('image', `Cannot use ${option} ${path}: ${found} (expected ${expected})`);
+}

@@ -1,0 +1,155 @@
+/**
+ * The loop of one vCPU: KVM_RUN, then one switch on the exit reason. Nothing on the way of an I/O exit
+ * allocates, makes a BigInt or a closure.
+ */
+import { ERRNO, SyscallError } from '../ffi/errno.ts';
+import { lastErrno, libc } from '../ffi/libc.ts';
+import { EXIT, IOCTL, KVM_MP_STATE, MP_STATE, RUN } from '../kvm/abi.ts';
+import { readMpState } from '../kvm/vcpu.ts';
+import { BUS_EVENT, readPort, writePort, type Board, type BusEvent } from './board.ts';
+import { reportExit } from './exit-report.ts';
+import {
+  EXIT_COUNTERS,
+  lockBus,
+  now,
+  unlockBus,
+  VCPU_COMMAND,
+  VCPU_MOMENT,
+  VCPU_WORD,
+} from './shared-state.ts';
+import type { VcpuReport } from './vcpu-report.ts';
+
+export interface VcpuContext {
+  readonly fd: number;
+  /** SAFETY: three views of this vCPU's kvm_run page, mapped by the main thread until the worker has ended. */
+  readonly run8: Uint8Array;
+  readonly run16: Uint16Array;
+  readonly run32: Uint32Array;
+  readonly board: Board;
+  /** This vCPU's words and moments in the shared state. */
+  readonly words: Int32Array;
+  readonly moments: Float64Array;
+  /** Watch for the SIPI of an AP, at the price of polling for it. */
+  readonly timeline: boolean;
+}
+
+/** Word and half-word offsets of kvm_run, which the loop reads through typed arrays. */
+const EXIT_REASON_32 = RUN.exitReason / 4;
+const IO_PORT_16 = RUN.io.port / 2;
+const IO_COUNT_32 = RUN.io.count / 4;
+const IO_DATA_OFFSET_32 = RUN.io.dataOffset / 4;
+const MMIO_DATA_32 = RUN.mmio.data / 4;
+const KVM_EXIT_IO_IN = 0;
+
+/** Runs the vCPU until something ends it. Throws SyscallError when KVM_RUN itself fails. */
+export function runVcpu(vcpu: VcpuContext): VcpuReport {
+  const { fd, run8, run32, words } = vcpu;
+  for (;;) {
+    if (libc.ioctl(fd, IOCTL.run, null) < 0) {
+      const errno = lastErrno();
+      if (errno === ERRNO.EINTR) {
+        // Clear before looking: a command given after the look sets the flag again, and KVM_RUN returns at once.
+        run8[RUN.immediateExit] = 0;
+        if (Atomics.load(words, VCPU_WORD.command) === VCPU_COMMAND.stop) return { kind: 'stopped' };
+      } else if (errno === ERRNO.EAGAIN) {
+        noteWakeUp(vcpu);
+      } else {
+        throw new SyscallError('KVM_RUN', errno, runAdvice(errno));
+      }
+      continue;
+    }
+    const reason = run32[EXIT_REASON_32]!;
+    if (reason < EXIT_COUNTERS) words[VCPU_WORD.exits + reason] = words[VCPU_WORD.exits + reason]! + 1;
+    switch (reason) {
+      case EXIT.io: {
+        const event = handlePio(vcpu);
+        if (event !== BUS_EVENT.none) return reportBusEvent(event, vcpu.board);
+        break;
+      }
+      case EXIT.mmio:
+        handleMmio(vcpu);
+        break;
+      case EXIT.intr:
+      case EXIT.irqWindowOpen:
+      case EXIT.setTpr:
+      case EXIT.hlt:
+      case EXIT.ioapicEoi:
+        // Nothing to do: the interrupt controllers are in KVM, which acts on these itself.
+        break;
+      default:
+        return reportExit(reason, run8, fd);
+    }
+  }
+}
+
+/** `rep ins` and `rep outs` arrive as one exit with a count; each element is one bus access. */
+function handlePio({ run8, run16, run32, board }: VcpuContext): BusEvent {
+  const direction = run8[RUN.io.direction]!;
+  const size = run8[RUN.io.size]!;
+  const port = run16[IO_PORT_16]!;
+  const count = run32[IO_COUNT_32]!;
+  let at = run32[IO_DATA_OFFSET_32]!;
+  const { words } = board.shared;
+  let event: BusEvent = BUS_EVENT.none;
+  lockBus(words);
+  for (let i = 0; i < count && event === BUS_EVENT.none; i++, at += size) {
+    if (direction === KVM_EXIT_IO_IN) storeValue(run8, at, size, readPort(board, port, size));
+    else event = writePort(board, port, size, loadValue(run8, at, size));
+  }
+  unlockBus(words);
+  return event;
+}
+
+function loadValue(run8: Uint8Array, at: number, size: number): number {
+  let value = 0;
+  for (let i = 0; i < size; i++) value |= run8[at + i]! << (8 * i);
+  return value >>> 0;
+}
+
+function storeValue(run8: Uint8Array, at: number, size: number, value: number): void {
+  for (let i = 0; i < size; i++) run8[at + i] = value >>> (8 * i);
+}
+
+/** No device has MMIO registers yet: reads find all ones, writes go nowhere. */
+function handleMmio({ run8, run32 }: VcpuContext): void {
+  if (run8[RUN.mmio.isWrite]) return;
+  run32[MMIO_DATA_32] = 0xffff_ffff;
+  run32[MMIO_DATA_32 + 1] = 0xffff_ffff;
+}
+
+function reportBusEvent(event: BusEvent, board: Board): VcpuReport {
+  if (event === BUS_EVENT.guestExit) return { kind: 'guest-exit', status: board.exitStatus };
+  return event === BUS_EVENT.powerOff ? { kind: 'power-off' } : { kind: 'reset' };
+}
+
+const SIPI_POLL_MICROSECONDS = 50;
+const SIPI_POLLS = 1000;
+const mpStateScratch = new Uint32Array(MP_STATE.size / 4);
+
+/**
+ * KVM_RUN of an AP that waits returns EAGAIN when an INIT has come, and only then. To learn when the SIPI came,
+ * the timeline asks for the MP state (which also lets KVM take the SIPI) until it is runnable.
+ */
+function noteWakeUp({ fd, moments, timeline }: VcpuContext): void {
+  if (!timeline || moments[VCPU_MOMENT.started] !== 0) return;
+  for (let i = 0; i < SIPI_POLLS; i++) {
+    const state = readMpState(fd, mpStateScratch);
+    if (state === KVM_MP_STATE.runnable) {
+      moments[VCPU_MOMENT.started] = now();
+      return;
+    }
+    if (state === KVM_MP_STATE.uninitialized) return;
+    libc.usleep(SIPI_POLL_MICROSECONDS);
+  }
+}
+
+function runAdvice(errno: number): string | undefined {
+  switch (errno) {
+    case ERRNO.EFAULT:
+      return 'the guest touched memory whose file was cut short, or which the host cannot provide';
+    case ERRNO.ENOMEM:
+      return 'the host ran out of memory for the guest';
+    default:
+      return undefined;
+  }
+}

@@ -1,0 +1,27 @@
+/** Why a vCPU left KVM_RUN for good. Plain data: it travels by postMessage. */
+
+export interface RegisterDump {
+  readonly rip: string;
+  readonly lines: readonly string[];
+}
+
+export type VcpuReport =
+  /** The main thread asked it to. */
+  | { readonly kind: 'stopped' }
+  | { readonly kind: 'reset' }
+  | { readonly kind: 'power-off' }
+  /** The guest wrote its status to the exit port. */
+  | { readonly kind: 'guest-exit'; readonly status: number }
+  /** KVM_EXIT_SHUTDOWN: a fault while delivering a double fault. */
+  | { readonly kind: 'triple-fault'; readonly registers: RegisterDump }
+  /** KVM could not go on: `what` in one line, then details. */
+  | {
+      readonly kind: 'kvm-failure';
+      readonly what: string;
+      readonly details: readonly string[];
+      readonly registers: RegisterDump;
+    }
+  /** A defect or a failing system call in Volt itself. */
+  | { readonly kind: 'failed'; readonly message: string };
+
+export type VcpuMessage = { readonly index: number; readonly report: VcpuReport };

@@ -1,0 +1,87 @@
+/** Entry point of a vCPU's Worker: waits for its VcpuStart, runs the vCPU, reports why it ended. */
+import { arrayBufferAt, cString, libc, type HostPointer } from '../ffi/libc.ts';
+import { createBoard } from './board.ts';
+import { runVcpu } from './run-loop.ts';
+import {
+  now,
+  viewSharedState,
+  VCPU_COMMAND,
+  VCPU_MOMENT,
+  VCPU_WORD,
+  VM_WORD,
+  type SharedState,
+} from './shared-state.ts';
+import type { VcpuMessage, VcpuReport } from './vcpu-report.ts';
+
+/** All that a worker is told. File descriptors belong to the process, so a number is enough. */
+export interface VcpuStart {
+  readonly buffer: SharedArrayBuffer;
+  readonly vcpuCount: number;
+  readonly index: number;
+  readonly vcpuFd: number;
+  readonly vmFd: number;
+  readonly runAddress: HostPointer;
+  readonly runBytes: number;
+  readonly lowMemoryBytes: number;
+  readonly timeline: boolean;
+}
+
+declare const self: { onmessage: ((event: { data: VcpuStart }) => void) | null };
+declare function postMessage(message: VcpuMessage): void;
+
+const PR_SET_NAME = 15;
+/** How often a BSP that waits for its APs looks whether the VM is being stopped. */
+const STOP_CHECK_MS = 50;
+const workerUp = now();
+
+self.onmessage = ({ data }) => {
+  self.onmessage = null;
+  postMessage({ index: data.index, report: runToReport(data) });
+};
+
+function runToReport(start: VcpuStart): VcpuReport {
+  try {
+    return run(start);
+  } catch (error) {
+    return { kind: 'failed', message: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+function run(start: VcpuStart): VcpuReport {
+  const shared = viewSharedState(start.buffer, start.vcpuCount);
+  const words = shared.vcpuWords(start.index);
+  const moments = shared.vcpuMoments(start.index);
+  moments[VCPU_MOMENT.workerUp] = workerUp;
+  // Shown by top -H, ps -L and gdb; Linux keeps 15 characters.
+  libc.prctl(PR_SET_NAME, cString(`vcpu${start.index}`) as never, 0, 0, 0);
+  Atomics.store(words, VCPU_WORD.threadId, libc.gettid());
+  // SAFETY: the main thread keeps kvm_run mapped until this worker has reported.
+  const page = arrayBufferAt(start.runAddress, start.runBytes);
+  if (!waitForTurn(shared, start.index, words)) return { kind: 'stopped' };
+  moments[VCPU_MOMENT.entered] = now();
+  return runVcpu({
+    fd: start.vcpuFd,
+    run8: new Uint8Array(page),
+    run16: new Uint16Array(page),
+    run32: new Uint32Array(page),
+    board: createBoard(shared, start.vmFd, start.lowMemoryBytes),
+    words,
+    moments,
+    timeline: start.timeline,
+  });
+}
+
+/** APs announce themselves and go on; the BSP waits for all of them. False when the VM was stopped meanwhile. */
+function waitForTurn(shared: SharedState, index: number, words: Int32Array): boolean {
+  const aps = shared.vcpuCount - 1;
+  if (index !== 0) {
+    Atomics.add(shared.words, VM_WORD.apsReady, 1);
+    Atomics.notify(shared.words, VM_WORD.apsReady);
+  }
+  for (;;) {
+    if (Atomics.load(words, VCPU_WORD.command) === VCPU_COMMAND.stop) return false;
+    const ready = Atomics.load(shared.words, VM_WORD.apsReady);
+    if (index !== 0 || ready >= aps) return true;
+    Atomics.wait(shared.words, VM_WORD.apsReady, ready, STOP_CHECK_MS);
+  }
+}

@@ -1,0 +1,83 @@
+/** How a VM ended, in words and as the exit code of the `volt` process. */
+import type { RegisterDump, VcpuReport } from './vcpu-report.ts';
+
+export const EXIT_CODE = {
+  /** The guest ended itself: reset, power-off, or status 0 written to the exit port. */
+  ok: 0,
+  /** Volt or the host could not start or continue the guest. */
+  failed: 1,
+  /** A flag, a configuration file or an image is wrong. */
+  usage: 2,
+  /** The guest crashed with a triple fault. */
+  tripleFault: 3,
+  /** KVM could not run the guest any further. */
+  kvmFailure: 4,
+  /** Base of the codes that a guest chooses by writing a status other than 0 to the exit port. */
+  guestStatus: 64,
+} as const;
+
+/** Highest code of a guest status, below those that shells give a meaning (126 and up). */
+const HIGHEST_GUEST_CODE = 125;
+
+export interface VmEnd {
+  readonly kind: VcpuReport['kind'];
+  readonly exitCode: number;
+  /** vCPU whose exit ended the VM. */
+  readonly vcpu: number;
+  /** What to tell the user; empty where the guest ended itself. The first line is a sentence. */
+  readonly lines: readonly string[];
+}
+
+export function describeEnd(vcpu: number, report: VcpuReport): VmEnd {
+  switch (report.kind) {
+    case 'stopped':
+    case 'reset':
+    case 'power-off':
+      return { kind: report.kind, exitCode: EXIT_CODE.ok, vcpu, lines: [] };
+    case 'guest-exit':
+      return guestExit(vcpu, report.status);
+    case 'triple-fault':
+      return {
+        kind: report.kind,
+        exitCode: EXIT_CODE.tripleFault,
+        vcpu,
+        lines: [
+          `guest crashed: triple fault on vCPU ${vcpu} at RIP ${report.registers.rip} (an exception that its own handlers could not take)`,
+          ...indent(report.registers),
+        ],
+      };
+    case 'kvm-failure':
+      return {
+        kind: report.kind,
+        exitCode: EXIT_CODE.kvmFailure,
+        vcpu,
+        lines: [
+          `guest stopped: ${report.what}, on vCPU ${vcpu} at RIP ${report.registers.rip}`,
+          ...report.details.map((line) => `  ${line}`),
+          ...indent(report.registers),
+        ],
+      };
+    case 'failed':
+      return {
+        kind: report.kind,
+        exitCode: EXIT_CODE.failed,
+        vcpu,
+        lines: [`Cannot run vCPU ${vcpu}: ${report.message}`],
+      };
+  }
+}
+
+function guestExit(vcpu: number, status: number): VmEnd {
+  if (status === 0) return { kind: 'guest-exit', exitCode: EXIT_CODE.ok, vcpu, lines: [] };
+  const exitCode = Math.min(EXIT_CODE.guestStatus + status, HIGHEST_GUEST_CODE);
+  return {
+    kind: 'guest-exit',
+    exitCode,
+    vcpu,
+    lines: [`guest reported failure: status ${status} from vCPU ${vcpu}`],
+  };
+}
+
+function indent(registers: RegisterDump): string[] {
+  return registers.lines.map((line) => `  ${line}`);
+}
