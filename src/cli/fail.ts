@@ -1,0 +1,28 @@
+/** The last stop of every error: one line on stderr and an exit code. */
+import { CommanderError } from '@commander-js/extra-typings';
+import { EXIT_CODE, SyscallError, VoltError } from '../api/index.ts';
+import { createLog } from './log.ts';
+
+export function fail(error: unknown): number {
+  // Commander has printed its own message, and help and version are no failure.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_CODE.ok : EXIT_CODE.usage;
+  const log = createLog('error');
+  if (error instanceof VoltError) {
+    log.error(oneLine(error.message));
+    return error.code === 'host' || error.code === 'internal' ? EXIT_CODE.failed : EXIT_CODE.usage;
+  }
+  if (error instanceof SyscallError) {
+    log.error(oneLine(`Cannot start: ${error.message}`));
+    return EXIT_CODE.failed;
+  }
+  log.error(
+    oneLine(
+      `Cannot go on: ${error instanceof Error ? error.message : String(error)} (a defect of Volt; please report it)`,
+    ),
+  );
+  return EXIT_CODE.failed;
+}
+
+function oneLine(message: string): string {
+  return message.replace(/\s*\n\s*/g, ' ');
+}

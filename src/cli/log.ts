@@ -1,0 +1,35 @@
+/** Volt's own words: on stderr, one line each, with colour only on a terminal. */
+import { writeSync } from 'node:fs';
+import { stderrIsTerminal } from '../api/index.ts';
+
+export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+const COLOUR = { error: '31', warn: '33', info: '36', debug: '90' } as const satisfies Record<
+  LogLevel,
+  string
+>;
+
+export type Log = Readonly<Record<LogLevel, (line: string) => void>>;
+
+export function createLog(level: LogLevel): Log {
+  const terminal = stderrIsTerminal();
+  const colour = terminal && !process.env['NO_COLOR'];
+  // A console in raw mode does not turn LF into CR LF by itself; in cooked mode the CR does no harm.
+  const newline = terminal ? '\r\n' : '\n';
+  const write = (of: LogLevel) => (line: string) => {
+    if (LOG_LEVELS.indexOf(of) > LOG_LEVELS.indexOf(level)) return;
+    const name = colour ? `\x1b[${COLOUR[of]}mvolt:\x1b[0m` : 'volt:';
+    writeStderr(`${name} ${line}${newline}`);
+  };
+  return { error: write('error'), warn: write('warn'), info: write('info'), debug: write('debug') };
+}
+
+/** Written at once: a line must be out before the process ends. */
+export function writeStderr(text: string): void {
+  try {
+    writeSync(2, text);
+  } catch {
+    // stderr is closed or full; there is nobody to tell.
+  }
+}

@@ -1,0 +1,135 @@
+/** The flags that describe a machine, shared by `run` and `inspect`, and their way into a VmConfig. */
+import { readFileSync, statSync } from 'node:fs';
+import { Command, Option } from '@commander-js/extra-typings';
+import {
+  BOOT_PROTOCOLS,
+  DEFAULT_CMDLINE,
+  DEFAULT_CPUS,
+  DEFAULT_MEMORY_MIB,
+  mergeConfig,
+  parseConfig,
+  VoltError,
+  type ConfigInput,
+  type VmConfig,
+} from '../api/index.ts';
+import { LOG_LEVELS, type Log, type LogLevel } from './log.ts';
+import { parseMib } from './size.ts';
+
+const MAX_CONFIG_BYTES = 1024 * 1024;
+
+/** Where each flag goes in the configuration; errors name the flag if it was given. */
+const FLAG_OF_PATH: Readonly<Record<string, { flag: string; key: keyof MachineFlags }>> = {
+  'boot-source.kernel_image_path': { flag: '--kernel', key: 'kernel' },
+  'boot-source.initrd_path': { flag: '--initrd', key: 'initrd' },
+  'boot-source.boot_args': { flag: '--cmdline', key: 'cmdline' },
+  'machine-config.vcpu_count': { flag: '--cpus', key: 'cpus' },
+  'machine-config.mem_size_mib': { flag: '--memory', key: 'memory' },
+  'machine-config.huge_pages': { flag: '--hugepages', key: 'hugepages' },
+  'volt.console': { flag: '--console', key: 'console' },
+  'volt.boot': { flag: '--boot', key: 'boot' },
+};
+
+export interface MachineFlags {
+  readonly kernel?: string | undefined;
+  readonly initrd?: string | undefined;
+  readonly cmdline?: string | undefined;
+  readonly cpus?: string | undefined;
+  readonly memory?: number | undefined;
+  readonly hugepages?: true | undefined;
+  readonly console?: string | undefined;
+  readonly boot?: string | undefined;
+  readonly config?: string | undefined;
+  readonly logLevel: LogLevel;
+}
+
+export function machineOptions<T extends Command<[], {}>>(command: T) {
+  return command
+    .option('-k, --kernel <file>', 'kernel: ELF vmlinux, bzImage, PVH or Multiboot; told from its bytes')
+    .option('-i, --initrd <file>', 'initial RAM disk')
+    .option('-a, --cmdline <text>', `kernel command line (default: "${DEFAULT_CMDLINE}")`)
+    .option('-c, --cpus <count>', `number of vCPUs (default: ${DEFAULT_CPUS})`)
+    .option(
+      '-m, --memory <size>',
+      `guest RAM, such as 512M or 2G (default: ${DEFAULT_MEMORY_MIB}M)`,
+      parseMib,
+    )
+    .option('--hugepages', "back guest RAM with the host's reserved 2 MiB pages")
+    .option(
+      '--console <where>',
+      'guest serial console: stdio, none or file=PATH, which is appended to (default: stdio)',
+    )
+    .addOption(
+      new Option('--boot <protocol>', 'boot by this protocol instead of the one recognised').choices(
+        BOOT_PROTOCOLS,
+      ),
+    )
+    .option('--config <file>', "configuration in the JSON of Firecracker's --config-file; flags win over it")
+    .addOption(
+      new Option('--log-level <level>', 'how much Volt says on stderr')
+        .choices(LOG_LEVELS)
+        .default('warn' as const),
+    );
+}
+
+/** Flags and file to a VmConfig. Throws VoltError; warns of keys that it does not know. */
+export function toConfig(flags: MachineFlags, log: Log): VmConfig {
+  const fromFile = flags.config === undefined ? {} : readConfigFile(flags.config);
+  const nameOf = (path: string) => {
+    const known = FLAG_OF_PATH[path];
+    if (known && flags[known.key] !== undefined) return known.flag;
+    if (flags.config !== undefined)
+      return path === '' ? `--config ${flags.config}` : `${flags.config}: ${path}`;
+    return known ? known.flag : path;
+  };
+  const { config, unknownKeys } = parseConfig(mergeConfig(fromFile, fromFlags(flags)), nameOf);
+  for (const key of unknownKeys)
+    log.warn(`${flags.config}: ${key} is not supported by this version and is ignored`);
+  return config;
+}
+
+function fromFlags(flags: MachineFlags): ConfigInput {
+  return dropEmpty({
+    'boot-source': { kernel_image_path: flags.kernel, initrd_path: flags.initrd, boot_args: flags.cmdline },
+    'machine-config': {
+      vcpu_count: flags.cpus === undefined ? undefined : toNumber(flags.cpus),
+      mem_size_mib: flags.memory,
+      huge_pages: flags.hugepages ? '2M' : undefined,
+    },
+    volt: { console: flags.console, boot: flags.boot },
+  });
+}
+
+/** A text that is no decimal number stays a text, for the schema to refuse with its own words. */
+function toNumber(text: string): number | string {
+  return /^-?\d+(\.\d+)?$/.test(text) ? Number(text) : text;
+}
+
+function dropEmpty(sections: Record<string, Record<string, unknown>>): ConfigInput {
+  const kept: Record<string, unknown> = {};
+  for (const [name, keys] of Object.entries(sections)) {
+    const given = Object.entries(keys).filter(([, value]) => value !== undefined);
+    if (given.length > 0) kept[name] = Object.fromEntries(given);
+  }
+  return kept;
+}
+
+function readConfigFile(path: string): ConfigInput {
+  const fail = (found: string, expected: string, cause?: unknown) =>
+    new VoltError('config', `Cannot use --config ${path}: ${found} (expected ${expected})`, { cause });
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (!stat) throw fail('there is no such file', 'the path of a JSON file');
+  if (!stat.isFile()) throw fail('it is not a regular file', 'the path of a JSON file');
+  if (stat.size > MAX_CONFIG_BYTES) throw fail(`it has ${stat.size} bytes`, `at most ${MAX_CONFIG_BYTES}`);
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    if (!(error instanceof SyntaxError))
+      throw fail((error as Error).message, 'a file that you may read', error);
+    throw fail(`it is no JSON: ${error.message}`, 'an object with sections such as "boot-source"', error);
+  }
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
+    throw fail('it holds no object', 'an object with sections such as "boot-source"');
+  }
+  return parsed as ConfigInput;
+}

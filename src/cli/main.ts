@@ -1,0 +1,67 @@
+/** Entry point of the `volt` executable. Subcommands are loaded when they are called. */
+import { Command, type CommandUnknownOpts } from '@commander-js/extra-typings';
+import { machineOptions } from './machine-options.ts';
+import { fail } from './fail.ts';
+import { VERSION } from './version.ts';
+
+const EXAMPLES = `
+Examples:
+  volt --cpus 2 --kernel vmlinux --initrd initrd.img
+  volt --cpus 4 --memory 2G --kernel vmlinuz --cmdline "console=ttyS0 quiet"
+  volt --config vm.json --timeline
+  volt inspect --cpus 4 --kernel vmlinux
+  volt doctor
+
+Exit codes:
+  0    the guest ended itself (reset, power-off, or status 0 on port 0xf4)
+  1    this host or Volt could not start or continue the guest
+  2    a flag, the configuration or an image is wrong
+  3    the guest crashed with a triple fault
+  4    KVM could not run the guest any further
+  64+  64 + the status that the guest wrote to port 0xf4, at most 125
+  130  the console was left with Ctrl-A x; 128 + n after signal n`;
+
+/** What the default command takes, for `volt --help`: commander shows only the options of volt itself there. */
+function describeOptions(command: CommandUnknownOpts): string {
+  const help = command.createHelp();
+  const width = help.longestOptionTermLength(command, help);
+  return help
+    .visibleOptions(command)
+    .map((option) => `  ${help.optionTerm(option).padEnd(width)}  ${help.optionDescription(option)}`)
+    .join('\n');
+}
+
+/** Commander's own errors in Volt's form: one line. */
+function commanderError(text: string): string {
+  const line = text
+    .trim()
+    .replace(/^error: /, '')
+    .replace(/\s*\n\s*/g, ' ')
+    .replace(/\.$/, '');
+  return `volt: ${line}; volt --help lists all flags\n`;
+}
+
+const program = new Command('volt')
+  .description('Boots a Linux or other x86-64 kernel under KVM.')
+  .version(VERSION, '-V, --version', 'print the version')
+  .helpOption('-h, --help', 'print this help')
+  .configureOutput({ outputError: (text, write) => write(commanderError(text)) })
+  .exitOverride();
+
+const runCommand = machineOptions(program.command('run', { isDefault: true }))
+  .description('boot a guest; this is what volt does without a command')
+  .option('--timeline', 'print when each phase of the boot happened, on stderr, at the end')
+  .action(async (flags) => {
+    const { run } = await import('./run.ts');
+    process.exitCode = await run(flags);
+  });
+
+program.addHelpText('after', () => `\nOptions of volt run:\n${describeOptions(runCommand)}\n${EXAMPLES}`);
+
+// No top-level await: bytecode is compiled from CommonJS.
+program
+  .parseAsync()
+  .catch((error: unknown) => {
+    process.exitCode = fail(error);
+  })
+  .finally(() => process.exit());
