@@ -1,0 +1,141 @@
+/*
+ * agreement.c: four witnesses of the CPUs: MADT, MP tables, CPUID on each CPU
+ * and the ID register of each APIC (by which it was started, trampoline.S).
+ */
+#include "agreement.h"
+#include "print.h"
+
+#define INITIAL_ID_MASK 0xFF /* CPUID leaf 1 has 8 bits for it */
+#define MP_MAX_ID 0xFE       /* MP entries too; 0xFF is broadcast */
+#define LEAF1_COUNT_MAX 0xFF /* where counts of more saturate */
+#define LEAF4_CORES_MAX 64
+
+__attribute__((format(printf, 2, 3))) static void complain(struct agreement *agreement, const char *format, ...) {
+    u32 index = agreement->complaint_count++;
+    if (index >= MAX_COMPLAINTS)
+        return;
+    struct text text = {agreement->complaints[index], 0, COMPLAINT_BYTES - 1};
+    va_list arguments;
+    va_start(arguments, format);
+    text_vadd(&text, format, arguments);
+    va_end(arguments);
+}
+
+static bool has(const struct cpu_list *list, u32 id) { return bitmap_test(list->ids, id); }
+
+/* MPS 1.4 is older than packages with several CPUs; firmware that follows its
+ * letter lists the CPU whose id has zeros below the package number. */
+static bool is_first_of_package(u32 id) {
+    u32 shift = cpus[BSP]->topology.package_shift;
+    return (id & ((1u << shift) - 1)) == 0;
+}
+
+static enum table_relation compare_tables(const struct cpu_list *madt, const struct cpu_list *mp,
+                                          struct agreement *agreement) {
+    if (!madt->present && !mp->present)
+        return TABLES_NONE;
+    if (!madt->present || !mp->present)
+        return TABLES_ONE;
+    u32 only_madt = 0, only_mp = 0;
+    bool per_package = true;
+    u32 example_madt = 0, example_mp = 0;
+    for (u32 i = 0; i < madt->count; i++) {
+        u32 id = madt->order[i];
+        if (has(mp, id) || id > MP_MAX_ID)
+            continue;
+        only_madt++;
+        example_madt = id;
+        per_package &= !is_first_of_package(id);
+    }
+    for (u32 i = 0; i < mp->count; i++) {
+        per_package &= is_first_of_package(mp->order[i]);
+        if (has(madt, mp->order[i]))
+            continue;
+        only_mp++;
+        example_mp = mp->order[i];
+    }
+    if (!only_madt && !only_mp)
+        return TABLES_SAME;
+    if (!only_mp && per_package)
+        return TABLES_PER_PACKAGE;
+    if (only_madt)
+        complain(agreement, "MADT lists %u CPUs that the MP tables do not, such as APIC ID %u", only_madt,
+                 example_madt);
+    if (only_mp)
+        complain(agreement, "MP tables list %u CPUs that the MADT does not, such as APIC ID %u", only_mp, example_mp);
+    return TABLES_DIFFER;
+}
+
+static void check_list(const struct cpu_list *list, const char *name, struct agreement *agreement) {
+    u32 id = cpus[BSP]->apic_id;
+    if (!list->present)
+        return;
+    if (!has(list, id) && id <= MP_MAX_ID)
+        complain(agreement, "%s does not list the BSP, APIC ID %u", name, id);
+    if (list->ignored)
+        complain(agreement, "%s lists %u CPUs that cannot be started here", name, list->ignored);
+    if (list->marked_bsp >= 0 && (u32)list->marked_bsp != id)
+        complain(agreement, "%s calls APIC ID %u the BSP, but it is %u", name, (u32)list->marked_bsp, id);
+}
+
+static void check_ids(const struct cpu *cpu, struct agreement *agreement) {
+    const struct cpu_topology *t = &cpu->topology;
+    if (t->initial_apic_id != (cpu->apic_id & INITIAL_ID_MASK))
+        complain(agreement, "CPU %u: CPUID 1 says APIC ID %u, its APIC %u", cpu->index, t->initial_apic_id,
+                 cpu->apic_id);
+    if (t->has_x2apic_id && t->x2apic_id != cpu->apic_id)
+        complain(agreement, "CPU %u: CPUID 0xB says APIC ID %u, its APIC %u", cpu->index, t->x2apic_id, cpu->apic_id);
+    if (t->has_extended_id && t->extended_apic_id != cpu->apic_id)
+        complain(agreement, "CPU %u: CPUID 0x8000001E says APIC ID %u, its APIC %u", cpu->index, t->extended_apic_id,
+                 cpu->apic_id);
+}
+
+static u32 smaller(u32 a, u32 b) { return a < b ? a : b; }
+
+/* `package_cpus` is how many started CPUs have this one's package number. */
+static void check_counts(const struct cpu *cpu, u32 package_cpus, struct agreement *agreement) {
+    const struct cpu_topology *t = &cpu->topology;
+    if (t->package_threads && t->package_threads != package_cpus)
+        complain(agreement, "CPU %u: CPUID 0xB counts %u CPUs in its package, there are %u", cpu->index,
+                 t->package_threads, package_cpus);
+    /* Leaf 1 counts addressable ids, so it may be larger, not smaller. */
+    if (t->logical_count && t->logical_count < smaller(package_cpus, LEAF1_COUNT_MAX))
+        complain(agreement, "CPU %u: CPUID 1 has room for %u CPUs in its package, there are %u", cpu->index,
+                 t->logical_count, package_cpus);
+    u32 threads = t->threads_per_core ? t->threads_per_core : 1;
+    if (t->leaf4_cores && t->leaf4_cores < smaller(package_cpus / threads, LEAF4_CORES_MAX))
+        complain(agreement, "CPU %u: CPUID 4 has room for %u cores in its package, there are %u", cpu->index,
+                 t->leaf4_cores, package_cpus / threads);
+}
+
+/* CPUs of each package, by package number; without leaf 0xB all are in one. */
+static u16 package_cpus[MAX_APIC_ID];
+
+static u32 package_of(const struct cpu *cpu) {
+    const struct cpu_topology *t = &cpu->topology;
+    return t->has_x2apic_id ? cpu->apic_id >> t->package_shift : 0;
+}
+
+void agreement_check(const struct cpu_list *madt, const struct cpu_list *mp, struct agreement *agreement) {
+    agreement->tables = compare_tables(madt, mp, agreement);
+    check_list(madt, "MADT", agreement);
+    check_list(mp, "MP table", agreement);
+    if (madt->defect)
+        complain(agreement, "%s", madt->defect);
+    if (mp->defect)
+        complain(agreement, "%s", mp->defect);
+
+    u32 before = agreement->complaint_count;
+    for (u32 i = 0; i < cpu_count; i++)
+        package_cpus[package_of(cpus[i])]++;
+    for (u32 i = 0; i < cpu_count; i++) {
+        check_ids(cpus[i], agreement);
+        check_counts(cpus[i], package_cpus[package_of(cpus[i])], agreement);
+    }
+    agreement->cpuid = agreement->complaint_count == before;
+}
+
+const char *table_relation_name(enum table_relation relation) {
+    static const char *const names[] = {"none", "one", "same", "per-package", "differ"};
+    return names[relation];
+}

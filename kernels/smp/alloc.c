@@ -1,0 +1,53 @@
+/*
+ * alloc.c: a bump allocator over usable RAM above the kernel and below 4 GiB,
+ * the part that is mapped. Nothing here is ever freed: what is allocated are
+ * CPUs' blocks and tables, which live as long as the machine.
+ */
+#include "alloc.h"
+#include "boot_info.h"
+#include "lock.h"
+#include "string.h"
+
+#define MAPPED_END 0x100000000ull
+#define ALIGNMENT 64
+
+extern const u8 kernel_end[];
+
+static struct lock lock;
+static u64 next, end; /* of the range in use */
+static u32 next_range;
+
+/* The next range of the map with anything to take; false after the last. */
+static bool open_range(void) {
+    while (next_range < boot_info.ram_count) {
+        struct memory_range range = boot_info.ram[next_range++];
+        if (range.start < (u64)kernel_end)
+            range.start = (u64)kernel_end;
+        if (range.end > MAPPED_END)
+            range.end = MAPPED_END;
+        next = (range.start + ALIGNMENT - 1) & ~(u64)(ALIGNMENT - 1);
+        end = range.end;
+        if (next < end)
+            return true;
+    }
+    next = end = 0;
+    return false;
+}
+
+void alloc_init(void) { open_range(); }
+
+void *alloc_partly_zeroed(size_t bytes, size_t zeroed) {
+    bytes = (bytes + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
+    lock_acquire(&lock);
+    while (end - next < bytes && open_range())
+        ;
+    void *block = NULL;
+    if (end - next >= bytes && next) {
+        block = (void *)next;
+        next += bytes;
+    }
+    lock_release(&lock);
+    return block ? memset(block, 0, zeroed) : NULL;
+}
+
+void *alloc_zeroed(size_t bytes) { return alloc_partly_zeroed(bytes, bytes); }

@@ -1,0 +1,18 @@
+/*
+ * exit.c: Volt's exit device, which is QEMU's isa-debug-exit at the same port
+ * (QEMU exits with 2 * code + 1). Machines without one are reset instead.
+ */
+#include "exit.h"
+#include "traps.h"
+
+#define EXIT_PORT 0xF4
+#define KEYBOARD_COMMAND 0x64
+#define KEYBOARD_PULSE_RESET 0xFE
+
+void machine_exit(u32 code) {
+    outl(EXIT_PORT, code);
+    outb(KEYBOARD_COMMAND, KEYBOARD_PULSE_RESET);
+    traps_unload();
+    asm volatile("ud2"); /* no IDT: triple fault, which resets too */
+    halt_forever();
+}

@@ -1,0 +1,9 @@
+/* exit.h: how this machine ends. */
+#pragma once
+#include "x86.h"
+
+#define EXIT_PASS 0
+#define EXIT_FAIL 1
+#define EXIT_PANIC 2
+
+_Noreturn void machine_exit(u32 code);

@@ -1,0 +1,106 @@
+/*
+ * mptable.c: Intel MultiProcessor Specification 1.4 §4.1 (floating pointer and
+ * where it may be), §4.2 (table header), §4.3.1 (processor entries).
+ */
+#include "firmware.h"
+#include "string.h"
+
+#define BDA_BASE_MEMORY_KIB 0x413
+#define BIOS_ROM_START 0xF0000
+#define BIOS_ROM_END 0x100000
+
+struct __attribute__((packed)) floating_pointer {
+    char signature[4];
+    u32 table;
+    u8 length, revision, checksum; /* length in units of 16 bytes */
+    u8 default_configuration, features[4];
+};
+
+struct __attribute__((packed)) table_header {
+    char signature[4];
+    u16 length;
+    u8 revision, checksum;
+    char oem[8], product[12];
+    u32 oem_table;
+    u16 oem_table_bytes, entry_count;
+    u32 local_apic;
+    u16 extended_bytes;
+    u8 extended_checksum, reserved;
+};
+
+struct __attribute__((packed)) processor_entry {
+    u8 type, apic_id, apic_version, flags;
+    u32 signature, features;
+    u64 reserved;
+};
+_Static_assert(sizeof(struct floating_pointer) == 16 && sizeof(struct table_header) == 44 &&
+                   sizeof(struct processor_entry) == 20,
+               "MPS 1.4 figures 4-1, 4-2, 4-4");
+
+#define ENTRY_PROCESSOR 0
+#define OTHER_ENTRY_BYTES 8 /* bus, I/O APIC, I/O and local interrupt */
+#define PROCESSOR_ENABLED 1
+#define PROCESSOR_IS_BSP 2
+
+static u64 scan(u64 start, u64 end) { return firmware_scan(start, end, "_MP_", 4); }
+
+/* §4.1: the EBDA, else the last KiB of base memory, else the BIOS ROM. */
+static u64 find_floating_pointer(void) {
+    u64 at = 0, ebda = firmware_ebda();
+    u64 base_end = (u64) * (const volatile u16 *)BDA_BASE_MEMORY_KIB * 1024;
+    if (ebda)
+        at = scan(ebda, ebda + 1024);
+    if (!at && base_end >= 1024 && base_end <= 0xA0000)
+        at = scan(base_end - 1024, base_end);
+    if (!at) /* no firmware filled in the BIOS data area: its 640 KiB */
+        at = scan(0x9FC00, 0xA0000);
+    return at ? at : scan(BIOS_ROM_START, BIOS_ROM_END);
+}
+
+static void read_table(struct cpu_list *list, u64 address) {
+    const struct table_header *header = (const void *)address;
+    if (!address || address > FIRMWARE_MAPPED_END - FIRMWARE_TABLE_MAX || !bytes_equal(header->signature, "PCMP", 4)) {
+        list->defect = "MP floating pointer leads to no table";
+        return;
+    }
+    if (header->length < sizeof(*header) || !firmware_checksum_ok(header, header->length)) {
+        list->defect = "MP table checksum is wrong";
+        return;
+    }
+    const u8 *at = (const u8 *)(header + 1), *end = (const u8 *)header + header->length;
+    for (u32 left = header->entry_count; left; left--) {
+        const struct processor_entry *entry = (const void *)at;
+        if (at + OTHER_ENTRY_BYTES > end || (entry->type == ENTRY_PROCESSOR && at + sizeof(*entry) > end)) {
+            list->defect = "MP entries run past the table";
+            return;
+        }
+        if (entry->type != ENTRY_PROCESSOR)
+            break; /* §4.3: ordered by type, so no processors follow */
+        if (entry->flags & PROCESSOR_ENABLED) {
+            cpu_list_add(list, entry->apic_id);
+            if (entry->flags & PROCESSOR_IS_BSP)
+                list->marked_bsp = entry->apic_id;
+        }
+        at += sizeof(*entry);
+    }
+    /* A table without processors, as SeaBIOS writes on QEMU's microvm, says
+     * nothing about them. */
+    list->present = list->count > 0;
+}
+
+void mptable_list_cpus(struct cpu_list *list) {
+    list->marked_bsp = -1;
+    const struct floating_pointer *pointer = (const void *)find_floating_pointer();
+    if (!pointer)
+        return;
+    if (pointer->length != 1 || !firmware_checksum_ok(pointer, sizeof(*pointer))) {
+        list->defect = "MP floating pointer checksum is wrong";
+    } else if (pointer->default_configuration) {
+        /* §5: the default configurations are two CPUs with ids 0 and 1. */
+        list->present = true;
+        cpu_list_add(list, 0);
+        cpu_list_add(list, 1);
+    } else {
+        read_table(list, pointer->table);
+    }
+}

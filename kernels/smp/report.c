@@ -1,0 +1,45 @@
+/* report.c: the verdict. report_text.c and report_json.c say it. */
+#include "report.h"
+#include "exit.h"
+#include "options.h"
+#include "print.h"
+
+struct report report;
+
+void report_failure(const char *format, ...) {
+    if (report.failure_count == MAX_FAILURES)
+        return;
+    struct text text = {report.failures[report.failure_count++], 0, FAILURE_BYTES - 1};
+    va_list arguments;
+    va_start(arguments, format);
+    text_vadd(&text, format, arguments);
+    va_end(arguments);
+}
+
+/* TSCs that differ are reported, not failed: a guest can live with that, and
+ * on a nested host it is not the fault of the VMM under test. */
+void report_judge(void) {
+    const struct agreement *agreement = &report.agreement;
+    const struct ping_result *ping = &report.ping;
+    const struct job_result *job = &report.job;
+    if (agreement->complaint_count)
+        report_failure("tables and CPUID disagree: %s", agreement->complaints[0]);
+    if (ping->calls_answered != cpu_count - 1)
+        report_failure("%u of %u calls answered", ping->calls_answered, cpu_count - 1);
+    if (ping->broadcasts_answered != ping->broadcasts_expected)
+        report_failure("%u of %u broadcasts answered", ping->broadcasts_answered, ping->broadcasts_expected);
+    if (job->counted_by_one != job->expected || job->counted_by_all != job->expected)
+        report_failure("counted %u and %u primes below %u, there are %u", job->counted_by_one, job->counted_by_all,
+                       job->limit, job->expected);
+    if (report.tsc.silent)
+        report_failure("%u CPUs did not take part in the TSC comparison", report.tsc.silent);
+}
+
+void report_end(void) {
+    report.end_tsc = rdtsc();
+    if (options.json)
+        report_json();
+    else
+        report_text_verdict();
+    machine_exit(report.failure_count ? EXIT_FAIL : EXIT_PASS);
+}

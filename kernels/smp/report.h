@@ -1,0 +1,40 @@
+/* report.h: everything one boot found out, and its two renderings. */
+#pragma once
+#include "agreement.h"
+#include "measure.h"
+#include "startup.h"
+
+#define MAX_FAILURES 4
+#define FAILURE_BYTES 120
+
+struct report {
+    struct cpu_list madt, mp;
+    const char *cpu_source; /* "madt", "mp" or "none" */
+    struct startup startup;
+    struct agreement agreement;
+    struct ping_result ping;
+    struct tsc_result tsc;
+    struct job_result job;
+    u64 entry_tsc, found_tsc, online_tsc, pinged_tsc, compared_tsc, end_tsc; /* when each was done */
+
+    u32 failure_count;
+    char failures[MAX_FAILURES][FAILURE_BYTES];
+};
+
+extern struct report report;
+
+/* A reason for the verdict to be FAIL. */
+__attribute__((format(printf, 1, 2))) void report_failure(const char *format, ...);
+
+/* Failures that follow from the measurements. */
+void report_judge(void);
+
+/* Text as it becomes known; JSON as one line at the end. */
+void report_text_agreement(void);
+void report_text_cpus(void);
+void report_text_measurements(void);
+void report_text_verdict(void);
+void report_json(void);
+
+/* Ends the machine with the verdict, in the form asked for. */
+_Noreturn void report_end(void);

@@ -1,0 +1,8 @@
+/* string.h: what the compiler may call, and comparisons. */
+#pragma once
+#include "x86.h"
+
+void *memcpy(void *to, const void *from, size_t bytes);
+void *memset(void *to, int value, size_t bytes);
+size_t strlen(const char *string);
+bool bytes_equal(const void *a, const void *b, size_t bytes);

@@ -1,0 +1,116 @@
+/*
+ * traps.S: the first instructions of every handler (SDM Vol 3A §6.12, §6.14).
+ *
+ * Exceptions save everything into a struct trap_frame. Interrupts, which are
+ * frequent and call C, save only what C may change. Neither needs SWAPGS: GS
+ * base is the same in both rings (cpu.h). Both keep RSP 16-byte aligned at the
+ * call: the CPU aligns it, then 22 and 14 words go on top.
+ */
+#include "x86.h"
+#include "traps.h"
+
+        .text
+/* Vectors that push an error code themselves: #DF #TS #NP #SS #GP #PF #AC #CP #VC #SX. */
+#define HAS_ERROR_CODE(v) ((0x60227D00 >> (v)) & 1)
+
+        .macro exception_stub vector
+        .if HAS_ERROR_CODE(\vector) == 0
+        pushq   $0
+        .endif
+        pushq   $\vector
+        jmp     exception
+        .balign 16                      /* traps_init() steps by 16 */
+        .endm
+
+        .balign 16
+        .globl exception_stubs
+exception_stubs:
+        .set    i, 0
+        .rept   TRAP_COUNT
+        .altmacro
+        exception_stub %i
+        .noaltmacro
+        .set    i, i + 1
+        .endr
+
+/* #UD at ring3_end is how ring 3 returns; it wants to be quick. */
+        .globl invalid_opcode_stub
+invalid_opcode_stub:
+        cmpq    $ring3_end, (%rsp)
+        je      ring3_return
+        pushq   $0
+        pushq   $TRAP_UD
+exception:
+        pushq   %rax
+        pushq   %rbx
+        pushq   %rcx
+        pushq   %rdx
+        pushq   %rbp
+        pushq   %rsi
+        pushq   %rdi
+        pushq   %r8
+        pushq   %r9
+        pushq   %r10
+        pushq   %r11
+        pushq   %r12
+        pushq   %r13
+        pushq   %r14
+        pushq   %r15
+        cld
+        movq    %rsp, %rdi
+        call    trap_handle
+        popq    %r15
+        popq    %r14
+        popq    %r13
+        popq    %r12
+        popq    %r11
+        popq    %r10
+        popq    %r9
+        popq    %r8
+        popq    %rdi
+        popq    %rsi
+        popq    %rbp
+        popq    %rdx
+        popq    %rcx
+        popq    %rbx
+        popq    %rax
+        addq    $16, %rsp
+        iretq
+
+        .macro interrupt_stub name
+        .globl \name\()_stub
+\name\()_stub:
+        pushq   %rax
+        pushq   %rcx
+        pushq   %rdx
+        pushq   %rsi
+        pushq   %rdi
+        pushq   %r8
+        pushq   %r9
+        pushq   %r10
+        pushq   %r11
+        cld
+        call    \name
+        popq    %r11
+        popq    %r10
+        popq    %r9
+        popq    %r8
+        popq    %rdi
+        popq    %rsi
+        popq    %rdx
+        popq    %rcx
+        popq    %rax
+        iretq
+        .endm
+
+        interrupt_stub on_tick
+        interrupt_stub on_wake
+        interrupt_stub on_call
+        interrupt_stub on_broadcast
+        interrupt_stub on_ping
+        interrupt_stub on_pong
+
+/* A spurious interrupt gets no EOI (SDM Vol 3A §11.9). */
+        .globl spurious_stub
+spurious_stub:
+        iretq

@@ -1,0 +1,11 @@
+/*
+ * watchdog.h: the BSP's periodic tick. It ends the machine with a panic when a
+ * phase makes no progress, so a lost interrupt gives a verdict, not a hang.
+ */
+#pragma once
+
+void watchdog_start(void);
+void watchdog_stop(void);
+
+/* Something was achieved, or `phase` begins. */
+void watchdog_feed(const char *phase);
