@@ -95,3 +95,7 @@ function openSink(config: ConsoleConfig): ConsoleSink {
 export function stderrIsTerminal(): boolean {
   return isTerminal(2);
 }
+
+export function stdoutIsTerminal(): boolean {
+  return isTerminal(STDOUT);
+}

@@ -33,3 +33,16 @@ export function writeStderr(text: string): void {
     // stderr is closed or full; there is nobody to tell.
   }
 }
+
+/** For commands whose result is text. A reader that went away is no error. */
+export function writeStdout(text: string): void {
+  const bytes = Buffer.from(text, 'utf8');
+  for (let done = 0; done < bytes.length;) {
+    try {
+      done += writeSync(1, bytes, done);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return;
+      Bun.sleepSync(1);
+    }
+  }
+}

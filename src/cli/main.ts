@@ -56,6 +56,25 @@ const runCommand = machineOptions(program.command('run', { isDefault: true }))
     process.exitCode = await run(flags);
   });
 
+machineOptions(program.command('inspect'))
+  .description('print what volt would build, and check it; needs no /dev/kvm')
+  .option('--json', 'as JSON')
+  .option('--dump <dir>', 'write each structure to DIR, named by structure and guest address')
+  .option('--from <file>', 'decode and check the MP tables in a memory dump or a dumped structure instead')
+  .action(async (flags) => {
+    const { inspect } = await import('./inspect.ts');
+    process.exitCode = inspect(flags);
+  });
+
+program
+  .command('doctor')
+  .description('check whether this host can run volt, and say what to do where it cannot')
+  .option('--json', 'as JSON')
+  .action(async (flags) => {
+    const { doctor } = await import('./doctor.ts');
+    process.exitCode = doctor(flags);
+  });
+
 program.addHelpText('after', () => `\nOptions of volt run:\n${describeOptions(runCommand)}\n${EXAMPLES}`);
 
 // No top-level await: bytecode is compiled from CommonJS.

@@ -48,6 +48,8 @@ export function writePort(board: Board, port: number, size: number, value: numbe
   if (port === PORT.pm1aControl && size >= 2) {
     return value & PM1A_SLEEP_ENABLE ? BUS_EVENT.powerOff : BUS_EVENT.none;
   }
+  // A 32-bit write is the PCI address register; its second byte must not reach the reset control at 0xCF9.
+  if (port === PORT.pciConfigAddress && size === 4) return BUS_EVENT.none;
   for (let i = 0; i < size; i++) {
     const event = writeByte(board, port + i, (value >>> (8 * i)) & 0xff);
     if (event !== BUS_EVENT.none) return event;

@@ -1,0 +1,146 @@
+/** Checks of this host: whether it can run Volt, and what to do where it cannot. */
+import { readFileSync } from 'node:fs';
+import { SyscallError } from '../ffi/errno.ts';
+import { CAP } from '../kvm/abi.ts';
+import { KvmSystem } from '../kvm/system.ts';
+import { GIB, MIB, guestAddress } from '../machine/address.ts';
+import { GuestMemory } from '../memory/guest-memory.ts';
+
+export interface HostCheck {
+  readonly name: string;
+  /** 'warn': Volt runs, with less. 'fail': it does not. */
+  readonly state: 'ok' | 'warn' | 'fail';
+  readonly found: string;
+  /** What to do; only where the state is not 'ok'. */
+  readonly advice?: string;
+}
+
+interface NeededCapability {
+  readonly name: string;
+  readonly capability: number;
+  readonly without: 'warn' | 'fail';
+  readonly advice: string;
+}
+
+const UPDATE = 'run a newer host kernel';
+
+const CAPABILITIES: readonly NeededCapability[] = [
+  { name: 'in-kernel interrupt controllers', capability: CAP.irqchip, without: 'fail', advice: UPDATE },
+  { name: 'in-kernel PIT', capability: CAP.pit2, without: 'fail', advice: UPDATE },
+  { name: 'MP state of vCPUs', capability: CAP.mpState, without: 'fail', advice: UPDATE },
+  {
+    name: 'immediate exit',
+    capability: CAP.immediateExit,
+    without: 'fail',
+    advice: `${UPDATE} (4.12 or later)`,
+  },
+  {
+    name: 'TSC-deadline timer',
+    capability: CAP.tscDeadlineTimer,
+    without: 'warn',
+    advice: 'guests will use the PIT, which costs more exits',
+  },
+  {
+    name: 'x2APIC ids above 255',
+    capability: CAP.x2apicApi,
+    without: 'warn',
+    advice: 'guests stay below 255 vCPUs',
+  },
+  { name: 'irqfd', capability: CAP.irqfd, without: 'warn', advice: UPDATE },
+  { name: 'ioeventfd', capability: CAP.ioeventfd, without: 'warn', advice: UPDATE },
+];
+
+/** Never throws: what goes wrong is a check that fails. */
+export function checkHost(): HostCheck[] {
+  return [...checkKvm(), checkGuestMemory(), checkHugePages(), checkOpenFiles(), checkCpuCount()];
+}
+
+function checkKvm(): HostCheck[] {
+  try {
+    using system = new KvmSystem();
+    const checks: HostCheck[] = [{ name: '/dev/kvm', state: 'ok', found: 'it opens, API version 12' }];
+    for (const { name, capability, without, advice } of CAPABILITIES) {
+      checks.push(
+        system.check(capability) > 0
+          ? { name, state: 'ok', found: 'yes' }
+          : { name, state: without, found: 'no', advice },
+      );
+    }
+    checks.push({ name: 'vCPUs per guest', state: 'ok', found: `up to ${system.maxVcpus}` });
+    checks.push(createVm(system));
+    return checks;
+  } catch (error) {
+    return [failed('/dev/kvm', error)];
+  }
+}
+
+function createVm(system: KvmSystem): HostCheck {
+  try {
+    using vm = system.createVm();
+    vm.createInterruptControllers();
+    using vcpu = vm.createVcpu(0);
+    vcpu.setCpuid(system.supportedCpuid());
+    return { name: 'a virtual machine', state: 'ok', found: 'it can be made, with a vCPU' };
+  } catch (error) {
+    return failed('a virtual machine', error);
+  }
+}
+
+function checkGuestMemory(): HostCheck {
+  try {
+    using _memory = new GuestMemory([{ address: guestAddress(0), bytes: 64 * GIB }]);
+    return { name: 'address space', state: 'ok', found: '64 GiB of guest RAM can be mapped' };
+  } catch {
+    return {
+      name: 'address space',
+      state: 'warn',
+      found: '64 GiB of guest RAM cannot be mapped',
+      advice: 'raise ulimit -v for large guests',
+    };
+  }
+}
+
+function checkHugePages(): HostCheck {
+  const free = Number(/HugePages_Free:\s+(\d+)/.exec(readText('/proc/meminfo'))?.[1] ?? 0);
+  const name = 'huge pages';
+  if (free > 0)
+    return { name, state: 'ok', found: `${free * 2} MiB in 2 MiB pages are free for --hugepages` };
+  return {
+    name,
+    state: 'warn',
+    found: 'none are reserved',
+    advice: 'for --hugepages, reserve some: sysctl vm.nr_hugepages=256',
+  };
+}
+
+function checkOpenFiles(): HostCheck {
+  const limit = /Max open files\s+(\d+|unlimited)/.exec(readText('/proc/self/limits'))?.[1] ?? '?';
+  const name = 'open files';
+  if (limit === 'unlimited' || Number(limit) >= 1024) return { name, state: 'ok', found: `up to ${limit}` };
+  return { name, state: 'warn', found: `up to ${limit}`, advice: 'raise ulimit -n: every vCPU needs one' };
+}
+
+function checkCpuCount(): HostCheck {
+  const available = navigator.hardwareConcurrency;
+  const memory = Number(/MemAvailable:\s+(\d+)/.exec(readText('/proc/meminfo'))?.[1] ?? 0) * 1024;
+  return {
+    name: 'host',
+    state: 'ok',
+    found: `${available} CPUs, ${Math.floor(memory / MIB)} MiB of memory available`,
+  };
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+function failed(name: string, error: unknown): HostCheck {
+  const message = error instanceof Error ? error.message : String(error);
+  const split = error instanceof SyscallError ? message.indexOf('; ') : -1;
+  if (split < 0) return { name, state: 'fail', found: message };
+  return { name, state: 'fail', found: message.slice(0, split), advice: message.slice(split + 2) };
+}

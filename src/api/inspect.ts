@@ -1,0 +1,85 @@
+/** What Volt would build, and MP tables read back from files; neither needs /dev/kvm. */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { hex } from '../binary/bytes.ts';
+import type { MemoryWrite } from '../boot/boot-plan.ts';
+import type { CpuVendor } from '../cpuid/baseline.ts';
+import { findFloatingPointer } from '../smp/mp-table-read.ts';
+import type { VmConfig } from '../vmm/config.ts';
+import { openImage } from '../vmm/image-file.ts';
+import { inspectMpTables, inspectPlan, type Inspection, type MpInspection } from '../vmm/inspection.ts';
+import { planImage, planMachine } from '../vmm/plan.ts';
+import { VoltError } from '../volt-error.ts';
+
+export interface MachineInspection {
+  readonly inspection: Inspection;
+  /** The structures themselves, for dumping. */
+  readonly writes: readonly MemoryWrite[];
+}
+
+export function inspectMachine(config: VmConfig): MachineInspection {
+  using kernel = openImage(config.kernelPath, '--kernel');
+  using initrd = config.initrdPath === undefined ? undefined : openImage(config.initrdPath, '--initrd');
+  const plan = planMachine(config, planImage(config, kernel, initrd), { tscDeadline: true });
+  return { inspection: inspectPlan(plan, config.cmdline, hostVendor()), writes: plan.writes };
+}
+
+/** One file for each structure, `name@address.bin`. Throws VoltError 'host' when the folder cannot be written. */
+export function dumpWrites(writes: readonly MemoryWrite[], directory: string): string[] {
+  try {
+    mkdirSync(directory, { recursive: true });
+    return writes.map(({ name, address, bytes }) => {
+      const path = join(directory, `${name}@${hex(address)}.bin`);
+      writeFileSync(path, bytes);
+      return path;
+    });
+  } catch (error) {
+    throw new VoltError('host', `Cannot write --dump ${directory}: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+}
+
+/** A memory dump stops being searched here: MP tables lie below 1 MiB. */
+const DUMP_BYTES = 16 * 1024 * 1024;
+
+export interface FileInspection {
+  readonly mpTables: MpInspection;
+  readonly problems: readonly string[];
+}
+
+/**
+ * Reads MP tables from a dump of guest memory that starts at guest address 0, or from a file that starts with a
+ * floating pointer or a configuration table, such as those of `--dump`.
+ */
+export function inspectFile(path: string): FileInspection {
+  using file = openImage(path, '--from');
+  const dump = file.read(0, Math.min(file.bytes, DUMP_BYTES));
+  if (startsWith(dump, 'PCMP')) {
+    const { mpTables, problems } = inspectMpTables(0, new Uint8Array(), dump);
+    return { mpTables, problems: problems.filter((problem) => !problem.startsWith('MP floating pointer')) };
+  }
+  const at = findFloatingPointer(dump);
+  if (at < 0) {
+    throw new VoltError(
+      'usage',
+      `Cannot use --from ${path}: no MP floating pointer in it (expected a memory dump from guest address 0, or a file that starts with _MP_ or PCMP)`,
+    );
+  }
+  const pointer = dump.subarray(at, at + 16);
+  const table = new DataView(pointer.buffer, pointer.byteOffset).getUint32(4, true);
+  return inspectMpTables(at, pointer, table < dump.length ? dump.subarray(table) : undefined);
+}
+
+function startsWith(bytes: Uint8Array, text: string): boolean {
+  return Buffer.from(bytes.subarray(0, text.length)).toString('latin1') === text;
+}
+
+/** The vendor of this host's CPU; AMD's topology leaves differ from Intel's. */
+function hostVendor(): CpuVendor {
+  try {
+    return readFileSync('/proc/cpuinfo', 'utf8').includes('AuthenticAMD') ? 'AuthenticAMD' : 'GenuineIntel';
+  } catch {
+    return 'GenuineIntel';
+  }
+}

@@ -1,0 +1,144 @@
+/** `volt inspect`: prints what Volt would build, or the MP tables of a file. */
+import {
+  dumpWrites,
+  EXIT_CODE,
+  inspectFile,
+  inspectMachine,
+  type FileInspection,
+  type Inspection,
+} from '../api/index.ts';
+import { createLog, writeStdout, type Log } from './log.ts';
+import { toConfig, type MachineFlags } from './machine-options.ts';
+
+export interface InspectFlags extends MachineFlags {
+  readonly json?: true | undefined;
+  readonly dump?: string | undefined;
+  readonly from?: string | undefined;
+}
+
+/** Returns the exit code: 0, or 1 when something does not add up. */
+export function inspect(flags: InspectFlags): number {
+  const log = createLog(flags.logLevel);
+  const { result, lines } =
+    flags.from === undefined ? inspectConfigured(flags, log) : inspectGivenFile(flags.from);
+  writeStdout(flags.json ? `${JSON.stringify(result, null, 2)}\n` : `${lines().join('\n')}\n`);
+  for (const problem of result.problems) log.error(problem);
+  return result.problems.length === 0 ? EXIT_CODE.ok : EXIT_CODE.failed;
+}
+
+interface Inspected {
+  readonly result: Inspection | FileInspection;
+  readonly lines: () => string[];
+}
+
+function inspectConfigured(flags: InspectFlags, log: Log): Inspected {
+  const { inspection, writes } = inspectMachine(toConfig(flags, log));
+  if (flags.dump !== undefined) for (const path of dumpWrites(writes, flags.dump)) log.info(`wrote ${path}`);
+  return { result: inspection, lines: () => formatInspection(inspection) };
+}
+
+function inspectGivenFile(path: string): Inspected {
+  const result = inspectFile(path);
+  return { result, lines: () => formatMp(result) };
+}
+
+function formatInspection(inspection: Inspection): string[] {
+  return [
+    `Boot      ${inspection.boot.summary}`,
+    `Cmdline   ${inspection.boot.cmdline}`,
+    '',
+    'Memory map',
+    ...inspection.map.map(
+      (row) =>
+        `  ${range(row.address, row.bytes)}  ${row.name}${row.from === 'volt' ? '' : ` (from --${row.from})`}`,
+    ),
+    '',
+    'E820',
+    ...inspection.e820.map(
+      (row) => `  ${range(row.address, row.bytes)}  ${row.type === 1 ? 'RAM' : 'reserved'}`,
+    ),
+    '',
+    ...formatMp(inspection),
+    '',
+    'CPUs      socket die core thread  APIC id  CPUID',
+    ...inspection.cpus.map(formatCpu),
+    '',
+    ...formatEntry(inspection),
+    '',
+    inspection.problems.length === 0
+      ? 'Checks    checksums, counts, ids and overlaps are all right'
+      : 'Checks    see below',
+  ];
+}
+
+function formatMp({ mpTables }: FileInspection): string[] {
+  const { floatingPointer, configTable } = mpTables;
+  const lines = [`MP tables ${mpTables.bytes} bytes, floating pointer and configuration table`];
+  if (floatingPointer) {
+    lines.push(
+      `  floating pointer at ${address(mpTables.floatingPointerAddress)} -> table at ${address(floatingPointer.configTable)}, revision 1.${floatingPointer.revision}, ${floatingPointer.imcr ? 'PIC mode (IMCR)' : 'virtual wire mode'}`,
+    );
+  }
+  if (!configTable) return lines;
+  lines.push(
+    `  configuration table of ${configTable.bytes} bytes: OEM "${configTable.oemId}", product "${configTable.productId}", local APICs at ${address(configTable.localApicAddress)}, ${configTable.entries.length} entries`,
+  );
+  for (const entry of configTable.entries) {
+    switch (entry.type) {
+      case 'processor':
+        lines.push(
+          `    processor     APIC id ${entry.apicId}, version 0x${entry.apicVersion.toString(16)}${entry.bootstrap ? ', BSP' : ''}${entry.enabled ? '' : ', disabled'}`,
+        );
+        break;
+      case 'bus':
+        lines.push(`    bus           ${entry.id}: ${entry.name}`);
+        break;
+      case 'io-apic':
+        lines.push(
+          `    I/O APIC      id ${entry.id}, version 0x${entry.version.toString(16)} at ${address(entry.address)}`,
+        );
+        break;
+      default:
+        lines.push(
+          `    ${entry.type === 'io-interrupt' ? 'interrupt    ' : 'local int.   '} bus ${entry.sourceBus} IRQ ${entry.sourceIrq} -> APIC ${entry.destinationApic} pin ${entry.destinationPin}, ${entry.kind}`,
+        );
+    }
+  }
+  return lines;
+}
+
+function formatCpu(cpu: Inspection['cpus'][number]): string {
+  const levels = cpu.cpuid.levels
+    .map((level) => `${level.type} ${level.logicalProcessors}>>${level.shift}`)
+    .join(', ');
+  const place = [cpu.socket, cpu.die, cpu.core, cpu.thread]
+    .map((n, i) => String(n).padStart([6, 3, 4, 6][i]!))
+    .join(' ');
+  return `  ${`${cpu.index}${cpu.bsp ? ' BSP' : ''}`.padEnd(7)} ${place}  ${String(cpu.apicId).padStart(7)}  ${levels}`;
+}
+
+function formatEntry({ entry }: Inspection): string[] {
+  const registers = (['rip', 'rsp', 'rax', 'rbx', 'rsi'] as const).map(
+    (name) => `${name} ${address(entry[name])}`,
+  );
+  const control = (['cr0', 'cr3', 'cr4', 'efer'] as const).map((name) => `${name} ${address(entry[name])}`);
+  const mode = entry.mode === 'long' ? '64-bit long mode' : '32-bit protected mode';
+  return [
+    `Entry     ${mode}`,
+    `  ${registers.join('  ')}`,
+    `  ${control.join('  ')}  cs 0x${entry.code.selector.toString(16)}`,
+  ];
+}
+
+function range(start: number, bytes: number): string {
+  return `${address(start, 9)}-${address(start + bytes - 1, 9)} ${size(bytes).padStart(9)}`;
+}
+
+function address(value: number, digits = 0): string {
+  return `0x${value.toString(16).padStart(digits, '0')}`;
+}
+
+function size(bytes: number): string {
+  if (bytes >= 2 ** 20) return `${Number((bytes / 2 ** 20).toFixed(1))} MiB`;
+  return bytes >= 2 ** 10 ? `${Number((bytes / 2 ** 10).toFixed(1))} KiB` : `${bytes} B`;
+}
