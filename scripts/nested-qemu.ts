@@ -54,7 +54,7 @@ export function nestedQemuArguments(machine: NestedMachine): string[] {
     `local,path=${escape(path)},mount_tag=${tag},security_model=none,multidevs=remap`;
   return [
     'qemu-system-x86_64',
-    ...['-M', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max'],
+    ...['-M', 'q35', '-accel', process.env['VOLT_ACCEL'] ?? 'tcg,thread=multi', '-cpu', process.env['VOLT_NCPU'] ?? 'max'],
     ...['-smp', String(machine.cpus), '-m', String(machine.memoryMiB)],
     ...['-nodefaults', '-no-reboot', '-display', 'none'],
     ...['-kernel', machine.kernel.vmlinux, '-initrd', machine.initrd],

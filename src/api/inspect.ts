@@ -6,7 +6,7 @@ import type { MemoryWrite } from '../boot/boot-plan.ts';
 import type { CpuVendor } from '../cpuid/baseline.ts';
 import { findFloatingPointer } from '../smp/mp-table-read.ts';
 import type { VmConfig } from '../vmm/config.ts';
-import { openImage } from '../vmm/image-file.ts';
+import { openImage, openKernel } from '../vmm/image-file.ts';
 import { inspectMpTables, inspectPlan, type Inspection, type MpInspection } from '../vmm/inspection.ts';
 import { planImage, planMachine } from '../vmm/plan.ts';
 import { VoltError } from '../volt-error.ts';
@@ -18,7 +18,7 @@ export interface MachineInspection {
 }
 
 export function inspectMachine(config: VmConfig): MachineInspection {
-  using kernel = openImage(config.kernelPath, '--kernel');
+  using kernel = openKernel(config.kernelPath);
   using initrd = config.initrdPath === undefined ? undefined : openImage(config.initrdPath, '--initrd');
   const plan = planMachine(config, planImage(config, kernel, initrd), { tscDeadline: true });
   return { inspection: inspectPlan(plan, config.cmdline, hostVendor()), writes: plan.writes };

@@ -44,7 +44,10 @@ export interface MachineFlags {
 
 export function machineOptions<T extends Command<[], {}>>(command: T) {
   return command
-    .option('-k, --kernel <file>', 'kernel: ELF vmlinux, bzImage, PVH or Multiboot; told from its bytes')
+    .option(
+      '-k, --kernel <file>',
+      'kernel: ELF vmlinux, bzImage, PVH or Multiboot, told from its bytes (default: the embedded SMP kernel)',
+    )
     .option('-i, --initrd <file>', 'initial RAM disk')
     .option('-a, --cmdline <text>', `kernel command line (default: "${DEFAULT_CMDLINE}")`)
     .option('-c, --cpus <count>', `number of vCPUs (default: ${DEFAULT_CPUS})`)
@@ -81,10 +84,21 @@ export function toConfig(flags: MachineFlags, log: Log): VmConfig {
       return path === '' ? `--config ${flags.config}` : `${flags.config}: ${path}`;
     return known ? known.flag : path;
   };
+  if (flags.config !== undefined && !hasKernel(fromFile) && flags.kernel === undefined) {
+    throw new VoltError(
+      'config',
+      `Cannot use --config ${flags.config}: it names no kernel (expected boot-source.kernel_image_path, or --kernel)`,
+    );
+  }
   const { config, unknownKeys } = parseConfig(mergeConfig(fromFile, fromFlags(flags)), nameOf);
   for (const key of unknownKeys)
     log.warn(`${flags.config}: ${key} is not supported by this version and is ignored`);
   return config;
+}
+
+function hasKernel(file: ConfigInput): boolean {
+  const boot = file['boot-source'];
+  return typeof boot === 'object' && boot !== null ? 'kernel_image_path' in boot : boot !== undefined;
 }
 
 function fromFlags(flags: MachineFlags): ConfigInput {

@@ -6,6 +6,7 @@ import { VERSION } from './version.ts';
 
 const EXAMPLES = `
 Examples:
+  volt                                    the embedded kernel: every CPU up and a report
   volt --cpus 2 --kernel vmlinux --initrd initrd.img
   volt --cpus 4 --memory 2G --kernel vmlinuz --cmdline "console=ttyS0 quiet"
   volt --config vm.json --timeline
@@ -51,6 +52,7 @@ const program = new Command('volt')
 const runCommand = machineOptions(program.command('run', { isDefault: true }))
   .description('boot a guest; this is what volt does without a command')
   .option('--timeline', 'print when each phase of the boot happened, on stderr, at the end')
+  .option('--json', 'without --kernel: the report of the embedded kernel as JSON')
   .action(async (flags) => {
     const { run } = await import('./run.ts');
     process.exitCode = await run(flags);

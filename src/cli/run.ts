@@ -1,17 +1,17 @@
 /** `volt run`: boots a guest with this terminal as its console. */
-import { EXIT_CODE, runInTerminal, VirtualMachine, type TimelineRow } from '../api/index.ts';
-import { createLog, writeStderr, type Log } from './log.ts';
+import { runInTerminal, VirtualMachine, VoltError, type TimelineRow, type VmConfig } from '../api/index.ts';
+import { createLog, writeStderr } from './log.ts';
 import { toConfig, type MachineFlags } from './machine-options.ts';
 
 export interface RunFlags extends MachineFlags {
   readonly timeline?: true | undefined;
+  readonly json?: true | undefined;
 }
 
 /** Returns the process's exit code. */
 export async function run(flags: RunFlags): Promise<number> {
   const log = createLog(flags.logLevel);
-  if (flags.kernel === undefined && flags.config === undefined) return explainMissingKernel(log);
-  const config = toConfig(flags, log);
+  const config = runConfig(toConfig(flags, log), flags);
   const vm = new VirtualMachine(config, { timeline: flags.timeline ?? false });
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
   const { end, exitCode } = await runInTerminal(vm, config.console, (line) =>
@@ -23,13 +23,16 @@ export async function run(flags: RunFlags): Promise<number> {
   return exitCode;
 }
 
-function explainMissingKernel(log: Log): number {
-  log.error('Cannot start: no kernel was given (expected --kernel FILE)');
-  log.error(
-    '  any Linux will do, such as /boot/vmlinuz of this host or the vmlinuz inside a linux-image package; try',
-  );
-  log.error('  volt --cpus 2 --kernel /boot/vmlinuz --initrd /boot/initrd.img');
-  return EXIT_CODE.usage;
+/** `--json` is a word that the embedded kernel understands. */
+function runConfig(config: VmConfig, flags: RunFlags): VmConfig {
+  if (!flags.json) return config;
+  if (config.kernelPath !== undefined) {
+    throw new VoltError(
+      'usage',
+      'Cannot use --json with --kernel (expected the embedded kernel, whose report it is)',
+    );
+  }
+  return { ...config, cmdline: `${config.cmdline} json`.trim() };
 }
 
 function printTimeline(rows: readonly TimelineRow[]): void {

@@ -8,6 +8,7 @@ import type { KvmVcpu, MsrValue } from '../kvm/vcpu.ts';
 import { PAGE_BYTES, offsetAddress } from '../machine/address.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
 import { VoltError } from '../volt-error.ts';
+import type { ImageFile } from './image-file.ts';
 
 /** RFLAGS bit 1 is always set; interrupts are off. */
 const RFLAGS_RESET = 2;
@@ -18,23 +19,28 @@ const BOOT_MSRS: readonly MsrValue[] = [
   { index: MSR.ia32MtrrDefType, data: 0x806 },
 ];
 
-export interface OpenFile {
-  readonly path: string;
-  readonly fd: number;
-}
-
 export function applyWrites(memory: GuestMemory, writes: readonly MemoryWrite[]): void {
   for (const { address, bytes } of writes) memory.write(address, bytes);
 }
 
 /** Puts a range of a file into guest memory: whole pages by mapping the file, ragged ends by reading them. */
-export function applyLoad(memory: GuestMemory, load: FileLoad, file: OpenFile): void {
+export function applyLoad(memory: GuestMemory, load: FileLoad, file: ImageFile): void {
   const { address, fileOffset, fileBytes } = load;
+  if (file.fd === undefined) {
+    memory.write(address, file.read(fileOffset, fileBytes));
+    return;
+  }
   const aligned = address % PAGE_BYTES === fileOffset % PAGE_BYTES;
   const head = aligned ? Math.min(fileBytes, (PAGE_BYTES - (address % PAGE_BYTES)) % PAGE_BYTES) : fileBytes;
-  readInto(memory, load, file, 0, head);
-  const mapped = mapPages(memory, load, file, head);
-  readInto(memory, load, file, head + mapped, fileBytes - head - mapped);
+  const open = { name: file.name, fd: file.fd };
+  readInto(memory, load, open, 0, head);
+  const mapped = mapPages(memory, load, open, head);
+  readInto(memory, load, open, head + mapped, fileBytes - head - mapped);
+}
+
+interface OpenFile {
+  readonly name: string;
+  readonly fd: number;
 }
 
 function mapPages(memory: GuestMemory, load: FileLoad, file: OpenFile, from: number): number {
@@ -56,7 +62,7 @@ function readInto(memory: GuestMemory, load: FileLoad, file: OpenFile, from: num
     if (got < piece.length) {
       throw new VoltError(
         'image',
-        `Cannot load ${file.path}: it was cut short while Volt read it (expected ${piece.length - got} more bytes)`,
+        `Cannot load ${file.name}: it was cut short while Volt read it (expected ${piece.length - got} more bytes)`,
       );
     }
   });

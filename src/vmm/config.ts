@@ -24,7 +24,8 @@ export type ConsoleConfig =
   { readonly kind: 'stdio' } | { readonly kind: 'none' } | { readonly kind: 'file'; readonly path: string };
 
 export interface VmConfig {
-  readonly kernelPath: string;
+  /** undefined: the embedded SMP kernel. */
+  readonly kernelPath: string | undefined;
   readonly initrdPath: string | undefined;
   readonly cmdline: string;
   readonly cpus: number;
@@ -70,7 +71,7 @@ const section = <const T extends v.ObjectEntries>(entries: T) =>
 /** Every section and key that Volt acts on. */
 const SECTIONS = {
   'boot-source': {
-    kernel_image_path: text,
+    kernel_image_path: v.optional(text),
     initrd_path: v.optional(v.nullable(text)),
     boot_args: v.optional(v.nullable(v.string((issue) => `${found(issue.input)} (expected a text)`))),
   },
@@ -95,7 +96,7 @@ const IGNORED_SILENTLY = new Set(['machine-config.track_dirty_pages']);
 const ConfigSchema = v.pipe(
   v.object(
     {
-      'boot-source': section(SECTIONS['boot-source']),
+      'boot-source': v.optional(section(SECTIONS['boot-source']), {}),
       'machine-config': v.optional(section(SECTIONS['machine-config']), {}),
       volt: v.optional(section(SECTIONS.volt), {}),
     },
@@ -107,7 +108,7 @@ const ConfigSchema = v.pipe(
     return {
       kernelPath: boot.kernel_image_path,
       initrdPath: boot.initrd_path ?? undefined,
-      cmdline: boot.boot_args ?? DEFAULT_CMDLINE,
+      cmdline: boot.boot_args ?? (boot.kernel_image_path === undefined ? '' : DEFAULT_CMDLINE),
       cpus: machine.vcpu_count,
       threadsPerCore: machine.smt ? 2 : 1,
       memoryBytes: machine.mem_size_mib * MIB,
@@ -146,14 +147,6 @@ export function parseConfig(input: unknown, nameOf: (path: string) => string = (
 
 function configError(issue: v.BaseIssue<unknown>, nameOf: (path: string) => string): VoltError {
   const path = v.getDotPath(issue) ?? '';
-  const missingKernel =
-    path === 'boot-source' || (path === 'boot-source.kernel_image_path' && issue.input === undefined);
-  if (missingKernel && issue.input === undefined) {
-    return new VoltError(
-      'config',
-      'Cannot start: no kernel was given (expected --kernel FILE or boot-source.kernel_image_path)',
-    );
-  }
   return new VoltError('config', `Cannot use ${path === '' ? nameOf('') : nameOf(path)}: ${issue.message}`);
 }
 

@@ -1,13 +1,25 @@
 /** Kernel and initrd files: opened once, read in pieces, mapped later by the same descriptor. */
-import { statSync } from 'node:fs';
-import type { ByteSource } from '../binary/byte-source.ts';
+import { readFileSync, statSync } from 'node:fs';
+import smpKernelPath from '../../kernels/smp/smp.elf' with { type: 'file' };
+import { bytesAsSource, type ByteSource } from '../binary/byte-source.ts';
 import { ERRNO, SyscallError } from '../ffi/errno.ts';
 import { OPEN, openFile, readAt } from '../ffi/file.ts';
 import { VoltError } from '../volt-error.ts';
 
 export interface ImageFile extends ByteSource, Disposable {
-  readonly path: string;
-  readonly fd: number;
+  /** undefined for an image that lies in memory already. */
+  readonly fd: number | undefined;
+}
+
+/** The kernel at `path`, or the embedded one without a path. */
+export function openKernel(path: string | undefined): ImageFile {
+  return path === undefined ? embeddedKernel() : openImage(path, '--kernel');
+}
+
+/** The SMP kernel of kernels/smp, which is part of the executable. */
+function embeddedKernel(): ImageFile {
+  const source = bytesAsSource('the embedded kernel', readFileSync(smpKernelPath));
+  return { ...source, fd: undefined, [Symbol.dispose]: () => {} };
 }
 
 /** Opens a regular file. Throws VoltError 'image' that says what is wrong with the path. */
@@ -20,7 +32,6 @@ export function openImage(path: string, option: string): ImageFile {
   }
   const owned = open(path, option);
   return {
-    path,
     name: path,
     fd: owned.fd,
     bytes: stat.size,

@@ -1,6 +1,6 @@
 /** The registers of a stopped vCPU as text, for reports of guest crashes. */
-import { REGS, SREGS, DTABLE, SEGMENT } from '../kvm/abi.ts';
-import { readRegs, readSregs } from '../kvm/vcpu.ts';
+import { DTABLE, KVM_MP_STATE, REGS, SEGMENT, SREGS } from '../kvm/abi.ts';
+import { readMpState, readRegs, readSregs } from '../kvm/vcpu.ts';
 import type { RegisterDump } from './vcpu-report.ts';
 
 const GENERAL_ROWS = [
@@ -43,4 +43,20 @@ export function dumpRegisters(vcpuFd: number): RegisterDump {
       .join('  '),
   );
   return { rip: `0x${regs.getBigUint64(REGS.rip, true).toString(16)}`, lines };
+}
+
+/** KVM's MP states in words. */
+const MP_STATE_WORDS: Readonly<Record<number, string>> = {
+  [KVM_MP_STATE.runnable]: 'running',
+  [KVM_MP_STATE.uninitialized]: 'never started (waiting for INIT)',
+  [KVM_MP_STATE.initReceived]: 'waiting for SIPI',
+  [KVM_MP_STATE.halted]: 'halted',
+  [KVM_MP_STATE.sipiReceived]: 'starting (SIPI received)',
+};
+
+/** `halted at RIP 0x1000`: where a vCPU that is out of KVM_RUN was. */
+export function readVcpuState(vcpuFd: number): string {
+  const state = readMpState(vcpuFd);
+  const words = MP_STATE_WORDS[state] ?? `in MP state ${state}`;
+  return `${words}, RIP 0x${readRegs(vcpuFd).getBigUint64(REGS.rip, true).toString(16)}`;
 }

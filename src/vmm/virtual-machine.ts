@@ -4,11 +4,10 @@
  * `new` builds everything up to the point where vCPUs could run; `start` lets them run; `ended` settles when the
  * first of them ends the machine, with all others stopped; dispose gives everything back.
  */
-import { CAP } from '../kvm/abi.ts';
+import { CAP, RUN } from '../kvm/abi.ts';
 import { KvmSystem } from '../kvm/system.ts';
 import { readTscKhz, type KvmVcpu } from '../kvm/vcpu.ts';
 import type { KvmVm } from '../kvm/vm.ts';
-import { RUN } from '../kvm/abi.ts';
 import { resetI8042 } from '../devices/i8042.ts';
 import { resetUart, uartReceive } from '../devices/uart.ts';
 import { installKickHandler, kickThread } from '../ffi/signal.ts';
@@ -17,7 +16,7 @@ import { VoltError } from '../volt-error.ts';
 import { applyCommonState, applyEntry, applyLoad, applyWrites } from './apply.ts';
 import { createBoard, type Board } from './board.ts';
 import type { VmConfig } from './config.ts';
-import { openImage, type ImageFile } from './image-file.ts';
+import { openImage, openKernel, type ImageFile } from './image-file.ts';
 import { planCpuid, planImage, planMachine, type MachinePlan } from './plan.ts';
 import {
   createSharedState,
@@ -32,6 +31,7 @@ import {
 import { Timeline } from './timeline.ts';
 import type { VcpuStart } from './vcpu-worker.ts';
 import type { VcpuMessage } from './vcpu-report.ts';
+import { readVcpuState } from './register-dump.ts';
 import { describeEnd, type VmEnd } from './vm-end.ts';
 
 export interface VmOptions {
@@ -55,11 +55,12 @@ export class VirtualMachine implements Disposable {
   readonly ended: Promise<VmEnd>;
 
   readonly #stack = new DisposableStack();
+  readonly #workers: Worker[] = [];
   readonly #vcpus: Vcpu[] = [];
   readonly #board: Board;
   readonly #vm: KvmVm;
   readonly #recordTimeline: boolean;
-  #end: VmEnd | undefined;
+  #cause: VcpuMessage | undefined;
   #resolveEnded!: (end: VmEnd) => void;
   #started = false;
 
@@ -70,7 +71,7 @@ export class VirtualMachine implements Disposable {
     // Workers take the longest to come up, so they start first, beside everything below.
     const workers = Array.from({ length: config.cpus }, () => this.#spawnWorker());
     try {
-      const kernel = this.#stack.use(openImage(config.kernelPath, '--kernel'));
+      const kernel = this.#stack.use(openKernel(config.kernelPath));
       const initrd = config.initrdPath
         ? this.#stack.use(openImage(config.initrdPath, '--initrd'))
         : undefined;
@@ -170,8 +171,6 @@ export class VirtualMachine implements Disposable {
     this.#stack.dispose();
   }
 
-  readonly #workers: Worker[] = [];
-
   #spawnWorker(): Worker {
     const worker = new Worker(new URL('./vcpu-worker.ts', import.meta.url).href, { smol: true });
     this.#workers.push(worker);
@@ -191,11 +190,15 @@ export class VirtualMachine implements Disposable {
     const vcpu = this.#vcpus[index];
     if (!vcpu || vcpu.ended) return;
     vcpu.ended = true;
-    if (!this.#end || (this.#end.kind === 'stopped' && report.kind !== 'stopped')) {
-      this.#end = describeEnd(index, report);
+    // The first report tells why the VM ended; what follows is how the others were stopped because of it.
+    if (!this.#cause || (this.#cause.report.kind === 'stopped' && report.kind !== 'stopped')) {
+      this.#cause = { index, report };
     }
     this.#stopVcpus();
-    if (this.#vcpus.every((each) => each.ended)) this.#resolveEnded(this.#end);
+    if (this.#vcpus.every((each) => each.ended)) {
+      const states = this.#vcpus.map(({ kvm }) => readVcpuState(kvm.fd));
+      this.#resolveEnded(describeEnd(this.#cause.index, this.#cause.report, states));
+    }
   }
 
   #stopVcpus(): void {

@@ -28,7 +28,14 @@ export interface VmEnd {
   readonly lines: readonly string[];
 }
 
-export function describeEnd(vcpu: number, report: VcpuReport): VmEnd {
+/** `states` says in words where each vCPU was; shown when the guest did not end well. */
+export function describeEnd(vcpu: number, report: VcpuReport, states: readonly string[]): VmEnd {
+  const end = describeReport(vcpu, report);
+  if (end.lines.length === 0) return end;
+  return { ...end, lines: [...end.lines, ...states.map((state, i) => `  vCPU ${i}: ${state}`)] };
+}
+
+function describeReport(vcpu: number, report: VcpuReport): VmEnd {
   switch (report.kind) {
     case 'stopped':
     case 'reset':
