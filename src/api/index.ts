@@ -20,3 +20,4 @@ export { inspectFile, inspectMachine, dumpWrites, type FileInspection } from './
 export type { Inspection } from '../vmm/inspection.ts';
 export { checkHost, type HostCheck } from './doctor.ts';
 export { runInTerminal, stderrIsTerminal, stdoutIsTerminal, type TerminalRun } from './run-in-terminal.ts';
+export { selftest, selftestCounts, type SelftestRow } from './selftest.ts';

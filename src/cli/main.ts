@@ -69,6 +69,18 @@ machineOptions(program.command('inspect'))
   });
 
 program
+  .command('selftest')
+  .description('boot the embedded kernel with 1, 2, 4, … CPUs and show whether they all came up and talk')
+  .option('-c, --cpus <count>', 'most CPUs to try', '8')
+  .option('--quick', 'measure as little as possible')
+  .option('--timeout <seconds>', 'give a guest up after this long', '60')
+  .option('--json', 'as JSON')
+  .action(async (flags) => {
+    const { selftest } = await import('./selftest.ts');
+    process.exitCode = await selftest(flags);
+  });
+
+program
   .command('doctor')
   .description('check whether this host can run volt, and say what to do where it cannot')
   .option('--json', 'as JSON')

@@ -19,6 +19,9 @@ export async function run(flags: RunFlags): Promise<number> {
   );
   for (const line of end.lines) log.error(line);
   if (end.lines.length === 0) log.info(`guest ended: ${end.kind} on vCPU ${end.vcpu}`);
+  // Where everybody was matters most when the guest failed, or was stopped because it hung.
+  const tell = end.lines.length > 0 ? log.error : log.info;
+  for (const state of end.states) tell(`  ${state}`);
   if (flags.timeline) printTimeline(vm.timeline.rows(vm.shared));
   return exitCode;
 }

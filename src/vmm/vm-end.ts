@@ -26,16 +26,15 @@ export interface VmEnd {
   readonly vcpu: number;
   /** What to tell the user; empty where the guest ended itself. The first line is a sentence. */
   readonly lines: readonly string[];
+  /** Where each vCPU was, in words. */
+  readonly states: readonly string[];
 }
 
-/** `states` says in words where each vCPU was; shown when the guest did not end well. */
 export function describeEnd(vcpu: number, report: VcpuReport, states: readonly string[]): VmEnd {
-  const end = describeReport(vcpu, report);
-  if (end.lines.length === 0) return end;
-  return { ...end, lines: [...end.lines, ...states.map((state, i) => `  vCPU ${i}: ${state}`)] };
+  return { ...describeReport(vcpu, report), states: states.map((state, i) => `vCPU ${i}: ${state}`) };
 }
 
-function describeReport(vcpu: number, report: VcpuReport): VmEnd {
+function describeReport(vcpu: number, report: VcpuReport): Omit<VmEnd, 'states'> {
   switch (report.kind) {
     case 'stopped':
     case 'reset':
@@ -74,7 +73,7 @@ function describeReport(vcpu: number, report: VcpuReport): VmEnd {
   }
 }
 
-function guestExit(vcpu: number, status: number): VmEnd {
+function guestExit(vcpu: number, status: number): Omit<VmEnd, 'states'> {
   if (status === 0) return { kind: 'guest-exit', exitCode: EXIT_CODE.ok, vcpu, lines: [] };
   const exitCode = Math.min(EXIT_CODE.guestStatus + status, HIGHEST_GUEST_CODE);
   return {

@@ -1,0 +1,93 @@
+/** Boots the embedded kernel with growing CPU counts and collects its verdicts. */
+import * as v from 'valibot';
+import { ConsolePump } from '../vmm/console-pump.ts';
+import { parseConfig } from '../vmm/config.ts';
+import { VirtualMachine } from '../vmm/virtual-machine.ts';
+
+const REPORT_LIMIT_BYTES = 1024 * 1024;
+const MEMORY_MIB = 256;
+
+/** The part of the kernel's JSON report that the table shows. The guest wrote it, so it is checked. */
+const ReportSchema = v.object({
+  verdict: v.picklist(['pass', 'fail']),
+  failures: v.array(v.string()),
+  cpus: v.object({ online: v.number() }),
+  agree: v.boolean(),
+  ping: v.object({ roundTrip: v.object({ meanNs: v.number() }) }),
+  job: v.object({ speedup: v.number() }),
+});
+
+export interface SelftestRow {
+  readonly cpus: number;
+  readonly passed: boolean;
+  /** Why it did not pass. */
+  readonly reason: string | undefined;
+  readonly online: number;
+  readonly tablesAgree: boolean;
+  readonly pingMeanUs: number;
+  readonly speedup: number;
+  /** From the first file opened to the last vCPU stopped. */
+  readonly wallMs: number;
+}
+
+/** 1, 2, 4, … and `most` itself. */
+export function selftestCounts(most: number): number[] {
+  const counts: number[] = [];
+  for (let count = 1; count < most; count *= 2) counts.push(count);
+  return [...counts, most];
+}
+
+/** One guest. `quick` makes it measure as little as it can. Gives up after `timeoutMs`. */
+export async function selftest(cpus: number, quick: boolean, timeoutMs: number): Promise<SelftestRow> {
+  const started = performance.now();
+  const { config } = parseConfig({
+    'boot-source': { boot_args: quick ? 'json quick' : 'json' },
+    'machine-config': { vcpu_count: cpus, mem_size_mib: MEMORY_MIB },
+  });
+  using vm = new VirtualMachine(config);
+  const output: Uint8Array[] = [];
+  let bytes = 0;
+  const sink = (piece: Uint8Array) => {
+    bytes += piece.length;
+    if (bytes <= REPORT_LIMIT_BYTES) output.push(piece.slice());
+    return piece.length;
+  };
+  const pump = new ConsolePump(vm.shared, sink, () => {});
+  void pump.run();
+  vm.start();
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    void vm.stop();
+  }, timeoutMs);
+  const end = await vm.ended;
+  clearTimeout(timer);
+  await pump.finish();
+  const wallMs = performance.now() - started;
+  const nothing = { cpus, passed: false, online: 0, tablesAgree: false, pingMeanUs: 0, speedup: 0, wallMs };
+  if (late) return { ...nothing, reason: `no verdict after ${timeoutMs / 1000} s` };
+  const report = parseReport(Buffer.concat(output).toString('utf8'));
+  if (!report) return { ...nothing, reason: end.lines[0] ?? 'the guest ended without a report' };
+  const passed = report.verdict === 'pass' && end.exitCode === 0 && report.cpus.online === cpus;
+  return {
+    cpus,
+    passed,
+    reason: passed ? undefined : (report.failures[0] ?? end.lines[0] ?? 'verdict and exit code differ'),
+    online: report.cpus.online,
+    tablesAgree: report.agree,
+    pingMeanUs: report.ping.roundTrip.meanNs / 1000,
+    speedup: report.job.speedup,
+    wallMs,
+  };
+}
+
+function parseReport(text: string): v.InferOutput<typeof ReportSchema> | undefined {
+  const line = text.split('\n').findLast((each) => each.startsWith('{'));
+  if (line === undefined) return undefined;
+  try {
+    const result = v.safeParse(ReportSchema, JSON.parse(line));
+    return result.success ? result.output : undefined;
+  } catch {
+    return undefined;
+  }
+}
