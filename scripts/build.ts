@@ -2,17 +2,19 @@
 import { resolve } from 'node:path';
 
 const root = resolve(import.meta.dir, '..');
-const outfile = resolve(process.argv[2] ?? resolve(root, 'volt'));
 
-// The worker is an entry point of its own: it is found by its path inside the executable.
-const entries = ['src/cli/main.ts', 'src/vmm/vcpu-worker.ts'];
-const build = Bun.spawnSync(
-  [process.execPath, 'build', '--compile', '--minify', '--bytecode', ...entries, '--outfile', outfile],
-  { cwd: root, stdout: 'pipe', stderr: 'pipe' },
-);
-if (build.exitCode !== 0) {
-  process.stderr.write(build.stdout);
-  process.stderr.write(build.stderr);
-  process.exit(1);
+/** The worker is an entry point of its own: it is found by its path inside the executable. */
+const ENTRIES = ['src/cli/main.ts', 'src/vmm/vcpu-worker.ts'];
+
+/** Throws with the compiler's output when it fails. */
+export function buildVolt(outfile: string = resolve(root, 'volt')): void {
+  const argv = ['build', '--compile', '--minify', '--bytecode', ...ENTRIES, '--outfile', outfile];
+  const build = Bun.spawnSync([process.execPath, ...argv], { cwd: root, stdout: 'pipe', stderr: 'pipe' });
+  if (build.exitCode !== 0) throw new Error(`Cannot build ${outfile}:\n${build.stdout}${build.stderr}`);
 }
-console.error(`built ${outfile}`);
+
+if (import.meta.main) {
+  const outfile = resolve(process.argv[2] ?? resolve(root, 'volt'));
+  buildVolt(outfile);
+  console.error(`built ${outfile}`);
+}

@@ -42,6 +42,7 @@ const LEAF = {
   extendedTopologyV2: 0x1f,
   hypervisor: 0x4000_0000,
   hypervisorTiming: 0x4000_0010,
+  amdBasic: 0x8000_0000,
   amdFeatures: 0x8000_0001,
   amdSizes: 0x8000_0008,
   amdCaches: 0x8000_001d,
@@ -137,12 +138,19 @@ function setIntelCaches(table: CpuidEntry[], { topology }: CpuidInputs): CpuidEn
   });
 }
 
+/**
+ * AMD's own leaves. Linux believes in threads and dies only under TopologyExtensions, which is a statement about
+ * these leaves and needs no hardware: it is set where there is something to tell, even if KVM left it out.
+ */
 function setAmdTopology(table: CpuidEntry[], { place, topology }: CpuidInputs): CpuidEntry[] {
   const threads = threadsPerSocket(topology);
   const { shifts } = topology;
-  // CmpLegacy: HTT here means several cores, not several threads.
+  const perDie = topology.threadsPerCore * topology.coresPerDie;
+  const hasCaches = bitsOf(findLeaf(table, LEAF.amdCaches)?.eax ?? 0, 4, 0) !== 0;
+  const extensions = hasCaches || topology.threadsPerCore > 1 || topology.diesPerSocket > 1;
   let changed = mapLeaf(table, LEAF.amdFeatures, ({ ecx }) => ({
-    ecx: withBits(ecx, 1, 1, threads > 1 ? 1 : 0),
+    // CmpLegacy, bit 1: HTT means several cores rather than several threads. TopologyExtensions, bit 22.
+    ecx: withBits(withBits(ecx, 1, 1, threads > 1 ? 1 : 0), 22, 22, extensions ? 1 : 0),
   }));
   changed = mapLeaf(changed, LEAF.amdSizes, ({ ecx }) => ({
     // NC: threads of the socket minus one. ApicIdSize: bits of an APIC id below the socket's number.
@@ -150,11 +158,11 @@ function setAmdTopology(table: CpuidEntry[], { place, topology }: CpuidInputs): 
   }));
   changed = mapLeaf(changed, LEAF.amdCaches, ({ eax }) => {
     if (bitsOf(eax, 4, 0) === 0) return {};
-    const perDie = topology.threadsPerCore * topology.coresPerDie;
     const sharing = bitsOf(eax, 7, 5) <= 2 ? topology.threadsPerCore : perDie;
     return { eax: withBits(eax, 25, 14, Math.min(sharing, 4096) - 1) };
   });
-  if ((findLeaf(changed, 0x8000_0000)?.eax ?? 0) < LEAF.amdTopology) return changed;
+  if (!extensions) return changed;
+  changed = mapLeaf(changed, LEAF.amdBasic, ({ eax }) => ({ eax: Math.max(eax, LEAF.amdTopology) }));
   const registers = {
     eax: place.apicId,
     ebx: ((topology.threadsPerCore - 1) << 8) | (place.core & 0xff),
