@@ -1,6 +1,7 @@
 /** Volt as a library, and all that its command line uses. */
 export { VoltError, type VoltErrorCode } from '../volt-error.ts';
 export { SyscallError } from '../ffi/errno.ts';
+export { statPath } from '../ffi/stat.ts';
 export {
   BOOT_PROTOCOLS,
   DEFAULT_CMDLINE,

@@ -52,12 +52,10 @@ export function placeInitrd(
   const start = alignDown(end - initrd.bytes, PAGE_BYTES);
   const kernelEnd = Math.max(LAYOUT.kernel.address, ...loads.map((load) => load.address + load.memoryBytes));
   if (start < alignUp(kernelEnd, PAGE_BYTES)) {
-    throw doesNotFit(
-      initrd.name,
-      `initrd of ${initrd.bytes} bytes`,
-      kernelEnd + initrd.bytes + PAGE_BYTES,
-      end,
-    );
+    throw doesNotFit(inputs, initrd.name, `initrd of ${initrd.bytes} bytes`, {
+      needed: kernelEnd + initrd.bytes + PAGE_BYTES,
+      ceiling: Math.min(ceiling, LAYOUT.mmioHole.address),
+    });
   }
   return {
     name: 'initrd',
@@ -78,8 +76,12 @@ export function checkLoads(
   const end = lowMemoryEnd(inputs);
   for (const load of loads) {
     const loadEnd = load.address + load.memoryBytes;
-    if (loadEnd > end)
-      throw doesNotFit(inputs.kernel.name, `${load.name} up to ${hex(loadEnd)}`, loadEnd, end);
+    if (loadEnd > end) {
+      throw doesNotFit(inputs, inputs.kernel.name, `${load.name} up to ${hex(loadEnd)}`, {
+        needed: loadEnd,
+        ceiling: LAYOUT.mmioHole.address,
+      });
+    }
     if (load.address < LAYOUT.kernel.address && loadEnd > EBDA_START) {
       throw imageError(
         inputs.kernel.name,
@@ -108,11 +110,20 @@ export function checkLoads(
   }
 }
 
-function doesNotFit(name: string, what: string, needed: number, available: number): VoltError {
-  return new VoltError(
-    'image',
-    `Cannot load ${name}: ${what} does not fit into RAM, which ends at ${hex(available)} (expected --memory of at least ${Math.ceil(needed / MIB)}M)`,
-  );
+/** `needed` is the end of what would be loaded; above `ceiling` it may not lie, however much RAM there is. */
+function doesNotFit(
+  inputs: BootInputs,
+  name: string,
+  what: string,
+  { needed, ceiling }: { readonly needed: number; readonly ceiling: number },
+): VoltError {
+  if (needed > ceiling) {
+    return imageError(name, `${what} does not fit below ${hex(ceiling)}`, {
+      expected: 'files that do; more RAM does not help',
+    });
+  }
+  const found = `${what} does not fit into RAM, which ends at ${hex(lowMemoryEnd(inputs))}`;
+  return imageError(name, found, { expected: `--memory of at least ${Math.ceil(needed / MIB)}M` });
 }
 
 /** "Cannot load <file>: <found> (expected <expected>)" */

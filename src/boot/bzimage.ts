@@ -39,8 +39,9 @@ export function planBzImage(inputs: BootInputs): BootPlan {
     setupBytes +
     view.getUint32(BOOT_PARAMS.payloadOffset, true) +
     view.getUint32(BOOT_PARAMS.payloadLength, true);
-  if (payloadEnd > kernel.bytes || setupBytes + ENTRY_64_OFFSET >= kernel.bytes) {
-    throw fail(`it is truncated at ${kernel.bytes} bytes`, `at least ${payloadEnd} bytes`);
+  const leastBytes = Math.max(payloadEnd, setupBytes + ENTRY_64_OFFSET + 1);
+  if (kernel.bytes < leastBytes) {
+    throw fail(`it is truncated at ${kernel.bytes} bytes`, `at least ${leastBytes} bytes`);
   }
 
   const load = protectedModeCode(inputs, view, setupBytes);

@@ -9,7 +9,8 @@ import { imageError } from './boot-inputs.ts';
 
 export interface ElfSegment {
   readonly fileOffset: number;
-  readonly virtualAddress: number;
+  /** Up to 2^64: kernels are linked into the top half. */
+  readonly virtualAddress: bigint;
   readonly physicalAddress: number;
   readonly fileBytes: number;
   readonly memoryBytes: number;
@@ -23,7 +24,7 @@ export interface ElfNote {
 
 export interface ElfImage {
   readonly bits: 32 | 64;
-  readonly entry: number;
+  readonly entry: bigint;
   /** PT_LOAD with something in memory, in file order. */
   readonly segments: readonly ElfSegment[];
   readonly notes: readonly ElfNote[];
@@ -125,15 +126,26 @@ export function parseElf(source: ByteSource): ElfImage {
   const segments = programHeaders.filter((ph) => ph.type === SEGMENT_TYPE.load && ph.memoryBytes > 0);
   if (segments.length === 0) throw fail('it has no segment to load', 'at least one PT_LOAD');
   for (const segment of segments) checkSegment(source, segment);
-  return { bits, entry: readWord(header, HEADER[bits].entry, bits), segments, notes };
+  return { bits, entry: readAddress(header, HEADER[bits].entry, bits), segments, notes };
 }
 
-/** The physical address of a symbol address: entry points are virtual where segments are linked high. */
-export function toPhysical(image: ElfImage, address: number): number {
-  const inPhysical = image.segments.some((s) => contains(s.physicalAddress, s.memoryBytes, address));
-  if (inPhysical) return address;
-  const segment = image.segments.find((s) => contains(s.virtualAddress, s.memoryBytes, address));
-  return segment ? segment.physicalAddress + (address - segment.virtualAddress) : address;
+/**
+ * The physical address of the entry point, which is physical already in some kernels and virtual in others.
+ * undefined when it is in no segment.
+ */
+export function physicalEntry(image: ElfImage): number | undefined {
+  const { entry, segments } = image;
+  const isIn = (start: bigint, bytes: number) => entry >= start && entry < start + BigInt(bytes);
+  if (segments.some((s) => isIn(BigInt(s.physicalAddress), s.memoryBytes))) return Number(entry);
+  const segment = segments.find((s) => isIn(s.virtualAddress, s.memoryBytes));
+  return segment && segment.physicalAddress + Number(entry - segment.virtualAddress);
+}
+
+/** Whether a physical address lies in one of the segments. */
+export function isInSegment(image: ElfImage, address: number): boolean {
+  return image.segments.some(
+    (s) => address >= s.physicalAddress && address < s.physicalAddress + s.memoryBytes,
+  );
 }
 
 interface ProgramHeader extends ElfSegment {
@@ -162,7 +174,7 @@ function readProgramHeaders(source: ByteSource, header: DataView, bits: 32 | 64)
     return {
       type: table.getUint32(at + layout.type, true),
       fileOffset: readWord(table, at + layout.offset, bits),
-      virtualAddress: readWord(table, at + layout.vaddr, bits),
+      virtualAddress: readAddress(table, at + layout.vaddr, bits),
       physicalAddress: readWord(table, at + layout.paddr, bits),
       fileBytes: readWord(table, at + layout.filesz, bits),
       memoryBytes: readWord(table, at + layout.memsz, bits),
@@ -221,6 +233,6 @@ function readWord(view: DataView, offset: number, bits: 32 | 64): number {
   return bits === 64 ? getU64(view, offset) : view.getUint32(offset, true);
 }
 
-function contains(start: number, bytes: number, address: number): boolean {
-  return address >= start && address < start + bytes;
+function readAddress(view: DataView, offset: number, bits: 32 | 64): bigint {
+  return bits === 64 ? view.getBigUint64(offset, true) : BigInt(view.getUint32(offset, true));
 }

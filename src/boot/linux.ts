@@ -5,7 +5,7 @@ import { commandLineWrite, imageError, placeInitrd, type BootInputs } from './bo
 import type { BootPlan } from './boot-plan.ts';
 import { buildE820 } from './e820.ts';
 import { elfLoads } from './elf-loads.ts';
-import { toPhysical, type ElfImage } from './elf.ts';
+import { physicalEntry, type ElfImage } from './elf.ts';
 import { entryTables, longModeEntry } from './entry-state.ts';
 import { IDENTITY_MAPPED_BYTES } from './page-tables.ts';
 import { buildZeroPage } from './zero-page.ts';
@@ -22,11 +22,8 @@ export function planLinux(inputs: BootInputs, image: ElfImage): BootPlan {
       expected: 'a 64-bit kernel, or a 32-bit one with either',
     });
   }
-  const entry = toPhysical(image, image.entry);
-  const inSegment = image.segments.some(
-    (s) => entry >= s.physicalAddress && entry < s.physicalAddress + s.memoryBytes,
-  );
-  if (!inSegment || entry >= IDENTITY_MAPPED_BYTES) {
+  const entry = physicalEntry(image);
+  if (entry === undefined || entry >= IDENTITY_MAPPED_BYTES) {
     throw imageError(name, `its entry point is ${hex(image.entry)}`, {
       expected: 'an address inside one of its segments and below 1 GiB',
     });

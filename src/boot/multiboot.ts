@@ -7,7 +7,7 @@ import { commandLineWrite, imageError, lowMemoryEnd, placeInitrd, type BootInput
 import type { BootPlan, FileLoad, MemoryWrite } from './boot-plan.ts';
 import { buildE820 } from './e820.ts';
 import { elfLoads } from './elf-loads.ts';
-import { toPhysical, type ElfImage } from './elf.ts';
+import { physicalEntry, type ElfImage } from './elf.ts';
 import { entryTables, protectedModeEntry } from './entry-state.ts';
 
 /** The header, which must lie in the first 8192 bytes, 32-bit aligned (§3.1.1). */
@@ -116,11 +116,16 @@ export function planMultiboot(
       expected: 'at most page-aligned modules and memory information; Volt has no screen',
     });
   }
-  const { loads, entry } = image
-    ? { loads: elfLoads(image), entry: toPhysical(image, image.entry) }
-    : flatImage(inputs, header);
-  if (entry >= 2 ** 32) {
-    throw imageError(name, `its entry point is ${hex(entry)}`, { expected: 'one below 4 GiB for Multiboot' });
+  // Addresses in the header win over those of an ELF header (§3.1.3).
+  const hasAddresses = (header.flags & HAS_ADDRESSES) !== 0;
+  const { loads, entry } =
+    image && !hasAddresses
+      ? { loads: elfLoads(image), entry: physicalEntry(image) }
+      : flatImage(inputs, header);
+  const inLoad = loads.some(({ address, memoryBytes }) => isIn(entry, address, memoryBytes));
+  if (entry === undefined || !inLoad || entry >= 2 ** 32) {
+    const found = `its entry point is ${hex(image && !hasAddresses ? image.entry : header.entryAddress)}`;
+    throw imageError(name, found, { expected: 'an address inside what is loaded and below 4 GiB' });
   }
   const initrd = placeInitrd(inputs, loads, LAYOUT.mmioHole.address);
   return {
@@ -134,6 +139,10 @@ export function planMultiboot(
     ],
     loads: initrd ? [...loads, initrd] : loads,
   };
+}
+
+function isIn(entry: number | undefined, start: number, bytes: number): boolean {
+  return entry !== undefined && entry >= start && entry < start + bytes;
 }
 
 /** §3.1.3: the header's own address tells where the file's start would be; load from load_addr on. */

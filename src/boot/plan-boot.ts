@@ -1,4 +1,6 @@
 /** Recognises a kernel by its bytes and plans its boot. */
+import { LAYOUT } from '../machine/layout.ts';
+import { buildBiosDataArea } from './bios-data.ts';
 import { checkLoads, imageError, type BootInputs } from './boot-inputs.ts';
 import type { BootPlan, BootProtocol } from './boot-plan.ts';
 import { planBzImage } from './bzimage.ts';
@@ -11,7 +13,9 @@ import { checkInitrd, recogniseImage } from './recognise.ts';
 /** Throws VoltError 'image' when the files or the memory are not right for each other. */
 export function planBoot(inputs: BootInputs, protocol?: BootProtocol): BootPlan {
   if (inputs.initrd) checkInitrd(inputs.initrd);
-  const plan = choosePlan(inputs, protocol);
+  const chosen = choosePlan(inputs, protocol);
+  const bios = { name: 'bios-data-area', address: LAYOUT.biosDataArea.address, bytes: buildBiosDataArea() };
+  const plan = { ...chosen, writes: [...chosen.writes, bios] };
   checkLoads(inputs, plan.loads, plan.writes);
   return plan;
 }
@@ -33,6 +37,7 @@ function choosePlan(inputs: BootInputs, wanted: BootProtocol | undefined): BootP
   const pvh = image && pvhEntry(image);
 
   if (wanted === 'pvh') refuseUnless(pvh !== undefined, inputs, wanted, 'it has no PVH note');
+  if (wanted === 'linux') refuseUnless(image !== undefined, inputs, wanted, 'it is a flat Multiboot image');
   if (wanted === 'multiboot')
     refuseUnless(header !== undefined, inputs, wanted, 'it has no Multiboot header');
   if (image && (wanted === 'linux' || (wanted === undefined && isLinux(image))))

@@ -6,7 +6,7 @@ import { commandLineWrite, imageError, placeInitrd, type BootInputs } from './bo
 import type { BootPlan, FileLoad, MemoryWrite } from './boot-plan.ts';
 import { buildE820 } from './e820.ts';
 import { elfLoads } from './elf-loads.ts';
-import type { ElfImage } from './elf.ts';
+import { isInSegment, type ElfImage } from './elf.ts';
 import { entryTables, protectedModeEntry } from './entry-state.ts';
 
 /** XEN_ELFNOTE_PHYS32_ENTRY */
@@ -50,10 +50,7 @@ export function pvhEntry(image: ElfImage): number | undefined {
 }
 
 export function planPvh(inputs: BootInputs, image: ElfImage, entry: number): BootPlan {
-  const inSegment = image.segments.some(
-    (s) => entry >= s.physicalAddress && entry < s.physicalAddress + s.memoryBytes,
-  );
-  if (!inSegment) {
+  if (!isInSegment(image, entry)) {
     throw imageError(inputs.kernel.name, `its PVH note names entry 0x${entry.toString(16)}`, {
       expected: 'an address inside one of its segments',
     });

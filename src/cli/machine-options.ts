@@ -1,5 +1,5 @@
 /** The flags that describe a machine, shared by `run` and `inspect`, and their way into a VmConfig. */
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { Command, Option } from '@commander-js/extra-typings';
 import {
   BOOT_PROTOCOLS,
@@ -8,6 +8,7 @@ import {
   DEFAULT_MEMORY_MIB,
   mergeConfig,
   parseConfig,
+  statPath,
   VoltError,
   type ConfigInput,
   type VmConfig,
@@ -130,10 +131,10 @@ function dropEmpty(sections: Record<string, Record<string, unknown>>): ConfigInp
 function readConfigFile(path: string): ConfigInput {
   const fail = (found: string, expected: string, cause?: unknown) =>
     new VoltError('config', `Cannot use --config ${path}: ${found} (expected ${expected})`, { cause });
-  const stat = statSync(path, { throwIfNoEntry: false });
-  if (!stat) throw fail('there is no such file', 'the path of a JSON file');
-  if (!stat.isFile()) throw fail('it is not a regular file', 'the path of a JSON file');
-  if (stat.size > MAX_CONFIG_BYTES) throw fail(`it has ${stat.size} bytes`, `at most ${MAX_CONFIG_BYTES}`);
+  const state = statPath(path);
+  if (state.kind === 'unusable') throw fail(state.found, 'the path of a JSON file');
+  if (state.bytes > MAX_CONFIG_BYTES)
+    throw fail(`it has ${state.bytes} bytes`, `at most ${MAX_CONFIG_BYTES}`);
   let parsed: unknown;
   try {
     parsed = JSON.parse(readFileSync(path, 'utf8'));

@@ -11,6 +11,7 @@ import { findLeaf, INDEXED, isAmd, mapLeaf, replaceLeaf, type Registers } from '
 /** The place of one vCPU, as `smp/` computes it. */
 export interface CpuidPlace {
   readonly apicId: number;
+  readonly socket: number;
   readonly die: number;
   readonly core: number;
 }
@@ -166,7 +167,8 @@ function setAmdTopology(table: CpuidEntry[], { place, topology }: CpuidInputs): 
   const registers = {
     eax: place.apicId,
     ebx: ((topology.threadsPerCore - 1) << 8) | (place.core & 0xff),
-    ecx: ((topology.diesPerSocket - 1) << 8) | (place.die & 0xff),
+    // Nodes are counted through all sockets.
+    ecx: ((topology.diesPerSocket - 1) << 8) | ((place.socket * topology.diesPerSocket + place.die) & 0xff),
     edx: 0,
   };
   return replaceLeaf(changed, LEAF.amdTopology, [registers], 0);

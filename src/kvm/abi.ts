@@ -99,7 +99,7 @@ export const CPUID_FLAG_SIGNIFICANT_INDEX = 1;
 export const MSRS = { nmsrs: 0x00, pad: 0x04, size: 0x08 } as const;
 export const MSR_ENTRY = { index: 0x00, reserved: 0x04, data: 0x08, size: 0x10 } as const;
 
-export const FPU = { fpr: 0x00, fcw: 0x80, fsw: 0x82, xmm: 0x90, mxcsr: 0x190, size: 0x1a0 } as const;
+export const FPU = { fpr: 0x00, fcw: 0x80, fsw: 0x82, xmm: 0x98, mxcsr: 0x198, size: 0x1a0 } as const;
 
 /** Registers of the local APIC page, as KVM_GET_LAPIC gives them. (SDM 3A table 11-1) */
 export const LAPIC = { id: 0x20, lvtLint0: 0x350, lvtLint1: 0x360, size: 0x400 } as const;

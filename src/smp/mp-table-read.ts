@@ -143,7 +143,14 @@ function readEntries(table: Uint8Array, problems: string[]): MpEntry[] {
       problems.push(`MP configuration table: the entry at offset ${hex(at)} is not one (type ${type})`);
       break;
     }
-    entries.push(readEntry(table.subarray(at, at + size)));
+    const entry = table.subarray(at, at + size);
+    const kind = entry[INTERRUPT.kind] ?? 0;
+    if (type >= ENTRY_TYPE.ioInterrupt && KIND_NAMES[kind] === undefined) {
+      problems.push(
+        `MP configuration table: the interrupt at offset ${hex(at)} is of kind ${kind} (expected 0 to 3)`,
+      );
+    }
+    entries.push(readEntry(entry));
     at += size;
   }
   return entries;

@@ -152,10 +152,10 @@ function configError(issue: v.BaseIssue<unknown>, nameOf: (path: string) => stri
 
 function unknownKeys(input: ConfigInput): string[] {
   return Object.entries(input).flatMap(([name, content]) => {
-    const known = (SECTIONS as Record<string, object>)[name];
-    if (!known) return [name];
-    return Object.keys(content as object)
-      .filter((key) => !(key in known))
+    if (!Object.hasOwn(SECTIONS, name)) return [name];
+    const known = SECTIONS[name as keyof typeof SECTIONS];
+    return Object.keys((content ?? {}) as object)
+      .filter((key) => !Object.hasOwn(known, key))
       .map((key) => `${name}.${key}`)
       .filter((path) => !IGNORED_SILENTLY.has(path));
   });

@@ -1,9 +1,10 @@
 /** Kernel and initrd files: opened once, read in pieces, mapped later by the same descriptor. */
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import smpKernelPath from '../../kernels/smp/smp.elf' with { type: 'file' };
 import { bytesAsSource, type ByteSource } from '../binary/byte-source.ts';
 import { ERRNO, SyscallError } from '../ffi/errno.ts';
 import { OPEN, openFile, readAt } from '../ffi/file.ts';
+import { statPath } from '../ffi/stat.ts';
 import { VoltError } from '../volt-error.ts';
 
 export interface ImageFile extends ByteSource, Disposable {
@@ -24,20 +25,16 @@ function embeddedKernel(): ImageFile {
 
 /** Opens a regular file. Throws VoltError 'image' that says what is wrong with the path. */
 export function openImage(path: string, option: string): ImageFile {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  if (!stat) throw unusable(option, path, 'there is no such file', 'the path of an existing file');
-  if (!stat.isFile()) {
-    const kind = stat.isDirectory() ? 'a directory' : 'not a regular file';
-    throw unusable(option, path, `it is ${kind}`, 'the path of a file');
-  }
+  const state = statPath(path);
+  if (state.kind === 'unusable') throw unusable(option, path, state.found, 'the path of a file');
   const owned = open(path, option);
   return {
     name: path,
     fd: owned.fd,
-    bytes: stat.size,
+    bytes: state.bytes,
     read(offset, length) {
-      if (offset < 0 || length < 0 || offset + length > stat.size) {
-        throw new RangeError(`Cannot read ${length} bytes at ${offset} of ${path} (it has ${stat.size})`);
+      if (offset < 0 || length < 0 || offset + length > state.bytes) {
+        throw new RangeError(`Cannot read ${length} bytes at ${offset} of ${path} (it has ${state.bytes})`);
       }
       const bytes = new Uint8Array(length);
       const got = readAt(owned.fd, bytes, offset);

@@ -2,14 +2,13 @@
  * The plan of a machine: everything that will be in guest memory and every vCPU's CPUID and registers, computed
  * without /dev/kvm. `volt inspect` prints it; `apply` carries it out.
  */
-import { buildBiosDataArea } from '../boot/bios-data.ts';
 import type { BootInputs } from '../boot/boot-inputs.ts';
 import type { BootPlan, FileLoad, MemoryWrite } from '../boot/boot-plan.ts';
 import { planBoot } from '../boot/plan-boot.ts';
 import type { ByteSource } from '../binary/byte-source.ts';
 import { buildCpuid } from '../cpuid/build-cpuid.ts';
 import type { CpuidEntry } from '../machine/cpuid-entry.ts';
-import { LAYOUT, ramRanges, type RamRange } from '../machine/layout.ts';
+import { ramRanges, type RamRange } from '../machine/layout.ts';
 import { buildMpTables, type MpTables } from '../smp/mp-table.ts';
 import { placeCpus, singleSocket, topologyShifts, type CpuPlace, type Topology } from '../smp/topology.ts';
 import type { VmConfig } from './config.ts';
@@ -57,7 +56,6 @@ export function planMachine(
     timer: needsPit(config.cmdline, host.tscDeadline) ? 'int' : 'extInt',
   });
   const writes: MemoryWrite[] = [
-    { name: 'bios-data-area', address: LAYOUT.biosDataArea.address, bytes: buildBiosDataArea() },
     ...image.boot.writes,
     { name: 'mp-floating-pointer', ...mpTables.floatingPointer },
     { name: 'mp-config-table', ...mpTables.configTable },

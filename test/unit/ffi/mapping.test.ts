@@ -1,0 +1,51 @@
+import { expect, test } from 'bun:test';
+import { MAP, mapMemory, Mapping, PROT } from '../../../src/ffi/mapping.ts';
+
+const ANONYMOUS = {
+  prot: PROT.read | PROT.write,
+  flags: MAP.private | MAP.anonymous | MAP.noReserve,
+  what: 'a test',
+};
+
+test('a mapping is seen through its views', () => {
+  using mapping = new Mapping({ ...ANONYMOUS, bytes: 8192 });
+  new Uint8Array(mapping.view(4096, 16)).fill(7);
+  expect([...new Uint8Array(mapping.view(4094, 4))]).toEqual([0, 0, 7, 7]);
+});
+
+test.each([
+  [-1, 1],
+  [0, -1],
+  [0, 8193],
+  [8192, 1],
+])('a view from %p of %p bytes is outside', (offset, bytes) => {
+  using mapping = new Mapping({ ...ANONYMOUS, bytes: 8192 });
+  expect(() => mapping.view(offset, bytes)).toThrow(
+    `Cannot view ${bytes} bytes at ${offset} (the mapping has 8192)`,
+  );
+});
+
+test('a mapping is given back once', () => {
+  const mapping = new Mapping({ ...ANONYMOUS, bytes: 4096 });
+  mapping[Symbol.dispose]();
+  expect(() => mapping[Symbol.dispose]()).not.toThrow();
+});
+
+test('more than the address space holds is ENOMEM with advice', () => {
+  expect(() => mapMemory({ ...ANONYMOUS, bytes: 2 ** 50 })).toThrow(
+    `mmap of ${2 ** 50} bytes for a test failed: ENOMEM (out of memory); give the guest less --memory, or raise ulimit -v`,
+  );
+});
+
+test('huge pages that are not there are ENOMEM with advice of their own', () => {
+  const flags = MAP.private | MAP.anonymous | MAP.hugeTlb;
+  expect(() => mapMemory({ ...ANONYMOUS, flags, bytes: 2 ** 46 })).toThrow(
+    'ENOMEM (out of memory); reserve 2 MiB pages first (sysctl vm.nr_hugepages) or leave out --hugepages',
+  );
+});
+
+test('nonsense is EINVAL, without advice', () => {
+  expect(() => mapMemory({ ...ANONYMOUS, bytes: 0 })).toThrow(
+    /^mmap of 0 bytes for a test failed: EINVAL \(invalid argument\)$/,
+  );
+});

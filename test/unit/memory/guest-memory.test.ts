@@ -1,0 +1,185 @@
+import { afterAll, describe, expect, test } from 'bun:test';
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { GIB, guestAddress, MIB, PAGE_BYTES } from '../../../src/machine/address.ts';
+import { ramRanges } from '../../../src/machine/layout.ts';
+import { GuestMemory, GuestMemoryError } from '../../../src/memory/guest-memory.ts';
+import { seededRandom } from '../support/random.ts';
+
+/** 3 GiB below the hole, 3 GiB above 4 GiB; the host gives only the pages that a test touches. */
+const large = new GuestMemory(ramRanges(6 * GIB));
+const at = guestAddress;
+const pattern = (bytes: number) => Uint8Array.from({ length: bytes }, (_, i) => (i * 7 + 1) & 0xff);
+
+const directory = mkdtempSync(join(tmpdir(), 'volt-guest-memory-'));
+const content = seededRandom(12).bytes(5 * PAGE_BYTES + 100);
+const path = join(directory, 'image');
+writeFileSync(path, content);
+const fd = openSync(path, 'r');
+afterAll(() => {
+  closeSync(fd);
+  large[Symbol.dispose]();
+  rmSync(directory, { recursive: true });
+});
+
+describe('guest memory', () => {
+  test('starts as zero', () => {
+    expect(large.read(at(0x5000), 64)).toEqual(new Uint8Array(64));
+  });
+
+  test.each([
+    ['at address 0', 0],
+    ['in the last bytes below the hole', 3 * GIB - 100],
+    ['in the first bytes above 4 GiB', 4 * GIB],
+    ['in the last bytes of all', 7 * GIB - 100],
+    ['across the window at 1 GiB', GIB - 50],
+    ['across the window at 2 GiB', 2 * GIB - 1],
+    ['across a window above 4 GiB', 5 * GIB - 99],
+  ])('reads back what is written %s', (_, address) => {
+    const bytes = pattern(100);
+    large.write(at(address), bytes);
+    expect(large.read(at(address), 100)).toEqual(bytes);
+  });
+
+  test('reads a copy, which later writes do not change', () => {
+    large.write(at(0x6000), Uint8Array.of(1));
+    const copy = large.read(at(0x6000), 1);
+    large.write(at(0x6000), Uint8Array.of(2));
+    expect(copy).toEqual(Uint8Array.of(1));
+  });
+
+  test('visits a range that crosses a window in two live pieces, in order', () => {
+    const pieces: [number, number][] = [];
+    large.visit(at(GIB - 16), 48, (piece, offset) => {
+      pieces.push([offset, piece.length]);
+      piece.fill(offset + 1);
+    });
+    expect(pieces).toEqual([
+      [0, 16],
+      [16, 32],
+    ]);
+    expect(large.read(at(GIB - 16), 48)).toEqual(
+      Uint8Array.of(...Array<number>(16).fill(1), ...Array<number>(32).fill(17)),
+    );
+  });
+
+  test('of 0 bytes is read at every address, its end included', () => {
+    expect(large.read(at(0), 0).length).toBe(0);
+    expect(large.read(at(7 * GIB), 0).length).toBe(0);
+  });
+
+  test('tells its regions with different host addresses', () => {
+    const { regions } = large;
+    expect(regions.map(({ address, bytes }) => [address as number, bytes])).toEqual([
+      [0, 3 * GIB],
+      [4 * GIB, 3 * GIB],
+    ]);
+    expect(regions[1]!.host).not.toBe(regions[0]!.host);
+  });
+
+  test('has host addresses that are as far apart as guest addresses', () => {
+    const base = large.hostAddress(at(0), 1);
+    expect(large.hostAddress(at(2 * GIB + 5), 1) - base).toBe(2 * GIB + 5);
+    expect(large.hostAddress(at(4 * GIB), 1)).toBe(large.regions[1]!.host);
+  });
+});
+
+describe('an access outside RAM is an error in words', () => {
+  const OUTSIDE: [string, number, number][] = [
+    ['one byte behind the low end', 3 * GIB, 1],
+    ['across the low end', 3 * GIB - 1, 2],
+    ['in the hole', 0xfee0_0000, 4],
+    ['up to high memory', 4 * GIB - 1, 2],
+    ['across the high end', 7 * GIB - 1, 2],
+    ['far away', 2 ** 51, 1],
+    ['with more bytes than there are addresses', 0, 2 ** 53],
+    ['with a negative length', 0x1000, -1],
+  ];
+
+  test.each(OUTSIDE)('%s', (_, address, bytes) => {
+    expect(() => large.read(at(address), bytes)).toThrow(GuestMemoryError);
+    expect(() => large.visit(at(address), bytes, () => {})).toThrow(GuestMemoryError);
+    expect(() => large.hostAddress(at(address), bytes)).toThrow(GuestMemoryError);
+  });
+
+  test('that names the address and the length', () => {
+    expect(() => large.write(at(3 * GIB), new Uint8Array(16))).toThrow(
+      'Cannot write 16 bytes at guest address 0xc0000000 (expected all of them in RAM)',
+    );
+  });
+
+  test('and nothing of such a write happens', () => {
+    large.write(at(3 * GIB - 2), Uint8Array.of(1, 2));
+    expect(() => large.write(at(3 * GIB - 2), Uint8Array.of(7, 7, 7))).toThrow(GuestMemoryError);
+    expect(large.read(at(3 * GIB - 2), 2)).toEqual(Uint8Array.of(1, 2));
+  });
+});
+
+describe('a mapped file', () => {
+  test('shows its whole pages and leaves the rest to be read', () => {
+    using memory = new GuestMemory(ramRanges(32 * MIB));
+    const mapped = memory.mapFile(at(MIB), fd, 0, content.length);
+    expect(mapped).toBe(5 * PAGE_BYTES);
+    expect(memory.read(at(MIB), mapped)).toEqual(content.slice(0, mapped));
+    expect(memory.read(at(MIB + mapped), 100)).toEqual(new Uint8Array(100));
+  });
+
+  test('may start at any page', () => {
+    using memory = new GuestMemory(ramRanges(32 * MIB));
+    expect(memory.mapFile(at(2 * MIB), fd, 3 * PAGE_BYTES, PAGE_BYTES)).toBe(PAGE_BYTES);
+    expect(memory.read(at(2 * MIB), PAGE_BYTES)).toEqual(content.slice(3 * PAGE_BYTES, 4 * PAGE_BYTES));
+  });
+
+  test('is seen through a window that was made before', () => {
+    using memory = new GuestMemory(ramRanges(32 * MIB));
+    memory.write(at(MIB), Uint8Array.of(0xaa));
+    memory.mapFile(at(MIB), fd, 0, PAGE_BYTES);
+    expect(memory.read(at(MIB), 16)).toEqual(content.slice(0, 16));
+  });
+
+  test('keeps what a guest writes private', () => {
+    using first = new GuestMemory(ramRanges(32 * MIB));
+    using second = new GuestMemory(ramRanges(32 * MIB));
+    first.mapFile(at(MIB), fd, 0, PAGE_BYTES);
+    second.mapFile(at(MIB), fd, 0, PAGE_BYTES);
+    first.write(at(MIB), Uint8Array.of(content[0]! ^ 0xff));
+    expect(second.read(at(MIB), 1)[0]).toBe(content[0]!);
+  });
+
+  test.each([
+    ['an address that is not page-aligned', MIB + 1, 0, PAGE_BYTES],
+    ['a file offset that is not page-aligned', MIB, 512, PAGE_BYTES],
+    ['less than a page', MIB, 0, PAGE_BYTES - 1],
+  ])('of %s is not mapped at all', (_, address, offset, bytes) => {
+    using memory = new GuestMemory(ramRanges(32 * MIB));
+    expect(memory.mapFile(at(address), fd, offset, bytes)).toBe(0);
+    expect(memory.read(at(MIB), PAGE_BYTES)).toEqual(new Uint8Array(PAGE_BYTES));
+  });
+
+  test('cannot go beyond RAM', () => {
+    using memory = new GuestMemory(ramRanges(32 * MIB));
+    expect(() => memory.mapFile(at(32 * MIB - PAGE_BYTES), fd, 0, 2 * PAGE_BYTES)).toThrow(GuestMemoryError);
+  });
+});
+
+test('disposing gives every region back, once', () => {
+  const memory = new GuestMemory(ramRanges(5 * GIB));
+  memory[Symbol.dispose]();
+  memory[Symbol.dispose]();
+  expect(memory.regions).toEqual([]);
+  expect(() => memory.read(at(0), 1)).toThrow(GuestMemoryError);
+});
+
+test('random accesses agree with a plain array', () => {
+  using memory = new GuestMemory(ramRanges(32 * MIB));
+  const random = seededRandom(13);
+  const model = new Uint8Array(64 * 1024);
+  for (let i = 0; i < 500; i++) {
+    const address = random.int(0, model.length - 1);
+    const bytes = random.bytes(random.int(0, Math.min(300, model.length - address)));
+    memory.write(at(address), bytes);
+    model.set(bytes, address);
+  }
+  expect(memory.read(at(0), model.length)).toEqual(model);
+});

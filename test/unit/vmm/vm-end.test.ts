@@ -1,0 +1,67 @@
+import { describe, expect, test } from 'bun:test';
+import { describeEnd, EXIT_CODE } from '../../../src/vmm/vm-end.ts';
+
+const REGISTERS = { rip: '0xfff0', lines: ['rip    000000000000fff0', 'cr0 11'] };
+
+test('exit codes are those that the documentation promises', () => {
+  expect(EXIT_CODE).toEqual({ ok: 0, failed: 1, usage: 2, tripleFault: 3, kvmFailure: 4, guestStatus: 64 });
+});
+
+describe('a guest that ended itself', () => {
+  test.each(['stopped', 'reset', 'power-off'] as const)('by %s is success, without a word', (kind) => {
+    expect(describeEnd(1, { kind }, [])).toEqual({ kind, exitCode: 0, vcpu: 1, lines: [], states: [] });
+  });
+
+  test('with status 0 is success, without a word', () => {
+    const end = describeEnd(0, { kind: 'guest-exit', status: 0 }, []);
+    expect([end.exitCode, end.lines]).toEqual([0, []]);
+  });
+
+  test.each([
+    [1, 65],
+    [61, 125],
+    [62, 125],
+    [0xffff_ffff, 125],
+  ])('with status %p has exit code %p', (status, exitCode) => {
+    const end = describeEnd(3, { kind: 'guest-exit', status }, []);
+    expect(end.exitCode).toBe(exitCode);
+    expect(end.lines).toEqual([`guest reported failure: status ${status} from vCPU 3`]);
+  });
+});
+
+test('a triple fault is code 3, with where it was and the registers indented', () => {
+  const end = describeEnd(1, { kind: 'triple-fault', registers: REGISTERS }, ['halted', 'running']);
+  expect(end).toEqual({
+    kind: 'triple-fault',
+    exitCode: 3,
+    vcpu: 1,
+    lines: [
+      'guest crashed: triple fault on vCPU 1 at RIP 0xfff0 (an exception that its own handlers could not take)',
+      '  rip    000000000000fff0',
+      '  cr0 11',
+    ],
+    states: ['vCPU 0: halted', 'vCPU 1: running'],
+  });
+});
+
+test('a KVM failure is code 4, with details before registers', () => {
+  const report = {
+    kind: 'kvm-failure',
+    what: 'it broke',
+    details: ['data 0x1'],
+    registers: REGISTERS,
+  } as const;
+  const end = describeEnd(0, report, []);
+  expect(end.exitCode).toBe(4);
+  expect(end.lines).toEqual([
+    'guest stopped: it broke, on vCPU 0 at RIP 0xfff0',
+    '  data 0x1',
+    '  rip    000000000000fff0',
+    '  cr0 11',
+  ]);
+});
+
+test('a failure of Volt itself is code 1', () => {
+  const end = describeEnd(2, { kind: 'failed', message: 'KVM_RUN failed: EFAULT' }, []);
+  expect([end.exitCode, end.lines]).toEqual([1, ['Cannot run vCPU 2: KVM_RUN failed: EFAULT']]);
+});
