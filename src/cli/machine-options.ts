@@ -27,6 +27,8 @@ const FLAG_OF_PATH: Readonly<Record<string, { flag: string; key: keyof MachineFl
   'machine-config.mem_size_mib': { flag: '--memory', key: 'memory' },
   'machine-config.huge_pages': { flag: '--hugepages', key: 'hugepages' },
   'volt.console': { flag: '--console', key: 'console' },
+  'volt.boot_cpu': { flag: '--boot-cpu', key: 'bootCpu' },
+  'volt.cpu_affinity': { flag: '--cpu-affinity', key: 'cpuAffinity' },
   'volt.boot': { flag: '--boot', key: 'boot' },
 };
 
@@ -39,6 +41,8 @@ export interface MachineFlags {
   readonly hugepages?: true | undefined;
   readonly console?: string | undefined;
   readonly boot?: string | undefined;
+  readonly bootCpu?: string | undefined;
+  readonly cpuAffinity?: string | undefined;
   readonly config?: string | undefined;
   readonly logLevel: LogLevel;
 }
@@ -57,6 +61,8 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
       `guest RAM, such as 512M or 2G (default: ${DEFAULT_MEMORY_MIB}M)`,
       parseMib,
     )
+    .option('--boot-cpu <n>', 'the vCPU that is the BSP (default: 0)')
+    .option('--cpu-affinity <list>', 'host CPUs for vCPUs, such as 0=2,1=3 or 0=0-1 (default: any)')
     .option('--hugepages', "back guest RAM with the host's reserved 2 MiB pages")
     .option(
       '--console <where>',
@@ -110,7 +116,12 @@ function fromFlags(flags: MachineFlags): ConfigInput {
       mem_size_mib: flags.memory,
       huge_pages: flags.hugepages ? '2M' : undefined,
     },
-    volt: { console: flags.console, boot: flags.boot },
+    volt: {
+      console: flags.console,
+      boot: flags.boot,
+      boot_cpu: flags.bootCpu === undefined ? undefined : toNumber(flags.bootCpu),
+      cpu_affinity: flags.cpuAffinity,
+    },
   });
 }
 

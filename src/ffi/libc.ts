@@ -41,6 +41,10 @@ const { symbols: libc } = dlopen('libc.so.6', {
   tgkill: { args: ['i32', 'i32', 'i32'], returns: 'i32' },
   // int prctl(int option, unsigned long arg2, …)
   prctl: { args: ['i32', 'ptr', 'u64', 'u64', 'u64'], returns: 'i32' },
+  // int sched_setaffinity(pid_t pid, size_t cpusetsize, const cpu_set_t *mask)
+  sched_setaffinity: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
+  // int sched_getaffinity(pid_t pid, size_t cpusetsize, cpu_set_t *mask)
+  sched_getaffinity: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
   // int usleep(useconds_t usec)
   usleep: { args: ['u32'], returns: 'i32' },
   // int tcgetattr(int fd, struct termios *termios_p)

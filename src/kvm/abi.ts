@@ -83,6 +83,9 @@ export const IRQ_LEVEL = { irq: 0x00, level: 0x04, size: 0x08 } as const;
 export const PIT_CONFIG = { flags: 0x00, size: 0x40 } as const;
 export const PIT_SPEAKER_DUMMY = 1;
 
+/** `struct kvm_msi` */
+export const MSI = { addressLow: 0x00, addressHigh: 0x04, data: 0x08, flags: 0x0c, size: 0x20 } as const;
+
 export const CPUID2 = { nent: 0x00, padding: 0x04, size: 0x08 } as const;
 export const CPUID_ENTRY = {
   function: 0x00,
@@ -214,6 +217,7 @@ export const IOCTL = {
   createIrqchip: ioc(0, 0x60, 0),
   irqLine: ioc(WRITE, 0x61, IRQ_LEVEL.size),
   createPit2: ioc(WRITE, 0x77, PIT_CONFIG.size),
+  setBootCpuId: ioc(0, 0x78, 0),
   run: ioc(0, 0x80, 0),
   getRegs: ioc(READ, 0x81, REGS.size),
   setRegs: ioc(WRITE, 0x82, REGS.size),
@@ -227,6 +231,8 @@ export const IOCTL = {
   getMpState: ioc(READ, 0x98, MP_STATE.size),
   setMpState: ioc(WRITE, 0x99, MP_STATE.size),
   getTscKhz: ioc(0, 0xa3, 0),
+  signalMsi: ioc(WRITE, 0xa5, MSI.size),
+  kvmclockCtrl: ioc(0, 0xad, 0),
 } as const;
 
 export const MSR = {

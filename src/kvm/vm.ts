@@ -5,7 +5,7 @@ import { OwnedFd } from '../ffi/file.ts';
 import { asPointer, checked, libc, type HostPointer } from '../ffi/libc.ts';
 import { LAYOUT } from '../machine/layout.ts';
 import type { GuestAddress } from '../machine/address.ts';
-import { IOCTL, IRQ_LEVEL, PIT_CONFIG, PIT_SPEAKER_DUMMY, USER_MEMORY_REGION } from './abi.ts';
+import { IOCTL, IRQ_LEVEL, MSI, PIT_CONFIG, PIT_SPEAKER_DUMMY, USER_MEMORY_REGION } from './abi.ts';
 import { KvmVcpu } from './vcpu.ts';
 
 function createVcpuAdvice(errno: number): string | undefined {
@@ -64,6 +64,21 @@ export class KvmVm implements Disposable {
     // Port 0x61 is answered too, because kernels calibrate the TSC with PIT channel 2 through it.
     viewOf(pit).setUint32(PIT_CONFIG.flags, PIT_SPEAKER_DUMMY, true);
     checked(libc.ioctl(this.fd, IOCTL.createPit2, pit), 'KVM_CREATE_PIT2');
+  }
+
+  /** Which vCPU id is the BSP; the default is 0. Before any vCPU is made. */
+  setBootCpu(apicId: number): void {
+    // SAFETY: the argument is a number, not an address.
+    checked(libc.ioctl(this.fd, IOCTL.setBootCpuId, asPointer(apicId as never)), 'KVM_SET_BOOT_CPU_ID');
+  }
+
+  /** Sends a message-signalled interrupt. Returns false when the guest's APIC does not take it. */
+  signalMsi(address: number, data: number): boolean {
+    const msi = new Uint8Array(MSI.size);
+    const view = viewOf(msi);
+    view.setUint32(MSI.addressLow, address, true);
+    view.setUint32(MSI.data, data, true);
+    return checked(libc.ioctl(this.fd, IOCTL.signalMsi, msi), 'KVM_SIGNAL_MSI') > 0;
   }
 
   /** A vCPU whose id, and so its APIC id, is `apicId`. Create the BSP's first. */

@@ -38,8 +38,10 @@ const CPU_FEATURES = 0x0781_fbff;
 const ISA_BUS_ID = 0;
 
 export interface MpTableInputs {
-  /** Local APIC ids in order; the first is the BSP. */
+  /** Local APIC ids in order. */
   readonly apicIds: readonly number[];
+  /** Index of the BSP among them; default 0. */
+  readonly bootCpu?: number;
   /**
    * How IRQ 0 is wired to pin 0. 'extInt' is the seed's entry: the 8259's output. 'int' makes it an ordinary
    * interrupt. Linux needs 'int' where it takes its first timer ticks from the PIT: with ExtINT its check_timer
@@ -93,11 +95,11 @@ function buildFloatingPointer(configTable: GuestAddress): Uint8Array {
   return bytes;
 }
 
-function buildConfigTable({ apicIds, timer }: MpTableInputs): Uint8Array {
+function buildConfigTable({ apicIds, timer, bootCpu = 0 }: MpTableInputs): Uint8Array {
   // The first id after all processors: their count, where ids have no gaps.
   const ioApicId = Math.max(apicIds.length, ...apicIds.map((id) => id + 1));
   const entries = [
-    ...apicIds.map((apicId, i) => processorEntry(apicId, i === 0)),
+    ...apicIds.map((apicId, i) => processorEntry(apicId, i === bootCpu)),
     busEntry(ISA_BUS_ID, 'ISA   '),
     ioApicEntry(ioApicId),
     ...Array.from({ length: ISA_IRQ_COUNT }, (_, irq) =>

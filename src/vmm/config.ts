@@ -5,6 +5,7 @@
  */
 import * as v from 'valibot';
 import { MIB } from '../machine/address.ts';
+import { parseCpuList } from '../machine/cpu-list.ts';
 import { MINIMUM_MEMORY_BYTES } from '../machine/layout.ts';
 import { VoltError } from '../volt-error.ts';
 
@@ -33,6 +34,10 @@ export interface VmConfig {
   readonly memoryBytes: number;
   readonly hugepages: boolean;
   readonly console: ConsoleConfig;
+  /** Index of the vCPU that is the BSP. */
+  readonly bootCpu: number;
+  /** Host CPUs that each vCPU's thread may run on, by vCPU index; others run anywhere. */
+  readonly affinity: ReadonlyMap<number, readonly number[]>;
   readonly boot: (typeof BOOT_PROTOCOLS)[number] | undefined;
 }
 
@@ -65,6 +70,26 @@ const ConsoleSchema = v.pipe(
   ),
 );
 
+/** `0=2,1=3`: vCPU 0 on host CPU 2, vCPU 1 on 3; several host CPUs for one as `0=0-1` or `0=1+3`. */
+const AffinitySchema = v.pipe(
+  v.string((issue) => `${found(issue.input)} (expected a text such as 0=2,1=3)`),
+  v.rawTransform(({ dataset, addIssue, NEVER }) => {
+    const map = new Map<number, readonly number[]>();
+    for (const pair of dataset.value === '' ? [] : dataset.value.split(',')) {
+      const match = /^(\d{1,3})=([\d+-]+)$/.exec(pair.trim());
+      const cpus = match && parseCpuList(match[2]!.replaceAll('+', ','));
+      if (!match || !cpus || map.has(Number(match[1]))) {
+        addIssue({
+          message: `${found(dataset.value)} (expected VCPU=HOSTCPU pairs such as 0=2,1=3, each vCPU once)`,
+        });
+        return NEVER;
+      }
+      map.set(Number(match[1]), cpus);
+    }
+    return map as ReadonlyMap<number, readonly number[]>;
+  }),
+);
+
 const section = <const T extends v.ObjectEntries>(entries: T) =>
   v.object(entries, (issue) => `${found(issue.input)} (expected an object)`);
 
@@ -86,6 +111,8 @@ const SECTIONS = {
   },
   volt: {
     console: v.optional(ConsoleSchema, 'stdio'),
+    boot_cpu: v.optional(wholeNumber(0, MAX_CPUS - 1), 0),
+    cpu_affinity: v.optional(AffinitySchema, ''),
     boot: v.optional(oneOf(BOOT_PROTOCOLS)),
   },
 } as const;
@@ -114,6 +141,8 @@ const ConfigSchema = v.pipe(
       memoryBytes: machine.mem_size_mib * MIB,
       hugepages: machine.huge_pages === '2M',
       console: file.volt.console,
+      bootCpu: file.volt.boot_cpu,
+      affinity: file.volt.cpu_affinity,
       boot: file.volt.boot,
     };
   }),
@@ -142,7 +171,23 @@ export function parseConfig(input: unknown, nameOf: (path: string) => string = (
       `Cannot use ${nameOf('machine-config.mem_size_mib')}: ${config.memoryBytes / MIB} MiB with huge pages (expected an even number of MiB)`,
     );
   }
+  checkVcpuNumbers(config, nameOf);
   return { config, unknownKeys: unknownKeys(input as ConfigInput) };
+}
+
+function checkVcpuNumbers(config: VmConfig, nameOf: (path: string) => string): void {
+  const expected = `(expected a vCPU from 0 to ${config.cpus - 1})`;
+  if (config.bootCpu >= config.cpus) {
+    throw new VoltError('config', `Cannot use ${nameOf('volt.boot_cpu')}: ${config.bootCpu} ${expected}`);
+  }
+  for (const index of config.affinity.keys()) {
+    if (index >= config.cpus) {
+      throw new VoltError(
+        'config',
+        `Cannot use ${nameOf('volt.cpu_affinity')}: there is no vCPU ${index} ${expected}`,
+      );
+    }
+  }
 }
 
 function configError(issue: v.BaseIssue<unknown>, nameOf: (path: string) => string): VoltError {

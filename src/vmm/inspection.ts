@@ -52,7 +52,7 @@ export function inspectPlan(plan: MachinePlan, cmdline: string, vendor: CpuVendo
   const host = { cpuid: baselineCpuid(vendor), tscDeadline: true, tscKhz: 0 };
   const cpus = plan.cpus.map((cpu) => ({
     ...cpu,
-    bsp: cpu.index === 0,
+    bsp: cpu.index === plan.bootCpu,
     cpuid: describeCpuid(planCpuid(plan, cpu, host)),
   }));
   const { mpTables, problems } = inspectMpTables(

@@ -33,6 +33,8 @@ export interface MachinePlan {
   readonly mpTables: MpTables;
   readonly topology: Topology;
   readonly cpus: readonly CpuPlace[];
+  /** Index of the BSP among them. */
+  readonly bootCpu: number;
   /** Everything Volt writes itself, by address. */
   readonly writes: readonly MemoryWrite[];
   readonly loads: readonly FileLoad[];
@@ -49,9 +51,10 @@ export function planMachine(
   image: ImagePlan,
   host: Pick<HostFacts, 'tscDeadline'>,
 ): MachinePlan {
-  const topology = singleSocket(config.cpus, config.threadsPerCore);
-  const cpus = placeCpus(topology, config.cpus);
+  const topology = plannedTopology(config);
+  const cpus = plannedCpus(config);
   const mpTables = buildMpTables({
+    bootCpu: config.bootCpu,
     apicIds: cpus.map((cpu) => cpu.apicId),
     timer: needsPit(config.cmdline, host.tscDeadline) ? 'int' : 'extInt',
   });
@@ -67,9 +70,19 @@ export function planMachine(
     mpTables,
     topology,
     cpus,
+    bootCpu: config.bootCpu,
     writes,
     loads: image.boot.loads,
   };
+}
+
+function plannedTopology(config: VmConfig): Topology {
+  return singleSocket(config.cpus, config.threadsPerCore);
+}
+
+/** Where each vCPU will sit; known before anything of the host or the files. */
+export function plannedCpus(config: VmConfig): CpuPlace[] {
+  return placeCpus(plannedTopology(config), config.cpus);
 }
 
 /** The CPUID table of one vCPU of the plan. */

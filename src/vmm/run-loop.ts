@@ -4,8 +4,8 @@
  */
 import { ERRNO, SyscallError } from '../ffi/errno.ts';
 import { lastErrno, libc } from '../ffi/libc.ts';
-import { EXIT, IOCTL, KVM_MP_STATE, MP_STATE, RUN } from '../kvm/abi.ts';
-import { readMpState } from '../kvm/vcpu.ts';
+import { EXIT, IOCTL, KVM_MP_STATE, MP_STATE, REGS, RUN } from '../kvm/abi.ts';
+import { readMpState, readRegs } from '../kvm/vcpu.ts';
 import { BUS_EVENT, readPort, writePort, type Board, type BusEvent } from './board.ts';
 import { reportExit } from './exit-report.ts';
 import {
@@ -15,6 +15,7 @@ import {
   unlockBus,
   VCPU_COMMAND,
   VCPU_MOMENT,
+  VCPU_PHASE,
   VCPU_WORD,
 } from './shared-state.ts';
 import type { VcpuReport } from './vcpu-report.ts';
@@ -48,9 +49,7 @@ export function runVcpu(vcpu: VcpuContext): VcpuReport {
     if (libc.ioctl(fd, IOCTL.run, null) < 0) {
       const errno = lastErrno();
       if (errno === ERRNO.EINTR) {
-        // Clear before looking: a command given after the look sets the flag again, and KVM_RUN returns at once.
-        run8[RUN.immediateExit] = 0;
-        if (Atomics.load(words, VCPU_WORD.command) === VCPU_COMMAND.stop) return { kind: 'stopped' };
+        if (obeyMainThread(vcpu)) return { kind: 'stopped' };
       } else if (errno === ERRNO.EAGAIN) {
         noteWakeUp(vcpu);
       } else {
@@ -80,6 +79,43 @@ export function runVcpu(vcpu: VcpuContext): VcpuReport {
         return reportExit(reason, run8, fd);
     }
   }
+}
+
+/**
+ * The vCPU was kicked out of KVM_RUN, which has finished any pending I/O by now: say where it is if that was
+ * wanted, stay out while it is to be paused. True when it is to stop.
+ */
+function obeyMainThread(vcpu: VcpuContext): boolean {
+  const { run8, words } = vcpu;
+  for (;;) {
+    // Clear before looking: a command given after the look sets the flag again, and KVM_RUN returns at once.
+    run8[RUN.immediateExit] = 0;
+    const wanted = Atomics.load(words, VCPU_WORD.sampleWanted);
+    if (wanted !== Atomics.load(words, VCPU_WORD.sampleDone)) {
+      publishPlace(vcpu);
+      Atomics.store(words, VCPU_WORD.sampleDone, wanted);
+      Atomics.notify(words, VCPU_WORD.sampleDone);
+    }
+    const command = Atomics.load(words, VCPU_WORD.command);
+    if (command !== VCPU_COMMAND.pause) {
+      setPhase(words, VCPU_PHASE.running);
+      return command === VCPU_COMMAND.stop;
+    }
+    publishPlace(vcpu);
+    setPhase(words, VCPU_PHASE.paused);
+    Atomics.wait(words, VCPU_WORD.command, VCPU_COMMAND.pause);
+  }
+}
+
+export function setPhase(words: Int32Array, phase: (typeof VCPU_PHASE)[keyof typeof VCPU_PHASE]): void {
+  if (Atomics.exchange(words, VCPU_WORD.phase, phase) !== phase) Atomics.notify(words, VCPU_WORD.phase);
+}
+
+function publishPlace({ fd, words }: VcpuContext): void {
+  const regs = readRegs(fd);
+  Atomics.store(words, VCPU_WORD.mpState, readMpState(fd, mpStateScratch));
+  Atomics.store(words, VCPU_WORD.ripLow, regs.getInt32(REGS.rip, true));
+  Atomics.store(words, VCPU_WORD.ripHigh, regs.getInt32(REGS.rip + 4, true));
 }
 
 /** `rep ins` and `rep outs` arrive as one exit with a count; each element is one bus access. */
@@ -130,7 +166,8 @@ const mpStateScratch = new Uint32Array(MP_STATE.size / 4);
  * KVM_RUN of an AP that waits returns EAGAIN when an INIT has come, and only then. To learn when the SIPI came,
  * the timeline asks for the MP state (which also lets KVM take the SIPI) until it is runnable.
  */
-function noteWakeUp({ fd, moments, timeline }: VcpuContext): void {
+function noteWakeUp({ fd, moments, timeline, words }: VcpuContext): void {
+  Atomics.store(words, VCPU_WORD.mpState, readMpState(fd, mpStateScratch));
   if (!timeline || moments[VCPU_MOMENT.started] !== 0) return;
   for (let i = 0; i < SIPI_POLLS; i++) {
     const state = readMpState(fd, mpStateScratch);

@@ -28,13 +28,23 @@ export const VCPU_WORD = {
   command: 0,
   /** Host thread id once the worker is up, for tgkill. */
   threadId: 1,
+  /** One of VCPU_PHASE, set by the worker; notified. */
+  phase: 2,
+  /** KVM's MP state, and RIP as two halves, as of the last time the worker came out of KVM_RUN for the main thread. */
+  mpState: 3,
+  ripLow: 4,
+  ripHigh: 5,
+  /** Counts the main thread's wishes to have the three words above brought up to date, and those fulfilled. */
+  sampleWanted: 6,
+  sampleDone: 7,
   /** Exits by KVM reason, counting on and on; written by the vCPU's worker alone. */
-  exits: 2,
-  size: 2 + 48,
+  exits: 8,
+  size: 8 + 48,
 } as const;
 
 export const EXIT_COUNTERS = VCPU_WORD.size - VCPU_WORD.exits;
-export const VCPU_COMMAND = { run: 0, stop: 1 } as const;
+export const VCPU_COMMAND = { run: 0, stop: 1, pause: 2 } as const;
+export const VCPU_PHASE = { created: 0, running: 1, paused: 2, stopped: 3 } as const;
 
 /** Moments of one vCPU, in milliseconds since 1970; 0 until they happen. */
 export const VCPU_MOMENT = { workerUp: 0, entered: 1, started: 2, size: 3 } as const;

@@ -1,12 +1,14 @@
 /** Entry point of a vCPU's Worker: waits for its VcpuStart, runs the vCPU, reports why it ended. */
+import { setThreadAffinity } from '../ffi/affinity.ts';
 import { arrayBufferAt, cString, libc, type HostPointer } from '../ffi/libc.ts';
 import { createBoard } from './board.ts';
-import { runVcpu } from './run-loop.ts';
+import { runVcpu, setPhase } from './run-loop.ts';
 import {
   now,
   viewSharedState,
   VCPU_COMMAND,
   VCPU_MOMENT,
+  VCPU_PHASE,
   VCPU_WORD,
   VM_WORD,
   type SharedState,
@@ -23,6 +25,9 @@ export interface VcpuStart {
   readonly runAddress: HostPointer;
   readonly runBytes: number;
   readonly lowMemoryBytes: number;
+  readonly bsp: boolean;
+  /** Host CPUs for this thread; undefined: any. */
+  readonly affinity: readonly number[] | undefined;
   readonly timeline: boolean;
 }
 
@@ -44,6 +49,8 @@ function runToReport(start: VcpuStart): VcpuReport {
     return run(start);
   } catch (error) {
     return { kind: 'failed', message: error instanceof Error ? error.message : String(error) };
+  } finally {
+    setPhase(viewSharedState(start.buffer, start.vcpuCount).vcpuWords(start.index), VCPU_PHASE.stopped);
   }
 }
 
@@ -57,7 +64,9 @@ function run(start: VcpuStart): VcpuReport {
   Atomics.store(words, VCPU_WORD.threadId, libc.gettid());
   // SAFETY: the main thread keeps kvm_run mapped until this worker has reported.
   const page = arrayBufferAt(start.runAddress, start.runBytes);
-  if (!waitForTurn(shared, start.index, words)) return { kind: 'stopped' };
+  if (start.affinity) setThreadAffinity(0, start.affinity);
+  if (!waitForTurn(shared, start.bsp, words)) return { kind: 'stopped' };
+  setPhase(words, VCPU_PHASE.running);
   moments[VCPU_MOMENT.entered] = now();
   return runVcpu({
     fd: start.vcpuFd,
@@ -72,16 +81,16 @@ function run(start: VcpuStart): VcpuReport {
 }
 
 /** APs announce themselves and go on; the BSP waits for all of them. False when the VM was stopped meanwhile. */
-function waitForTurn(shared: SharedState, index: number, words: Int32Array): boolean {
+function waitForTurn(shared: SharedState, bsp: boolean, words: Int32Array): boolean {
   const aps = shared.vcpuCount - 1;
-  if (index !== 0) {
+  if (!bsp) {
     Atomics.add(shared.words, VM_WORD.apsReady, 1);
     Atomics.notify(shared.words, VM_WORD.apsReady);
   }
   for (;;) {
     if (Atomics.load(words, VCPU_WORD.command) === VCPU_COMMAND.stop) return false;
     const ready = Atomics.load(shared.words, VM_WORD.apsReady);
-    if (index !== 0 || ready >= aps) return true;
+    if (!bsp || ready >= aps) return true;
     Atomics.wait(shared.words, VM_WORD.apsReady, ready, STOP_CHECK_MS);
   }
 }

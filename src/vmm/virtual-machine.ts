@@ -4,20 +4,25 @@
  * `new` builds everything up to the point where vCPUs could run; `start` lets them run; `ended` settles when the
  * first of them ends the machine, with all others stopped; dispose gives everything back.
  */
-import { CAP, RUN } from '../kvm/abi.ts';
+import { CAP, KVM_MP_STATE, RUN } from '../kvm/abi.ts';
+import type { IpiRequest } from '../smp/ipi.ts';
+import { mpStateName } from '../smp/vcpu-state.ts';
 import { KvmSystem } from '../kvm/system.ts';
-import { readTscKhz, type KvmVcpu } from '../kvm/vcpu.ts';
+import { readMpState, readTscKhz } from '../kvm/vcpu.ts';
 import type { KvmVm } from '../kvm/vm.ts';
 import { resetI8042 } from '../devices/i8042.ts';
 import { resetUart, uartReceive } from '../devices/uart.ts';
-import { installKickHandler, kickThread } from '../ffi/signal.ts';
+import { onlineCpus } from '../ffi/affinity.ts';
+import { installKickHandler } from '../ffi/signal.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
 import { VoltError } from '../volt-error.ts';
 import { applyCommonState, applyEntry, applyLoad, applyWrites } from './apply.ts';
 import { createBoard, type Board } from './board.ts';
+import { deliverIpi } from './deliver-ipi.ts';
+import { kick, noSuchHostCpu, type LiveVcpu } from './vcpu-control.ts';
 import type { VmConfig } from './config.ts';
 import { openImage, openKernel, type ImageFile } from './image-file.ts';
-import { planCpuid, planImage, planMachine, type MachinePlan } from './plan.ts';
+import { plannedCpus, planCpuid, planImage, planMachine, type MachinePlan } from './plan.ts';
 import {
   createSharedState,
   lockBus,
@@ -39,15 +44,13 @@ export interface VmOptions {
   readonly timeline?: boolean;
 }
 
-interface Vcpu {
-  readonly kvm: KvmVcpu;
+interface Vcpu extends LiveVcpu {
   readonly worker: Worker;
-  readonly words: Int32Array;
-  readonly runFlags: Uint8Array;
   ended: boolean;
 }
 
 export class VirtualMachine implements Disposable {
+  readonly config: VmConfig;
   readonly plan: MachinePlan;
   readonly shared: SharedState;
   readonly timeline = new Timeline();
@@ -66,6 +69,8 @@ export class VirtualMachine implements Disposable {
 
   /** Throws VoltError for a bad image and SyscallError for what the host refuses; nothing is left behind then. */
   constructor(config: VmConfig, options: VmOptions = {}) {
+    this.config = config;
+    checkAffinity(config);
     this.#recordTimeline = options.timeline ?? false;
     this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
     // Workers take the longest to come up, so they start first, beside everything below.
@@ -87,6 +92,7 @@ export class VirtualMachine implements Disposable {
       }
       this.#vm = this.#stack.use(system.createVm());
       this.#vm.createInterruptControllers();
+      if (config.bootCpu !== 0) this.#vm.setBootCpu(plannedCpus(config)[config.bootCpu]!.apicId);
       this.timeline.mark('VM made');
 
       const tscDeadline = system.check(CAP.tscDeadlineTimer) > 0;
@@ -103,15 +109,11 @@ export class VirtualMachine implements Disposable {
         kvm.setCpuid(planCpuid(this.plan, this.plan.cpus[i]!, host));
         applyCommonState(kvm);
         const runFlags = new Uint8Array(kvm.runPage.view(0, RUN.exitReason));
-        this.#vcpus.push({
-          kvm,
-          worker: workers[i]!,
-          words: this.shared.vcpuWords(i),
-          runFlags,
-          ended: false,
-        });
+        const words = this.shared.vcpuWords(i);
+        words[VCPU_WORD.mpState] = checkMpState(kvm.fd, i, i === config.bootCpu);
+        this.#vcpus.push({ index: i, kvm, worker: workers[i]!, words, runFlags, ended: false });
       });
-      applyEntry(kvmVcpus[0]!, this.plan.boot.entry);
+      applyEntry(kvmVcpus[config.bootCpu]!, this.plan.boot.entry);
       resetUart(this.shared.uart);
       resetI8042(this.shared.i8042);
       this.#board = createBoard(this.shared, this.#vm.fd, this.plan.ranges[0]!.bytes);
@@ -128,7 +130,7 @@ export class VirtualMachine implements Disposable {
       throw new VoltError('usage', 'Cannot start the VM: it was started before (expected once)');
     this.#started = true;
     installKickHandler();
-    this.#vcpus.forEach(({ kvm, worker }, index) => {
+    this.#vcpus.forEach(({ kvm, worker, index }) => {
       worker.onmessage = ({ data }: MessageEvent<VcpuMessage>) => this.#onReport(data);
       worker.onerror = (event) => {
         event.preventDefault();
@@ -143,6 +145,8 @@ export class VirtualMachine implements Disposable {
         runAddress: kvm.runPage.address,
         runBytes: kvm.runPage.bytes,
         lowMemoryBytes: this.#board.lowMemoryBytes,
+        bsp: index === this.plan.bootCpu,
+        affinity: this.config.affinity.get(index),
         timeline: this.#recordTimeline,
       };
       worker.postMessage(start);
@@ -154,6 +158,16 @@ export class VirtualMachine implements Disposable {
   stop(): Promise<VmEnd> {
     this.#stopVcpus();
     return this.ended;
+  }
+
+  /** What steers the vCPUs while they run. */
+  get vcpus(): readonly LiveVcpu[] {
+    return this.#vcpus;
+  }
+
+  /** Delivers an interrupt from outside. Throws VoltError 'usage' for a request that makes no sense. */
+  sendIpi(request: IpiRequest): void {
+    deliverIpi(this.#vm, this.plan, request);
   }
 
   /** Gives bytes to the guest's serial port; returns how many it had room for. */
@@ -203,14 +217,35 @@ export class VirtualMachine implements Disposable {
 
   #stopVcpus(): void {
     Atomics.store(this.shared.words, VM_WORD.ending, 1);
-    for (const { words, runFlags, ended } of this.#vcpus) {
+    for (const vcpu of this.#vcpus) {
+      const { words, ended } = vcpu;
       if (ended || Atomics.exchange(words, VCPU_WORD.command, VCPU_COMMAND.stop) === VCPU_COMMAND.stop)
         continue;
-      runFlags[RUN.immediateExit] = 1;
-      const threadId = Atomics.load(words, VCPU_WORD.threadId);
-      if (threadId !== 0) kickThread(threadId);
+      Atomics.notify(words, VCPU_WORD.command);
+      kick(vcpu);
     }
     Atomics.notify(this.shared.words, VM_WORD.transmitTail);
     ringDoorbell(this.shared.words);
+  }
+}
+
+/** KVM's own account of who may run: a BSP starts runnable, APs uninitialized. Anything else is a defect. */
+function checkMpState(vcpuFd: number, index: number, bsp: boolean): number {
+  const expected = bsp ? KVM_MP_STATE.runnable : KVM_MP_STATE.uninitialized;
+  const found = readMpState(vcpuFd);
+  if (found === expected) return found;
+  throw new VoltError(
+    'internal',
+    `Cannot start vCPU ${index}: KVM has it ${mpStateName(found)} (expected ${mpStateName(expected)})`,
+  );
+}
+
+/** Before any thread is made: a host CPU that is not there would stop the guest halfway. */
+function checkAffinity(config: VmConfig): void {
+  if (config.affinity.size === 0) return;
+  const online = onlineCpus();
+  for (const [index, cpus] of config.affinity) {
+    const missing = cpus.find((cpu) => !online.includes(cpu));
+    if (missing !== undefined) throw noSuchHostCpu(index, missing, online);
   }
 }

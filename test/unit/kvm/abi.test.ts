@@ -17,6 +17,7 @@ const WELL_KNOWN: Readonly<Record<keyof typeof IOCTL, number>> = {
   createIrqchip: 0xae60,
   irqLine: 0x4008_ae61,
   createPit2: 0x4040_ae77,
+  setBootCpuId: 0xae78,
   run: 0xae80,
   getRegs: 0x8090_ae81,
   setRegs: 0x4090_ae82,
@@ -30,6 +31,8 @@ const WELL_KNOWN: Readonly<Record<keyof typeof IOCTL, number>> = {
   getMpState: 0x8004_ae98,
   setMpState: 0x4004_ae99,
   getTscKhz: 0xaea3,
+  signalMsi: 0x4020_aea5,
+  kvmclockCtrl: 0xaead,
 };
 
 test.each(Object.entries(WELL_KNOWN))('ioctl %s is %p', (name, number) => {

@@ -21,6 +21,8 @@ describe('defaults', () => {
         memoryBytes: 512 * MIB,
         hugepages: false,
         console: { kind: 'stdio' },
+        bootCpu: 0,
+        affinity: new Map(),
         boot: undefined,
       },
       unknownKeys: [],
@@ -76,6 +78,8 @@ test("Firecracker's file is understood, and what is not is named", () => {
     memoryBytes: GIB,
     hugepages: true,
     console: { kind: 'stdio' },
+    bootCpu: 0,
+    affinity: new Map(),
     boot: undefined,
   });
   expect(unknownKeys).toEqual([

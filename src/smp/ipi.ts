@@ -1,0 +1,97 @@
+/**
+ * Interrupts that Volt sends to vCPUs from outside, as the MSIs that carry them. (Intel SDM 3A §11.11, "Message
+ * Signalled Interrupts"; delivery modes: table 11-1 and §11.6.1)
+ */
+import { LAYOUT } from '../machine/layout.ts';
+import { VoltError } from '../volt-error.ts';
+
+export const IPI_MODES = ['fixed', 'lowest-priority', 'nmi', 'init', 'sipi', 'extint'] as const;
+export type IpiMode = (typeof IPI_MODES)[number];
+
+export interface IpiRequest {
+  /** Index of a vCPU, all of them, or all but `except`. */
+  readonly destination: number | 'all' | 'all-but';
+  readonly except?: number;
+  readonly mode: IpiMode;
+  /** 16–255 for fixed and lowest priority, 0–255 for SIPI, the 8259's input 0–15 for ExtINT; none for NMI and INIT. */
+  readonly vector?: number;
+  /** Default true, "assert". */
+  readonly level?: boolean;
+  /** Default 'edge'. */
+  readonly trigger?: 'edge' | 'level';
+}
+
+const DELIVERY_MODE = { fixed: 0, 'lowest-priority': 1, nmi: 4, init: 5, sipi: 6, extint: 7 } as const;
+const DELIVERY_MODE_SHIFT = 8;
+const LEVEL_ASSERT_BIT = 1 << 14;
+const TRIGGER_LEVEL_BIT = 1 << 15;
+const DESTINATION_SHIFT = 12;
+/** Vectors below are exceptions; an APIC takes them for an error. (SDM 3A §11.5.2) */
+const LOWEST_VECTOR = 16;
+const PIC_INPUTS = 16;
+
+export interface Msi {
+  readonly address: number;
+  readonly data: number;
+}
+
+/** Indices of the vCPUs that a request goes to. Throws VoltError 'usage' for one that is not there. */
+export function ipiTargets(request: IpiRequest, vcpuCount: number): number[] {
+  const all = Array.from({ length: vcpuCount }, (_, i) => i);
+  const { destination, except } = request;
+  if (destination === 'all') return all;
+  if (destination === 'all-but') {
+    checkIndex(except, vcpuCount, 'except');
+    return all.filter((index) => index !== except);
+  }
+  checkIndex(destination, vcpuCount, 'destination');
+  return [destination];
+}
+
+/** Throws VoltError 'usage' when the vector does not fit the mode. */
+export function checkIpiVector({ mode, vector }: IpiRequest): void {
+  const [low, high] = vectorRange(mode);
+  if (high === undefined) {
+    if (vector === undefined) return;
+    throw new VoltError('usage', `Cannot send ${mode}: vector ${vector} was given (expected none)`);
+  }
+  if (vector === undefined || !Number.isInteger(vector) || vector < low || vector > high) {
+    throw new VoltError(
+      'usage',
+      `Cannot send ${mode}: vector is ${vector ?? 'missing'} (expected ${low} to ${high})`,
+    );
+  }
+}
+
+function vectorRange(mode: IpiMode): readonly [number, number | undefined] {
+  switch (mode) {
+    case 'fixed':
+    case 'lowest-priority':
+      return [LOWEST_VECTOR, 255];
+    case 'sipi':
+      return [0, 255];
+    case 'extint':
+      return [0, PIC_INPUTS - 1];
+    default:
+      return [0, undefined];
+  }
+}
+
+/** The message that delivers a checked request to one APIC by its physical id (8 bits). */
+export function encodeMsi(request: IpiRequest, apicId: number): Msi {
+  const level = (request.level ?? true) ? LEVEL_ASSERT_BIT : 0;
+  const trigger = request.trigger === 'level' ? TRIGGER_LEVEL_BIT : 0;
+  return {
+    address: LAYOUT.localApic.address + apicId * 2 ** DESTINATION_SHIFT,
+    data: (request.vector ?? 0) | (DELIVERY_MODE[request.mode] << DELIVERY_MODE_SHIFT) | level | trigger,
+  };
+}
+
+function checkIndex(index: number | undefined, count: number, name: string): asserts index is number {
+  if (index === undefined || !Number.isInteger(index) || index < 0 || index >= count) {
+    throw new VoltError(
+      'usage',
+      `Cannot send an interrupt: ${name} is ${index ?? 'missing'} (expected a vCPU from 0 to ${count - 1})`,
+    );
+  }
+}

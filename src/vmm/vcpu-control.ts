@@ -1,0 +1,133 @@
+/** Steering live vCPUs from the main thread: pause, resume, look where they are. */
+import { onlineCpus, setThreadAffinity } from '../ffi/affinity.ts';
+import { kickThread } from '../ffi/signal.ts';
+import { RUN } from '../kvm/abi.ts';
+import { tellGuestItWasPaused, type KvmVcpu } from '../kvm/vcpu.ts';
+import {
+  mpStateName,
+  reconcile,
+  type MpStateName,
+  type VcpuState,
+  type WorkerPhase,
+} from '../smp/vcpu-state.ts';
+import { VoltError } from '../volt-error.ts';
+import { VCPU_COMMAND, VCPU_PHASE, VCPU_WORD } from './shared-state.ts';
+
+export interface LiveVcpu {
+  readonly index: number;
+  readonly kvm: KvmVcpu;
+  readonly words: Int32Array;
+  /** The first bytes of kvm_run, where `immediate_exit` is. */
+  readonly runFlags: Uint8Array;
+}
+
+/** How long a vCPU may take to come out of KVM_RUN. It takes microseconds; more means that its worker hangs. */
+const KICK_TIMEOUT_MS = 10_000;
+
+const PHASE_NAMES: readonly WorkerPhase[] = ['created', 'running', 'paused', 'stopped'];
+
+/** Makes KVM_RUN return soon, or at once when it is entered next. */
+export function kick({ words, runFlags }: LiveVcpu): void {
+  runFlags[RUN.immediateExit] = 1;
+  const threadId = Atomics.load(words, VCPU_WORD.threadId);
+  if (threadId !== 0) kickThread(threadId);
+}
+
+/** Resolves when all of them are out of KVM_RUN and stay there. Those that have stopped are left alone. */
+export async function pauseVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
+  for (const vcpu of vcpus) {
+    const before = Atomics.compareExchange(
+      vcpu.words,
+      VCPU_WORD.command,
+      VCPU_COMMAND.run,
+      VCPU_COMMAND.pause,
+    );
+    if (before === VCPU_COMMAND.run) kick(vcpu);
+  }
+  for (const { index, words } of vcpus) {
+    const left = await waitWhile(words, VCPU_WORD.phase, (phase) => phase < VCPU_PHASE.paused);
+    if (!left)
+      throw new VoltError(
+        'internal',
+        `Cannot pause vCPU ${index}: it did not leave the guest (expected that within ${KICK_TIMEOUT_MS} ms)`,
+      );
+  }
+}
+
+/** Lets paused vCPUs run again, with word to the guest's clock. Resolves when they do. */
+export async function resumeVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
+  const paused = vcpus.filter(({ words }) => Atomics.load(words, VCPU_WORD.phase) === VCPU_PHASE.paused);
+  for (const { kvm } of paused) tellGuestItWasPaused(kvm.fd);
+  for (const { words } of paused) {
+    const before = Atomics.compareExchange(words, VCPU_WORD.command, VCPU_COMMAND.pause, VCPU_COMMAND.run);
+    if (before === VCPU_COMMAND.pause) Atomics.notify(words, VCPU_WORD.command);
+  }
+  for (const { words } of paused)
+    await waitWhile(words, VCPU_WORD.phase, (phase) => phase === VCPU_PHASE.paused);
+}
+
+/** Brings MP state and RIP of running vCPUs up to date, with one short exit each. */
+export async function sampleVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
+  const running = vcpus.filter(({ words }) => Atomics.load(words, VCPU_WORD.phase) === VCPU_PHASE.running);
+  for (const vcpu of running) {
+    Atomics.add(vcpu.words, VCPU_WORD.sampleWanted, 1);
+    kick(vcpu);
+  }
+  for (const { words } of running) {
+    const wanted = Atomics.load(words, VCPU_WORD.sampleWanted);
+    await waitWhile(words, VCPU_WORD.sampleDone, (done) => done !== wanted && phaseOf(words) === 'running');
+  }
+}
+
+/** Moves a running vCPU's thread. Throws VoltError 'usage' for a host CPU that is not online. */
+export function pinVcpu({ index, words }: LiveVcpu, cpus: readonly number[]): void {
+  const online = onlineCpus();
+  const missing = cpus.find((cpu) => !online.includes(cpu));
+  if (missing !== undefined) throw noSuchHostCpu(index, missing, online);
+  if (cpus.length === 0) throw new VoltError('usage', `Cannot pin vCPU ${index} to no CPU (expected at least one)`);
+  const threadId = Atomics.load(words, VCPU_WORD.threadId);
+  if (threadId === 0 || phaseOf(words) === 'stopped') {
+    throw new VoltError('usage', `Cannot pin vCPU ${index}: it has no thread (expected a VM that runs)`);
+  }
+  setThreadAffinity(threadId, cpus);
+}
+
+export function noSuchHostCpu(index: number, missing: number, online: readonly number[]): VoltError {
+  return new VoltError(
+    'usage',
+    `Cannot pin vCPU ${index}: there is no host CPU ${missing} (expected one of ${online.join(', ')})`,
+  );
+}
+
+export function phaseOf(words: Int32Array): WorkerPhase {
+  return PHASE_NAMES[Atomics.load(words, VCPU_WORD.phase)] ?? 'stopped';
+}
+
+export function lastMpState(words: Int32Array): MpStateName {
+  return mpStateName(Atomics.load(words, VCPU_WORD.mpState));
+}
+
+/** The lifecycle state, as far as it is known without disturbing the vCPU. */
+export function lifecycleOf(words: Int32Array): VcpuState {
+  return reconcile(phaseOf(words), lastMpState(words));
+}
+
+/** True once `busy` is false for the word; false when that takes longer than a kick may. */
+async function waitWhile(
+  words: Int32Array,
+  word: number,
+  busy: (value: number) => boolean,
+): Promise<boolean> {
+  const deadline = performance.now() + KICK_TIMEOUT_MS;
+  for (;;) {
+    const value = Atomics.load(words, word);
+    if (!busy(value)) return true;
+    const left = deadline - performance.now();
+    if (left <= 0) return false;
+    const wait = Atomics.waitAsync(words, word, value, Math.min(left, RECHECK_MS));
+    if (wait.async) await wait.value;
+  }
+}
+
+/** A vCPU that ends meanwhile notifies another word, so none is waited on for longer than this at a time. */
+const RECHECK_MS = 100;
