@@ -21,6 +21,9 @@ const CHECKS: readonly { readonly name: string; readonly argv: readonly string[]
   { name: 'build', argv: [process.execPath, 'scripts/build.ts'] },
 ];
 
+/** A test that takes longer hangs, unless it says itself how long it may take. */
+const HANG_MS = '60000';
+
 try {
   process.exit(await main());
 } catch (error) {
@@ -42,7 +45,7 @@ async function main(): Promise<number> {
   const folders = values['no-linux'] ? ['test/unit', 'test/cli', 'test/guest'] : ['test'];
   let tail = '';
   const code = await run(
-    [process.execPath, 'test', ...(positionals.length > 0 ? positionals : folders)],
+    [process.execPath, 'test', '--timeout', HANG_MS, ...(positionals.length > 0 ? positionals : folders)],
     (output) => {
       process.stderr.write(output);
       tail = (tail + Buffer.from(output).toString('utf8')).slice(-4096);

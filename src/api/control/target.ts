@@ -1,0 +1,59 @@
+/** What a control client can see and do of a VM. Implemented by VmControl, served by the control socket. */
+import type { IpiMode, IpiRequest } from '../../smp/ipi.ts';
+import type { MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
+
+export type { IpiMode, IpiRequest, MpStateName };
+export type VcpuLifecycle = VcpuState;
+
+export interface VcpuStatus {
+  readonly index: number;
+  readonly apicId: number;
+  readonly bsp: boolean;
+  readonly state: VcpuLifecycle;
+  /** Known only while it is paused or stopped. */
+  readonly mpState: MpStateName | undefined;
+  /** Host thread id; 0 before the VM starts. */
+  readonly threadId: number;
+  /** Host CPUs that the thread may run on. */
+  readonly affinity: readonly number[];
+  /** Exits to Volt by KVM's reason. */
+  readonly exits: Readonly<Record<string, number>>;
+}
+
+export interface VmStatus {
+  readonly state: 'running' | 'paused' | 'stopped';
+  readonly pid: number;
+  readonly uptimeMs: number;
+  readonly vcpus: number;
+  readonly memoryBytes: number;
+  readonly kernel: string;
+}
+
+/** Values as `0x…`. */
+export interface RegisterSet {
+  readonly general: Readonly<Record<string, string>>;
+  readonly special: Readonly<Record<string, string>>;
+  readonly mpState: MpStateName;
+}
+
+/** `atMs` is milliseconds since the VM started. */
+export type VmEvent =
+  | { readonly kind: 'paused' | 'resumed'; readonly vcpus: readonly number[]; readonly atMs: number }
+  | { readonly kind: 'ended'; readonly reason: string; readonly exitCode: number; readonly atMs: number }
+  | { readonly kind: 'ipi'; readonly request: IpiRequest; readonly atMs: number }
+  | { readonly kind: 'affinity'; readonly vcpu: number; readonly cpus: readonly number[]; readonly atMs: number };
+
+/** Methods throw VoltError, whose message is one line, for what cannot be done. */
+export interface ControlTarget {
+  status(): VmStatus;
+  vcpus(): readonly VcpuStatus[];
+  registers(index: number): Promise<RegisterSet>;
+  pause(indices?: readonly number[]): Promise<void>;
+  resume(indices?: readonly number[]): Promise<void>;
+  stop(): Promise<unknown>;
+  sendIpi(request: IpiRequest): void;
+  startAp(index: number, vector: number): void;
+  setAffinity(index: number, cpus: readonly number[]): void;
+  /** Returns what unsubscribes. */
+  onEvent(listener: (event: VmEvent) => void): () => void;
+}
