@@ -1,0 +1,280 @@
+/** Initrds, flags and configuration files that cannot be used, each with what volt says of it. */
+import { badConfig, badConfigText, badFlags, FOLDER, type BadInput } from './bad-input.ts';
+import { buildBzImage, buildElf } from './images.ts';
+
+const MIB = 0x10_0000;
+const CPUS =
+  'a whole number from 1 to 254: MP tables have 8-bit APIC ids, and one of them is for the I/O APIC';
+const MEMORY = 'a whole number from 32 to 16777216 MiB';
+const HELP = 'volt --help lists all flags';
+
+function badInitrd(
+  name: string,
+  content: BadInput['files'],
+  message: string,
+  flags: readonly string[] = [],
+): BadInput {
+  return {
+    name,
+    files: { kernel: buildElf(), ...content },
+    args: ['--kernel', '{dir}/kernel', '--initrd', '{dir}/initrd', ...flags],
+    message,
+  };
+}
+
+export const BAD_INITRDS: readonly BadInput[] = [
+  badInitrd(
+    'an initrd that is missing',
+    {},
+    'Cannot use --initrd {dir}/initrd: there is no such file (expected the path of a file)',
+  ),
+  badInitrd(
+    'an empty initrd',
+    { initrd: '' },
+    'Cannot load {dir}/initrd: the file is empty (expected an initrd, which is a cpio archive)',
+  ),
+  badInitrd(
+    'a folder as initrd',
+    { initrd: FOLDER },
+    'Cannot use --initrd {dir}/initrd: it is a directory (expected the path of a file)',
+  ),
+  badInitrd(
+    'an ELF kernel given as initrd',
+    { initrd: buildElf() },
+    'Cannot load {dir}/initrd: it is a kernel or program, given as --initrd (expected a cpio archive)',
+  ),
+  badInitrd(
+    'a bzImage given as initrd',
+    { initrd: buildBzImage() },
+    'Cannot load {dir}/initrd: it is a kernel or program, given as --initrd (expected a cpio archive)',
+  ),
+  badInitrd(
+    'an initrd larger than RAM',
+    { initrd: { sparseBytes: 40 * MIB } },
+    'Cannot load {dir}/initrd: initrd of 41943040 bytes does not fit into RAM, which ends at 0x2000000 (expected --memory of at least 42M)',
+    ['--memory', '32M'],
+  ),
+  badInitrd(
+    'an initrd larger than low memory can be, however much RAM there is',
+    { initrd: { sparseBytes: 3 * 1024 * MIB } },
+    'Cannot load {dir}/initrd: initrd of 3221225472 bytes does not fit below 0x80000000 (expected files that do; more RAM does not help)',
+    ['--memory', '8G'],
+  ),
+];
+
+const MACHINE_FLAGS: readonly BadInput[] = [
+  ...[
+    ['0', '0'],
+    ['255', '255'],
+    ['-1', '-1'],
+    ['1.5', '1.5'],
+    ['abc', '"abc"'],
+    ['', '""'],
+    ['1e2', '"1e2"'],
+  ].map(([given, shown]) => badFlags(['--cpus', given!], `Cannot use --cpus: ${shown} (expected ${CPUS})`)),
+  ...[
+    ['0M', '0'],
+    ['16M', '16'],
+    ['99999999T', '104857598951424'],
+  ].map(([given, shown]) =>
+    badFlags(['--memory', given!], `Cannot use --memory: ${shown} (expected ${MEMORY})`),
+  ),
+  ...['12', 'abc', '-5M', '0x10M', ''].map((given) =>
+    badFlags(
+      ['--memory', given],
+      `option '-m, --memory <size>' argument '${given}' is invalid. Expected a size with a unit, such as 512M or 2G; ${HELP}`,
+    ),
+  ),
+  badFlags(
+    ['--memory', '1.3M'],
+    `option '-m, --memory <size>' argument '1.3M' is invalid. Expected a whole number of MiB; ${HELP}`,
+  ),
+  badFlags(
+    ['--memory', '33M', '--hugepages'],
+    'Cannot use --memory: 33 MiB with huge pages (expected an even number of MiB)',
+  ),
+  badFlags(['--console', 'bogus'], 'Cannot use --console: "bogus" (expected stdio, none or file=PATH)'),
+  badFlags(['--console', 'file='], 'Cannot use --console: "file=" (expected stdio, none or file=PATH)'),
+  badFlags(['--kernel', ''], 'Cannot use --kernel: "" (expected a text that is not empty)'),
+  badFlags(['--initrd', ''], 'Cannot use --initrd: "" (expected a text that is not empty)'),
+  badFlags(
+    ['--boot', 'bogus'],
+    `option '--boot <protocol>' argument 'bogus' is invalid. Allowed choices are linux, bzimage, pvh, multiboot; ${HELP}`,
+  ),
+  badFlags(
+    ['--log-level', 'loud'],
+    `option '--log-level <level>' argument 'loud' is invalid. Allowed choices are error, warn, info, debug; ${HELP}`,
+  ),
+];
+
+const COMMAND_LINE: readonly BadInput[] = [
+  badFlags(['--frobnicate'], `unknown option '--frobnicate'; ${HELP}`),
+  badFlags(['--cpus'], `option '-c, --cpus <count>' argument missing; ${HELP}`),
+  badFlags(['run', 'stray'], `too many arguments for 'run'. Expected 0 arguments but got 1; ${HELP}`),
+  badFlags(['frobnicate'], `too many arguments for 'run'. Expected 0 arguments but got 1; ${HELP}`),
+  badFlags(['inspect', 'stray'], `too many arguments for 'inspect'. Expected 0 arguments but got 1; ${HELP}`),
+  badFlags(['doctor', '--cpus', '2'], `unknown option '--cpus'; ${HELP}`),
+  badFlags(
+    ['--json', '--kernel', '/dev/null'],
+    'Cannot use --json with --kernel (expected the embedded kernel, whose report it is)',
+  ),
+  badFlags(['selftest', '--cpus', '0'], 'Cannot use --cpus: "0" (expected a whole number from 1 to 254)'),
+  badFlags(
+    ['selftest', '--timeout', 'soon'],
+    'Cannot use --timeout: "soon" (expected a whole number from 1 to 3600)',
+  ),
+  {
+    name: 'a command line longer than a vmlinux takes',
+    files: { kernel: buildElf() },
+    args: ['--kernel', '{dir}/kernel', '--cmdline', 'x'.repeat(2048)],
+    message: 'Cannot pass --cmdline: it has 2048 bytes (expected at most 2047 for this kernel)',
+  },
+  {
+    name: 'a command line longer than the bzImage says it takes',
+    files: { kernel: buildBzImage({ cmdlineSize: 255 }) },
+    args: ['--kernel', '{dir}/kernel', '--cmdline', 'ä'.repeat(128)],
+    message: 'Cannot pass --cmdline: it has 256 bytes (expected at most 255 for this kernel)',
+  },
+  {
+    name: 'a command line longer than the room for it',
+    args: ['--cmdline', 'x'.repeat(65536)],
+    message: 'Cannot pass --cmdline: it has 65536 bytes (expected at most 65535 for this kernel)',
+  },
+  {
+    name: 'tables looked for in a file without any',
+    files: { dump: new Uint8Array(4096) },
+    args: ['inspect', '--from', '{dir}/dump'],
+    message:
+      'Cannot use --from {dir}/dump: no MP floating pointer in it (expected a memory dump from guest address 0, or a file that starts with _MP_ or PCMP)',
+  },
+  {
+    name: 'tables looked for in an empty file',
+    files: { dump: '' },
+    args: ['inspect', '--from', '{dir}/dump'],
+    message:
+      'Cannot use --from {dir}/dump: no MP floating pointer in it (expected a memory dump from guest address 0, or a file that starts with _MP_ or PCMP)',
+  },
+  {
+    name: 'tables looked for in a folder',
+    args: ['inspect', '--from', '{dir}'],
+    message: 'Cannot use --from {dir}: it is a directory (expected the path of a file)',
+  },
+];
+
+export const BAD_FLAGS: readonly BadInput[] = [...MACHINE_FLAGS, ...COMMAND_LINE];
+
+const kernel = { 'boot-source': { kernel_image_path: '{dir}/kernel' } };
+const SECTIONS = 'an object with sections such as "boot-source"';
+
+/** One key of a section with a value that it cannot have. */
+function badKey(section: string, key: string, value: unknown, message: string): BadInput {
+  const input = { ...kernel, [section]: { ...(section === 'boot-source' && kernel[section]), [key]: value } };
+  const shown = JSON.stringify(value);
+  return badConfig(
+    `${section}.${key} = ${shown}`,
+    input,
+    `{dir}/vm.json: ${section}.${key}: ${shown} (expected ${message})`,
+  );
+}
+
+const CONFIG_FILES: readonly BadInput[] = [
+  {
+    name: 'a configuration file that is missing',
+    args: ['--config', '{dir}/none.json'],
+    message: 'Cannot use --config {dir}/none.json: there is no such file (expected the path of a JSON file)',
+  },
+  {
+    name: 'a configuration path that goes through a file',
+    files: { file: 'no folder' },
+    args: ['--config', '{dir}/file/vm.json'],
+    message:
+      'Cannot use --config {dir}/file/vm.json: a part of the path is not a directory (expected the path of a JSON file)',
+  },
+  badConfigText(
+    'a folder as configuration',
+    FOLDER,
+    '--config {dir}/vm.json: it is a directory (expected the path of a JSON file)',
+  ),
+  badConfigText(
+    'an empty configuration file',
+    '',
+    `--config {dir}/vm.json: it is no JSON: JSON Parse error: Unexpected EOF (expected ${SECTIONS})`,
+  ),
+  badConfigText(
+    'a configuration file that is no JSON',
+    '{ kernel: vmlinux }',
+    `--config {dir}/vm.json: it is no JSON: JSON Parse error: Expected '}' (expected ${SECTIONS})`,
+  ),
+  badConfigText(
+    'a configuration file of more than 1 MiB',
+    { sparseBytes: MIB + 1 },
+    '--config {dir}/vm.json: it has 1048577 bytes (expected at most 1048576)',
+  ),
+  ...[[], null, 7, 'text'].map((value) =>
+    badConfig(
+      `a configuration file that is ${JSON.stringify(value)}`,
+      value,
+      `--config {dir}/vm.json: it holds no object (expected ${SECTIONS})`,
+    ),
+  ),
+  ...[{}, { 'boot-source': {} }].map((value) =>
+    badConfig(
+      `a configuration without a kernel, ${JSON.stringify(value)}`,
+      value,
+      '--config {dir}/vm.json: it names no kernel (expected boot-source.kernel_image_path, or --kernel)',
+    ),
+  ),
+];
+
+const CONFIG_KEYS: readonly BadInput[] = [
+  ...[null, 5].map((value) =>
+    badConfig(
+      `boot-source = ${JSON.stringify(value)}`,
+      { 'boot-source': value },
+      `{dir}/vm.json: boot-source: ${JSON.stringify(value)} (expected an object)`,
+    ),
+  ),
+  ...[5, 'text', [1, 2]].map((value) =>
+    badConfig(
+      `machine-config = ${JSON.stringify(value)}`,
+      { ...kernel, 'machine-config': value },
+      `{dir}/vm.json: machine-config: ${JSON.stringify(value)} (expected an object)`,
+    ),
+  ),
+  badConfig(
+    'machine-config = 5 with a flag for the same section',
+    { ...kernel, 'machine-config': 5 },
+    '{dir}/vm.json: machine-config: 5 (expected an object)',
+    ['--cpus', '2'],
+  ),
+  badKey('boot-source', 'kernel_image_path', 5, 'a text'),
+  badKey('boot-source', 'kernel_image_path', null, 'a text'),
+  badKey('boot-source', 'kernel_image_path', '', 'a text that is not empty'),
+  badKey('boot-source', 'kernel_image_path', 'with a NUL \0', 'a text without a NUL character'),
+  badKey('boot-source', 'initrd_path', 5, 'a text'),
+  badKey('boot-source', 'boot_args', 5, 'a text'),
+  badKey('machine-config', 'vcpu_count', 0, CPUS),
+  badKey('machine-config', 'vcpu_count', 300, CPUS),
+  badKey('machine-config', 'vcpu_count', '2', CPUS),
+  badKey('machine-config', 'vcpu_count', null, CPUS),
+  badKey('machine-config', 'mem_size_mib', 5, MEMORY),
+  badKey('machine-config', 'mem_size_mib', '512M', MEMORY),
+  badKey('machine-config', 'smt', 1, 'true or false'),
+  badKey('machine-config', 'huge_pages', '1G', 'None, 2M'),
+  badKey('volt', 'console', 7, 'a text'),
+  badKey('volt', 'console', 'tty', 'stdio, none or file=PATH'),
+  badKey('volt', 'boot', 'uefi', 'linux, bzimage, pvh, multiboot'),
+  badConfig(
+    'an odd number of MiB with huge pages',
+    { ...kernel, 'machine-config': { mem_size_mib: 513, huge_pages: '2M' } },
+    '{dir}/vm.json: machine-config.mem_size_mib: 513 MiB with huge pages (expected an even number of MiB)',
+  ),
+  badConfig(
+    'a flag that is wrong where the file is right',
+    { ...kernel, 'machine-config': { vcpu_count: 2 } },
+    `--cpus: 0 (expected ${CPUS})`,
+    ['--cpus', '0'],
+  ),
+];
+
+export const BAD_CONFIGS: readonly BadInput[] = [...CONFIG_FILES, ...CONFIG_KEYS];
