@@ -117,7 +117,7 @@ function checkOpenFiles(): HostCheck {
   const limit = /Max open files\s+(\d+|unlimited)/.exec(readText('/proc/self/limits'))?.[1] ?? '?';
   const name = 'open files';
   if (limit === 'unlimited' || Number(limit) >= 1024) return { name, state: 'ok', found: `up to ${limit}` };
-  return { name, state: 'warn', found: `up to ${limit}`, advice: 'raise ulimit -n: every vCPU needs one' };
+  return { name, state: 'warn', found: `up to ${limit}`, advice: 'raise ulimit -n: every vCPU needs three' };
 }
 
 function checkCpuCount(): HostCheck {

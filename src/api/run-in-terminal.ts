@@ -36,7 +36,8 @@ export async function runInTerminal(
     void vm.stop();
   };
   const pump = new ConsolePump(vm.shared, openSink(config), (error) => {
-    say(`the console's reader went away (${error.code}); ending the guest`);
+    const why = error.code === 'EPIPE' ? "the console's reader went away" : 'the console cannot be written';
+    say(`${why} (${error.code}); ending the guest`);
     stop(EXIT_CODE.failed);
   });
   const listeners = Object.entries(SIGNALS).map(([signal, number]) => {

@@ -1,7 +1,7 @@
 /** The last stop of every error: one line on stderr and an exit code. */
 import { CommanderError } from '@commander-js/extra-typings';
 import { EXIT_CODE, SyscallError, VoltError } from '../api/index.ts';
-import { createLog } from './log.ts';
+import { createLog, oneLine } from './log.ts';
 
 export function fail(error: unknown): number {
   // Commander has printed its own message, and help and version are no failure.
@@ -21,8 +21,4 @@ export function fail(error: unknown): number {
     ),
   );
   return EXIT_CODE.failed;
-}
-
-function oneLine(message: string): string {
-  return message.replace(/\s*\n\s*/g, ' ');
 }

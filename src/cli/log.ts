@@ -10,7 +10,7 @@ const COLOUR = { error: '31', warn: '33', info: '36', debug: '90' } as const sat
   string
 >;
 
-export type Log = Readonly<Record<LogLevel, (line: string) => void>>;
+export type Log = Readonly<Record<LogLevel | 'always', (line: string) => void>>;
 
 export function createLog(level: LogLevel): Log {
   const terminal = stderrIsTerminal();
@@ -20,9 +20,15 @@ export function createLog(level: LogLevel): Log {
   const write = (of: LogLevel) => (line: string) => {
     if (LOG_LEVELS.indexOf(of) > LOG_LEVELS.indexOf(level)) return;
     const name = colour ? `\x1b[${COLOUR[of]}mvolt:\x1b[0m` : 'volt:';
-    writeStderr(`${name} ${line}${newline}`);
+    writeStderr(`${name} ${oneLine(line)}${newline}`);
   };
-  return { error: write('error'), warn: write('warn'), info: write('info'), debug: write('debug') };
+  const always = (line: string) => writeStderr(`volt: ${oneLine(line)}${newline}`);
+  return { always, error: write('error'), warn: write('warn'), info: write('info'), debug: write('debug') };
+}
+
+/** What guests and files say may hold line ends, and other characters that would steer a terminal. */
+export function oneLine(text: string): string {
+  return text.replace(/\s*[\r\n]\s*/g, ' ').replace(/[\x00-\x08\x0b-\x1f\x7f]/g, '?');
 }
 
 /** Written at once: a line must be out before the process ends. */

@@ -14,9 +14,7 @@ export async function run(flags: RunFlags): Promise<number> {
   const config = runConfig(toConfig(flags, log), flags);
   const vm = new VirtualMachine(config, { timeline: flags.timeline ?? false });
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
-  const { end, exitCode } = await runInTerminal(vm, config.console, (line) =>
-    writeStderr(`volt: ${line}\r\n`),
-  );
+  const { end, exitCode } = await runInTerminal(vm, config.console, log.always);
   for (const line of end.lines) log.error(line);
   if (end.lines.length === 0) log.info(`guest ended: ${end.kind} on vCPU ${end.vcpu}`);
   // Where everybody was matters most when the guest failed, or was stopped because it hung.

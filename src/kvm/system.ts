@@ -6,6 +6,7 @@ import { asPointer, checked, lastErrno, libc } from '../ffi/libc.ts';
 import { CAP, CPUID2, CPUID_ENTRY, IOCTL, KVM_API_VERSION } from './abi.ts';
 import type { CpuidEntry } from '../machine/cpuid-entry.ts';
 import { decodeCpuid } from './cpuid-codec.ts';
+import { VoltError } from '../volt-error.ts';
 import { KvmVm } from './vm.ts';
 
 export const KVM_DEVICE = '/dev/kvm';
@@ -42,13 +43,16 @@ function createVmAdvice(errno: number): string | undefined {
 export class KvmSystem implements Disposable {
   readonly #device: OwnedFd;
 
-  /** Opens `path`. Throws SyscallError with advice, or Error when the API version is not 12. */
+  /** Opens `path`. Throws SyscallError with advice, or VoltError when the API version is not 12. */
   constructor(path: string = KVM_DEVICE) {
     this.#device = openFile(path, OPEN.readWrite, openKvmAdvice);
     const version = libc.ioctl(this.#device.fd, IOCTL.getApiVersion, null);
     if (version !== KVM_API_VERSION) {
       this.#device.close();
-      throw new Error(`Cannot use ${path}: it answers API version ${version} (expected ${KVM_API_VERSION})`);
+      throw new VoltError(
+        'host',
+        `Cannot use ${path}: it answers API version ${version} (expected ${KVM_API_VERSION})`,
+      );
     }
   }
 

@@ -15,7 +15,7 @@ function createVcpuAdvice(errno: number): string | undefined {
     case ERRNO.ENOMEM:
       return 'the host has too little free memory for so many vCPUs';
     case ERRNO.EMFILE:
-      return 'raise the limit on open files (ulimit -n): every vCPU needs one';
+      return 'raise the limit on open files (ulimit -n): every vCPU needs three';
     default:
       return undefined;
   }

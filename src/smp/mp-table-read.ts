@@ -125,13 +125,18 @@ export function readConfigTable(bytes: Uint8Array): Decoded<MpConfigTable> {
   return { value, problems };
 }
 
-/** Offset of the first floating pointer in a memory dump, on 16-byte boundaries; -1 without one. */
+/**
+ * Offset of the first floating pointer in a memory dump, on 16-byte boundaries; -1 without one. One with a wrong
+ * checksum counts only at offset 0, where a file starts that holds nothing else.
+ */
 export function findFloatingPointer(dump: Uint8Array): number {
   for (let at = 0; at + FLOATING_POINTER.size <= dump.length; at += 16) {
     if (dump[at] !== 0x5f || getAscii(dump, at, 4) !== SIGNATURE.floatingPointer) continue;
     if (byteSum(dump.subarray(at, at + FLOATING_POINTER.size)) === 0) return at;
   }
-  return -1;
+  const startsWithOne =
+    dump.length >= FLOATING_POINTER.size && getAscii(dump, 0, 4) === SIGNATURE.floatingPointer;
+  return startsWithOne ? 0 : -1;
 }
 
 function readEntries(table: Uint8Array, problems: string[]): MpEntry[] {

@@ -41,7 +41,20 @@ export interface VmConfig {
   readonly boot: (typeof BOOT_PROTOCOLS)[number] | undefined;
 }
 
-const found = (input: unknown) => (input === undefined ? 'nothing' : JSON.stringify(input));
+const LONGEST_QUOTE = 200;
+
+/** What the user wrote, for an error: JSON, cut where nobody would read on. */
+function found(input: unknown): string {
+  if (input === undefined) return 'nothing';
+  if (typeof input === 'string' && input.length > LONGEST_QUOTE)
+    return `${JSON.stringify(input.slice(0, LONGEST_QUOTE))}…`;
+  try {
+    const text = JSON.stringify(input);
+    return text.length > LONGEST_QUOTE ? `${text.slice(0, LONGEST_QUOTE)}…` : text;
+  } catch {
+    return 'something nested too deeply to show';
+  }
+}
 
 function wholeNumber(min: number, max: number, reason = '') {
   const message = (issue: v.BaseIssue<unknown>) =>
@@ -52,6 +65,10 @@ function wholeNumber(min: number, max: number, reason = '') {
 const text = v.pipe(
   v.string((issue) => `${found(issue.input)} (expected a text)`),
   v.nonEmpty(() => '"" (expected a text that is not empty)'),
+  v.check(
+    (value) => !value.includes('\0'),
+    (issue) => `${found(issue.input)} (expected a text without a NUL character)`,
+  ),
 );
 const flag = v.boolean((issue) => `${found(issue.input)} (expected true or false)`);
 
@@ -90,8 +107,12 @@ const AffinitySchema = v.pipe(
   }),
 );
 
+/** valibot takes an array for an object; a section is none. */
 const section = <const T extends v.ObjectEntries>(entries: T) =>
-  v.object(entries, (issue) => `${found(issue.input)} (expected an object)`);
+  v.pipe(
+    v.custom<Record<string, unknown>>(isSection, (issue) => `${found(issue.input)} (expected an object)`),
+    v.object(entries),
+  );
 
 /** Every section and key that Volt acts on. */
 const SECTIONS = {
@@ -210,7 +231,10 @@ function unknownKeys(input: ConfigInput): string[] {
 export function mergeConfig(base: ConfigInput, over: ConfigInput): ConfigInput {
   const merged: Record<string, unknown> = { ...base };
   for (const [name, content] of Object.entries(over)) {
-    merged[name] = isSection(merged[name]) && isSection(content) ? { ...merged[name], ...content } : content;
+    const before = merged[name];
+    // What is no section stays, for the schema to refuse it.
+    if (before !== undefined && !isSection(before)) continue;
+    merged[name] = isSection(before) && isSection(content) ? { ...before, ...content } : content;
   }
   return merged;
 }

@@ -84,7 +84,8 @@ export function pinVcpu({ index, words }: LiveVcpu, cpus: readonly number[]): vo
   const online = onlineCpus();
   const missing = cpus.find((cpu) => !online.includes(cpu));
   if (missing !== undefined) throw noSuchHostCpu(index, missing, online);
-  if (cpus.length === 0) throw new VoltError('usage', `Cannot pin vCPU ${index} to no CPU (expected at least one)`);
+  if (cpus.length === 0)
+    throw new VoltError('usage', `Cannot pin vCPU ${index} to no CPU (expected at least one)`);
   const threadId = Atomics.load(words, VCPU_WORD.threadId);
   if (threadId === 0 || phaseOf(words) === 'stopped') {
     throw new VoltError('usage', `Cannot pin vCPU ${index}: it has no thread (expected a VM that runs)`);

@@ -13,6 +13,7 @@ import type { KvmVm } from '../kvm/vm.ts';
 import { resetI8042 } from '../devices/i8042.ts';
 import { resetUart, uartReceive } from '../devices/uart.ts';
 import { onlineCpus } from '../ffi/affinity.ts';
+import { openFilesLimit } from '../ffi/limits.ts';
 import { installKickHandler } from '../ffi/signal.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
 import { VoltError } from '../volt-error.ts';
@@ -29,6 +30,7 @@ import {
   ringDoorbell,
   unlockBus,
   VCPU_COMMAND,
+  VCPU_PHASE,
   VCPU_WORD,
   VM_WORD,
   type SharedState,
@@ -38,6 +40,7 @@ import type { VcpuStart } from './vcpu-worker.ts';
 import type { VcpuMessage } from './vcpu-report.ts';
 import { readVcpuState } from './register-dump.ts';
 import { describeEnd, type VmEnd } from './vm-end.ts';
+import { vcpuWorkerUrl } from './worker-url.ts';
 
 export interface VmOptions {
   /** Note when APs start; costs each AP some polling when it wakes up. */
@@ -48,6 +51,9 @@ interface Vcpu extends LiveVcpu {
   readonly worker: Worker;
   ended: boolean;
 }
+
+/** How long dispose waits for vCPU threads that do not leave the guest. */
+const DISPOSE_TIMEOUT_MS = 5000;
 
 export class VirtualMachine implements Disposable {
   readonly config: VmConfig;
@@ -66,11 +72,13 @@ export class VirtualMachine implements Disposable {
   #cause: VcpuMessage | undefined;
   #resolveEnded!: (end: VmEnd) => void;
   #started = false;
+  #closed = false;
 
   /** Throws VoltError for a bad image and SyscallError for what the host refuses; nothing is left behind then. */
   constructor(config: VmConfig, options: VmOptions = {}) {
     this.config = config;
     checkAffinity(config);
+    checkOpenFilesLimit(config.cpus);
     this.#recordTimeline = options.timeline ?? false;
     this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
     // Workers take the longest to come up, so they start first, beside everything below.
@@ -126,15 +134,18 @@ export class VirtualMachine implements Disposable {
 
   /** Lets the vCPUs run: the APs first, the BSP when all of them are about to wait for their SIPI. */
   start(): void {
-    if (this.#started)
+    if (this.#started) {
       throw new VoltError('usage', 'Cannot start the VM: it was started before (expected once)');
+    }
+    // Stopped before its start, by a signal that came early, say: it has ended already.
+    if (this.#closed) return;
     this.#started = true;
     installKickHandler();
     this.#vcpus.forEach(({ kvm, worker, index }) => {
       worker.onmessage = ({ data }: MessageEvent<VcpuMessage>) => this.#onReport(data);
       worker.onerror = (event) => {
         event.preventDefault();
-        this.#onReport({ index, report: { kind: 'failed', message: event.message } });
+        this.#onReport({ index, report: { kind: 'failed', message: errorLine(event.message) } });
       };
       const start: VcpuStart = {
         buffer: this.shared.buffer,
@@ -156,7 +167,9 @@ export class VirtualMachine implements Disposable {
 
   /** Ends the guest without asking it. `ended` settles when all vCPUs are out of KVM_RUN. */
   stop(): Promise<VmEnd> {
-    this.#stopVcpus();
+    this.#closed = true;
+    if (this.#started) this.#stopVcpus();
+    else this.#resolveEnded(describeEnd(this.config.bootCpu, { kind: 'stopped' }, []));
     return this.ended;
   }
 
@@ -180,13 +193,34 @@ export class VirtualMachine implements Disposable {
     }
   }
 
+  /** Stops the guest if it runs, and gives everything back. May be called again. */
   [Symbol.dispose](): void {
-    for (const worker of this.#workers) worker.terminate();
-    this.#stack.dispose();
+    this.#closed = true;
+    const quiet = !this.#started || this.#waitUntilStopped();
+    for (const worker of this.#workers.splice(0)) worker.terminate();
+    // A vCPU thread that would not leave still uses its mappings: then they stay, rather than being a crash.
+    if (quiet) this.#stack.dispose();
+    // Without an end so far; afterwards this changes nothing.
+    this.#resolveEnded(describeEnd(this.config.bootCpu, { kind: 'stopped' }, []));
+  }
+
+  /** Stops all vCPUs and blocks, for microseconds as a rule, until their threads have left the guest for good. */
+  #waitUntilStopped(): boolean {
+    this.#stopVcpus();
+    const deadline = performance.now() + DISPOSE_TIMEOUT_MS;
+    return this.#vcpus.every(({ words }) => {
+      for (;;) {
+        const phase = Atomics.load(words, VCPU_WORD.phase);
+        if (phase === VCPU_PHASE.stopped) return true;
+        const left = deadline - performance.now();
+        if (left <= 0) return false;
+        Atomics.wait(words, VCPU_WORD.phase, phase, left);
+      }
+    });
   }
 
   #spawnWorker(): Worker {
-    const worker = new Worker(new URL('./vcpu-worker.ts', import.meta.url).href, { smol: true });
+    const worker = new Worker(vcpuWorkerUrl(), { smol: true });
     this.#workers.push(worker);
     return worker;
   }
@@ -248,4 +282,25 @@ function checkAffinity(config: VmConfig): void {
     const missing = cpus.find((cpu) => !online.includes(cpu));
     if (missing !== undefined) throw noSuchHostCpu(index, missing, online);
   }
+}
+
+/** The runtime's message for an error that escaped a worker has a piece of source and a stack around it. */
+function errorLine(message: string): string {
+  const line = /^\s*(?:\w*[Ee]rror): .*$/m.exec(message) ?? /^.*$/m.exec(message);
+  return `${line?.[0].trim()} (a defect of Volt; please report it)`;
+}
+
+/** A vCPU takes KVM's descriptor and two of its Worker's event loop. */
+const FILES_PER_VCPU = 3;
+const FILES_BESIDES = 32;
+
+/** The runtime aborts the process when a Worker finds no descriptor left. */
+function checkOpenFilesLimit(cpus: number): void {
+  const needed = cpus * FILES_PER_VCPU + FILES_BESIDES;
+  const limit = openFilesLimit();
+  if (limit >= needed) return;
+  throw new VoltError(
+    'host',
+    `Cannot start ${cpus} vCPUs: this process may open ${limit} files (expected ${needed}; raise it with ulimit -n)`,
+  );
 }

@@ -41,7 +41,12 @@ export type VmEvent =
   | { readonly kind: 'paused' | 'resumed'; readonly vcpus: readonly number[]; readonly atMs: number }
   | { readonly kind: 'ended'; readonly reason: string; readonly exitCode: number; readonly atMs: number }
   | { readonly kind: 'ipi'; readonly request: IpiRequest; readonly atMs: number }
-  | { readonly kind: 'affinity'; readonly vcpu: number; readonly cpus: readonly number[]; readonly atMs: number };
+  | {
+      readonly kind: 'affinity';
+      readonly vcpu: number;
+      readonly cpus: readonly number[];
+      readonly atMs: number;
+    };
 
 /** Methods throw VoltError, whose message is one line, for what cannot be done. */
 export interface ControlTarget {

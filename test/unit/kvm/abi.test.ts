@@ -172,6 +172,9 @@ const ROWS: readonly (readonly [string, number])[] = [
     getMpState: 'GET_MP_STATE',
     setMpState: 'SET_MP_STATE',
     getTscKhz: 'GET_TSC_KHZ',
+    setBootCpuId: 'SET_BOOT_CPU_ID',
+    signalMsi: 'SIGNAL_MSI',
+    kvmclockCtrl: 'KVMCLOCK_CTRL',
   }),
 ];
 

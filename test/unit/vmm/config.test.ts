@@ -216,8 +216,8 @@ describe('merging', () => {
     expect([file.volt.console, flags.volt.console]).toEqual(['stdio', 'none']);
   });
 
-  test('takes the later one whole where one is no section', () => {
-    expect(mergeConfig({ volt: 'x' }, { volt: { console: 'none' } })).toEqual({ volt: { console: 'none' } });
+  test('leaves what is no section for the schema to refuse', () => {
+    expect(mergeConfig({ volt: 'x' }, { volt: { console: 'none' } })).toEqual({ volt: 'x' });
     expect(mergeConfig({ volt: [1] }, { volt: { a: 1 } })).toEqual({ volt: { a: 1 } });
   });
 });
