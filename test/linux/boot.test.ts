@@ -4,7 +4,7 @@ import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fetchDebianKernel, type DebianKernel } from '../../scripts/debian-kernel.ts';
 import { buildGuestInitrd } from '../../scripts/initrd.ts';
-import { runOnLinuxHost, stopLinuxHost, VOLT, type CommandResult } from './linux-host.ts';
+import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT, type CommandResult } from './linux-host.ts';
 
 /** Bounds for a hang only. */
 const BOOT_SECONDS = 150;
@@ -64,7 +64,7 @@ describe('Debian 6.1 by MP tables', () => {
       expect(stderr).toBe('');
       expect(exitCode).toBe(0);
     },
-    TEST_MS,
+    LINUX_TEST,
   );
 
   test(
@@ -77,7 +77,7 @@ describe('Debian 6.1 by MP tables', () => {
       expect(stdout).toContain('VOLT-GUEST cpus=2 sockets=1 cores=2 threads=1');
       expect(exitCode).toBe(0);
     },
-    TEST_MS,
+    LINUX_TEST,
   );
 
   test(
@@ -88,7 +88,7 @@ describe('Debian 6.1 by MP tables', () => {
       expect(stdout).toContain('VOLT-GUEST cpus=2 sockets=1 cores=2 threads=1');
       expect(exitCode).toBe(0);
     },
-    TEST_MS,
+    LINUX_TEST,
   );
 
   test(
@@ -100,7 +100,7 @@ describe('Debian 6.1 by MP tables', () => {
       expect(stdout).toContain('Int: type 3, pol 0, trig 0, bus 00, IRQ 00, APIC ID 2, APIC INT 00');
       expect(stdout).toContain('VOLT-GUEST done');
     },
-    TEST_MS,
+    LINUX_TEST,
   );
 
   test(
@@ -115,7 +115,7 @@ describe('Debian 6.1 by MP tables', () => {
       expect(stdout).toContain('VOLT-GUEST cpus=2');
       expect(exitCode).toBe(0);
     },
-    TEST_MS,
+    LINUX_TEST,
   );
 
   test(
@@ -135,7 +135,7 @@ describe('Debian 6.1 by MP tables', () => {
       expect(stdout).toContain('VOLT-GUEST cpus=2 sockets=1 cores=1 threads=2');
       expect(exitCode).toBe(0);
     },
-    TEST_MS,
+    LINUX_TEST,
   );
 
   test(
@@ -146,7 +146,7 @@ describe('Debian 6.1 by MP tables', () => {
       expect(stdout).toContain('Kernel panic - not syncing: sysrq triggered crash');
       expect(exitCode).toBe(0);
     },
-    TEST_MS,
+    LINUX_TEST,
   );
 
   test(
@@ -161,6 +161,6 @@ describe('Debian 6.1 by MP tables', () => {
       expect(phases.indexOf('vCPU 1 started')).toBeGreaterThan(phases.indexOf('first guest instruction'));
       expect(phases).toContain('first console byte');
     },
-    TEST_MS,
+    LINUX_TEST,
   );
 });

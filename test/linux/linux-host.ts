@@ -23,9 +23,22 @@ export async function runOnLinuxHost(
 ): Promise<CommandResult> {
   if (runsLinuxHere()) return runHere(argv, timeoutSeconds);
   nested ??= startNestedHost();
-  const { exitCode, stdout, stderr } = await (await nested).run(argv, { timeoutSeconds });
-  return { exitCode, stdout, stderr };
+  try {
+    const { exitCode, stdout, stderr } = await (await nested).run(argv, { timeoutSeconds });
+    return { exitCode, stdout, stderr };
+  } catch (error) {
+    // The nested host died or hangs: whoever comes next gets a fresh one.
+    await stopLinuxHost().catch(() => {});
+    throw error;
+  }
 }
+
+/**
+ * Options of a test that boots in the nested host. QEMU 7.2 emulates SVM with a flaw that now and then, whatever
+ * VMM runs there, leaks a register of the host into the guest or loses an interrupt; hence a second try, which
+ * the test run shows. On hardware there is none.
+ */
+export const LINUX_TEST = { timeout: 400_000, retry: runsLinuxHere() ? 0 : 1 } as const;
 
 export async function stopLinuxHost(): Promise<void> {
   const host = nested;

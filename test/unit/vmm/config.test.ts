@@ -218,7 +218,7 @@ describe('merging', () => {
 
   test('leaves what is no section for the schema to refuse', () => {
     expect(mergeConfig({ volt: 'x' }, { volt: { console: 'none' } })).toEqual({ volt: 'x' });
-    expect(mergeConfig({ volt: [1] }, { volt: { a: 1 } })).toEqual({ volt: { a: 1 } });
+    expect(mergeConfig({ volt: [1] }, { volt: { a: 1 } })).toEqual({ volt: [1] });
   });
 });
 
