@@ -4,6 +4,7 @@ import { isTerminal } from '../ffi/terminal.ts';
 import { ConsolePump, descriptorSink, discardSink, type ConsoleSink } from '../vmm/console-pump.ts';
 import type { ConsoleInput } from '../vmm/console-input.ts';
 import type { ConsoleConfig } from '../vmm/config.ts';
+import { describePlace, sampleVcpus } from '../vmm/vcpu-control.ts';
 import { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 
@@ -20,6 +21,7 @@ const LEFT_BY_KEY = 130;
 
 const HELP = [
   'Ctrl-A x       end the guest and leave Volt',
+  'Ctrl-A s       where each vCPU is',
   'Ctrl-A h       this help',
   'Ctrl-A Ctrl-A  send Ctrl-A to the guest',
 ];
@@ -72,10 +74,19 @@ async function openInput(
   const { openConsoleInput } = await import('../vmm/console-input.ts');
   const input = openConsoleInput(
     (bytes) => vm.sendConsole(bytes),
-    (action) => (action === 'leave' ? stop(LEFT_BY_KEY) : HELP.forEach((line) => say(line))),
+    (action) => {
+      if (action === 'leave') stop(LEFT_BY_KEY);
+      else if (action === 'help') HELP.forEach((line) => say(line));
+      else void showPlaces(vm, say);
+    },
   );
   if (input.interactive) say('Ctrl-A x ends the guest, Ctrl-A h helps');
   return input;
+}
+
+async function showPlaces(vm: VirtualMachine, say: (line: string) => void): Promise<void> {
+  await sampleVcpus(vm.vcpus);
+  for (const vcpu of vm.vcpus) say(describePlace(vcpu));
 }
 
 function openSink(config: ConsoleConfig): ConsoleSink {

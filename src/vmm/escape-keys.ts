@@ -1,6 +1,6 @@
-/** Ctrl-A on an interactive console: x leaves, h helps, Ctrl-A or a sends one Ctrl-A. As in QEMU and screen. */
+/** Ctrl-A on an interactive console: x leaves, h helps, s shows the vCPUs, Ctrl-A or a sends one Ctrl-A. As in QEMU and screen. */
 
-export type EscapeAction = 'leave' | 'help';
+export type EscapeAction = 'leave' | 'help' | 'show';
 
 export interface EscapeResult {
   /** What goes to the guest. */
@@ -11,7 +11,7 @@ export interface EscapeResult {
 }
 
 const CTRL_A = 0x01;
-const KEY = { x: 0x78, X: 0x58, h: 0x68, H: 0x48, question: 0x3f, a: 0x61 } as const;
+const KEY = { x: 0x78, X: 0x58, h: 0x68, s: 0x73, S: 0x53, H: 0x48, question: 0x3f, a: 0x61 } as const;
 
 /** Filters typed bytes; `pending` is that of the previous call. Keys that mean nothing go to the guest with their Ctrl-A. */
 export function filterEscapeKeys(input: Uint8Array, pending: boolean): EscapeResult {
@@ -27,6 +27,7 @@ export function filterEscapeKeys(input: Uint8Array, pending: boolean): EscapeRes
     escaped = false;
     if (byte === KEY.x || byte === KEY.X) actions.push('leave');
     else if (byte === KEY.h || byte === KEY.H || byte === KEY.question) actions.push('help');
+    else if (byte === KEY.s || byte === KEY.S) actions.push('show');
     else if (byte === CTRL_A || byte === KEY.a) forward.push(CTRL_A);
     else forward.push(CTRL_A, byte);
   }

@@ -108,6 +108,13 @@ export function lastMpState(words: Int32Array): MpStateName {
   return mpStateName(Atomics.load(words, VCPU_WORD.mpState));
 }
 
+/** `vCPU 1: halted, RIP 0x1000`, as of the last sample. */
+export function describePlace({ index, words }: LiveVcpu): string {
+  const low = BigInt(Atomics.load(words, VCPU_WORD.ripLow) >>> 0);
+  const high = BigInt(Atomics.load(words, VCPU_WORD.ripHigh) >>> 0);
+  return `vCPU ${index}: ${lifecycleOf(words)}, RIP 0x${((high << 32n) | low).toString(16)}`;
+}
+
 /** The lifecycle state, as far as it is known without disturbing the vCPU. */
 export function lifecycleOf(words: Int32Array): VcpuState {
   return reconcile(phaseOf(words), lastMpState(words));

@@ -38,6 +38,18 @@ describe.skipIf(!kvmOpens)('an interactive terminal (needs /dev/kvm)', () => {
     expect(exitCode).toBe(0);
   });
 
+  test('shows where each vCPU is on Ctrl-A s, while the guest goes on', async () => {
+    await using session = new TerminalSession(echoGuest());
+    await session.shows(WELCOME);
+    session.type('\x01s');
+    await session.shows('volt: vCPU 0: running, RIP 0x10');
+    session.type('end\x04');
+    const { exitCode } = await session.ended();
+
+    expect(session.output).toEndWith('end');
+    expect(exitCode).toBe(0);
+  });
+
   test('sends one Ctrl-A to the guest on two', async () => {
     await using session = new TerminalSession(echoGuest());
     await session.shows(WELCOME);

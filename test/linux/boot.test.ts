@@ -7,7 +7,7 @@ import { buildGuestInitrd } from '../../scripts/initrd.ts';
 import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT, type CommandResult } from './linux-host.ts';
 
 /** Bounds for a hang only. */
-const BOOT_SECONDS = 150;
+const BOOT_SECONDS = 90;
 const TEST_MS = 400_000;
 
 const cache = resolve(import.meta.dir, '../../.cache/test');

@@ -22,7 +22,9 @@ export async function runOnLinuxHost(
   timeoutSeconds: number,
 ): Promise<CommandResult> {
   if (runsLinuxHere()) return runHere(argv, timeoutSeconds);
-  nested ??= startNestedHost();
+  // One emulated CPU: with two, about one boot in eight fell victim to the flaw described below, with one none of
+  // twenty. The guests' vCPUs then take turns; that they really run side by side is what test/guest tests.
+  nested ??= startNestedHost({ cpus: 1 });
   try {
     const { exitCode, stdout, stderr } = await (await nested).run(argv, { timeoutSeconds });
     return { exitCode, stdout, stderr };
@@ -38,7 +40,7 @@ export async function runOnLinuxHost(
  * VMM runs there, leaks a register of the host into the guest or loses an interrupt; hence a second try, which
  * the test run shows. On hardware there is none.
  */
-export const LINUX_TEST = { timeout: 400_000, retry: runsLinuxHere() ? 0 : 1 } as const;
+export const LINUX_TEST = { timeout: 400_000, retry: runsLinuxHere() ? 0 : 2 } as const;
 
 export async function stopLinuxHost(): Promise<void> {
   const host = nested;

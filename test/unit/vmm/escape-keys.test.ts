@@ -16,6 +16,7 @@ test.each([
   ['Ctrl-A h', `${CTRL_A}h`, '', ['help']],
   ['Ctrl-A H', `${CTRL_A}H`, '', ['help']],
   ['Ctrl-A ?', `${CTRL_A}?`, '', ['help']],
+  ['Ctrl-A s', `${CTRL_A}s`, '', ['show']],
   ['Ctrl-A Ctrl-A', `${CTRL_A}${CTRL_A}`, CTRL_A, []],
   ['Ctrl-A a', `${CTRL_A}a`, CTRL_A, []],
   ['Ctrl-A and a key that means nothing', `${CTRL_A}q`, `${CTRL_A}q`, []],
