@@ -4,26 +4,26 @@
  * `new` builds everything up to the point where vCPUs could run; `start` lets them run; `ended` settles when the
  * first of them ends the machine, with all others stopped; dispose gives everything back.
  */
-import { CAP, KVM_MP_STATE, RUN } from '../kvm/abi.ts';
-import type { IpiRequest } from '../smp/ipi.ts';
-import { mpStateName } from '../smp/vcpu-state.ts';
-import { KvmSystem } from '../kvm/system.ts';
-import { readMpState, readTscKhz } from '../kvm/vcpu.ts';
-import type { KvmVm } from '../kvm/vm.ts';
 import { resetI8042 } from '../devices/i8042.ts';
 import { resetUart, uartReceive } from '../devices/uart.ts';
 import { onlineCpus } from '../ffi/affinity.ts';
 import { openFilesLimit } from '../ffi/limits.ts';
 import { installKickHandler } from '../ffi/signal.ts';
+import { CAP, KVM_MP_STATE, RUN } from '../kvm/abi.ts';
+import { KvmSystem } from '../kvm/system.ts';
+import { readMpState, readTscKhz } from '../kvm/vcpu.ts';
+import type { KvmVm } from '../kvm/vm.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
+import type { IpiRequest } from '../smp/ipi.ts';
+import { mpStateName } from '../smp/vcpu-state.ts';
 import { VoltError } from '../volt-error.ts';
 import { applyCommonState, applyEntry, applyLoad, applyWrites } from './apply.ts';
 import { createBoard, type Board } from './board.ts';
-import { deliverIpi } from './deliver-ipi.ts';
-import { kick, noSuchHostCpu, type LiveVcpu } from './vcpu-control.ts';
 import type { VmConfig } from './config.ts';
+import { deliverIpi } from './deliver-ipi.ts';
 import { openImage, openKernel, type ImageFile } from './image-file.ts';
 import { plannedCpus, planCpuid, planImage, planMachine, type MachinePlan } from './plan.ts';
+import { readVcpuState } from './register-dump.ts';
 import {
   createSharedState,
   lockBus,
@@ -36,9 +36,9 @@ import {
   type SharedState,
 } from './shared-state.ts';
 import { Timeline } from './timeline.ts';
-import type { VcpuStart } from './vcpu-worker.ts';
+import { kick, noSuchHostCpu, type LiveVcpu } from './vcpu-control.ts';
 import type { VcpuMessage } from './vcpu-report.ts';
-import { readVcpuState } from './register-dump.ts';
+import type { VcpuStart } from './vcpu-worker.ts';
 import { describeEnd, type VmEnd } from './vm-end.ts';
 import { vcpuWorkerUrl } from './worker-url.ts';
 
