@@ -22,3 +22,7 @@ export type { Inspection } from '../vmm/inspection.ts';
 export { checkHost, type HostCheck } from './doctor.ts';
 export { runInTerminal, stderrIsTerminal, stdoutIsTerminal, type TerminalRun } from './run-in-terminal.ts';
 export { selftest, selftestCounts, type SelftestRow } from './selftest.ts';
+export { VmControl } from './vm-control.ts';
+export { parseCpuList } from '../machine/cpu-list.ts';
+export { IPI_MODES } from '../smp/ipi.ts';
+export * from './control/index.ts';

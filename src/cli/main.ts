@@ -1,5 +1,6 @@
 /** Entry point of the `volt` executable. Subcommands are loaded when they are called. */
 import { Command, type CommandUnknownOpts } from '@commander-js/extra-typings';
+import { addCtlCommand } from './ctl.ts';
 import { machineOptions } from './machine-options.ts';
 import { fail } from './fail.ts';
 import { VERSION } from './version.ts';
@@ -12,6 +13,7 @@ Examples:
   volt --config vm.json --timeline
   volt inspect --cpus 4 --kernel vmlinux
   volt doctor
+  volt --kernel vmlinux --control         then, elsewhere: volt ps; volt ctl PID vcpus
 
 Exit codes:
   0    the guest ended itself (reset, power-off, or status 0 on port 0xf4)
@@ -53,6 +55,10 @@ const runCommand = machineOptions(program.command('run', { isDefault: true }))
   .description('boot a guest; this is what volt does without a command')
   .option('--timeline', 'print when each phase of the boot happened, on stderr, at the end')
   .option('--json', 'without --kernel: the report of the embedded kernel as JSON')
+  .option(
+    '--control [path]',
+    'open a control socket for volt ctl and volt ps, at PATH or where volt ps looks',
+  )
   .action(async (flags) => {
     const { run } = await import('./run.ts');
     process.exitCode = await run(flags);
@@ -88,6 +94,17 @@ program
     const { doctor } = await import('./doctor.ts');
     process.exitCode = doctor(flags);
   });
+
+program
+  .command('ps')
+  .description('list running guests that have a control socket')
+  .option('--json', 'as JSON')
+  .action(async (flags) => {
+    const { ps } = await import('./ps.ts');
+    process.exitCode = await ps(flags);
+  });
+
+addCtlCommand(program);
 
 program.addHelpText('after', () => `\nOptions of volt run:\n${describeOptions(runCommand)}\n${EXAMPLES}`);
 

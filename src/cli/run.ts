@@ -1,11 +1,22 @@
 /** `volt run`: boots a guest with this terminal as its console. */
-import { runInTerminal, VirtualMachine, VoltError, type TimelineRow, type VmConfig } from '../api/index.ts';
+import {
+  openControl,
+  runInTerminal,
+  VirtualMachine,
+  VmControl,
+  VoltError,
+  type ControlServer,
+  type TimelineRow,
+  type VmConfig,
+} from '../api/index.ts';
 import { createLog, writeStderr } from './log.ts';
 import { toConfig, type MachineFlags } from './machine-options.ts';
 
 export interface RunFlags extends MachineFlags {
   readonly timeline?: true | undefined;
   readonly json?: true | undefined;
+  /** true: at the default path. */
+  readonly control?: string | true | undefined;
 }
 
 /** Returns the process's exit code. */
@@ -14,6 +25,8 @@ export async function run(flags: RunFlags): Promise<number> {
   const config = runConfig(toConfig(flags, log), flags);
   const vm = new VirtualMachine(config, { timeline: flags.timeline ?? false });
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
+  await using control = await openControlSocket(vm, flags.control);
+  if (control) log.info(`control socket at ${control.path}`);
   const { end, exitCode } = await runInTerminal(vm, config.console, log.always);
   for (const line of end.lines) log.error(line);
   if (end.lines.length === 0) log.info(`guest ended: ${end.kind} on vCPU ${end.vcpu}`);
@@ -22,6 +35,15 @@ export async function run(flags: RunFlags): Promise<number> {
   for (const state of end.states) tell(`  ${state}`);
   if (flags.timeline) printTimeline(vm.timeline.rows(vm.shared));
   return exitCode;
+}
+
+/** Before the guest starts, so that a path that does not do is told at once and nothing of its life is missed. */
+async function openControlSocket(
+  vm: VirtualMachine,
+  where: string | true | undefined,
+): Promise<ControlServer | undefined> {
+  if (where === undefined) return undefined;
+  return openControl(new VmControl(vm), where === true ? undefined : where);
 }
 
 /** `--json` is a word that the embedded kernel understands. */

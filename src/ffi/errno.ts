@@ -32,7 +32,9 @@ export const ERRNO = {
   ENOSYS: 38,
   ELOOP: 40,
   EOVERFLOW: 75,
+  EPROTOTYPE: 91,
   EOPNOTSUPP: 95,
+  ECONNREFUSED: 111,
 } as const;
 
 export type ErrnoCode = keyof typeof ERRNO;

@@ -47,6 +47,10 @@ const { symbols: libc } = dlopen('libc.so.6', {
   sched_getaffinity: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
   // int getrlimit(int resource, struct rlimit *rlim)
   getrlimit: { args: ['i32', 'ptr'], returns: 'i32' },
+  // int socket(int domain, int type, int protocol)
+  socket: { args: ['i32', 'i32', 'i32'], returns: 'i32' },
+  // int connect(int sockfd, const struct sockaddr *addr, socklen_t addrlen)
+  connect: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
   // int usleep(useconds_t usec)
   usleep: { args: ['u32'], returns: 'i32' },
   // int tcgetattr(int fd, struct termios *termios_p)

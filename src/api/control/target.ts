@@ -52,6 +52,8 @@ export type VmEvent =
 export interface ControlTarget {
   status(): VmStatus;
   vcpus(): readonly VcpuStatus[];
+  /** Brings what `vcpus` knows of running vCPUs up to date, at the price of one short exit each. */
+  sample?(): Promise<void>;
   registers(index: number): Promise<RegisterSet>;
   pause(indices?: readonly number[]): Promise<void>;
   resume(indices?: readonly number[]): Promise<void>;

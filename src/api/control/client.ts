@@ -1,0 +1,253 @@
+/** Speaks to the control socket of a running guest. All that goes wrong is a VoltError with one line. */
+import * as v from 'valibot';
+import { MAX_SOCKET_PATH_BYTES, probeListener, type ListenerState } from '../../ffi/unix-socket.ts';
+import { VoltError, type VoltErrorCode } from '../../volt-error.ts';
+import { createLineBuffer, takeLines } from './lines.ts';
+import { ERROR_CODE, type ControlEvent, type Method, type ParamsOf } from './protocol.ts';
+import { RESULTS, type ResultOf } from './results.ts';
+
+/** Far above any answer: 254 vCPUs are about 60 KB. */
+const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
+/** Events that wait for whoever iterates; more are dropped and counted. */
+const MAX_WAITING_EVENTS = 10_000;
+/** Longer than any call takes while the guest's machine is alive. */
+export const CALL_TIMEOUT_MS = 30_000;
+
+const ERROR_CODES = [
+  'usage',
+  'config',
+  'image',
+  'host',
+  'guest',
+  'internal',
+] as const satisfies VoltErrorCode[];
+
+const ErrorSchema = v.looseObject({
+  code: v.number(),
+  message: v.string(),
+  data: v.optional(v.looseObject({ code: v.fallback(v.picklist(ERROR_CODES), 'host') })),
+});
+
+const AnswerSchema = v.union([
+  v.looseObject({ jsonrpc: v.literal('2.0'), id: v.number(), result: v.unknown() }),
+  v.looseObject({ jsonrpc: v.literal('2.0'), id: v.nullable(v.number()), error: ErrorSchema }),
+  v.looseObject({
+    jsonrpc: v.literal('2.0'),
+    method: v.literal('event'),
+    params: v.looseObject({ kind: v.string() }),
+  }),
+]);
+
+interface Waiting {
+  readonly resolve: (result: unknown) => void;
+  readonly reject: (error: VoltError) => void;
+}
+
+/** Connects. Throws VoltError 'host' that says what is at `path` instead of a guest. */
+export async function connectControl(path: string): Promise<ControlClient> {
+  const client = new ControlClient(path);
+  try {
+    const socket = await Bun.connect({
+      unix: path,
+      socket: {
+        data: (_socket, chunk) => client.received(chunk),
+        drain: () => client.drained(),
+        close: () => client.ended('it ended, or closed the connection'),
+        error: (_socket, error) => client.ended(error.message),
+      },
+    });
+    client.connected(socket);
+    return client;
+  } catch (error) {
+    throw cannotConnect(path, error);
+  }
+}
+
+/** One call on a connection of its own. */
+export async function callOnce<M extends Method>(
+  path: string,
+  method: M,
+  params: ParamsOf<M>,
+  timeoutMs: number = CALL_TIMEOUT_MS,
+): Promise<ResultOf<M>> {
+  using client = await connectControl(path);
+  return await client.call(method, params, timeoutMs);
+}
+
+export class ControlClient implements Disposable {
+  readonly path: string;
+  readonly #input = createLineBuffer(MAX_ANSWER_BYTES);
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #events: ControlEvent[] = [];
+  #dropped = 0;
+  #socket: Bun.Socket<undefined> | undefined;
+  /** Bytes that the socket did not take at once. */
+  #unsent: Uint8Array = new Uint8Array();
+  #nextId = 1;
+  #ended: VoltError | undefined;
+  #wake: (() => void) | undefined;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  /** Throws VoltError: with the guest's own code and words, or 'host' when no answer comes. */
+  async call<M extends Method>(
+    method: M,
+    params: ParamsOf<M>,
+    timeoutMs: number = CALL_TIMEOUT_MS,
+  ): Promise<ResultOf<M>> {
+    const result = v.safeParse(RESULTS[method], await this.#request(method, params, timeoutMs));
+    // The schema was that of this method, and leaves members out only where undefined is among their values.
+    if (result.success) return result.output as ResultOf<M>;
+    throw this.#failed(`its answer to ${method} is not that of a guest`, 'a control socket of this Volt');
+  }
+
+  /** What happens to the guest from the first `next` on, until it ends, which is the last event, or `close`. */
+  async *events(): AsyncGenerator<ControlEvent, void, undefined> {
+    await this.call('events', {});
+    for (;;) {
+      for (let event = this.#takeEvent(); event; event = this.#takeEvent()) yield event;
+      if (this.#ended) return;
+      await new Promise<void>((resolve) => (this.#wake = resolve));
+    }
+  }
+
+  close(): void {
+    this.ended('it was closed');
+    this.#socket?.end();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** The socket's callbacks come in below. */
+  connected(socket: Bun.Socket<undefined>): void {
+    this.#socket = socket;
+  }
+
+  received(chunk: Uint8Array): void {
+    for (const line of takeLines(this.#input, chunk)) this.#take(line);
+    if (this.#input.overlong) this.#giveUp();
+  }
+
+  drained(): void {
+    this.#send(new Uint8Array());
+  }
+
+  ended(found: string | VoltError): void {
+    this.#ended ??= typeof found === 'string' ? this.#failed(found, 'an answer') : found;
+    for (const { reject } of this.#waiting.values()) reject(this.#ended);
+    this.#waiting.clear();
+    this.#wakeUp();
+  }
+
+  #request(method: Method, params: object, timeoutMs: number): Promise<unknown> {
+    if (this.#ended) throw this.#ended;
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#waiting.delete(id);
+        reject(
+          this.#failed(`no answer to ${method} came within ${timeoutMs} ms`, 'a guest that is not stopped'),
+        );
+      }, timeoutMs);
+      const settled = <T>(settle: (value: T) => void) => {
+        return (value: T) => {
+          clearTimeout(timer);
+          settle(value);
+        };
+      };
+      this.#waiting.set(id, { resolve: settled(resolve), reject: settled(reject) });
+      this.#send(Buffer.from(`${JSON.stringify({ jsonrpc: '2.0', id, method, params })}\n`));
+    });
+  }
+
+  #send(bytes: Uint8Array): void {
+    const all = this.#unsent.length === 0 ? bytes : Buffer.concat([this.#unsent, bytes]);
+    const written = all.length === 0 ? 0 : Math.max(0, this.#socket?.write(all) ?? 0);
+    this.#unsent = all.subarray(written);
+  }
+
+  #take(line: Uint8Array): void {
+    const answer = v.safeParse(AnswerSchema, parseJson(line));
+    if (!answer.success) return this.#giveUp();
+    const message = answer.output;
+    if ('method' in message) return this.#takeIn(message.params as unknown as ControlEvent);
+    if (message.id === null || !this.#waiting.has(message.id)) {
+      // Nothing that this client asked: the guest refuses the connection itself.
+      if ('error' in message) this.ended(toVoltError(message.error as RpcErrorLike));
+      return;
+    }
+    const waiting = this.#waiting.get(message.id)!;
+    this.#waiting.delete(message.id);
+    if ('error' in message) waiting.reject(toVoltError(message.error as RpcErrorLike));
+    else waiting.resolve(message.result);
+  }
+
+  #takeIn(event: ControlEvent): void {
+    if (this.#events.length >= MAX_WAITING_EVENTS) this.#dropped++;
+    else this.#events.push(event);
+    this.#wakeUp();
+  }
+
+  #takeEvent(): ControlEvent | undefined {
+    const event = this.#events.shift();
+    if (event || this.#dropped === 0) return event;
+    const count = this.#dropped;
+    this.#dropped = 0;
+    return { kind: 'dropped', count };
+  }
+
+  #giveUp(): void {
+    this.ended('what answers there does not speak the control protocol');
+    this.#socket?.terminate();
+  }
+
+  #wakeUp(): void {
+    const wake = this.#wake;
+    this.#wake = undefined;
+    wake?.();
+  }
+
+  #failed(found: string, expected: string): VoltError {
+    return new VoltError('host', `Cannot control the guest at ${this.path}: ${found} (expected ${expected})`);
+  }
+}
+
+type RpcErrorLike = v.InferOutput<typeof ErrorSchema>;
+
+function toVoltError({ code, message, data }: RpcErrorLike): VoltError {
+  const ours = code === ERROR_CODE.refused ? (data?.code ?? 'host') : undefined;
+  const kind = ours ?? (code === ERROR_CODE.internal ? 'internal' : 'usage');
+  return new VoltError(kind, message.replace(/\s*\n\s*/g, ' '));
+}
+
+function parseJson(line: Uint8Array): unknown {
+  try {
+    return JSON.parse(Buffer.from(line).toString('utf8'));
+  } catch {
+    return undefined;
+  }
+}
+
+const LISTED = 'the control socket of a running guest; volt ps lists them';
+
+/** Why Bun could not connect, in the words of the system. */
+const UNREACHABLE: Readonly<Record<ListenerState, readonly [found: string, expected: string]>> = {
+  listening: ['it did not answer', 'it to do so when asked again'],
+  busy: ['too many clients wait already', 'a guest that is not stopped'],
+  dead: ['nobody listens there, the guest has ended', LISTED],
+  missing: ['there is no such socket', LISTED],
+  other: ['it is not a socket that streams', LISTED],
+  forbidden: ['permission denied', 'to be the user who started the guest, or root'],
+};
+
+function cannotConnect(path: string, cause: unknown): VoltError {
+  const [found, expected] =
+    Buffer.byteLength(path) > MAX_SOCKET_PATH_BYTES
+      ? ['its path is too long for a socket', `at most ${MAX_SOCKET_PATH_BYTES} bytes`]
+      : UNREACHABLE[probeListener(path)];
+  return new VoltError('host', `Cannot reach a guest at ${path}: ${found} (expected ${expected})`, { cause });
+}

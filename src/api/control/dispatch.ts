@@ -1,0 +1,81 @@
+/** From a checked call to the VM, and from what it throws to an error that a client understands. */
+import { SyscallError } from '../../ffi/errno.ts';
+import { VoltError } from '../../volt-error.ts';
+import { ERROR_CODE, type Call, type RpcError } from './protocol.ts';
+import type { ControlTarget } from './target.ts';
+
+const DONE = { ok: true } as const;
+
+/** Calls a method. `events` is not one of the VM's: its subscription belongs to the connection. */
+export type Dispatch = (call: Exclude<Call, { method: 'events' }>) => Promise<unknown>;
+
+/**
+ * One dispatcher serves all clients of a VM. What changes or holds up a vCPU runs one at a time, in the order it came;
+ * `status`, `vcpus` and `stop` never wait behind it.
+ */
+export function createDispatch(target: ControlTarget): Dispatch {
+  let last: Promise<unknown> = Promise.resolve();
+  const inOrder = (act: () => unknown): Promise<unknown> => {
+    const done = last.then(act);
+    last = done.catch(() => undefined);
+    return done;
+  };
+  return async (call) => {
+    switch (call.method) {
+      case 'status':
+        return target.status();
+      case 'vcpus':
+        await target.sample?.();
+        return target.vcpus();
+      case 'stop':
+        await target.stop();
+        return DONE;
+      case 'regs':
+        return inOrder(() => target.registers(call.params.vcpu));
+      default:
+        await inOrder(() => change(target, call));
+        return DONE;
+    }
+  };
+}
+
+type Change = Extract<Call, { method: 'pause' | 'resume' | 'ipi' | 'nmi' | 'start-ap' | 'affinity' }>;
+
+function change(target: ControlTarget, { method, params }: Change): unknown {
+  switch (method) {
+    case 'pause':
+      return target.pause(params.vcpus);
+    case 'resume':
+      return target.resume(params.vcpus);
+    case 'ipi':
+      return target.sendIpi(params);
+    case 'nmi':
+      return target.sendIpi({ destination: params.vcpu ?? 'all', mode: 'nmi' });
+    case 'start-ap':
+      return target.startAp(params.vcpu, params.vector);
+    case 'affinity':
+      return target.setAffinity(params.vcpu, params.cpus);
+  }
+}
+
+export function toRpcError(error: unknown): RpcError {
+  if (error instanceof VoltError) {
+    return { code: ERROR_CODE.refused, message: oneLine(error.message), data: { code: error.code } };
+  }
+  if (error instanceof SyscallError) {
+    return {
+      code: ERROR_CODE.refused,
+      message: oneLine(`Cannot do that: ${error.message}`),
+      data: { code: 'host' },
+    };
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  return {
+    code: ERROR_CODE.internal,
+    message: oneLine(`Cannot go on: ${message} (a defect of Volt; please report it)`),
+  };
+}
+
+function oneLine(message: string): string {
+  return message.replace(/\s*\n\s*/g, ' ');
+}

@@ -1,0 +1,205 @@
+/**
+ * The control protocol: JSON-RPC 2.0 (jsonrpc.org/specification), one message a line. docs/control.md documents it.
+ *
+ * Deviations from the specification: batches are refused, since lines can be sent together anyway and one short line
+ * could otherwise ask for megabytes; `params` is an object, never an array.
+ */
+import * as v from 'valibot';
+import { MAX_HOST_CPUS } from '../../machine/cpu-list.ts';
+import { IPI_MODES } from '../../smp/ipi.ts';
+import type { VmEvent } from './target.ts';
+
+/** Of a request, without its newline. */
+export const MAX_LINE_BYTES = 64 * 1024;
+
+export const ERROR_CODE = {
+  parse: -32700,
+  invalidRequest: -32600,
+  methodNotFound: -32601,
+  invalidParams: -32602,
+  internal: -32603,
+  /** Volt understood, and cannot or will not: `data.code` is the VoltErrorCode. */
+  refused: -32000,
+} as const;
+
+export type RequestId = string | number | null;
+
+/** What `events` streams: what happens to the VM, and how many events a client was too slow for. */
+export type ControlEvent = VmEvent | { readonly kind: 'dropped'; readonly count: number };
+
+const MAX_VCPU = 65_535;
+const SHOWN_CHARACTERS = 60;
+
+function shown(input: unknown): string {
+  if (input === undefined) return 'missing';
+  const text = JSON.stringify(input);
+  return text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}…` : text;
+}
+
+const expect = (expected: string) => (issue: v.BaseIssue<unknown>) =>
+  `${shown(issue.input)} (expected ${expected})`;
+
+function whole(expected: string, max: number) {
+  const message = expect(expected);
+  return v.pipe(v.number(message), v.integer(message), v.minValue(0, message), v.maxValue(max, message));
+}
+
+function listOf<const T extends v.GenericSchema<unknown, number>>(item: T, expected: string) {
+  const message = expect(expected);
+  return v.pipe(v.array(item, message), v.nonEmpty(message), v.maxLength(MAX_VCPU + 1, message));
+}
+
+function strict<const T extends v.ObjectEntries>(entries: T) {
+  const names = Object.keys(entries).join(', ');
+  return v.strictObject(entries, (issue) => {
+    if (issue.expected === 'never') return `no such parameter (expected ${names || 'none'})`;
+    if (issue.expected === 'Object') return `${shown(issue.input)} (expected an object)`;
+    return `missing (expected ${names})`;
+  });
+}
+
+const vcpu = whole("a vCPU's number", MAX_VCPU);
+const vcpus = listOf(vcpu, "vCPUs' numbers, at least one");
+const vector = whole('a vector from 0 to 255', 255);
+const hostCpus = listOf(
+  whole(`a host CPU from 0 to ${MAX_HOST_CPUS - 1}`, MAX_HOST_CPUS - 1),
+  "host CPUs' numbers, at least one",
+);
+const destination = v.union(
+  [vcpu, v.literal('all'), v.literal('all-but')],
+  expect('a vCPU\'s number, "all" or "all-but"'),
+);
+
+const IpiSchema = v.pipe(
+  strict({
+    destination,
+    except: v.exactOptional(vcpu),
+    mode: v.picklist(IPI_MODES, expect(IPI_MODES.join(', '))),
+    vector: v.exactOptional(vector),
+    level: v.exactOptional(v.boolean(expect('true or false'))),
+    trigger: v.exactOptional(v.picklist(['edge', 'level'], expect('"edge" or "level"'))),
+  }),
+  v.check(
+    (request) => (request.except === undefined) === (request.destination !== 'all-but'),
+    'except belongs to destination "all-but", and only there',
+  ),
+);
+
+/** Every method with the schema of its params. */
+export const METHODS = {
+  status: strict({}),
+  vcpus: strict({}),
+  regs: strict({ vcpu }),
+  pause: strict({ vcpus: v.exactOptional(vcpus) }),
+  resume: strict({ vcpus: v.exactOptional(vcpus) }),
+  stop: strict({}),
+  ipi: IpiSchema,
+  nmi: strict({ vcpu: v.exactOptional(vcpu) }),
+  'start-ap': strict({ vcpu, vector }),
+  affinity: strict({ vcpu, cpus: hostCpus }),
+  events: strict({}),
+} as const;
+
+export type Method = keyof typeof METHODS;
+export type ParamsOf<M extends Method> = v.InferOutput<(typeof METHODS)[M]>;
+
+/** One call with its method's checked params. */
+export type Call = { [M in Method]: { readonly method: M; readonly params: ParamsOf<M> } }[Method];
+
+export type Incoming =
+  /** `id` is undefined for a notification, which nobody answers. */
+  | { readonly kind: 'call'; readonly id: RequestId | undefined; readonly call: Call }
+  | { readonly kind: 'refused'; readonly id: RequestId | undefined; readonly error: RpcError };
+
+export interface RpcError {
+  readonly code: number;
+  readonly message: string;
+  readonly data?: { readonly code: string };
+}
+
+const idIssue = 'id is no text, finite number or null';
+const EnvelopeSchema = v.strictObject(
+  {
+    jsonrpc: v.literal('2.0', 'jsonrpc is not "2.0"'),
+    id: v.exactOptional(v.nullable(v.union([v.string(), v.pipe(v.number(), v.finite(idIssue))], idIssue))),
+    method: v.string('method is no text'),
+    params: v.exactOptional(v.unknown()),
+  },
+  (issue) => {
+    if (issue.expected === 'Object') return 'it is no object';
+    return issue.expected === 'never'
+      ? `${shown(v.getDotPath(issue))} is no member of one`
+      : `${v.getDotPath(issue)} is missing`;
+  },
+);
+
+const decoder = new TextDecoder('utf-8', { fatal: true });
+
+/** Reads one line. Never throws: what is wrong with it comes back as the error to answer with. */
+export function parseRequest(line: Uint8Array): Incoming {
+  let message: unknown;
+  try {
+    message = JSON.parse(decoder.decode(line));
+  } catch {
+    return refused(null, ERROR_CODE.parse, 'Cannot read the line (expected one JSON object in UTF-8)');
+  }
+  if (Array.isArray(message)) {
+    return refused(null, ERROR_CODE.invalidRequest, 'Cannot take a batch (expected one request a line)');
+  }
+  const envelope = v.safeParse(EnvelopeSchema, message);
+  if (!envelope.success) {
+    const found = envelope.issues[0].message;
+    return refused(
+      idOf(message),
+      ERROR_CODE.invalidRequest,
+      `Cannot take the request: ${found} (expected jsonrpc, method, and where needed params and id)`,
+    );
+  }
+  const { id, method, params = {} } = envelope.output;
+  if (!isMethod(method)) {
+    return refused(
+      id,
+      ERROR_CODE.methodNotFound,
+      `Cannot call ${shown(method)}: no such method (expected ${Object.keys(METHODS).join(', ')})`,
+    );
+  }
+  if (Array.isArray(params)) return badParams(id, method, 'params is an array (expected an object)');
+  const checked = v.safeParse(METHODS[method], params);
+  if (!checked.success) {
+    const issue = checked.issues[0];
+    const path = v.getDotPath(issue);
+    return badParams(id, method, path === null ? issue.message : `${path}: ${issue.message}`);
+  }
+  // The schema was that of this method, which the type of a table's lookup cannot say.
+  return { kind: 'call', id, call: { method, params: checked.output } as Call };
+}
+
+function isMethod(name: string): name is Method {
+  return Object.hasOwn(METHODS, name);
+}
+
+/** The id of a message that is otherwise no request, if it has a usable one. */
+function idOf(message: unknown): RequestId {
+  const id = (message as { readonly id?: unknown } | null)?.id;
+  return typeof id === 'string' || (typeof id === 'number' && Number.isFinite(id)) ? id : null;
+}
+
+function badParams(id: RequestId | undefined, method: Method, found: string): Incoming {
+  return refused(id, ERROR_CODE.invalidParams, `Cannot call ${method}: ${found}`);
+}
+
+function refused(id: RequestId | undefined, code: number, message: string): Incoming {
+  return { kind: 'refused', id, error: { code, message } };
+}
+
+export function formatResult(id: RequestId, result: unknown): string {
+  return `${JSON.stringify({ jsonrpc: '2.0', id, result: result ?? null })}\n`;
+}
+
+export function formatError(id: RequestId, error: RpcError): string {
+  return `${JSON.stringify({ jsonrpc: '2.0', id, error })}\n`;
+}
+
+export function formatEvent(event: ControlEvent): string {
+  return `${JSON.stringify({ jsonrpc: '2.0', method: 'event', params: event })}\n`;
+}

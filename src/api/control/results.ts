@@ -1,0 +1,61 @@
+/** What the methods of the control protocol answer. Answers are checked too: anything may listen at a path. */
+import * as v from 'valibot';
+import type { Method } from './protocol.ts';
+import type { RegisterSet, VcpuStatus, VmStatus } from './target.ts';
+
+const whole = v.pipe(v.number(), v.integer());
+const values = v.record(v.string(), v.string());
+const OkSchema = v.looseObject({ ok: v.literal(true) });
+
+/** Members that a newer Volt adds pass through. */
+export const RESULTS = {
+  status: v.looseObject({
+    state: v.picklist(['running', 'paused', 'stopped']),
+    pid: whole,
+    uptimeMs: v.number(),
+    vcpus: whole,
+    memoryBytes: v.number(),
+    kernel: v.string(),
+  }),
+  vcpus: v.array(
+    v.looseObject({
+      index: whole,
+      apicId: whole,
+      bsp: v.boolean(),
+      state: v.string(),
+      mpState: v.optional(v.string()),
+      threadId: whole,
+      affinity: v.array(whole),
+      exits: v.record(v.string(), v.number()),
+    }),
+  ),
+  regs: v.looseObject({ general: values, special: values, mpState: v.string() }),
+  pause: OkSchema,
+  resume: OkSchema,
+  stop: OkSchema,
+  ipi: OkSchema,
+  nmi: OkSchema,
+  'start-ap': OkSchema,
+  affinity: OkSchema,
+  events: v.looseObject({ subscribed: v.literal(true) }),
+} as const satisfies Record<Method, v.GenericSchema>;
+
+interface Ok {
+  readonly ok: true;
+}
+
+interface Results extends Record<Method, unknown> {
+  status: VmStatus;
+  vcpus: readonly VcpuStatus[];
+  regs: RegisterSet;
+  pause: Ok;
+  resume: Ok;
+  stop: Ok;
+  ipi: Ok;
+  nmi: Ok;
+  'start-ap': Ok;
+  affinity: Ok;
+  events: { readonly subscribed: true };
+}
+
+export type ResultOf<M extends Method> = Results[M];

@@ -1,0 +1,241 @@
+/**
+ * One client of the control socket.
+ *
+ * Its requests are answered one by one, in their order. Memory is bounded on both sides: while requests wait, nothing
+ * more is read from the client, and while too many answers wait for a slow client, its requests wait; events that it
+ * does not read are dropped and counted.
+ */
+import { createLineBuffer, isBlank, takeLines, takeRest } from './lines.ts';
+import { toRpcError, type Dispatch } from './dispatch.ts';
+import {
+  ERROR_CODE,
+  formatError,
+  formatEvent,
+  formatResult,
+  MAX_LINE_BYTES,
+  parseRequest,
+  type RequestId,
+} from './protocol.ts';
+import type { VmEvent } from './target.ts';
+
+/** More than this waiting for a client, beyond what its socket holds, and it is slow. */
+export const MAX_WAITING_BYTES = 256 * 1024;
+/** So many lines, and other work of this thread (console, signals) gets its turn. */
+const LINES_PER_TURN = 32;
+/** For requests under way and for a client to take its last answers when the server closes. */
+const CLOSING_MS = 1000;
+
+/** The part of Bun.Socket that a session uses. */
+export interface SessionSocket {
+  write(bytes: Uint8Array): number;
+  end(): unknown;
+  terminate(): void;
+  pause(): unknown;
+  resume(): unknown;
+}
+
+export interface SessionContext {
+  readonly dispatch: Dispatch;
+  readonly onEvent: (listener: (event: VmEvent) => void) => () => void;
+}
+
+export class ClientSession {
+  readonly #socket: SessionSocket;
+  readonly #context: SessionContext;
+  readonly #input = createLineBuffer(MAX_LINE_BYTES);
+  readonly #output: Uint8Array[] = [];
+  #waitingBytes = 0;
+  #dropped = 0;
+  #unsubscribe: (() => void) | undefined;
+  /** Batches of lines that are not answered yet, and the end of the last one. */
+  #batches = 0;
+  #work: Promise<void> = Promise.resolve();
+  /** The client sends no more, but may still read. */
+  #inputEnded = false;
+  #closed = false;
+  #finishing = false;
+  #wake: (() => void) | undefined;
+
+  constructor(socket: SessionSocket, context: SessionContext) {
+    this.#socket = socket;
+    this.#context = context;
+  }
+
+  received(chunk: Uint8Array): void {
+    const wasOverlong = this.#input.overlong;
+    const lines = takeLines(this.#input, chunk);
+    if (lines.length > 0) this.#serve(lines);
+    if (this.#input.overlong && !wasOverlong) this.#hangUp();
+  }
+
+  /** The client shut down its side; what it asked for is still answered. A last line may lack its newline. */
+  inputEnded(): void {
+    const rest = takeRest(this.#input);
+    this.#inputEnded = true;
+    if (rest) this.#serve([rest]);
+    this.#endIfDone();
+  }
+
+  drained(): void {
+    while (this.#output.length > 0) {
+      const head = this.#output[0]!;
+      const written = Math.max(0, this.#socket.write(head));
+      this.#waitingBytes -= written;
+      if (written < head.length) {
+        this.#output[0] = head.subarray(written);
+        return;
+      }
+      this.#output.shift();
+    }
+    this.#tellDropped();
+    this.#wakeUp();
+    this.#endIfDone();
+  }
+
+  /** The connection is gone. Requests that came before are still carried out, unanswered. */
+  closed(): void {
+    this.#closed = true;
+    this.#stopEvents();
+    this.#output.length = 0;
+    this.#waitingBytes = 0;
+    this.#wakeUp();
+  }
+
+  /** Ends the connection when the request under way is answered and the client has read it, or after a while. */
+  async finish(): Promise<void> {
+    this.#finishing = true;
+    this.#stopEvents();
+    this.#wakeUp();
+    const { promise: deadline, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, CLOSING_MS);
+    await Promise.race([this.#work, deadline]);
+    await Promise.race([this.#flushed(), deadline]);
+    clearTimeout(timer);
+    if (this.#closed) return;
+    if (this.#waitingBytes > 0) this.#socket.terminate();
+    else this.#socket.end();
+  }
+
+  refuse(message: string): void {
+    this.#send(formatError(null, { code: ERROR_CODE.refused, message, data: { code: 'host' } }));
+    this.#inputEnded = true;
+    this.#endIfDone();
+  }
+
+  #serve(lines: readonly Uint8Array[]): void {
+    if (this.#batches++ === 0) this.#socket.pause();
+    this.#work = this.#work
+      .then(() => this.#answerAll(lines))
+      .finally(() => {
+        if (--this.#batches > 0) return;
+        if (!this.#closed) this.#socket.resume();
+        this.#endIfDone();
+      });
+  }
+
+  async #answerAll(lines: readonly Uint8Array[]): Promise<void> {
+    let sinceTurn = 0;
+    for (const line of lines) {
+      if (++sinceTurn % LINES_PER_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+      while (this.#waitingBytes > MAX_WAITING_BYTES && !this.#finishing) await this.#flushed();
+      if (this.#finishing) return;
+      if (!isBlank(line)) await this.#answer(line);
+    }
+  }
+
+  async #answer(line: Uint8Array): Promise<void> {
+    const incoming = parseRequest(line);
+    const { id } = incoming;
+    if (incoming.kind === 'refused') {
+      if (id !== undefined) this.#send(formatError(id, incoming.error));
+      return;
+    }
+    try {
+      const { call } = incoming;
+      if (call.method === 'events') this.#startEvents(id);
+      else this.#reply(id, await this.#context.dispatch(call));
+    } catch (error) {
+      if (id !== undefined) this.#send(formatError(id, toRpcError(error)));
+    }
+  }
+
+  #reply(id: RequestId | undefined, result: unknown): void {
+    if (id !== undefined) this.#send(formatResult(id, result));
+  }
+
+  #startEvents(id: RequestId | undefined): void {
+    // Answered first: no event comes before the word that events will come.
+    this.#reply(id, { subscribed: true });
+    if (!this.#closed) this.#unsubscribe ??= this.#context.onEvent((event) => this.#tellEvent(event));
+  }
+
+  #stopEvents(): void {
+    this.#unsubscribe?.();
+    this.#unsubscribe = undefined;
+  }
+
+  #tellEvent(event: VmEvent): void {
+    // The last event of all is never dropped; it is one line.
+    if (this.#waitingBytes > MAX_WAITING_BYTES && event.kind !== 'ended') {
+      this.#dropped++;
+      return;
+    }
+    this.#tellDropped();
+    this.#send(formatEvent(event));
+  }
+
+  #tellDropped(): void {
+    if (this.#dropped === 0) return;
+    const count = this.#dropped;
+    this.#dropped = 0;
+    this.#send(formatEvent({ kind: 'dropped', count }));
+  }
+
+  #send(text: string): void {
+    if (this.#closed) return;
+    const bytes = Buffer.from(text, 'utf8');
+    // A socket that failed says -1 and soon `closed`; until then its output is kept, as if it were slow.
+    const written = this.#output.length === 0 ? Math.max(0, this.#socket.write(bytes)) : 0;
+    if (written === bytes.length) return;
+    this.#output.push(bytes.subarray(written));
+    this.#waitingBytes += bytes.length - written;
+  }
+
+  /** A line was too long to find its end: nothing that follows can be understood. */
+  #hangUp(): void {
+    void this.#work.then(() => {
+      this.#send(
+        formatError(null, {
+          code: ERROR_CODE.invalidRequest,
+          message: `Cannot read the line: it has more than ${MAX_LINE_BYTES} bytes (expected fewer); closing the connection`,
+        }),
+      );
+      this.#stopEvents();
+      this.#inputEnded = true;
+      this.#endIfDone();
+    });
+  }
+
+  #endIfDone(): void {
+    const done = this.#inputEnded && this.#batches === 0 && this.#waitingBytes === 0 && !this.#unsubscribe;
+    if (done && !this.#closed) this.#socket.end();
+  }
+
+  /** Resolves when nothing waits for the client any more, or nothing will ever reach it. */
+  #flushed(): Promise<void> {
+    if (this.#waitingBytes === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const before = this.#wake;
+      this.#wake = () => {
+        before?.();
+        resolve();
+      };
+    });
+  }
+
+  #wakeUp(): void {
+    const wake = this.#wake;
+    this.#wake = undefined;
+    wake?.();
+  }
+}

@@ -1,0 +1,196 @@
+/** `volt ctl`: one call to a running guest's control socket, printed for people or as JSON. */
+import { Command, InvalidArgumentError, Option, type CommandUnknownOpts } from '@commander-js/extra-typings';
+import { writeSync } from 'node:fs';
+import {
+  connectControl,
+  EXIT_CODE,
+  findSocket,
+  IPI_MODES,
+  parseCpuList,
+  VoltError,
+  type ControlClient,
+  type ControlMethod,
+  type ControlParams,
+  type ControlResult,
+} from '../api/index.ts';
+import { formatRegs, formatStatus, formatVcpus } from './ctl-format.ts';
+import { writeStdout } from './log.ts';
+
+/** Takes everything after `volt ctl`. Returns the process's exit code. */
+export async function ctl(words: readonly string[], outer: CommandUnknownOpts): Promise<number> {
+  const json = words[0] === '--json';
+  const [guest, ...rest] = json ? words.slice(1) : words;
+  if (guest === '--help' || guest === '-h') outer.help();
+  if (guest === undefined || guest.startsWith('-')) {
+    throw new VoltError(
+      'usage',
+      `Cannot run volt ctl: ${guest === undefined ? 'no guest is named' : `there is no option ${guest}`} (expected volt ctl [--json] <path|pid> <command>)`,
+    );
+  }
+  await commandsFor(guest, json, outer).parseAsync(rest, { from: 'user' });
+  return EXIT_CODE.ok;
+}
+
+function commandsFor(guest: string, json: boolean, outer: CommandUnknownOpts): CommandUnknownOpts {
+  const program = new Command(`volt ctl ${guest}`)
+    .description('Steers this guest.')
+    .option('--json', 'print the answer as JSON');
+  // Before any subcommand is made, which takes them over: one-line errors, and no exit in the middle.
+  (program as CommandUnknownOpts).copyInheritedSettings(outer);
+  program
+    .helpOption('-h, --help', 'print this help')
+    .configureOutput({ outputError: (text, write) => write(commanderError(text)) });
+  const wantsJson = () => json || program.opts().json;
+
+  /** One call; `print` is for people, and nothing where there is nothing to say. */
+  const send = async <M extends ControlMethod>(
+    method: M,
+    params: ControlParams<M>,
+    print?: (result: ControlResult<M>) => string,
+  ) => {
+    using client = await connectTo(guest);
+    const result = await client.call(method, params);
+    if (wantsJson()) writeStdout(`${JSON.stringify(result, null, 2)}\n`);
+    else if (print) writeStdout(print(result));
+  };
+
+  program
+    .command('status')
+    .description('what the guest is and whether it runs')
+    .action(() => send('status', {}, formatStatus));
+  program
+    .command('vcpus')
+    .description('a line for each vCPU: state, KVM MP state, thread, host CPUs, exits')
+    .action(() => send('vcpus', {}, formatVcpus));
+  program
+    .command('regs')
+    .description('registers of a vCPU, which leaves the guest for a moment unless it is paused')
+    .argument('<vcpu>', "the vCPU's number", toNumber)
+    .action((vcpu) => send('regs', { vcpu }, formatRegs));
+  program
+    .command('pause')
+    .description('take vCPUs out of the guest; answers when they are')
+    .argument('[vcpus...]', 'their numbers; without any, all', collect)
+    .action((vcpus) => send('pause', vcpus.length > 0 ? { vcpus } : {}));
+  program
+    .command('resume')
+    .description('let paused vCPUs run again')
+    .argument('[vcpus...]', 'their numbers; without any, all', collect)
+    .action((vcpus) => send('resume', vcpus.length > 0 ? { vcpus } : {}));
+  program
+    .command('stop')
+    .description('end the guest without asking it; answers when it has ended')
+    .action(() => send('stop', {}));
+  program
+    .command('ipi')
+    .description('send an interrupt')
+    .addOption(new Option('--mode <mode>', 'delivery mode').choices(IPI_MODES).makeOptionMandatory())
+    .addOption(new Option('--to <vcpu>', 'a vCPU, or all').argParser(toDestination).makeOptionMandatory())
+    .option('--except <vcpu>', 'with --to all: not to this one', toNumber)
+    .option('--vector <vector>', 'such as 48 or 0x30; NMI and INIT have none', toNumber)
+    .addOption(new Option('--trigger <trigger>', 'trigger mode').choices(['edge', 'level'] as const))
+    .option('--deassert', 'level: de-assert')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  volt ctl ${guest} ipi --mode fixed --vector 0x30 --to 1
+  volt ctl ${guest} ipi --mode init --to all --except 0
+  volt ctl ${guest} ipi --mode sipi --vector 0x08 --to 1`,
+    )
+    .action((flags) => send('ipi', toIpi(flags)));
+  program
+    .command('nmi')
+    .description('send an NMI')
+    .argument('[vcpu]', 'the vCPU; without it, all', toNumber)
+    .action((vcpu) => send('nmi', vcpu === undefined ? {} : { vcpu }));
+  program
+    .command('start-ap')
+    .description('start an AP: INIT, then SIPI')
+    .argument('<vcpu>', "the AP's number", toNumber)
+    .argument('<vector>', 'it starts at vector x 0x1000; such as 8 or 0x08', toNumber)
+    .action((vcpu, vector) => send('start-ap', { vcpu, vector }));
+  program
+    .command('affinity')
+    .description("pin a vCPU's thread")
+    .argument('<vcpu>', "the vCPU's number", toNumber)
+    .argument('<cpus>', 'host CPUs, such as 2 or 0-1,3', toCpus)
+    .action((vcpu, cpus) => send('affinity', { vcpu, cpus }));
+  program
+    .command('events')
+    .description('print what happens, one line of JSON each, until the guest ends or Ctrl-C')
+    .action(async () => {
+      using client = await connectTo(guest);
+      for await (const event of client.events()) if (!writeLine(JSON.stringify(event))) return;
+    });
+  return program;
+}
+
+/** As that of main.ts, but for the list that has these commands. */
+function commanderError(text: string): string {
+  const line = text
+    .trim()
+    .replace(/^error: /, '')
+    .replace(/\s*\n\s*/g, ' ')
+    .replace(/\.$/, '');
+  return `volt: ${line}; volt ctl --help lists all commands\n`;
+}
+
+function connectTo(guest: string): Promise<ControlClient> {
+  return connectControl(/^\d+$/.test(guest) ? findSocket(Number(guest)) : guest);
+}
+
+interface IpiFlags {
+  readonly mode: (typeof IPI_MODES)[number];
+  readonly to: number | 'all';
+  readonly except?: number | undefined;
+  readonly vector?: number | undefined;
+  readonly trigger?: 'edge' | 'level' | undefined;
+  readonly deassert?: true | undefined;
+}
+
+function toIpi({ mode, to, except, vector, trigger, deassert }: IpiFlags): ControlParams<'ipi'> {
+  if (except !== undefined && to !== 'all') {
+    throw new VoltError('usage', `Cannot use --except ${except} with --to ${to} (expected --to all)`);
+  }
+  return {
+    mode,
+    ...(except === undefined ? { destination: to } : { destination: 'all-but', except }),
+    ...(vector === undefined ? {} : { vector }),
+    ...(trigger === undefined ? {} : { trigger }),
+    ...(deassert ? { level: false } : {}),
+  };
+}
+
+function toNumber(text: string): number {
+  if (/^(\d{1,10}|0x[0-9a-f]{1,8})$/i.test(text)) return Number(text);
+  throw new InvalidArgumentError('Expected a whole number such as 3 or 0x30.');
+}
+
+function collect(text: string, before: number[] | undefined): number[] {
+  return [...(before ?? []), toNumber(text)];
+}
+
+function toDestination(text: string): number | 'all' {
+  return text === 'all' ? text : toNumber(text);
+}
+
+function toCpus(text: string): number[] {
+  const cpus = parseCpuList(text);
+  if (cpus) return cpus;
+  throw new InvalidArgumentError('Expected host CPUs such as 2 or 0-1,3.');
+}
+
+/** False when nobody reads any more: `volt ctl … events | head` is to end. */
+function writeLine(line: string): boolean {
+  const bytes = Buffer.from(`${line}\n`, 'utf8');
+  for (let done = 0; done < bytes.length;) {
+    try {
+      done += writeSync(1, bytes, done);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return false;
+      Bun.sleepSync(1);
+    }
+  }
+  return true;
+}

@@ -1,0 +1,105 @@
+/** Answers of the control socket as people read them. */
+import type { ControlResult } from '../api/index.ts';
+
+const MIB = 1024 * 1024;
+/** Enough to see what a vCPU does; `--json` has all. */
+const SHOWN_EXIT_REASONS = 3;
+
+/** Columns as wide as they need to be; those in `right` are aligned to the right. */
+export function formatTable(
+  header: readonly string[],
+  rows: readonly (readonly string[])[],
+  right: readonly number[] = [],
+): string {
+  const all = [header, ...rows.map((row) => row.map(printable))];
+  const widths = header.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)));
+  const line = (row: readonly string[]) =>
+    row
+      .map((cell, column) =>
+        right.includes(column) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!),
+      )
+      .join('  ')
+      .trimEnd();
+  return `${all.map(line).join('\n')}\n`;
+}
+
+export function formatStatus(status: ControlResult<'status'>): string {
+  const rows = [
+    ['state', status.state],
+    ['process', String(status.pid)],
+    ['uptime', formatDuration(status.uptimeMs)],
+    ['vCPUs', String(status.vcpus)],
+    ['memory', `${status.memoryBytes / MIB} MiB`],
+    ['kernel', printable(status.kernel)],
+  ] as const;
+  return rows.map(([name, value]) => `${name.padEnd(7)}  ${value}\n`).join('');
+}
+
+export function formatVcpus(vcpus: ControlResult<'vcpus'>): string {
+  const rows = vcpus.map((vcpu) => [
+    String(vcpu.index),
+    String(vcpu.apicId),
+    vcpu.bsp ? 'BSP' : 'AP',
+    vcpu.state,
+    vcpu.mpState ?? '-',
+    vcpu.threadId === 0 ? '-' : String(vcpu.threadId),
+    formatCpuList(vcpu.affinity),
+    formatExits(vcpu.exits),
+  ]);
+  const header = ['VCPU', 'APIC', 'ROLE', 'STATE', 'MP STATE', 'THREAD', 'HOST CPUS', 'EXITS'];
+  return formatTable(header, rows, [0, 1, 5]);
+}
+
+export function formatRegs({ general, special, mpState }: ControlResult<'regs'>): string {
+  const group = (values: Readonly<Record<string, string>>) =>
+    Object.entries(values).map(([name, value]) => `${printable(name).padEnd(8)}  ${printable(value)}\n`);
+  return [
+    ...group(general),
+    '\n',
+    ...group(special),
+    `\n${'mpState'.padEnd(8)}  ${printable(mpState)}\n`,
+  ].join('');
+}
+
+/** `90061000` → `1d 1h`: the two largest units. */
+export function formatDuration(ms: number): string {
+  const seconds = Math.floor(ms / 1000);
+  if (seconds < 60) return `${(Math.floor(ms / 100) / 10).toFixed(1)}s`;
+  const units = [
+    [Math.floor(seconds / 86400), 'd'],
+    [Math.floor(seconds / 3600) % 24, 'h'],
+    [Math.floor(seconds / 60) % 60, 'm'],
+    [seconds % 60, 's'],
+  ] as const;
+  const first = units.findIndex(([count]) => count > 0);
+  return units
+    .slice(first, first + 2)
+    .map(([count, unit]) => `${count}${unit}`)
+    .join(' ');
+}
+
+/** `[0, 1, 2, 5]` → `0-2,5`: the kernel's cpulist format. */
+export function formatCpuList(cpus: readonly number[]): string {
+  const ranges: [number, number][] = [];
+  for (const cpu of [...cpus].sort((a, b) => a - b)) {
+    const last = ranges.at(-1);
+    if (last && cpu <= last[1] + 1) last[1] = cpu;
+    else ranges.push([cpu, cpu]);
+  }
+  if (ranges.length === 0) return '-';
+  return ranges.map(([from, to]) => (from === to ? `${from}` : `${from}-${to}`)).join(',');
+}
+
+function formatExits(exits: Readonly<Record<string, number>>): string {
+  const sorted = Object.entries(exits).sort(([, a], [, b]) => b - a);
+  const total = sorted.reduce((sum, [, count]) => sum + count, 0);
+  const shown = sorted.slice(0, SHOWN_EXIT_REASONS).map(([reason, count]) => `${reason} ${count}`);
+  return shown.length === 0
+    ? '0'
+    : `${total} (${shown.join(', ')}${sorted.length > shown.length ? ', …' : ''})`;
+}
+
+/** What a guest's process says must not steer this terminal. */
+function printable(text: string): string {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
+}

@@ -1,0 +1,80 @@
+/** What `volt ctl` and `volt ps` print. */
+import { describe, expect, test } from 'bun:test';
+import {
+  formatCpuList,
+  formatDuration,
+  formatRegs,
+  formatStatus,
+  formatTable,
+  formatVcpus,
+} from '../../../src/cli/ctl-format.ts';
+import { FAKE_REGISTERS, FAKE_STATUS, fakeVcpu } from './control-support.ts';
+
+test('durations have their two largest units', () => {
+  const shown = [0, 1500, 59_999, 60_000, 3_600_000, 90_061_000, 8_640_000_000].map(formatDuration);
+  expect(shown).toEqual(['0.0s', '1.5s', '59.9s', '1m 0s', '1h 0m', '1d 1h', '100d 0h']);
+});
+
+test('CPU lists are those of the kernel', () => {
+  const shown = [[], [3], [0, 1], [5, 0, 1, 2, 7, 8]].map(formatCpuList);
+  expect(shown).toEqual(['-', '3', '0-1', '0-2,5,7-8']);
+});
+
+describe('tables', () => {
+  test('are as wide as they need to be', () => {
+    expect(
+      formatTable(
+        ['A', 'LONG'],
+        [
+          ['wide', '1'],
+          ['x', '22'],
+        ],
+        [1],
+      ),
+    ).toBe(['A     LONG', 'wide     1', 'x       22', ''].join('\n'));
+  });
+
+  test('of vCPUs', () => {
+    const vcpus = [
+      { ...fakeVcpu(0), mpState: undefined, affinity: [0, 1], exits: { io: 5, hlt: 9, mmio: 1, intr: 2 } },
+      { ...fakeVcpu(1), mpState: 'uninitialized' as const, affinity: [1], threadId: 0, exits: {} },
+    ];
+    expect(formatVcpus(vcpus)).toBe(
+      [
+        'VCPU  APIC  ROLE  STATE             MP STATE       THREAD  HOST CPUS  EXITS',
+        '   0     0  BSP   running           -                 100  0-1        17 (hlt 9, io 5, intr 2, …)',
+        '   1     1  AP    waiting-for-sipi  uninitialized       -  1          0',
+        '',
+      ].join('\n'),
+    );
+  });
+});
+
+test('a status is a line for each thing', () => {
+  expect(formatStatus(FAKE_STATUS).split('\n')).toEqual([
+    'state    running',
+    'process  4711',
+    'uptime   1.5s',
+    'vCPUs    2',
+    'memory   512 MiB',
+    'kernel   /boot/vmlinux-ä',
+    '',
+  ]);
+});
+
+test('registers are one a line, in their groups', () => {
+  expect(formatRegs(FAKE_REGISTERS).split('\n')).toEqual([
+    'rax       0x0',
+    'rip       0x100000',
+    '',
+    'cr0       0x80000011',
+    '',
+    'mpState   runnable',
+    '',
+  ]);
+});
+
+test('what a guest calls itself cannot steer the terminal', () => {
+  const kernel = '/boot/\x1b]0;title\x07\nvmlinux\x9b2J';
+  expect(formatStatus({ ...FAKE_STATUS, kernel })).toContain('/boot/?]0;title??vmlinux?2J\n');
+});

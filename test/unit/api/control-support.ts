@@ -1,0 +1,266 @@
+/** A VM that only remembers what was asked of it, and a client that can do what a good one never does. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type {
+  ControlTarget,
+  IpiRequest,
+  RegisterSet,
+  VcpuStatus,
+  VmEvent,
+  VmStatus,
+} from '../../../src/api/control/target.ts';
+
+export const FAKE_STATUS: VmStatus = {
+  state: 'running',
+  pid: 4711,
+  uptimeMs: 1500,
+  vcpus: 2,
+  memoryBytes: 512 * 1024 * 1024,
+  kernel: '/boot/vmlinux-ä',
+};
+
+export const FAKE_REGISTERS: RegisterSet = {
+  general: { rax: '0x0', rip: '0x100000' },
+  special: { cr0: '0x80000011' },
+  mpState: 'runnable',
+};
+
+export function fakeVcpu(index: number): VcpuStatus {
+  return {
+    index,
+    apicId: index,
+    bsp: index === 0,
+    state: index === 0 ? 'running' : 'waiting-for-sipi',
+    mpState: undefined,
+    threadId: 100 + index,
+    affinity: [0, 1],
+    exits: { io: 7 },
+  };
+}
+
+export class FakeTarget implements ControlTarget {
+  /** Every call with its arguments, `pause [1]` say, in the order it came. */
+  readonly calls: string[] = [];
+  readonly listeners = new Set<(event: VmEvent) => void>();
+  vcpuCount = 2;
+  /** Thrown by `registers` and the synchronous calls. */
+  failure: unknown;
+  /** What `pause` waits for. */
+  pauseGate: Promise<void> = Promise.resolve();
+
+  status(): VmStatus {
+    this.#called('status');
+    return FAKE_STATUS;
+  }
+
+  vcpus(): readonly VcpuStatus[] {
+    this.#called('vcpus');
+    return Array.from({ length: this.vcpuCount }, (_, index) => fakeVcpu(index));
+  }
+
+  async registers(index: number): Promise<RegisterSet> {
+    this.#called('registers', index);
+    return FAKE_REGISTERS;
+  }
+
+  async pause(indices?: readonly number[]): Promise<void> {
+    this.#called('pause', indices);
+    await this.pauseGate;
+    this.calls.push('paused');
+    this.tell({ kind: 'paused', vcpus: indices ?? [0, 1], atMs: 1 });
+  }
+
+  async resume(indices?: readonly number[]): Promise<void> {
+    this.#called('resume', indices);
+    this.tell({ kind: 'resumed', vcpus: indices ?? [0, 1], atMs: 2 });
+  }
+
+  async stop(): Promise<unknown> {
+    this.#called('stop');
+    return { kind: 'stopped' };
+  }
+
+  sendIpi(request: IpiRequest): void {
+    this.#called('sendIpi', request);
+    this.tell({ kind: 'ipi', request, atMs: 3 });
+  }
+
+  startAp(index: number, vector: number): void {
+    this.#called('startAp', index, vector);
+  }
+
+  setAffinity(index: number, cpus: readonly number[]): void {
+    this.#called('setAffinity', index, cpus);
+    this.tell({ kind: 'affinity', vcpu: index, cpus, atMs: 4 });
+  }
+
+  onEvent(listener: (event: VmEvent) => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  tell(event: VmEvent): void {
+    for (const listener of this.listeners) listener(event);
+  }
+
+  #called(name: string, ...args: unknown[]): void {
+    this.calls.push([name, ...args.map((arg) => JSON.stringify(arg))].filter(Boolean).join(' '));
+    if (this.failure !== undefined) throw this.failure;
+  }
+}
+
+export interface Message {
+  readonly jsonrpc: '2.0';
+  readonly id?: string | number | null;
+  readonly result?: unknown;
+  readonly error?: { readonly code: number; readonly message: string; readonly data?: unknown };
+  readonly method?: string;
+  readonly params?: { readonly kind: string; readonly count?: number; readonly atMs?: number };
+}
+
+/** A connection on which any bytes can be sent, and whose reading can be put off. */
+export class RawClient {
+  readonly #messages: Message[] = [];
+  readonly #socket: Bun.Socket<undefined>;
+  #text = Buffer.alloc(0);
+  #unsent = Buffer.alloc(0);
+  #wake = Promise.withResolvers<void>();
+  #closed = false;
+
+  private constructor(socket: Bun.Socket<undefined>) {
+    this.#socket = socket;
+  }
+
+  static async connect(path: string): Promise<RawClient> {
+    let client: RawClient | undefined;
+    const early: Uint8Array[] = [];
+    let closedEarly = false;
+    const socket = await Bun.connect({
+      unix: path,
+      allowHalfOpen: true,
+      socket: {
+        data(_socket, chunk) {
+          if (client) client.#received(chunk);
+          else early.push(chunk);
+        },
+        drain() {
+          if (client) client.#flush();
+        },
+        end(socket) {
+          socket.end();
+        },
+        close() {
+          closedEarly = true;
+          if (client) client.#ended();
+        },
+      },
+    });
+    client = new RawClient(socket);
+    for (const chunk of early) client.#received(chunk);
+    if (closedEarly) client.#ended();
+    return client;
+  }
+
+  send(bytes: string | Uint8Array): void {
+    this.#unsent = Buffer.concat([this.#unsent, Buffer.from(bytes as Uint8Array)]);
+    this.#flush();
+  }
+
+  request(id: string | number, method: string, params?: unknown): void {
+    this.send(`${JSON.stringify({ jsonrpc: '2.0', id, method, params })}\n`);
+  }
+
+  /** The next message; undefined when the server closed the connection first. */
+  async next(): Promise<Message | undefined> {
+    while (this.#messages.length === 0) {
+      if (this.#closed) return undefined;
+      await this.#wake.promise;
+    }
+    return this.#messages.shift();
+  }
+
+  async take(count: number): Promise<(Message | undefined)[]> {
+    const taken: (Message | undefined)[] = [];
+    while (taken.length < count) taken.push(await this.next());
+    return taken;
+  }
+
+  /** Everything until the server closes the connection. */
+  async rest(): Promise<Message[]> {
+    const taken: Message[] = [];
+    for (let message = await this.next(); message; message = await this.next()) taken.push(message);
+    return taken;
+  }
+
+  async answer(method: string, params?: unknown): Promise<Message | undefined> {
+    this.request('answer', method, params);
+    return this.next();
+  }
+
+  stopReading(): void {
+    this.#socket.pause();
+  }
+
+  readOn(): void {
+    this.#socket.resume();
+  }
+
+  endSending(): void {
+    this.#socket.shutdown();
+  }
+
+  vanish(): void {
+    this.#socket.terminate();
+  }
+
+  #flush(): void {
+    if (this.#unsent.length === 0) return;
+    this.#unsent = this.#unsent.subarray(Math.max(0, this.#socket.write(this.#unsent)));
+  }
+
+  #received(chunk: Uint8Array): void {
+    const lines = Buffer.concat([this.#text, chunk]).toString('latin1').split('\n');
+    this.#text = Buffer.from(lines.pop()!, 'latin1');
+    for (const line of lines)
+      this.#messages.push(JSON.parse(Buffer.from(line, 'latin1').toString('utf8')) as Message);
+    this.#wakeUp();
+  }
+
+  #ended(): void {
+    this.#closed = true;
+    this.#wakeUp();
+  }
+
+  #wakeUp(): void {
+    this.#wake.resolve();
+    this.#wake = Promise.withResolvers<void>();
+  }
+}
+
+/** A folder that goes with everything in it when the block that `using` it ends. */
+export class SocketFolder implements Disposable {
+  readonly path = mkdtempSync(join(tmpdir(), 'volt-ctl-'));
+
+  at(name: string): string {
+    return join(this.path, name);
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.path, { recursive: true, force: true });
+  }
+}
+
+/** Waits, without a bound of its own: the test's is for hangs. */
+export async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await Bun.sleep(1);
+}
+
+/** Waits until a number stays the same for a while. */
+export async function settled(count: () => number): Promise<number> {
+  for (let before = -1; before !== count();) {
+    before = count();
+    await Bun.sleep(50);
+  }
+  return count();
+}
