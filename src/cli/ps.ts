@@ -9,7 +9,8 @@ export async function ps(flags: { readonly json?: true | undefined }): Promise<n
   const guests = await listSockets();
   if (flags.json) {
     const rows = guests.map(({ pid, path, status }) => ({
-      ...(status ?? { pid, state: 'not answering' }),
+      ...(status ?? { state: 'not answering' }),
+      pid,
       socket: path,
     }));
     writeStdout(`${JSON.stringify(rows, null, 2)}\n`);
