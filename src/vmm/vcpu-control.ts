@@ -46,11 +46,7 @@ export async function pauseVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
   }
   for (const { index, words } of vcpus) {
     const left = await waitWhile(words, VCPU_WORD.phase, (phase) => phase < VCPU_PHASE.paused);
-    if (!left)
-      throw new VoltError(
-        'internal',
-        `Cannot pause vCPU ${index}: it did not leave the guest (expected that within ${KICK_TIMEOUT_MS} ms)`,
-      );
+    if (!left) throw doesNotLeave('pause', index);
   }
 }
 
@@ -73,9 +69,12 @@ export async function sampleVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
     Atomics.add(vcpu.words, VCPU_WORD.sampleWanted, 1);
     kick(vcpu);
   }
-  for (const { words } of running) {
+  for (const { index, words } of running) {
     const wanted = Atomics.load(words, VCPU_WORD.sampleWanted);
-    await waitWhile(words, VCPU_WORD.sampleDone, (done) => done !== wanted && phaseOf(words) === 'running');
+    // Not "equal": another caller may have wished for a later sample meanwhile, and the worker skips to that.
+    const isOlder = (done: number) => ((done - wanted) | 0) < 0;
+    const busy = (done: number) => isOlder(done) && phaseOf(words) === 'running';
+    if (!(await waitWhile(words, VCPU_WORD.sampleDone, busy))) throw doesNotLeave('look at', index);
   }
 }
 
@@ -139,3 +138,10 @@ async function waitWhile(
 
 /** A vCPU that ends meanwhile notifies another word, so none is waited on for longer than this at a time. */
 const RECHECK_MS = 100;
+
+function doesNotLeave(action: string, index: number): VoltError {
+  return new VoltError(
+    'internal',
+    `Cannot ${action} vCPU ${index}: it did not leave the guest (expected that within ${KICK_TIMEOUT_MS} ms)`,
+  );
+}

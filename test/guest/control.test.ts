@@ -5,6 +5,7 @@ import { parseConfig, VirtualMachine } from '../../src/api/index.ts';
 import type { VmEvent } from '../../src/api/control/target.ts';
 import { VmControl } from '../../src/api/vm-control.ts';
 import { ConsolePump } from '../../src/vmm/console-pump.ts';
+import { VCPU_WORD } from '../../src/vmm/shared-state.ts';
 import { TemporaryFolder } from '../cli/volt-process.ts';
 import { smallConfig, waitUntil } from './guest-run.ts';
 import { asm, buildPvhElf, program, u32 } from './tiny-guest.ts';
@@ -110,7 +111,7 @@ describe('MP state', () => {
     await using running = new Running(new VirtualMachine(config));
 
     const end = await running.vm.ended;
-    await waitUntil('the report', () => running.output.includes('"verdict"'));
+    await waitUntil('the whole report', () => /\}\s*\n$/.test(running.output));
 
     expect(end.exitCode).toBe(0);
     expect(JSON.parse(running.output)).toMatchObject({ verdict: 'pass', cpus: { apicIds: [2, 0, 1] } });
@@ -165,6 +166,15 @@ describe('pause and resume', () => {
 
     expect(running.control.status().state).toBe('stopped');
     expect(running.events.at(-1)).toMatchObject({ kind: 'ended', exitCode: 0 });
+  });
+
+  needsKvm('many may ask at once where running vCPUs are, and all get their answer', async () => {
+    await using running = await busyMachine(2);
+
+    await Promise.all(Array.from({ length: 50 }, () => running.control.sample()));
+
+    const { words } = running.vm.vcpus[0]!;
+    expect(words[VCPU_WORD.sampleDone]).toBe(words[VCPU_WORD.sampleWanted]);
   });
 
   needsKvm('sampling tells where running vCPUs are', async () => {
