@@ -26,3 +26,4 @@ export { VmControl } from './vm-control.ts';
 export { parseCpuList } from '../machine/cpu-list.ts';
 export { IPI_MODES } from '../smp/ipi.ts';
 export * from './control/index.ts';
+export { MP_TABLE_MAX_CPUS } from '../smp/mp-table.ts';

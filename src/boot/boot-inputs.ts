@@ -15,6 +15,9 @@ export interface BootInputs {
   readonly rsdp?: GuestAddress;
 }
 
+/** An ELF kernel, unlike a bzImage, does not say how high its initrd may lie; Linux takes it anywhere below 2 GiB. */
+export const ELF_INITRD_CEILING = 0x8000_0000;
+
 /** End of the RAM below the MMIO hole: kernels and initrds go there. */
 export function lowMemoryEnd(inputs: BootInputs): number {
   const low = inputs.ranges[0];

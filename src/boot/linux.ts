@@ -1,7 +1,13 @@
 /** An ELF vmlinux by the 64-bit Linux boot protocol. (Linux Documentation/arch/x86/boot.rst, "64-bit boot protocol") */
 import { hex } from '../binary/bytes.ts';
 import { LAYOUT } from '../machine/layout.ts';
-import { commandLineWrite, imageError, placeInitrd, type BootInputs } from './boot-inputs.ts';
+import {
+  commandLineWrite,
+  ELF_INITRD_CEILING,
+  imageError,
+  placeInitrd,
+  type BootInputs,
+} from './boot-inputs.ts';
 import type { BootPlan } from './boot-plan.ts';
 import { buildE820 } from './e820.ts';
 import { elfLoads } from './elf-loads.ts';
@@ -12,8 +18,6 @@ import { buildZeroPage } from './zero-page.ts';
 
 /** COMMAND_LINE_SIZE of x86 Linux is 2048 with the NUL; a vmlinux, unlike a bzImage, does not say. */
 const CMDLINE_LIMIT = 2047;
-/** A vmlinux does not say how high its initrd may lie; every 64-bit kernel takes it below 2 GiB. */
-const INITRD_CEILING = 0x8000_0000;
 
 export function planLinux(inputs: BootInputs, image: ElfImage): BootPlan {
   const { name } = inputs.kernel;
@@ -29,7 +33,7 @@ export function planLinux(inputs: BootInputs, image: ElfImage): BootPlan {
     });
   }
   const loads = elfLoads(image);
-  const initrd = placeInitrd(inputs, loads, INITRD_CEILING);
+  const initrd = placeInitrd(inputs, loads, ELF_INITRD_CEILING);
   const zeroPage = buildZeroPage({
     setupHeader: undefined,
     e820: buildE820(inputs.ranges),

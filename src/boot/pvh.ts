@@ -2,7 +2,13 @@
 import { getU64, putU64, viewOf } from '../binary/bytes.ts';
 import { LAYOUT } from '../machine/layout.ts';
 import { offsetAddress } from '../machine/address.ts';
-import { commandLineWrite, imageError, placeInitrd, type BootInputs } from './boot-inputs.ts';
+import {
+  commandLineWrite,
+  ELF_INITRD_CEILING,
+  imageError,
+  placeInitrd,
+  type BootInputs,
+} from './boot-inputs.ts';
 import type { BootPlan, FileLoad, MemoryWrite } from './boot-plan.ts';
 import { buildE820 } from './e820.ts';
 import { elfLoads } from './elf-loads.ts';
@@ -39,7 +45,6 @@ const MAGIC = 0x336e_c578;
 const VERSION = 1;
 const MODULE_OFFSET = 0x40;
 const MEMMAP_OFFSET = 0x80;
-const INITRD_CEILING = 0x8000_0000;
 
 /** The entry point of the PVH note, or undefined when the image has none. */
 export function pvhEntry(image: ElfImage): number | undefined {
@@ -56,7 +61,7 @@ export function planPvh(inputs: BootInputs, image: ElfImage, entry: number): Boo
     });
   }
   const loads = elfLoads(image);
-  const initrd = placeInitrd(inputs, loads, INITRD_CEILING);
+  const initrd = placeInitrd(inputs, loads, ELF_INITRD_CEILING);
   return {
     protocol: 'pvh',
     summary: `${image.bits}-bit ELF kernel, PVH entry`,

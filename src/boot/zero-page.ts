@@ -41,7 +41,6 @@ export const BOOT_PARAMS = {
 } as const;
 
 export const E820_TABLE_ENTRY = { address: 0x00, bytes: 0x08, type: 0x10, size: 0x14 } as const;
-export const MAX_E820_ENTRIES = 128;
 
 const LOADER_UNDEFINED = 0xff;
 const MAGIC_HDRS = 0x5372_6448;

@@ -13,6 +13,7 @@ import {
   type ControlParams,
   type ControlResult,
 } from '../api/index.ts';
+import { commanderError } from './commander-error.ts';
 import { formatRegs, formatStatus, formatVcpus } from './ctl-format.ts';
 import { writeStdout } from './log.ts';
 
@@ -37,9 +38,9 @@ function commandsFor(guest: string, json: boolean, outer: CommandUnknownOpts): C
     .option('--json', 'print the answer as JSON');
   // Before any subcommand is made, which takes them over: one-line errors, and no exit in the middle.
   (program as CommandUnknownOpts).copyInheritedSettings(outer);
-  program
-    .helpOption('-h, --help', 'print this help')
-    .configureOutput({ outputError: (text, write) => write(commanderError(text)) });
+  program.helpOption('-h, --help', 'print this help').configureOutput({
+    outputError: (text, write) => write(commanderError(text, 'volt ctl --help', 'commands')),
+  });
   const wantsJson = () => json || program.opts().json;
 
   /** One call; `print` is for people, and nothing where there is nothing to say. */
@@ -124,16 +125,6 @@ Examples:
       for await (const event of client.events()) if (!writeLine(JSON.stringify(event))) return;
     });
   return program;
-}
-
-/** As that of main.ts, but for the list that has these commands. */
-function commanderError(text: string): string {
-  const line = text
-    .trim()
-    .replace(/^error: /, '')
-    .replace(/\s*\n\s*/g, ' ')
-    .replace(/\.$/, '');
-  return `volt: ${line}; volt ctl --help lists all commands\n`;
 }
 
 function connectTo(guest: string): Promise<ControlClient> {

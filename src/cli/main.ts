@@ -1,5 +1,6 @@
 /** Entry point of the `volt` executable. Subcommands are loaded when they are called. */
 import { Command, type CommandUnknownOpts } from '@commander-js/extra-typings';
+import { commanderError } from './commander-error.ts';
 import { addCtlCommand } from './ctl.ts';
 import { machineOptions } from './machine-options.ts';
 import { fail } from './fail.ts';
@@ -34,21 +35,11 @@ function describeOptions(command: CommandUnknownOpts): string {
     .join('\n');
 }
 
-/** Commander's own errors in Volt's form: one line. */
-function commanderError(text: string): string {
-  const line = text
-    .trim()
-    .replace(/^error: /, '')
-    .replace(/\s*\n\s*/g, ' ')
-    .replace(/\.$/, '');
-  return `volt: ${line}; volt --help lists all flags\n`;
-}
-
 const program = new Command('volt')
   .description('Boots a Linux or other x86-64 kernel under KVM.')
   .version(VERSION, '-V, --version', 'print the version')
   .helpOption('-h, --help', 'print this help')
-  .configureOutput({ outputError: (text, write) => write(commanderError(text)) })
+  .configureOutput({ outputError: (text, write) => write(commanderError(text, 'volt --help', 'flags')) })
   .exitOverride();
 
 const runCommand = machineOptions(program.command('run', { isDefault: true }))

@@ -1,14 +1,13 @@
 /** `volt selftest`: a table of what the embedded kernel found with 1, 2, 4, … CPUs. */
 import {
   EXIT_CODE,
+  MP_TABLE_MAX_CPUS,
   selftest as runSelftest,
   selftestCounts,
   VoltError,
   type SelftestRow,
 } from '../api/index.ts';
 import { writeStdout } from './log.ts';
-
-const MAX_CPUS = 254;
 
 export interface SelftestFlags {
   readonly cpus: string;
@@ -18,7 +17,7 @@ export interface SelftestFlags {
 }
 
 export async function selftest(flags: SelftestFlags): Promise<number> {
-  const most = wholeNumber('--cpus', flags.cpus, MAX_CPUS);
+  const most = wholeNumber('--cpus', flags.cpus, MP_TABLE_MAX_CPUS);
   const timeoutMs = wholeNumber('--timeout', flags.timeout, 3600) * 1000;
   const rows: SelftestRow[] = [];
   if (!flags.json) writeStdout('  CPUs  verdict  online  tables    ping mean  speed-up       time\n');

@@ -3,7 +3,7 @@
  *
  * Symbols are bound on first use: a run that only prints its help opens no library.
  */
-import { dlopen, FFIType, ptr, read, toArrayBuffer, type Pointer } from 'bun:ffi';
+import { dlopen, FFIType, read, toArrayBuffer, type Pointer } from 'bun:ffi';
 import { SyscallError } from './errno.ts';
 
 /** An address in this process. 0 is never valid. */
@@ -80,11 +80,6 @@ const errnoPointer = libc.__errno_location() as Pointer;
 /** errno of the last failing call of this thread. */
 export function lastErrno(): number {
   return read.i32(errnoPointer, 0);
-}
-
-/** The address of a typed array's bytes; valid only while the array is reachable. */
-export function pointerTo(array: NodeJS.TypedArray): HostPointer {
-  return ptr(array) as number as HostPointer;
 }
 
 /** A NUL-terminated UTF-8 copy, for `const char *` arguments. */

@@ -8,7 +8,6 @@ export const GSI = {
 } as const;
 
 export const ISA_IRQ_COUNT = 16;
-export const IOAPIC_PIN_COUNT = 24;
 export const IOAPIC_VERSION = 0x11;
 /** Version of an APIC built into the processor, as the seed's MP table and KVM's own APIC report it. */
 export const LOCAL_APIC_VERSION = 0x14;

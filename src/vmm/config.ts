@@ -7,6 +7,7 @@ import * as v from 'valibot';
 import { MIB } from '../machine/address.ts';
 import { parseCpuList } from '../machine/cpu-list.ts';
 import { MINIMUM_MEMORY_BYTES } from '../machine/layout.ts';
+import { MP_TABLE_MAX_CPUS } from '../smp/mp-table.ts';
 import { VoltError } from '../volt-error.ts';
 
 export const DEFAULT_CPUS = 2;
@@ -14,7 +15,6 @@ export const DEFAULT_MEMORY_MIB = 512;
 /** `reboot=k` resets through the i8042, which ends Volt; `panic=-1` does so after a panic, without waiting. */
 export const DEFAULT_CMDLINE = 'console=ttyS0 reboot=k panic=-1';
 
-const MAX_CPUS = 254;
 const MINIMUM_MEMORY_MIB = MINIMUM_MEMORY_BYTES / MIB;
 const MAXIMUM_MEMORY_MIB = 16 * 1024 * 1024;
 const HUGE_PAGE_MIB = 2;
@@ -123,7 +123,11 @@ const SECTIONS = {
   },
   'machine-config': {
     vcpu_count: v.optional(
-      wholeNumber(1, MAX_CPUS, ': MP tables have 8-bit APIC ids, and one of them is for the I/O APIC'),
+      wholeNumber(
+        1,
+        MP_TABLE_MAX_CPUS,
+        ': MP tables have 8-bit APIC ids, and one of them is for the I/O APIC',
+      ),
       DEFAULT_CPUS,
     ),
     mem_size_mib: v.optional(wholeNumber(MINIMUM_MEMORY_MIB, MAXIMUM_MEMORY_MIB, ' MiB'), DEFAULT_MEMORY_MIB),
@@ -132,7 +136,7 @@ const SECTIONS = {
   },
   volt: {
     console: v.optional(ConsoleSchema, 'stdio'),
-    boot_cpu: v.optional(wholeNumber(0, MAX_CPUS - 1), 0),
+    boot_cpu: v.optional(wholeNumber(0, MP_TABLE_MAX_CPUS - 1), 0),
     cpu_affinity: v.optional(AffinitySchema, ''),
     boot: v.optional(oneOf(BOOT_PROTOCOLS)),
   },

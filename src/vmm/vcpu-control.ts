@@ -80,9 +80,7 @@ export async function sampleVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
 
 /** Moves a running vCPU's thread. Throws VoltError 'usage' for a host CPU that is not online. */
 export function pinVcpu({ index, words }: LiveVcpu, cpus: readonly number[]): void {
-  const online = onlineCpus();
-  const missing = cpus.find((cpu) => !online.includes(cpu));
-  if (missing !== undefined) throw noSuchHostCpu(index, missing, online);
+  checkHostCpus(index, cpus);
   if (cpus.length === 0)
     throw new VoltError('usage', `Cannot pin vCPU ${index} to no CPU (expected at least one)`);
   const threadId = Atomics.load(words, VCPU_WORD.threadId);
@@ -92,8 +90,12 @@ export function pinVcpu({ index, words }: LiveVcpu, cpus: readonly number[]): vo
   setThreadAffinity(threadId, cpus);
 }
 
-export function noSuchHostCpu(index: number, missing: number, online: readonly number[]): VoltError {
-  return new VoltError(
+/** Throws VoltError 'usage' for a host CPU that is not online. */
+export function checkHostCpus(index: number, cpus: readonly number[]): void {
+  const online = onlineCpus();
+  const missing = cpus.find((cpu) => !online.includes(cpu));
+  if (missing === undefined) return;
+  throw new VoltError(
     'usage',
     `Cannot pin vCPU ${index}: there is no host CPU ${missing} (expected one of ${online.join(', ')})`,
   );

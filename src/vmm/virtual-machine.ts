@@ -6,7 +6,6 @@
  */
 import { resetI8042 } from '../devices/i8042.ts';
 import { resetUart, uartReceive } from '../devices/uart.ts';
-import { onlineCpus } from '../ffi/affinity.ts';
 import { openFilesLimit } from '../ffi/limits.ts';
 import { installKickHandler } from '../ffi/signal.ts';
 import { CAP, KVM_MP_STATE, RUN } from '../kvm/abi.ts';
@@ -36,7 +35,7 @@ import {
   type SharedState,
 } from './shared-state.ts';
 import { Timeline } from './timeline.ts';
-import { kick, noSuchHostCpu, type LiveVcpu } from './vcpu-control.ts';
+import { checkHostCpus, kick, type LiveVcpu } from './vcpu-control.ts';
 import type { VcpuMessage } from './vcpu-report.ts';
 import type { VcpuStart } from './vcpu-worker.ts';
 import { describeEnd, type VmEnd } from './vm-end.ts';
@@ -77,7 +76,8 @@ export class VirtualMachine implements Disposable {
   /** Throws VoltError for a bad image and SyscallError for what the host refuses; nothing is left behind then. */
   constructor(config: VmConfig, options: VmOptions = {}) {
     this.config = config;
-    checkAffinity(config);
+    // Before any thread is made: a host CPU that is not there would stop the guest halfway.
+    for (const [index, cpus] of config.affinity) checkHostCpus(index, cpus);
     checkOpenFilesLimit(config.cpus);
     this.#recordTimeline = options.timeline ?? false;
     this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
@@ -272,16 +272,6 @@ function checkMpState(vcpuFd: number, index: number, bsp: boolean): number {
     'internal',
     `Cannot start vCPU ${index}: KVM has it ${mpStateName(found)} (expected ${mpStateName(expected)})`,
   );
-}
-
-/** Before any thread is made: a host CPU that is not there would stop the guest halfway. */
-function checkAffinity(config: VmConfig): void {
-  if (config.affinity.size === 0) return;
-  const online = onlineCpus();
-  for (const [index, cpus] of config.affinity) {
-    const missing = cpus.find((cpu) => !online.includes(cpu));
-    if (missing !== undefined) throw noSuchHostCpu(index, missing, online);
-  }
 }
 
 /** The runtime's message for an error that escaped a worker has a piece of source and a stack around it. */
