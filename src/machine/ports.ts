@@ -19,9 +19,36 @@ export const PORT = {
   resetControl: 0xcf9,
   /** System control port A: bit 0 rising resets, bit 1 is A20. */
   systemControlA: 0x92,
+  /** Sleep control and status of hardware-reduced ACPI, one byte each; SLP_EN (bit 5) powers off. (ACPI 6.5 §4.8.3.7) */
+  acpiSleepControl: 0x600,
+  acpiSleepStatus: 0x601,
   /** PM1a control of the PC emulators hobby kernels know: SLP_EN (bit 13) powers off. */
   pm1aControl: 0x604,
+  /** What the generic event device has to tell: one bit each, cleared by reading. */
+  acpiEvents: 0x608,
+  /** CPU hotplug registers, which the DSDT's processor devices use. */
+  cpuHotplug: 0xcd8,
 } as const;
 
 export const COM1_PORTS = 8;
+/** Values behind `acpiSleepControl`: SLP_TYP in bits 4–2, SLP_EN. */
+export const ACPI_SLEEP_TYPE_S5 = 5;
+export const ACPI_SLEEP_ENABLE = 1 << 5;
+/** Bits of `acpiEvents`. */
+export const ACPI_EVENT = { cpuHotplug: 1 << 0, powerButton: 1 << 1 } as const;
+/**
+ * Offsets from `cpuHotplug`. Write a vCPU's index to `select`; `status` then reads that vCPU's CPU_HOTPLUG_STATUS,
+ * and a write of the same bits acknowledges or, with `eject`, ejects. `next` reads the index of a vCPU with an
+ * unacknowledged event and selects it, or CPU_HOTPLUG_NONE. `ostEvent` and `ostStatus` take what the guest's _OST
+ * of the selected vCPU is told; the second write of the pair completes it.
+ */
+export const CPU_HOTPLUG = { select: 0, status: 4, next: 8, ostEvent: 8, ostStatus: 12, bytes: 16 } as const;
+/** `present` is read-only; `inserted` and `removing` are acknowledged by writing them; `eject` is write-only. */
+export const CPU_HOTPLUG_STATUS = {
+  present: 1 << 0,
+  inserted: 1 << 1,
+  removing: 1 << 2,
+  eject: 1 << 3,
+} as const;
+export const CPU_HOTPLUG_NONE = 0xffff_ffff;
 export const PM1A_SLEEP_ENABLE = 1 << 13;
