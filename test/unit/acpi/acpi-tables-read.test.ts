@@ -200,7 +200,9 @@ describe('what is wrong is said', () => {
   }); // prettier-ignore
 
   test('any byte of any table that changes', () => {
-    const tables = buildAcpiTables(machineOf(cpusOf(coresOnly(2), 2, 2), { numa: numaOf(2) }));
+    const tables = buildAcpiTables(
+      machineOf(cpusOf(coresOnly(2), 2, 2), { cpuHotplug: true, numa: numaOf(2) }),
+    );
     const memory = memoryOf(tables);
     const addresses = tables.tables.flatMap(({ address, bytes }) =>
       Array.from(bytes, (_, offset) => address + offset),
