@@ -5,7 +5,17 @@ import { OwnedFd } from '../ffi/file.ts';
 import { asPointer, checked, libc, type HostPointer } from '../ffi/libc.ts';
 import { LAYOUT } from '../machine/layout.ts';
 import type { GuestAddress } from '../machine/address.ts';
-import { IOCTL, IRQ_LEVEL, MSI, PIT_CONFIG, PIT_SPEAKER_DUMMY, USER_MEMORY_REGION } from './abi.ts';
+import {
+  IOCTL,
+  IOEVENTFD,
+  IOEVENTFD_DATAMATCH,
+  IRQ_LEVEL,
+  IRQFD,
+  MSI,
+  PIT_CONFIG,
+  PIT_SPEAKER_DUMMY,
+  USER_MEMORY_REGION,
+} from './abi.ts';
 import { KvmVcpu } from './vcpu.ts';
 
 function createVcpuAdvice(errno: number): string | undefined {
@@ -20,6 +30,8 @@ function createVcpuAdvice(errno: number): string | undefined {
       return undefined;
   }
 }
+
+const IRQFD_ADVICE = 'virtio devices need irqfd and ioeventfd; see volt doctor';
 
 export class KvmVm implements Disposable {
   readonly #owned: OwnedFd;
@@ -79,6 +91,27 @@ export class KvmVm implements Disposable {
     view.setUint32(MSI.addressLow, address, true);
     view.setUint32(MSI.data, data, true);
     return checked(libc.ioctl(this.fd, IOCTL.signalMsi, msi), 'KVM_SIGNAL_MSI') > 0;
+  }
+
+  /** Every write to the eventfd `fd` then raises `gsi` and drops it again: an edge. */
+  addIrqFd(gsi: number, fd: number): void {
+    const argument = new Uint8Array(IRQFD.size);
+    const view = viewOf(argument);
+    view.setUint32(IRQFD.fd, fd, true);
+    view.setUint32(IRQFD.gsi, gsi, true);
+    checked(libc.ioctl(this.fd, IOCTL.irqfd, argument), 'KVM_IRQFD', () => IRQFD_ADVICE);
+  }
+
+  /** A 32-bit write of `value` to guest address `address` then signals the eventfd `fd`, and no vCPU exits for it. */
+  addIoEventFd(address: GuestAddress, value: number, fd: number): void {
+    const argument = new Uint8Array(IOEVENTFD.size);
+    const view = viewOf(argument);
+    putU64(view, IOEVENTFD.datamatch, value);
+    putU64(view, IOEVENTFD.addr, address);
+    view.setUint32(IOEVENTFD.len, 4, true);
+    view.setInt32(IOEVENTFD.fd, fd, true);
+    view.setUint32(IOEVENTFD.flags, IOEVENTFD_DATAMATCH, true);
+    checked(libc.ioctl(this.fd, IOCTL.ioeventfd, argument), 'KVM_IOEVENTFD', () => IRQFD_ADVICE);
   }
 
   /** A vCPU whose id, and so its APIC id, is `apicId`. Create the BSP's first. */

@@ -10,6 +10,7 @@ import { GSI } from '../machine/irqs.ts';
 import { COM1_PORTS, PM1A_SLEEP_ENABLE, PORT } from '../machine/ports.ts';
 import { pushConsoleByte } from './console-ring.ts';
 import type { SharedState } from './shared-state.ts';
+import { createVirtioBus, type VirtioBus, type VirtioLink } from './virtio-bus.ts';
 
 /** What a port access asks of the machine as a whole. */
 export const BUS_EVENT = { none: 0, reset: 1, powerOff: 2, guestExit: 3 } as const;
@@ -19,13 +20,19 @@ export interface Board {
   readonly shared: SharedState;
   readonly uart: Uart;
   readonly lowMemoryBytes: number;
+  readonly virtio: VirtioBus;
   /** Value of the write behind BUS_EVENT.guestExit. */
   exitStatus: number;
 }
 
 const RESET_CONTROL_RESET_BIT = 0x04;
 
-export function createBoard(shared: SharedState, vmFd: number, lowMemoryBytes: number): Board {
+export function createBoard(
+  shared: SharedState,
+  vmFd: number,
+  lowMemoryBytes: number,
+  virtio: readonly VirtioLink[] = [],
+): Board {
   const line = new IrqLine(vmFd, GSI.com1);
   const glue = {
     transmit: (byte: number) => pushConsoleByte(shared, byte),
@@ -35,6 +42,7 @@ export function createBoard(shared: SharedState, vmFd: number, lowMemoryBytes: n
     shared,
     uart: { words: shared.uart, received: shared.received, glue },
     lowMemoryBytes,
+    virtio: createVirtioBus(shared.words, virtio),
     exitStatus: 0,
   };
 }

@@ -9,6 +9,14 @@ import { parseCpuList } from '../machine/cpu-list.ts';
 import { MINIMUM_MEMORY_BYTES } from '../machine/layout.ts';
 import { MP_TABLE_MAX_CPUS } from '../smp/mp-table.ts';
 import { VoltError } from '../volt-error.ts';
+import { found, flag, isSection, oneOf, section, text, wholeNumber } from './config-values.ts';
+import {
+  checkDevices,
+  DEVICE_SECTIONS,
+  DRIVE_KEYS,
+  planDevices,
+  type DeviceConfig,
+} from './device-config.ts';
 
 export const DEFAULT_CPUS = 2;
 export const DEFAULT_MEMORY_MIB = 512;
@@ -39,41 +47,8 @@ export interface VmConfig {
   /** Host CPUs that each vCPU's thread may run on, by vCPU index; others run anywhere. */
   readonly affinity: ReadonlyMap<number, readonly number[]>;
   readonly boot: (typeof BOOT_PROTOCOLS)[number] | undefined;
-}
-
-const LONGEST_QUOTE = 200;
-
-/** What the user wrote, for an error: JSON, cut where nobody would read on. */
-function found(input: unknown): string {
-  if (input === undefined) return 'nothing';
-  if (typeof input === 'string' && input.length > LONGEST_QUOTE)
-    return `${JSON.stringify(input.slice(0, LONGEST_QUOTE))}…`;
-  try {
-    const text = JSON.stringify(input);
-    return text.length > LONGEST_QUOTE ? `${text.slice(0, LONGEST_QUOTE)}…` : text;
-  } catch {
-    return 'something nested too deeply to show';
-  }
-}
-
-function wholeNumber(min: number, max: number, reason = '') {
-  const message = (issue: v.BaseIssue<unknown>) =>
-    `${found(issue.input)} (expected a whole number from ${min} to ${max}${reason})`;
-  return v.pipe(v.number(message), v.integer(message), v.minValue(min, message), v.maxValue(max, message));
-}
-
-const text = v.pipe(
-  v.string((issue) => `${found(issue.input)} (expected a text)`),
-  v.nonEmpty(() => '"" (expected a text that is not empty)'),
-  v.check(
-    (value) => !value.includes('\0'),
-    (issue) => `${found(issue.input)} (expected a text without a NUL character)`,
-  ),
-);
-const flag = v.boolean((issue) => `${found(issue.input)} (expected true or false)`);
-
-function oneOf<const T extends readonly string[]>(values: T) {
-  return v.picklist(values, (issue) => `${found(issue.input)} (expected ${values.join(', ')})`);
+  /** Virtio devices, in the order of their places on the bus. */
+  readonly devices: readonly DeviceConfig[];
 }
 
 const ConsoleSchema = v.pipe(
@@ -106,13 +81,6 @@ const AffinitySchema = v.pipe(
     return map as ReadonlyMap<number, readonly number[]>;
   }),
 );
-
-/** valibot takes an array for an object; a section is none. */
-const section = <const T extends v.ObjectEntries>(entries: T) =>
-  v.pipe(
-    v.custom<Record<string, unknown>>(isSection, (issue) => `${found(issue.input)} (expected an object)`),
-    v.object(entries),
-  );
 
 /** Every section and key that Volt acts on. */
 const SECTIONS = {
@@ -151,16 +119,19 @@ const ConfigSchema = v.pipe(
       'boot-source': v.optional(section(SECTIONS['boot-source']), {}),
       'machine-config': v.optional(section(SECTIONS['machine-config']), {}),
       volt: v.optional(section(SECTIONS.volt), {}),
+      ...DEVICE_SECTIONS,
     },
     (issue) => `${found(issue.input)} (expected an object)`,
   ),
   v.transform((file): VmConfig => {
     const machine = file['machine-config'];
     const boot = file['boot-source'];
+    const { devices, rootWords } = planDevices(file);
+    const cmdline = boot.boot_args ?? (boot.kernel_image_path === undefined ? '' : DEFAULT_CMDLINE);
     return {
       kernelPath: boot.kernel_image_path,
       initrdPath: boot.initrd_path ?? undefined,
-      cmdline: boot.boot_args ?? (boot.kernel_image_path === undefined ? '' : DEFAULT_CMDLINE),
+      cmdline: rootWords === '' ? cmdline : `${cmdline} ${rootWords}`.trim(),
       cpus: machine.vcpu_count,
       threadsPerCore: machine.smt ? 2 : 1,
       memoryBytes: machine.mem_size_mib * MIB,
@@ -169,6 +140,7 @@ const ConfigSchema = v.pipe(
       bootCpu: file.volt.boot_cpu,
       affinity: file.volt.cpu_affinity,
       boot: file.volt.boot,
+      devices,
     };
   }),
 );
@@ -197,6 +169,7 @@ export function parseConfig(input: unknown, nameOf: (path: string) => string = (
     );
   }
   checkVcpuNumbers(config, nameOf);
+  checkDevices(config.devices, nameOf);
   return { config, unknownKeys: unknownKeys(input as ConfigInput) };
 }
 
@@ -222,6 +195,8 @@ function configError(issue: v.BaseIssue<unknown>, nameOf: (path: string) => stri
 
 function unknownKeys(input: ConfigInput): string[] {
   return Object.entries(input).flatMap(([name, content]) => {
+    if (name === 'drives') return unknownDriveKeys(content);
+    if (Object.hasOwn(DEVICE_SECTIONS, name)) return [];
     if (!Object.hasOwn(SECTIONS, name)) return [name];
     const known = SECTIONS[name as keyof typeof SECTIONS];
     return Object.keys((content ?? {}) as object)
@@ -231,18 +206,26 @@ function unknownKeys(input: ConfigInput): string[] {
   });
 }
 
-/** Later sections win, key by key: `mergeConfig(file, flags)`. */
+function unknownDriveKeys(drives: unknown): string[] {
+  return (drives as readonly object[]).flatMap((drive, i) =>
+    Object.keys(drive)
+      .filter((key) => !DRIVE_KEYS.has(key))
+      .map((key) => `drives[${i}].${key}`),
+  );
+}
+
+/** Later sections win, key by key, and lists of devices are joined: `mergeConfig(file, flags)`. */
 export function mergeConfig(base: ConfigInput, over: ConfigInput): ConfigInput {
   const merged: Record<string, unknown> = { ...base };
   for (const [name, content] of Object.entries(over)) {
     const before = merged[name];
+    if (Array.isArray(before) && Array.isArray(content)) {
+      merged[name] = [...before, ...content];
+      continue;
+    }
     // What is no section stays, for the schema to refuse it.
     if (before !== undefined && !isSection(before)) continue;
     merged[name] = isSection(before) && isSection(content) ? { ...before, ...content } : content;
   }
   return merged;
-}
-
-function isSection(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

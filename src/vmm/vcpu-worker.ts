@@ -14,6 +14,7 @@ import {
   type SharedState,
 } from './shared-state.ts';
 import type { VcpuMessage, VcpuReport } from './vcpu-report.ts';
+import type { VirtioLink } from './virtio-bus.ts';
 
 /** All that a worker is told. File descriptors belong to the process, so a number is enough. */
 export interface VcpuStart {
@@ -25,6 +26,7 @@ export interface VcpuStart {
   readonly runAddress: HostPointer;
   readonly runBytes: number;
   readonly lowMemoryBytes: number;
+  readonly virtio: readonly VirtioLink[];
   readonly bsp: boolean;
   /** Host CPUs for this thread; undefined: any. */
   readonly affinity: readonly number[] | undefined;
@@ -73,7 +75,7 @@ function run(start: VcpuStart): VcpuReport {
     run8: new Uint8Array(page),
     run16: new Uint16Array(page),
     run32: new Uint32Array(page),
-    board: createBoard(shared, start.vmFd, start.lowMemoryBytes),
+    board: createBoard(shared, start.vmFd, start.lowMemoryBytes, start.virtio),
     words,
     moments,
     timeline: start.timeline,

@@ -39,6 +39,8 @@ import { checkHostCpus, kick, type LiveVcpu } from './vcpu-control.ts';
 import type { VcpuMessage } from './vcpu-report.ts';
 import type { VcpuStart } from './vcpu-worker.ts';
 import { describeEnd, type VmEnd } from './vm-end.ts';
+import type { VirtioReport } from './virtio-link.ts';
+import { VirtioMachine, type MachineDevice } from './virtio-machine.ts';
 import { vcpuWorkerUrl } from './worker-url.ts';
 
 export interface VmOptions {
@@ -67,6 +69,8 @@ export class VirtualMachine implements Disposable {
   readonly #vcpus: Vcpu[] = [];
   readonly #board: Board;
   readonly #vm: KvmVm;
+  /** undefined: a machine without virtio devices. */
+  readonly #virtio: VirtioMachine | undefined;
   readonly #recordTimeline: boolean;
   #cause: VcpuMessage | undefined;
   #resolveEnded!: (end: VmEnd) => void;
@@ -78,7 +82,7 @@ export class VirtualMachine implements Disposable {
     this.config = config;
     // Before any thread is made: a host CPU that is not there would stop the guest halfway.
     for (const [index, cpus] of config.affinity) checkHostCpus(index, cpus);
-    checkOpenFilesLimit(config.cpus);
+    checkOpenFilesLimit(config.cpus, config.devices.length);
     this.#recordTimeline = options.timeline ?? false;
     this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
     // Workers take the longest to come up, so they start first, beside everything below.
@@ -108,6 +112,9 @@ export class VirtualMachine implements Disposable {
       const memory = this.#stack.use(new GuestMemory(this.plan.ranges, { hugepages: config.hugepages }));
       this.#loadMemory(memory, kernel, initrd);
       this.timeline.mark('kernel loaded');
+
+      if (config.devices.length > 0)
+        this.#virtio = this.#stack.use(new VirtioMachine(config.devices, this.#vm, memory));
 
       const kvmVcpus = this.plan.cpus.map((cpu) => this.#stack.use(this.#vm.createVcpu(cpu.apicId)));
       const tscKhz = readTscKhz(kvmVcpus[0]!.fd);
@@ -141,6 +148,7 @@ export class VirtualMachine implements Disposable {
     if (this.#closed) return;
     this.#started = true;
     installKickHandler();
+    this.#virtio?.start((report) => this.#onDeviceReport(report));
     this.#vcpus.forEach(({ kvm, worker, index }) => {
       worker.onmessage = ({ data }: MessageEvent<VcpuMessage>) => this.#onReport(data);
       worker.onerror = (event) => {
@@ -156,6 +164,7 @@ export class VirtualMachine implements Disposable {
         runAddress: kvm.runPage.address,
         runBytes: kvm.runPage.bytes,
         lowMemoryBytes: this.#board.lowMemoryBytes,
+        virtio: this.#virtio?.links ?? [],
         bsp: index === this.plan.bootCpu,
         affinity: this.config.affinity.get(index),
         timeline: this.#recordTimeline,
@@ -178,6 +187,11 @@ export class VirtualMachine implements Disposable {
     return this.#vcpus;
   }
 
+  /** Virtio devices, in the order of their places. */
+  get devices(): readonly MachineDevice[] {
+    return this.#virtio?.devices ?? [];
+  }
+
   /** Delivers an interrupt from outside. Throws VoltError 'usage' for a request that makes no sense. */
   sendIpi(request: IpiRequest): void {
     deliverIpi(this.#vm, this.plan, request);
@@ -196,9 +210,10 @@ export class VirtualMachine implements Disposable {
   /** Stops the guest if it runs, and gives everything back. May be called again. */
   [Symbol.dispose](): void {
     this.#closed = true;
-    const quiet = !this.#started || this.#waitUntilStopped();
+    const vcpusQuiet = !this.#started || this.#waitUntilStopped();
+    const quiet = (this.#virtio?.stop() ?? true) && vcpusQuiet;
     for (const worker of this.#workers.splice(0)) worker.terminate();
-    // A vCPU thread that would not leave still uses its mappings: then they stay, rather than being a crash.
+    // A thread that would not leave still uses its mappings: then they stay, rather than being a crash.
     if (quiet) this.#stack.dispose();
     // Without an end so far; afterwards this changes nothing.
     this.#resolveEnded(describeEnd(this.config.bootCpu, { kind: 'stopped' }, []));
@@ -244,9 +259,21 @@ export class VirtualMachine implements Disposable {
     }
     this.#stopVcpus();
     if (this.#vcpus.every((each) => each.ended)) {
+      // What the guest wrote before its end is to be in its files.
+      this.#virtio?.stop();
       const states = this.#vcpus.map(({ kvm }) => readVcpuState(kvm.fd));
       this.#resolveEnded(describeEnd(this.#cause.index, this.#cause.report, states));
     }
+  }
+
+  #onDeviceReport(report: VirtioReport): void {
+    // A device that gave up on its driver is the guest's affair; a worker that failed is not.
+    if (report.kind === 'device-failed') return;
+    this.#cause ??= {
+      index: this.config.bootCpu,
+      report: { kind: 'failed', message: errorLine(report.message) },
+    };
+    this.#stopVcpus();
   }
 
   #stopVcpus(): void {
@@ -282,11 +309,13 @@ function errorLine(message: string): string {
 
 /** A vCPU takes KVM's descriptor and two of its Worker's event loop. */
 const FILES_PER_VCPU = 3;
+/** A device takes its files, two eventfds and one for each queue; its worker four. */
+const FILES_PER_DEVICE = 24;
 const FILES_BESIDES = 32;
 
 /** The runtime aborts the process when a Worker finds no descriptor left. */
-function checkOpenFilesLimit(cpus: number): void {
-  const needed = cpus * FILES_PER_VCPU + FILES_BESIDES;
+function checkOpenFilesLimit(cpus: number, devices: number): void {
+  const needed = cpus * FILES_PER_VCPU + devices * FILES_PER_DEVICE + FILES_BESIDES;
   const limit = openFilesLimit();
   if (limit >= needed) return;
   throw new VoltError(

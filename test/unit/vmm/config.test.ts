@@ -24,6 +24,7 @@ describe('defaults', () => {
         bootCpu: 0,
         affinity: new Map(),
         boot: undefined,
+        devices: [],
       },
       unknownKeys: [],
     });
@@ -72,7 +73,7 @@ test("Firecracker's file is understood, and what is not is named", () => {
   expect(config).toEqual({
     kernelPath: 'vmlinux.bin',
     initrdPath: undefined,
-    cmdline: 'console=ttyS0 reboot=k panic=1 pci=off',
+    cmdline: 'console=ttyS0 reboot=k panic=1 pci=off root=/dev/vda rw',
     cpus: 4,
     threadsPerCore: 2,
     memoryBytes: GIB,
@@ -81,14 +82,23 @@ test("Firecracker's file is understood, and what is not is named", () => {
     bootCpu: 0,
     affinity: new Map(),
     boot: undefined,
+    devices: [
+      {
+        kind: 'block',
+        id: 'rootfs',
+        path: 'rootfs.ext4',
+        overlay: undefined,
+        readOnly: false,
+        root: true,
+        cache: 'Writeback',
+        direct: false,
+        queues: 1,
+        engine: undefined,
+        limits: { bandwidth: undefined, ops: undefined },
+      },
+    ],
   });
-  expect(unknownKeys).toEqual([
-    'cpu-config',
-    'drives',
-    'machine-config.cpu_template',
-    'network-interfaces',
-    'vsock',
-  ]);
+  expect(unknownKeys).toEqual(['cpu-config', 'machine-config.cpu_template', 'network-interfaces', 'vsock']);
 });
 
 describe('unknown keys', () => {
