@@ -4,6 +4,7 @@ import { getThreadAffinity } from '../ffi/affinity.ts';
 import { REGS, SREGS } from '../kvm/abi.ts';
 import { readMpState, readRegs, readSregs } from '../kvm/vcpu.ts';
 import { mpStateName } from '../smp/vcpu-state.ts';
+import { describeDevice } from '../vmm/device-status.ts';
 import { exitName } from '../vmm/exit-report.ts';
 import { EXIT_COUNTERS, VCPU_WORD } from '../vmm/shared-state.ts';
 import {
@@ -20,6 +21,7 @@ import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 import { VoltError } from '../volt-error.ts';
 import type {
   ControlTarget,
+  DeviceStatus,
   IpiRequest,
   RegisterSet,
   VcpuStatus,
@@ -67,6 +69,10 @@ export class VmControl implements ControlTarget {
 
   vcpus(): readonly VcpuStatus[] {
     return this.#vm.vcpus.map((vcpu) => this.#vcpuStatus(vcpu));
+  }
+
+  devices(): readonly DeviceStatus[] {
+    return this.#vm.devices.map(describeDevice);
   }
 
   /** Out of KVM_RUN for the moment it takes, unless it is paused anyway. */

@@ -14,7 +14,7 @@ import {
   type ControlResult,
 } from '../api/index.ts';
 import { commanderError } from './commander-error.ts';
-import { formatRegs, formatStatus, formatVcpus } from './ctl-format.ts';
+import { formatDevices, formatRegs, formatStatus, formatVcpus } from './ctl-format.ts';
 import { writeStdout } from './log.ts';
 
 /** Takes everything after `volt ctl`. Returns the process's exit code. */
@@ -63,6 +63,10 @@ function commandsFor(guest: string, json: boolean, outer: CommandUnknownOpts): C
     .command('vcpus')
     .description('a line for each vCPU: state, KVM MP state, thread, host CPUs, exits')
     .action(() => send('vcpus', {}, formatVcpus));
+  program
+    .command('devices')
+    .description('virtio devices: state, features and queues with their counters')
+    .action(() => send('devices', {}, formatDevices));
   program
     .command('regs')
     .description('registers of a vCPU, which leaves the guest for a moment unless it is paused')

@@ -5,6 +5,7 @@ const COMMANDS = `
 Commands:
   status                 what the guest is and whether it runs
   vcpus                  a line for each vCPU
+  devices                virtio devices, their queues and counters
   regs <vcpu>            registers of a vCPU
   pause [vcpus...]       take vCPUs out of the guest; without numbers, all
   resume [vcpus...]      let them run again

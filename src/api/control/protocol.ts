@@ -89,6 +89,7 @@ const IpiSchema = v.pipe(
 export const METHODS = {
   status: strict({}),
   vcpus: strict({}),
+  devices: strict({}),
   regs: strict({ vcpu }),
   pause: strict({ vcpus: v.exactOptional(vcpus) }),
   resume: strict({ vcpus: v.exactOptional(vcpus) }),

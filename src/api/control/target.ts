@@ -1,8 +1,9 @@
 /** What a control client can see and do of a VM. Implemented by VmControl, served by the control socket. */
 import type { IpiMode, IpiRequest } from '../../smp/ipi.ts';
+import type { DeviceStatus } from '../../vmm/device-status.ts';
 import type { MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
 
-export type { IpiMode, IpiRequest, MpStateName };
+export type { DeviceStatus, IpiMode, IpiRequest, MpStateName };
 export type VcpuLifecycle = VcpuState;
 
 export interface VcpuStatus {
@@ -52,6 +53,7 @@ export type VmEvent =
 export interface ControlTarget {
   status(): VmStatus;
   vcpus(): readonly VcpuStatus[];
+  devices(): readonly DeviceStatus[];
   /** Brings what `vcpus` knows of running vCPUs up to date, at the price of one short exit each. */
   sample?(): Promise<void>;
   registers(index: number): Promise<RegisterSet>;
