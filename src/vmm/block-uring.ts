@@ -1,4 +1,10 @@
-/** A raw file or block device as the backend of a disk, by io_uring: many requests in flight on one thread. */
+/**
+ * A raw file or block device as the backend of a disk, by io_uring: many requests in flight on one thread.
+ *
+ * Measured on ext4 on an NVMe disk, 4 KiB requests, 16 in flight, against preadv and pwritev: direct reads 82,000 a
+ * second against 15,500, direct writes 57,000 against 12,700, reads from the page cache the same; but writes to the
+ * page cache only 88,000 against 137,000, because the kernel hands those to a worker of its own.
+ */
 import type { BlockBackend } from '../devices/virtio/block.ts';
 import { BLOCK_OP, type BlockRequest } from '../devices/virtio/block-request.ts';
 import { ERRNO } from '../ffi/errno.ts';
@@ -10,6 +16,7 @@ const ENTRIES = 256;
 export class UringBackend implements BlockBackend {
   readonly #fd: number;
   readonly #ring = new Uring(ENTRIES);
+  readonly #writeAtOnce: boolean;
   /** Requests in flight by their index. */
   readonly #flying: (BlockRequest | undefined)[] = [];
   /** Those that wait for a place in the ring. */
@@ -18,9 +25,10 @@ export class UringBackend implements BlockBackend {
   #finish: (request: BlockRequest, errno: number) => void = () => {};
   readonly #take = (index: number, result: number) => this.#landed(index, result);
 
-  /** Throws SyscallError where there is no io_uring. */
-  constructor(fd: number) {
+  /** `writeAtOnce`: writes do not go through the ring. Throws SyscallError where there is no io_uring. */
+  constructor(fd: number, writeAtOnce: boolean) {
     this.#fd = fd;
+    this.#writeAtOnce = writeAtOnce;
   }
 
   /** Readable while there is something for `collect`. */
@@ -33,8 +41,12 @@ export class UringBackend implements BlockBackend {
   }
 
   start(request: BlockRequest): void {
-    if (request.op === BLOCK_OP.discard || request.op === BLOCK_OP.zero) {
-      // Rare, and quick as a rule.
+    // Discards and zeroes are rare, and quick as a rule.
+    const now =
+      request.op === BLOCK_OP.write
+        ? this.#writeAtOnce
+        : request.op === BLOCK_OP.discard || request.op === BLOCK_OP.zero;
+    if (now) {
       this.#finish(request, perform(this.#fd, request));
     } else if (this.#inFlight < this.#ring.entries) {
       this.#push(request);

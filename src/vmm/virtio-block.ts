@@ -42,8 +42,8 @@ export interface BlockStart {
   readonly fd: number;
   readonly overlay:
     { readonly fd: number; readonly shape: OverlayShape; readonly writeThrough: boolean } | undefined;
-  /** By io_uring. */
-  readonly async: boolean;
+  /** `Cached`: by io_uring, but for writes, which the page cache takes at once. */
+  readonly engine: 'Sync' | 'Async' | 'Cached';
   readonly limits: RateLimits;
 }
 
@@ -73,7 +73,7 @@ export function openBlockDevice(config: BlockConfig): OpenDevice {
       shape: overlay.shape,
       writeThrough: config.cache === 'Writethrough',
     },
-    async: config.engine === 'Async',
+    engine: config.engine ?? (config.direct || config.cache === 'Writethrough' ? 'Async' : 'Cached'),
     limits: config.limits,
   };
   const files = stack.move();
@@ -95,7 +95,7 @@ export function createBlockDevice(start: BlockStart, services: DeviceServices): 
     };
     return new BlockDevice(shape, new OverlayBackend(files), glue, limits);
   }
-  const backend = start.async ? openUring(fd) : undefined;
+  const backend = start.engine === 'Sync' ? undefined : openUring(fd, start.engine !== 'Async');
   if (!backend) return new BlockDevice(shape, new FileBackend(fd), glue, limits);
   const device = new BlockDevice(shape, backend, glue, limits);
   services.watch(backend.ringFd, EPOLL.in | EPOLL.edge, () => {
@@ -106,9 +106,9 @@ export function createBlockDevice(start: BlockStart, services: DeviceServices): 
 }
 
 /** undefined where the host has no io_uring, or forbids it: then blocking calls do. */
-function openUring(fd: number): UringBackend | undefined {
+function openUring(fd: number, writeAtOnce: boolean): UringBackend | undefined {
   try {
-    return new UringBackend(fd);
+    return new UringBackend(fd, writeAtOnce);
   } catch (error) {
     if (error instanceof SyscallError) return undefined;
     throw error;

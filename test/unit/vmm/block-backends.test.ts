@@ -135,7 +135,8 @@ function compare(
 
 const BACKENDS: readonly [string, (bench: Bench) => BlockBackend][] = [
   ['preadv and pwritev', (bench) => new FileBackend(bench.open(bench.path))],
-  ['io_uring', (bench) => new UringBackend(bench.open(bench.path))],
+  ['io_uring', (bench) => new UringBackend(bench.open(bench.path), false)],
+  ['io_uring, but for writes', (bench) => new UringBackend(bench.open(bench.path), true)],
   ['an overlay', (bench) => bench.openOverlay(bench.createOverlay())],
 ];
 
@@ -176,7 +177,7 @@ describe.each(BACKENDS)('a disk by %s', (_name, open) => {
 describe('many requests in flight by io_uring', () => {
   test('all end, more than the ring holds', () => {
     using bench = new Bench();
-    const backend = new UringBackend(bench.open(bench.path));
+    const backend = new UringBackend(bench.open(bench.path), false);
     const ended = new Set<number>();
     backend.connect((request, errno) => errno === 0 && ended.add(request.index));
 
