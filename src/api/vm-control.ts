@@ -72,24 +72,26 @@ export class VmControl implements ControlTarget {
   /** Out of KVM_RUN for the moment it takes, unless it is paused anyway. */
   async registers(index: number): Promise<RegisterSet> {
     const vcpu = this.#vcpu(index);
-    const wasRunning = phaseOf(vcpu.words) !== 'paused';
-    if (wasRunning) await pauseVcpus([vcpu]);
-    try {
-      return readRegisterSet(vcpu.kvm.fd);
-    } finally {
-      if (wasRunning) await resumeVcpus([vcpu]);
-    }
+    return this.#vm.turns.take(async () => {
+      const wasRunning = phaseOf(vcpu.words) !== 'paused';
+      if (wasRunning) await pauseVcpus([vcpu]);
+      try {
+        return readRegisterSet(vcpu.kvm.fd);
+      } finally {
+        if (wasRunning) await resumeVcpus([vcpu]);
+      }
+    });
   }
 
   async pause(indices?: readonly number[]): Promise<void> {
     const vcpus = this.#select(indices);
-    await pauseVcpus(vcpus);
+    await this.#vm.turns.take(() => pauseVcpus(vcpus));
     this.#tell({ kind: 'paused', vcpus: vcpus.map(({ index }) => index), atMs: this.#now() });
   }
 
   async resume(indices?: readonly number[]): Promise<void> {
     const vcpus = this.#select(indices);
-    await resumeVcpus(vcpus);
+    await this.#vm.turns.take(() => resumeVcpus(vcpus));
     this.#tell({ kind: 'resumed', vcpus: vcpus.map(({ index }) => index), atMs: this.#now() });
   }
 

@@ -35,6 +35,7 @@ import {
   type SharedState,
 } from './shared-state.ts';
 import { Timeline } from './timeline.ts';
+import { Turns } from './turns.ts';
 import { checkHostCpus, kick, type LiveVcpu } from './vcpu-control.ts';
 import type { VcpuMessage } from './vcpu-report.ts';
 import type { VcpuStart } from './vcpu-worker.ts';
@@ -59,6 +60,8 @@ export class VirtualMachine implements Disposable {
   readonly plan: MachinePlan;
   readonly shared: SharedState;
   readonly timeline = new Timeline();
+  /** For whatever takes vCPUs out of the guest or lets them in again, so that no caller undoes another's pause. */
+  readonly turns = new Turns();
   /** Settles once no vCPU runs any more. Never rejects. */
   readonly ended: Promise<VmEnd>;
 

@@ -158,6 +158,25 @@ describe('pause and resume', () => {
     expect(running.events.map(({ kind }) => kind)).toEqual(['paused']);
   });
 
+  needsKvm('whoever reads registers meanwhile undoes no pause', async () => {
+    await using running = await busyMachine(2);
+
+    for (let round = 0; round < 20; round++) {
+      const other = new VmControl(running.vm);
+      const reading = [running.control.registers(1), other.registers(1), running.control.registers(0)];
+      await Promise.all([
+        ...reading,
+        running.control.pause(),
+        other.registers(1),
+        running.control.registers(1),
+      ]);
+
+      expect(running.control.vcpus().map(({ state }) => state)).toEqual(['paused', 'paused']);
+      await Promise.all([running.control.registers(1), running.control.resume()]);
+      expect(running.control.vcpus().map(({ state }) => state)).toEqual(['running', 'running']);
+    }
+  });
+
   needsKvm('a paused guest can be stopped', async () => {
     await using running = await busyMachine(2);
     await running.control.pause();
