@@ -25,5 +25,7 @@ export { selftest, selftestCounts, type SelftestRow } from './selftest.ts';
 export { VmControl } from './vm-control.ts';
 export { parseCpuList } from '../machine/cpu-list.ts';
 export { IPI_MODES } from '../smp/ipi.ts';
+export { MP_STATE_NAMES } from '../smp/vcpu-state.ts';
 export * from './control/index.ts';
+export type * from './control/target.ts';
 export { MP_TABLE_MAX_CPUS } from '../smp/mp-table.ts';

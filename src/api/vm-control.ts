@@ -1,23 +1,23 @@
 /** A running VM as the control socket and embedding programs steer it. */
 import { statSync } from 'node:fs';
 import { getThreadAffinity } from '../ffi/affinity.ts';
-import { REGS, SREGS } from '../kvm/abi.ts';
-import { readMpState, readRegs, readSregs } from '../kvm/vcpu.ts';
-import { mpStateName } from '../smp/vcpu-state.ts';
+import { KVM_MP_STATE, REGS, SREGS } from '../kvm/abi.ts';
+import {
+  readMpState,
+  readRegs,
+  readSipiVector,
+  readSregs,
+  writeMpState,
+  writeSipiVector,
+} from '../kvm/vcpu.ts';
+import { mpStateName, mpStateNumber } from '../smp/vcpu-state.ts';
 import { exitName } from '../vmm/exit-report.ts';
 import { EXIT_COUNTERS, VCPU_WORD } from '../vmm/shared-state.ts';
-import {
-  lastMpState,
-  lifecycleOf,
-  pauseVcpus,
-  phaseOf,
-  pinVcpu,
-  resumeVcpus,
-  sampleVcpus,
-  type LiveVcpu,
-} from '../vmm/vcpu-control.ts';
+import { pauseVcpus, pinVcpu, resumeVcpus, sampleVcpus, type LiveVcpu } from '../vmm/vcpu-control.ts';
+import { lastMpState, lastSipiVector, lifecycleOf, phaseOf } from '../vmm/vcpu-place.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 import { VoltError } from '../volt-error.ts';
+import type { KnownMpState } from '../smp/vcpu-state.ts';
 import type {
   ControlTarget,
   IpiRequest,
@@ -95,6 +95,28 @@ export class VmControl implements ControlTarget {
     this.#tell({ kind: 'resumed', vcpus: vcpus.map(({ index }) => index), atMs: this.#now() });
   }
 
+  /**
+   * KVM_SET_MP_STATE of a vCPU that is paused or was not started yet. `vector` is for `sipi-received` alone: the
+   * vCPU then starts at vector × 0x1000. Throws SyscallError for a state that this host's KVM does not take.
+   */
+  async setMpState(index: number, state: KnownMpState, vector?: number): Promise<void> {
+    const { kvm, words } = this.#vcpu(index);
+    checkMpRequest(index, state, vector);
+    await this.#vm.turns.take(() => {
+      const phase = phaseOf(words);
+      if (phase !== 'paused' && phase !== 'created') {
+        throw new VoltError(
+          'usage',
+          `Cannot set the MP state of vCPU ${index}: it is ${phase} (expected paused)`,
+        );
+      }
+      if (vector !== undefined) writeSipiVector(kvm.fd, vector);
+      writeMpState(kvm.fd, mpStateNumber(state));
+      Atomics.store(words, VCPU_WORD.mpState, readMpState(kvm.fd));
+    });
+    this.#tell({ kind: 'mp-state', vcpu: index, state, atMs: this.#now() });
+  }
+
   stop(): Promise<unknown> {
     return this.#vm.stop();
   }
@@ -138,13 +160,14 @@ export class VmControl implements ControlTarget {
       const count = words[VCPU_WORD.exits + reason]!;
       if (count > 0) exits[exitName(reason)] = count;
     }
-    const out = phaseOf(words) === 'paused' || phaseOf(words) === 'stopped';
+    const sipiVector = lastSipiVector(words);
     return {
       index,
       apicId: plan.cpus[index]!.apicId,
       bsp: index === plan.bootCpu,
       state: lifecycleOf(words),
-      mpState: out ? lastMpState(words) : undefined,
+      mpState: lastMpState(words),
+      ...(sipiVector === undefined ? {} : { sipiVector }),
       threadId,
       affinity: threadId !== 0 && isAlive(threadId) ? getThreadAffinity(threadId) : [],
       exits,
@@ -185,7 +208,23 @@ function readRegisterSet(vcpuFd: number): RegisterSet {
   for (const [name, offset] of Object.entries(REGS)) if (name !== 'size') general[name] = hex(regs, offset);
   const special: Record<string, string> = {};
   for (const name of SPECIAL) special[name] = hex(sregs, SREGS[name]);
-  return { general, special, mpState: mpStateName(readMpState(vcpuFd)) };
+  const mpState = readMpState(vcpuFd);
+  const vector = mpState === KVM_MP_STATE.sipiReceived ? { sipiVector: readSipiVector(vcpuFd) } : {};
+  return { general, special, mpState: mpStateName(mpState), ...vector };
+}
+
+function checkMpRequest(index: number, state: KnownMpState, vector: number | undefined): void {
+  const fits = state === 'sipi-received' ? isVector(vector) : vector === undefined;
+  if (fits) return;
+  const expected = state === 'sipi-received' ? 'a vector from 0 to 255' : 'no vector';
+  throw new VoltError(
+    'usage',
+    `Cannot set the MP state of vCPU ${index} to ${state}: vector is ${vector ?? 'missing'} (expected ${expected})`,
+  );
+}
+
+function isVector(vector: number | undefined): boolean {
+  return Number.isInteger(vector) && vector! >= 0 && vector! <= 255;
 }
 
 function isAlive(threadId: number): boolean {

@@ -1,11 +1,18 @@
 /** `volt ctl`: one call to a running guest's control socket, printed for people or as JSON. */
-import { Command, InvalidArgumentError, Option, type CommandUnknownOpts } from '@commander-js/extra-typings';
+import {
+  Argument,
+  Command,
+  InvalidArgumentError,
+  Option,
+  type CommandUnknownOpts,
+} from '@commander-js/extra-typings';
 import { writeSync } from 'node:fs';
 import {
   connectControl,
   EXIT_CODE,
   findSocket,
   IPI_MODES,
+  MP_STATE_NAMES,
   parseCpuList,
   VoltError,
   type ControlClient,
@@ -117,6 +124,15 @@ Examples:
     .argument('<vcpu>', "the vCPU's number", toNumber)
     .argument('<cpus>', 'host CPUs, such as 2 or 0-1,3', toCpus)
     .action((vcpu, cpus) => send('affinity', { vcpu, cpus }));
+  program
+    .command('mp-state')
+    .description("set a paused vCPU's MP state as KVM knows it")
+    .argument('<vcpu>', "the vCPU's number", toNumber)
+    .addArgument(new Argument('<state>', 'one of').choices(MP_STATE_NAMES))
+    .argument('[vector]', 'with sipi-received: where it starts, / 0x1000', toNumber)
+    .action((vcpu, state, vector) =>
+      send('mp-state', { vcpu, state, ...(vector === undefined ? {} : { vector }) }),
+    );
   program
     .command('events')
     .description('print what happens, one line of JSON each, until the guest ends or Ctrl-C')

@@ -41,7 +41,7 @@ export function formatVcpus(vcpus: ControlResult<'vcpus'>): string {
     String(vcpu.apicId),
     vcpu.bsp ? 'BSP' : 'AP',
     vcpu.state,
-    vcpu.mpState ?? '-',
+    formatMpState(vcpu),
     vcpu.threadId === 0 ? '-' : String(vcpu.threadId),
     formatCpuList(vcpu.affinity),
     formatExits(vcpu.exits),
@@ -50,14 +50,26 @@ export function formatVcpus(vcpus: ControlResult<'vcpus'>): string {
   return formatTable(header, rows, [0, 1, 5]);
 }
 
-export function formatRegs({ general, special, mpState }: ControlResult<'regs'>): string {
+/** `sipi-received 0x08`: where the vCPU will start, in pages. */
+function formatMpState({
+  mpState,
+  sipiVector,
+}: {
+  readonly mpState?: string | undefined;
+  readonly sipiVector?: number | undefined;
+}): string {
+  if (mpState === undefined) return '-';
+  return sipiVector === undefined ? mpState : `${mpState} 0x${sipiVector.toString(16).padStart(2, '0')}`;
+}
+
+export function formatRegs({ general, special, ...mp }: ControlResult<'regs'>): string {
   const group = (values: Readonly<Record<string, string>>) =>
     Object.entries(values).map(([name, value]) => `${printable(name).padEnd(8)}  ${printable(value)}\n`);
   return [
     ...group(general),
     '\n',
     ...group(special),
-    `\n${'mpState'.padEnd(8)}  ${printable(mpState)}\n`,
+    `\n${'mpState'.padEnd(8)}  ${printable(formatMpState(mp))}\n`,
   ].join('');
 }
 

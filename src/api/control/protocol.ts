@@ -7,6 +7,7 @@
 import * as v from 'valibot';
 import { MAX_HOST_CPUS } from '../../machine/cpu-list.ts';
 import { IPI_MODES } from '../../smp/ipi.ts';
+import { MP_STATE_NAMES } from '../../smp/vcpu-state.ts';
 import type { VmEvent } from './target.ts';
 
 /** Of a request, without its newline. */
@@ -97,6 +98,11 @@ export const METHODS = {
   nmi: strict({ vcpu: v.exactOptional(vcpu) }),
   'start-ap': strict({ vcpu, vector }),
   affinity: strict({ vcpu, cpus: hostCpus }),
+  'mp-state': strict({
+    vcpu,
+    state: v.picklist(MP_STATE_NAMES, expect(MP_STATE_NAMES.join(', '))),
+    vector: v.exactOptional(vector),
+  }),
   events: strict({}),
 } as const;
 

@@ -1,8 +1,8 @@
 /** What a control client can see and do of a VM. Implemented by VmControl, served by the control socket. */
 import type { IpiMode, IpiRequest } from '../../smp/ipi.ts';
-import type { MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
+import type { KnownMpState, MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
 
-export type { IpiMode, IpiRequest, MpStateName };
+export type { IpiMode, IpiRequest, KnownMpState, MpStateName };
 export type VcpuLifecycle = VcpuState;
 
 export interface VcpuStatus {
@@ -10,8 +10,10 @@ export interface VcpuStatus {
   readonly apicId: number;
   readonly bsp: boolean;
   readonly state: VcpuLifecycle;
-  /** Known only while it is paused or stopped. */
+  /** KVM's, as of the last sample or pause. */
   readonly mpState: MpStateName | undefined;
+  /** With `sipi-received`: KVM's word on the vector, which Linux since 3.10 always calls 0. */
+  readonly sipiVector?: number;
   /** Host thread id; 0 before the VM starts. */
   readonly threadId: number;
   /** Host CPUs that the thread may run on. */
@@ -34,12 +36,15 @@ export interface RegisterSet {
   readonly general: Readonly<Record<string, string>>;
   readonly special: Readonly<Record<string, string>>;
   readonly mpState: MpStateName;
+  /** As in VcpuStatus. */
+  readonly sipiVector?: number;
 }
 
 /** `atMs` is milliseconds since the VM started. */
 export type VmEvent =
   | { readonly kind: 'paused' | 'resumed'; readonly vcpus: readonly number[]; readonly atMs: number }
   | { readonly kind: 'ended'; readonly reason: string; readonly exitCode: number; readonly atMs: number }
+  | { readonly kind: 'mp-state'; readonly vcpu: number; readonly state: KnownMpState; readonly atMs: number }
   | { readonly kind: 'ipi'; readonly request: IpiRequest; readonly atMs: number }
   | {
       readonly kind: 'affinity';
@@ -61,6 +66,7 @@ export interface ControlTarget {
   sendIpi(request: IpiRequest): void;
   startAp(index: number, vector: number): void;
   setAffinity(index: number, cpus: readonly number[]): void;
+  setMpState(index: number, state: KnownMpState, vector?: number): Promise<void>;
   /** Returns what unsubscribes. */
   onEvent(listener: (event: VmEvent) => void): () => void;
 }

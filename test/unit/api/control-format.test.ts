@@ -74,6 +74,12 @@ test('registers are one a line, in their groups', () => {
   ]);
 });
 
+test('a SIPI that was received shows its vector', () => {
+  const sipi = { mpState: 'sipi-received', sipiVector: 8 } as const;
+  expect(formatVcpus([{ ...fakeVcpu(1), ...sipi }])).toContain('  sipi-received 0x08  ');
+  expect(formatRegs({ ...FAKE_REGISTERS, ...sipi })).toEndWith('\nmpState   sipi-received 0x08\n');
+});
+
 test('what a guest calls itself cannot steer the terminal', () => {
   const kernel = '/boot/\x1b]0;title\x07\nvmlinux\x9b2J';
   expect(formatStatus({ ...FAKE_STATUS, kernel })).toContain('/boot/?]0;title??vmlinux?2J\n');
