@@ -87,7 +87,7 @@ async function openInput(
 
 async function showPlaces(vm: VirtualMachine, say: (line: string) => void): Promise<void> {
   await sampleVcpus(vm.vcpus);
-  for (const vcpu of vm.vcpus) say(describePlace(vcpu));
+  for (const vcpu of vm.vcpus) say(describePlace(vcpu, vm.symbols.describe));
 }
 
 function openSink(config: ConsoleConfig): ConsoleSink {

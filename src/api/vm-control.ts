@@ -1,6 +1,7 @@
 /** A running VM as the control socket and embedding programs steer it. */
-import { statSync } from 'node:fs';
+import { hex } from '../binary/bytes.ts';
 import { getThreadAffinity } from '../ffi/affinity.ts';
+import { readThreadStat } from '../ffi/thread-stat.ts';
 import { KVM_MP_STATE, REGS, SREGS } from '../kvm/abi.ts';
 import {
   readMpState,
@@ -14,7 +15,7 @@ import { mpStateName, mpStateNumber } from '../smp/vcpu-state.ts';
 import { exitName } from '../vmm/exit-report.ts';
 import { EXIT_COUNTERS, VCPU_WORD } from '../vmm/shared-state.ts';
 import { pauseVcpus, pinVcpu, resumeVcpus, sampleVcpus, type LiveVcpu } from '../vmm/vcpu-control.ts';
-import { lastMpState, lastSipiVector, lifecycleOf, phaseOf } from '../vmm/vcpu-place.ts';
+import { lastMpState, lastRip, lastSipiVector, lifecycleOf, phaseOf, wasSampled } from '../vmm/vcpu-place.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 import { VoltError } from '../volt-error.ts';
 import type { KnownMpState } from '../smp/vcpu-state.ts';
@@ -155,6 +156,7 @@ export class VmControl implements ControlTarget {
   #vcpuStatus({ index, words }: LiveVcpu): VcpuStatus {
     const { plan } = this.#vm;
     const threadId = Atomics.load(words, VCPU_WORD.threadId);
+    const stat = threadId === 0 ? undefined : readThreadStat(threadId);
     const exits: Record<string, number> = {};
     for (let reason = 0; reason < EXIT_COUNTERS; reason++) {
       const count = words[VCPU_WORD.exits + reason]!;
@@ -169,9 +171,18 @@ export class VmControl implements ControlTarget {
       mpState: lastMpState(words),
       ...(sipiVector === undefined ? {} : { sipiVector }),
       threadId,
-      affinity: threadId !== 0 && isAlive(threadId) ? getThreadAffinity(threadId) : [],
+      affinity: stat ? getThreadAffinity(threadId) : [],
+      ...stat,
+      ...this.#placeOf(words),
       exits,
     };
+  }
+
+  #placeOf(words: Int32Array): Pick<VcpuStatus, 'rip' | 'symbol'> {
+    if (!wasSampled(words)) return {};
+    const rip = lastRip(words);
+    const symbol = this.#vm.symbols.describe(rip);
+    return { rip: hex(rip), ...(symbol === undefined ? {} : { symbol }) };
   }
 
   #select(indices: readonly number[] | undefined): readonly LiveVcpu[] {
@@ -203,11 +214,12 @@ export class VmControl implements ControlTarget {
 function readRegisterSet(vcpuFd: number): RegisterSet {
   const regs = readRegs(vcpuFd);
   const sregs = readSregs(vcpuFd);
-  const hex = (view: DataView, offset: number) => `0x${view.getBigUint64(offset, true).toString(16)}`;
+  const valueAt = (view: DataView, offset: number) => hex(view.getBigUint64(offset, true));
   const general: Record<string, string> = {};
-  for (const [name, offset] of Object.entries(REGS)) if (name !== 'size') general[name] = hex(regs, offset);
+  for (const [name, offset] of Object.entries(REGS))
+    if (name !== 'size') general[name] = valueAt(regs, offset);
   const special: Record<string, string> = {};
-  for (const name of SPECIAL) special[name] = hex(sregs, SREGS[name]);
+  for (const name of SPECIAL) special[name] = valueAt(sregs, SREGS[name]);
   const mpState = readMpState(vcpuFd);
   const vector = mpState === KVM_MP_STATE.sipiReceived ? { sipiVector: readSipiVector(vcpuFd) } : {};
   return { general, special, mpState: mpStateName(mpState), ...vector };
@@ -225,8 +237,4 @@ function checkMpRequest(index: number, state: KnownMpState, vector: number | und
 
 function isVector(vector: number | undefined): boolean {
   return Number.isInteger(vector) && vector! >= 0 && vector! <= 255;
-}
-
-function isAlive(threadId: number): boolean {
-  return statSync(`/proc/self/task/${threadId}`, { throwIfNoEntry: false }) !== undefined;
 }

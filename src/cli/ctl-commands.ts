@@ -13,6 +13,7 @@ import {
   findSocket,
   IPI_MODES,
   MP_STATE_NAMES,
+  openSymbols,
   parseCpuList,
   VoltError,
   type ControlClient,
@@ -21,7 +22,7 @@ import {
   type ControlResult,
 } from '../api/index.ts';
 import { commanderError } from './commander-error.ts';
-import { formatRegs, formatStatus, formatVcpus } from './ctl-format.ts';
+import { formatRegs, formatStatus, formatVcpus, formatWhere, withSymbols } from './ctl-format.ts';
 import { writeStdout } from './log.ts';
 
 /** Takes everything after `volt ctl`. Returns the process's exit code. */
@@ -58,7 +59,7 @@ function commandsFor(guest: string, json: boolean, outer: CommandUnknownOpts): C
   ) => {
     using client = await connectTo(guest);
     const result = await client.call(method, params);
-    if (wantsJson()) writeStdout(`${JSON.stringify(result, null, 2)}\n`);
+    if (wantsJson()) writeJson(result);
     else if (print) writeStdout(print(result));
   };
 
@@ -68,8 +69,19 @@ function commandsFor(guest: string, json: boolean, outer: CommandUnknownOpts): C
     .action(() => send('status', {}, formatStatus));
   program
     .command('vcpus')
-    .description('a line for each vCPU: state, KVM MP state, thread, host CPUs, exits')
+    .description('a line for each vCPU: state, KVM MP state, thread, host CPUs, exits, RIP')
     .action(() => send('vcpus', {}, formatVcpus));
+  program
+    .command('where')
+    .description('where each vCPU is now: its state, RIP, and the function there if its name is known')
+    .option('--symbols <file>', "System.map or ELF file; default: what the guest's process knows")
+    .action(async ({ symbols }) => {
+      const symbolOf = symbols === undefined ? undefined : openSymbols(symbols);
+      using client = await connectTo(guest);
+      const vcpus = await client.call('vcpus', {});
+      if (wantsJson()) writeJson(withSymbols(vcpus, symbolOf).map(toPlace));
+      else writeStdout(formatWhere(vcpus, symbolOf));
+    });
   program
     .command('regs')
     .description('registers of a vCPU, which leaves the guest for a moment unless it is paused')
@@ -141,6 +153,14 @@ Examples:
       for await (const event of client.events()) if (!writeLine(JSON.stringify(event))) return;
     });
   return program;
+}
+
+function toPlace({ index, state, rip, symbol }: ControlResult<'vcpus'>[number]) {
+  return { index, state, rip, symbol };
+}
+
+function writeJson(result: unknown): void {
+  writeStdout(`${JSON.stringify(result, null, 2)}\n`);
 }
 
 function connectTo(guest: string): Promise<ControlClient> {

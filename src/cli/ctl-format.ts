@@ -45,9 +45,47 @@ export function formatVcpus(vcpus: ControlResult<'vcpus'>): string {
     vcpu.threadId === 0 ? '-' : String(vcpu.threadId),
     formatCpuList(vcpu.affinity),
     formatExits(vcpu.exits),
+    formatPlace(vcpu),
   ]);
-  const header = ['VCPU', 'APIC', 'ROLE', 'STATE', 'MP STATE', 'THREAD', 'HOST CPUS', 'EXITS'];
+  const header = ['VCPU', 'APIC', 'ROLE', 'STATE', 'MP STATE', 'THREAD', 'HOST CPUS', 'EXITS', 'RIP'];
   return formatTable(header, rows, [0, 1, 5]);
+}
+
+interface Place {
+  readonly rip?: string | undefined;
+  readonly symbol?: string | undefined;
+}
+
+/** `0xffffffff81c00a13 default_idle+0x13` */
+export function formatPlace({ rip, symbol }: Place): string {
+  if (rip === undefined) return '-';
+  return symbol === undefined ? rip : `${rip} ${symbol}`;
+}
+
+/** A line for each vCPU; `symbolOf`, where given, knows better than the guest's process. */
+export function formatWhere(
+  vcpus: ControlResult<'vcpus'>,
+  symbolOf?: (address: bigint) => string | undefined,
+): string {
+  const rows = withSymbols(vcpus, symbolOf).map((vcpu) => [
+    String(vcpu.index),
+    vcpu.state,
+    vcpu.rip ?? '-',
+    vcpu.symbol ?? '-',
+  ]);
+  return formatTable(['VCPU', 'STATE', 'RIP', 'SYMBOL'], rows, [0]);
+}
+
+/** The same vCPUs with the names that `symbolOf` has for where they are. */
+export function withSymbols(
+  vcpus: ControlResult<'vcpus'>,
+  symbolOf: ((address: bigint) => string | undefined) | undefined,
+): ControlResult<'vcpus'> {
+  if (!symbolOf) return vcpus;
+  return vcpus.map(({ symbol: _, ...vcpu }) => {
+    const symbol = vcpu.rip === undefined ? undefined : symbolOf(BigInt(vcpu.rip));
+    return symbol === undefined ? vcpu : { ...vcpu, symbol };
+  });
 }
 
 /** `sipi-received 0x08`: where the vCPU will start, in pages. */

@@ -30,6 +30,8 @@ const FLAG_OF_PATH: Readonly<Record<string, { flag: string; key: keyof MachineFl
   'volt.boot_cpu': { flag: '--boot-cpu', key: 'bootCpu' },
   'volt.cpu_affinity': { flag: '--cpu-affinity', key: 'cpuAffinity' },
   'volt.boot': { flag: '--boot', key: 'boot' },
+  'volt.symbols': { flag: '--symbols', key: 'symbols' },
+  'volt.hang_report_s': { flag: '--hang-report', key: 'hangReport' },
 };
 
 export interface MachineFlags {
@@ -43,6 +45,8 @@ export interface MachineFlags {
   readonly boot?: string | undefined;
   readonly bootCpu?: string | undefined;
   readonly cpuAffinity?: string | undefined;
+  readonly symbols?: string | undefined;
+  readonly hangReport?: string | undefined;
   readonly config?: string | undefined;
   readonly logLevel: LogLevel;
 }
@@ -121,6 +125,8 @@ function fromFlags(flags: MachineFlags): ConfigInput {
       boot: flags.boot,
       boot_cpu: flags.bootCpu === undefined ? undefined : toNumber(flags.bootCpu),
       cpu_affinity: flags.cpuAffinity,
+      symbols: flags.symbols,
+      hang_report_s: flags.hangReport === undefined ? undefined : toNumber(flags.hangReport),
     },
   });
 }

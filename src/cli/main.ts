@@ -1,5 +1,6 @@
 /** Entry point of the `volt` executable. Subcommands are loaded when they are called. */
 import { Command, type CommandUnknownOpts } from '@commander-js/extra-typings';
+import { DEFAULT_HANG_REPORT_SECONDS } from '../api/index.ts';
 import { commanderError } from './commander-error.ts';
 import { addCtlCommand } from './ctl.ts';
 import { machineOptions } from './machine-options.ts';
@@ -49,6 +50,14 @@ const runCommand = machineOptions(program.command('run', { isDefault: true }))
   .option(
     '--control [path]',
     'open a control socket for volt ctl and volt ps, at PATH or where volt ps looks',
+  )
+  .option(
+    '--symbols <file>',
+    "System.map or ELF file with the guest's symbols (default: the kernel file's own)",
+  )
+  .option(
+    '--hang-report <seconds>',
+    `say so when no vCPU makes progress for so long, or off (default: ${DEFAULT_HANG_REPORT_SECONDS})`,
   )
   .action(async (flags) => {
     const { run } = await import('./run.ts');

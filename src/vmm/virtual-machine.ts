@@ -20,6 +20,7 @@ import { applyCommonState, applyEntry, applyLoad, applyWrites } from './apply.ts
 import { createBoard, type Board } from './board.ts';
 import type { VmConfig } from './config.ts';
 import { deliverIpi } from './deliver-ipi.ts';
+import { checkSymbolsPath, GuestSymbols } from './guest-symbols.ts';
 import { openImage, openKernel, type ImageFile } from './image-file.ts';
 import { plannedCpus, planCpuid, planImage, planMachine, type MachinePlan } from './plan.ts';
 import { readVcpuState } from './register-dump.ts';
@@ -45,6 +46,8 @@ import { vcpuWorkerUrl } from './worker-url.ts';
 export interface VmOptions {
   /** Note when APs start; costs each AP some polling when it wakes up. */
   readonly timeline?: boolean;
+  /** Hears what does not stop the guest, a line each, such as symbols that cannot be read. */
+  readonly warn?: (line: string) => void;
 }
 
 interface Vcpu extends LiveVcpu {
@@ -60,6 +63,8 @@ export class VirtualMachine implements Disposable {
   readonly plan: MachinePlan;
   readonly shared: SharedState;
   readonly timeline = new Timeline();
+  /** Names of the guest's code addresses; nothing is read until somebody asks for one. */
+  readonly symbols: GuestSymbols;
   /** For whatever takes vCPUs out of the guest or lets them in again, so that no caller undoes another's pause. */
   readonly turns = new Turns();
   /** Settles once no vCPU runs any more. Never rejects. */
@@ -82,6 +87,7 @@ export class VirtualMachine implements Disposable {
     // Before any thread is made: a host CPU that is not there would stop the guest halfway.
     for (const [index, cpus] of config.affinity) checkHostCpus(index, cpus);
     checkOpenFilesLimit(config.cpus);
+    if (config.symbolsPath !== undefined) checkSymbolsPath(config.symbolsPath);
     this.#recordTimeline = options.timeline ?? false;
     this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
     // Workers take the longest to come up, so they start first, beside everything below.
@@ -108,6 +114,7 @@ export class VirtualMachine implements Disposable {
 
       const tscDeadline = system.check(CAP.tscDeadlineTimer) > 0;
       this.plan = planMachine(config, image, { tscDeadline });
+      this.symbols = new GuestSymbols(config, this.plan.boot.protocol, options.warn ?? (() => {}));
       const memory = this.#stack.use(new GuestMemory(this.plan.ranges, { hugepages: config.hugepages }));
       this.#loadMemory(memory, kernel, initrd);
       this.timeline.mark('kernel loaded');

@@ -25,7 +25,7 @@ export function createDispatch(target: ControlTarget): Dispatch {
       case 'status':
         return target.status();
       case 'vcpus':
-        await target.sample?.();
+        if (call.params.sample ?? true) await target.sample?.();
         return target.vcpus();
       case 'stop':
         await target.stop();

@@ -89,7 +89,7 @@ const IpiSchema = v.pipe(
 /** Every method with the schema of its params. */
 export const METHODS = {
   status: strict({}),
-  vcpus: strict({}),
+  vcpus: strict({ sample: v.exactOptional(v.boolean(expect('true or false'))) }),
   regs: strict({ vcpu }),
   pause: strict({ vcpus: v.exactOptional(vcpus) }),
   resume: strict({ vcpus: v.exactOptional(vcpus) }),

@@ -18,6 +18,16 @@ export interface VcpuStatus {
   readonly threadId: number;
   /** Host CPUs that the thread may run on. */
   readonly affinity: readonly number[];
+  /** Host CPU that the thread runs on, or ran on last; missing before the VM starts and after its end. */
+  readonly hostCpu?: number;
+  /** Time that the thread ran, and that it was ready to run and had no host CPU (steal), in nanoseconds. */
+  readonly runtimeNs?: number;
+  /** Missing where the host does not count it. */
+  readonly waitNs?: number;
+  /** Where it was when its state was looked at, `0x…`; missing before the first time. */
+  readonly rip?: string;
+  /** `default_idle+0x13`: what is at `rip`, where symbols are known. */
+  readonly symbol?: string;
   /** Exits to Volt by KVM's reason. */
   readonly exits: Readonly<Record<string, number>>;
 }
