@@ -159,7 +159,7 @@ export class VmControl implements ControlTarget {
     const stat = threadId === 0 ? undefined : readThreadStat(threadId);
     const exits: Record<string, number> = {};
     for (let reason = 0; reason < EXIT_COUNTERS; reason++) {
-      const count = words[VCPU_WORD.exits + reason]!;
+      const count = words[VCPU_WORD.exits + reason]! >>> 0;
       if (count > 0) exits[exitName(reason)] = count;
     }
     const sipiVector = lastSipiVector(words);

@@ -6,11 +6,9 @@ import {
   Option,
   type CommandUnknownOpts,
 } from '@commander-js/extra-typings';
-import { writeSync } from 'node:fs';
 import {
   connectControl,
   EXIT_CODE,
-  findSocket,
   IPI_MODES,
   MP_STATE_NAMES,
   openSymbols,
@@ -23,7 +21,8 @@ import {
 } from '../api/index.ts';
 import { commanderError } from './commander-error.ts';
 import { formatRegs, formatStatus, formatVcpus, formatWhere, withSymbols } from './ctl-format.ts';
-import { writeStdout } from './log.ts';
+import { guestSocket } from './find-guest.ts';
+import { writeLine, writeStdout } from './log.ts';
 
 /** Takes everything after `volt ctl`. Returns the process's exit code. */
 export async function ctl(words: readonly string[], outer: CommandUnknownOpts): Promise<number> {
@@ -164,7 +163,7 @@ function writeJson(result: unknown): void {
 }
 
 function connectTo(guest: string): Promise<ControlClient> {
-  return connectControl(/^\d+$/.test(guest) ? findSocket(Number(guest)) : guest);
+  return connectControl(guestSocket(guest));
 }
 
 interface IpiFlags {
@@ -206,18 +205,4 @@ function toCpus(text: string): number[] {
   const cpus = parseCpuList(text);
   if (cpus) return cpus;
   throw new InvalidArgumentError('Expected host CPUs such as 2 or 0-1,3.');
-}
-
-/** False when nobody reads any more: `volt ctl … events | head` is to end. */
-function writeLine(line: string): boolean {
-  const bytes = Buffer.from(`${line}\n`, 'utf8');
-  for (let done = 0; done < bytes.length;) {
-    try {
-      done += writeSync(1, bytes, done);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return false;
-      Bun.sleepSync(1);
-    }
-  }
-  return true;
 }

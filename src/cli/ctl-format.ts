@@ -89,7 +89,7 @@ export function withSymbols(
 }
 
 /** `sipi-received 0x08`: where the vCPU will start, in pages. */
-function formatMpState({
+export function formatMpState({
   mpState,
   sipiVector,
 }: {
@@ -150,6 +150,6 @@ function formatExits(exits: Readonly<Record<string, number>>): string {
 }
 
 /** What a guest's process says must not steer this terminal. */
-function printable(text: string): string {
+export function printable(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
 }

@@ -130,6 +130,26 @@ describe('the control socket of a running guest', () => {
     after.forEach(({ waitNs }, i) => expect(waitNs).toBeGreaterThanOrEqual(before[i]!.waitNs!));
   });
 
+  needsKvm('volt top shows how busy each vCPU is, and nothing of a paused one', async () => {
+    await using volt = await new BusyVolt(2).beating();
+    const look = async () => {
+      const { stdout } = await runVolt(['top', volt.socket, '--once', '--json', '--interval', '0.3']);
+      return (
+        JSON.parse(stdout) as { vcpus: { state: string; cpuPercent: number; rip: string; hostCpu: number }[] }
+      ).vcpus;
+    };
+
+    const busy = await look();
+    await volt.ctl('pause', '1');
+    const [running, paused] = await look();
+
+    busy.forEach(({ cpuPercent }) => expect(cpuPercent).toBeGreaterThan(0));
+    busy.forEach(({ rip }) => expect(rip).toMatch(/^0x1[0-9a-f]{5}$/));
+    expect(running).toMatchObject({ state: 'running' });
+    expect(paused).toMatchObject({ state: 'paused', exitsPerSecond: 0 });
+    expect(paused!.cpuPercent).toBeLessThan(running!.cpuPercent);
+  });
+
   needsKvm('pauses a guest, which then stands still, and resumes it', async () => {
     await using volt = await new BusyVolt(2).beating();
     await volt.ctl('pause');
