@@ -4,7 +4,8 @@ import { isTerminal } from '../ffi/terminal.ts';
 import { ConsolePump, descriptorSink, discardSink, type ConsoleSink } from '../vmm/console-pump.ts';
 import type { ConsoleInput } from '../vmm/console-input.ts';
 import type { ConsoleConfig } from '../vmm/config.ts';
-import { describePlace, sampleVcpus } from '../vmm/vcpu-control.ts';
+import { sampleVcpus } from '../vmm/vcpu-control.ts';
+import { describePlace } from '../vmm/vcpu-place.ts';
 import { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 
@@ -86,7 +87,7 @@ async function openInput(
 
 async function showPlaces(vm: VirtualMachine, say: (line: string) => void): Promise<void> {
   await sampleVcpus(vm.vcpus);
-  for (const vcpu of vm.vcpus) say(describePlace(vcpu));
+  for (const vcpu of vm.vcpus) say(describePlace(vcpu, vm.symbols.describe));
 }
 
 function openSink(config: ConsoleConfig): ConsoleSink {

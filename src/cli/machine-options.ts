@@ -37,6 +37,8 @@ const FLAG_OF_PATH: Readonly<Record<string, { flag: string; key: keyof MachineFl
   'volt.cores': { flag: '--cpus cores', key: 'cpus' },
   'volt.threads': { flag: '--cpus threads', key: 'cpus' },
   'volt.numa': { flag: '--numa', key: 'numa' },
+  'volt.symbols': { flag: '--symbols', key: 'symbols' },
+  'volt.hang_report_s': { flag: '--hang-report', key: 'hangReport' },
 };
 
 export interface MachineFlags {
@@ -55,6 +57,8 @@ export interface MachineFlags {
   readonly acpi: boolean;
   readonly mptable: boolean;
   readonly reboot: boolean;
+  readonly symbols?: string | undefined;
+  readonly hangReport?: string | undefined;
   readonly config?: string | undefined;
   readonly logLevel: LogLevel;
 }
@@ -150,6 +154,8 @@ function fromFlags(flags: MachineFlags): ConfigInput {
       boot: flags.boot,
       boot_cpu: flags.bootCpu === undefined ? undefined : toNumber(flags.bootCpu),
       cpu_affinity: flags.cpuAffinity,
+      symbols: flags.symbols,
+      hang_report_s: flags.hangReport === undefined ? undefined : toNumber(flags.hangReport),
     },
   });
 }

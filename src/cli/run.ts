@@ -23,7 +23,7 @@ export interface RunFlags extends MachineFlags {
 export async function run(flags: RunFlags): Promise<number> {
   const log = createLog(flags.logLevel);
   const config = runConfig(toConfig(flags, log), flags);
-  const vm = new VirtualMachine(config, { timeline: flags.timeline ?? false });
+  const vm = new VirtualMachine(config, { timeline: flags.timeline ?? false, warn: log.warn });
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
   await using control = await openControlSocket(vm, flags.control);
   if (control) log.info(`control socket at ${control.path}`);

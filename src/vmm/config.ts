@@ -17,6 +17,11 @@ export const DEFAULT_MEMORY_MIB = 512;
 /** `reboot=k` resets through the i8042, which ends Volt; `panic=-1` does so after a panic, without waiting. */
 export const DEFAULT_CMDLINE = 'console=ttyS0 reboot=k panic=-1';
 
+/** Later than Linux, whose own watchdogs tell of a CPU that hangs after about 21 seconds, and know more of it. */
+export const DEFAULT_HANG_REPORT_SECONDS = 30;
+const SHORTEST_HANG_REPORT_SECONDS = 0.1;
+const LONGEST_HANG_REPORT_SECONDS = 86_400;
+
 const MINIMUM_MEMORY_MIB = MINIMUM_MEMORY_BYTES / MIB;
 const MAXIMUM_MEMORY_MIB = 16 * 1024 * 1024;
 const HUGE_PAGE_MIB = 2;
@@ -56,6 +61,10 @@ export interface VmConfig {
   /** Host CPUs that each vCPU's thread may run on, by vCPU index; others run anywhere. */
   readonly affinity: ReadonlyMap<number, readonly number[]>;
   readonly boot: (typeof BOOT_PROTOCOLS)[number] | undefined;
+  /** System.map or ELF file with the guest's symbols; undefined: those of the kernel file itself. */
+  readonly symbolsPath: string | undefined;
+  /** After so many seconds without progress the guest is said to hang; 0: never. */
+  readonly hangReportSeconds: number;
 }
 
 const LONGEST_QUOTE = 200;
@@ -157,6 +166,24 @@ const NumaSchema = v.pipe(
   ),
 );
 
+const seconds = (issue: v.BaseIssue<unknown>) =>
+  `${found(issue.input)} (expected seconds from ${SHORTEST_HANG_REPORT_SECONDS} to ${LONGEST_HANG_REPORT_SECONDS}, or off)`;
+
+const SecondsSchema = v.union(
+  [
+    v.pipe(
+      v.literal('off'),
+      v.transform(() => 0),
+    ),
+    v.pipe(
+      v.number(seconds),
+      v.minValue(SHORTEST_HANG_REPORT_SECONDS, seconds),
+      v.maxValue(LONGEST_HANG_REPORT_SECONDS, seconds),
+    ),
+  ],
+  seconds,
+);
+
 /** valibot takes an array for an object; a section is none. */
 const section = <const T extends v.ObjectEntries>(entries: T) =>
   v.pipe(
@@ -191,6 +218,8 @@ const SECTIONS = {
     reboot: v.optional(oneOf(REBOOT_ACTIONS), 'restart'),
     cpu_affinity: v.optional(AffinitySchema, ''),
     boot: v.optional(oneOf(BOOT_PROTOCOLS)),
+    symbols: v.optional(text),
+    hang_report_s: v.optional(SecondsSchema, DEFAULT_HANG_REPORT_SECONDS),
   },
 } as const;
 
@@ -239,6 +268,8 @@ function toVmConfig(file: v.InferOutput<typeof FileSchema>, nameOf: (path: strin
     bootCpu: volt.boot_cpu,
     affinity: volt.cpu_affinity,
     boot: volt.boot,
+    symbolsPath: volt.symbols,
+    hangReportSeconds: volt.hang_report_s,
   };
   checkTables(config, nameOf);
   return config;

@@ -3,15 +3,9 @@ import { onlineCpus, setThreadAffinity } from '../ffi/affinity.ts';
 import { kickThread } from '../ffi/signal.ts';
 import { RUN } from '../kvm/abi.ts';
 import { tellGuestItWasPaused, type KvmVcpu } from '../kvm/vcpu.ts';
-import {
-  mpStateName,
-  reconcile,
-  type MpStateName,
-  type VcpuState,
-  type WorkerPhase,
-} from '../smp/vcpu-state.ts';
 import { VoltError } from '../volt-error.ts';
 import { VCPU_COMMAND, VCPU_PHASE, VCPU_WORD } from './shared-state.ts';
+import { phaseOf } from './vcpu-place.ts';
 
 export interface LiveVcpu {
   readonly index: number;
@@ -23,8 +17,6 @@ export interface LiveVcpu {
 
 /** How long a vCPU may take to come out of KVM_RUN. It takes microseconds; more means that its worker hangs. */
 const KICK_TIMEOUT_MS = 10_000;
-
-const PHASE_NAMES: readonly WorkerPhase[] = ['created', 'running', 'paused', 'stopped', 'parked'];
 
 /** Makes KVM_RUN return soon, or at once when it is entered next. */
 export function kick({ words, runFlags }: LiveVcpu): void {
@@ -127,26 +119,6 @@ export function checkHostCpus(index: number, cpus: readonly number[]): void {
     'usage',
     `Cannot pin vCPU ${index}: there is no host CPU ${missing} (expected one of ${online.join(', ')})`,
   );
-}
-
-export function phaseOf(words: Int32Array): WorkerPhase {
-  return PHASE_NAMES[Atomics.load(words, VCPU_WORD.phase)] ?? 'stopped';
-}
-
-export function lastMpState(words: Int32Array): MpStateName {
-  return mpStateName(Atomics.load(words, VCPU_WORD.mpState));
-}
-
-/** `vCPU 1: halted, RIP 0x1000`, as of the last sample. */
-export function describePlace({ index, words }: LiveVcpu): string {
-  const low = BigInt(Atomics.load(words, VCPU_WORD.ripLow) >>> 0);
-  const high = BigInt(Atomics.load(words, VCPU_WORD.ripHigh) >>> 0);
-  return `vCPU ${index}: ${lifecycleOf(words)}, RIP 0x${((high << 32n) | low).toString(16)}`;
-}
-
-/** The lifecycle state, as far as it is known without disturbing the vCPU. */
-export function lifecycleOf(words: Int32Array): VcpuState {
-  return reconcile(phaseOf(words), lastMpState(words));
 }
 
 /** True once `busy` is false for the word; false when that takes longer than a kick may. */

@@ -25,7 +25,7 @@ export function createDispatch(target: ControlTarget): Dispatch {
       case 'status':
         return target.status();
       case 'vcpus':
-        await target.sample?.();
+        if (call.params.sample ?? true) await target.sample?.();
         return target.vcpus();
       case 'stop':
         await target.stop();
@@ -39,7 +39,10 @@ export function createDispatch(target: ControlTarget): Dispatch {
   };
 }
 
-type Change = Extract<Call, { method: 'pause' | 'resume' | 'ipi' | 'nmi' | 'start-ap' | 'affinity' }>;
+type Change = Extract<
+  Call,
+  { method: 'pause' | 'resume' | 'ipi' | 'nmi' | 'start-ap' | 'affinity' | 'mp-state' }
+>;
 
 function change(target: ControlTarget, { method, params }: Change): unknown {
   switch (method) {
@@ -55,6 +58,8 @@ function change(target: ControlTarget, { method, params }: Change): unknown {
       return target.startAp(params.vcpu, params.vector);
     case 'affinity':
       return target.setAffinity(params.vcpu, params.cpus);
+    case 'mp-state':
+      return target.setMpState(params.vcpu, params.state, params.vector);
   }
 }
 

@@ -24,12 +24,23 @@ export const RESULTS = {
       bsp: v.boolean(),
       state: v.string(),
       mpState: v.optional(v.string()),
+      sipiVector: v.optional(whole),
       threadId: whole,
       affinity: v.array(whole),
+      hostCpu: v.optional(whole),
+      runtimeNs: v.optional(v.number()),
+      waitNs: v.optional(v.number()),
+      rip: v.optional(v.pipe(v.string(), v.regex(/^0x[0-9a-f]{1,16}$/))),
+      symbol: v.optional(v.string()),
       exits: v.record(v.string(), v.number()),
     }),
   ),
-  regs: v.looseObject({ general: values, special: values, mpState: v.string() }),
+  regs: v.looseObject({
+    general: values,
+    special: values,
+    mpState: v.string(),
+    sipiVector: v.optional(whole),
+  }),
   pause: OkSchema,
   resume: OkSchema,
   stop: OkSchema,
@@ -37,6 +48,7 @@ export const RESULTS = {
   nmi: OkSchema,
   'start-ap': OkSchema,
   affinity: OkSchema,
+  'mp-state': OkSchema,
   events: v.looseObject({ subscribed: v.literal(true) }),
 } as const satisfies Record<Method, v.GenericSchema>;
 
@@ -55,6 +67,7 @@ interface Results extends Record<Method, unknown> {
   nmi: Ok;
   'start-ap': Ok;
   affinity: Ok;
+  'mp-state': Ok;
   events: { readonly subscribed: true };
 }
 

@@ -1,8 +1,8 @@
 /** What a control client can see and do of a VM. Implemented by VmControl, served by the control socket. */
 import type { IpiMode, IpiRequest } from '../../smp/ipi.ts';
-import type { MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
+import type { KnownMpState, MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
 
-export type { IpiMode, IpiRequest, MpStateName };
+export type { IpiMode, IpiRequest, KnownMpState, MpStateName };
 export type VcpuLifecycle = VcpuState;
 
 export interface VcpuStatus {
@@ -10,12 +10,24 @@ export interface VcpuStatus {
   readonly apicId: number;
   readonly bsp: boolean;
   readonly state: VcpuLifecycle;
-  /** Known only while it is paused or stopped. */
+  /** KVM's, as of the last sample or pause. */
   readonly mpState: MpStateName | undefined;
+  /** With `sipi-received`: KVM's word on the vector, which Linux since 3.10 always calls 0. */
+  readonly sipiVector?: number;
   /** Host thread id; 0 before the VM starts. */
   readonly threadId: number;
   /** Host CPUs that the thread may run on. */
   readonly affinity: readonly number[];
+  /** Host CPU that the thread runs on, or ran on last; missing before the VM starts and after its end. */
+  readonly hostCpu?: number;
+  /** Time that the thread ran, and that it was ready to run and had no host CPU (steal), in nanoseconds. */
+  readonly runtimeNs?: number;
+  /** Missing where the host does not count it. */
+  readonly waitNs?: number;
+  /** Where it was when its state was looked at, `0x…`; missing before the first time. */
+  readonly rip?: string;
+  /** `default_idle+0x13`: what is at `rip`, where symbols are known. */
+  readonly symbol?: string;
   /** Exits to Volt by KVM's reason. */
   readonly exits: Readonly<Record<string, number>>;
 }
@@ -34,12 +46,15 @@ export interface RegisterSet {
   readonly general: Readonly<Record<string, string>>;
   readonly special: Readonly<Record<string, string>>;
   readonly mpState: MpStateName;
+  /** As in VcpuStatus. */
+  readonly sipiVector?: number;
 }
 
 /** `atMs` is milliseconds since the VM started. */
 export type VmEvent =
   | { readonly kind: 'paused' | 'resumed'; readonly vcpus: readonly number[]; readonly atMs: number }
   | { readonly kind: 'ended'; readonly reason: string; readonly exitCode: number; readonly atMs: number }
+  | { readonly kind: 'mp-state'; readonly vcpu: number; readonly state: KnownMpState; readonly atMs: number }
   | { readonly kind: 'ipi'; readonly request: IpiRequest; readonly atMs: number }
   | {
       readonly kind: 'affinity';
@@ -61,6 +76,7 @@ export interface ControlTarget {
   sendIpi(request: IpiRequest): void;
   startAp(index: number, vector: number): void;
   setAffinity(index: number, cpus: readonly number[]): void;
+  setMpState(index: number, state: KnownMpState, vector?: number): Promise<void>;
   /** Returns what unsubscribes. */
   onEvent(listener: (event: VmEvent) => void): () => void;
 }

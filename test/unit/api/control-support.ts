@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type {
   ControlTarget,
   IpiRequest,
+  KnownMpState,
   RegisterSet,
   VcpuStatus,
   VmEvent,
@@ -93,6 +94,10 @@ export class FakeTarget implements ControlTarget {
   setAffinity(index: number, cpus: readonly number[]): void {
     this.#called('setAffinity', index, cpus);
     this.tell({ kind: 'affinity', vcpu: index, cpus, atMs: 4 });
+  }
+
+  async setMpState(index: number, state: KnownMpState, vector?: number): Promise<void> {
+    this.#called('setMpState', index, state, vector);
   }
 
   onEvent(listener: (event: VmEvent) => void): () => void {

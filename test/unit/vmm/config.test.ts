@@ -24,6 +24,8 @@ describe('defaults', () => {
         bootCpu: 0,
         affinity: new Map(),
         boot: undefined,
+        symbolsPath: undefined,
+        hangReportSeconds: 30,
       },
       unknownKeys: [],
     });
@@ -81,6 +83,8 @@ test("Firecracker's file is understood, and what is not is named", () => {
     bootCpu: 0,
     affinity: new Map(),
     boot: undefined,
+    symbolsPath: undefined,
+    hangReportSeconds: 30,
   });
   expect(unknownKeys).toEqual([
     'cpu-config',
