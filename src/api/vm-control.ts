@@ -21,6 +21,7 @@ import { VoltError } from '../volt-error.ts';
 import type { KnownMpState } from '../smp/vcpu-state.ts';
 import type {
   ControlTarget,
+  CpuChange,
   IpiRequest,
   RegisterSet,
   VcpuStatus,
@@ -31,7 +32,7 @@ import type {
 const SPECIAL = ['cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer', 'apicBase'] as const;
 
 export class VmControl implements ControlTarget {
-  readonly #vm: VirtualMachine;
+  #vm: VirtualMachine;
   readonly #startedAt = performance.now();
   readonly #listeners = new Set<(event: VmEvent) => void>();
   #ended = false;
@@ -39,7 +40,20 @@ export class VmControl implements ControlTarget {
   /** Make it when the VM starts: `uptimeMs` counts from here. */
   constructor(vm: VirtualMachine) {
     this.#vm = vm;
+    this.#watchEnd(vm);
+  }
+
+  /** From now on this is the machine: the guest of the one before has reset itself. Before `vm` starts. */
+  attach(vm: VirtualMachine): void {
+    this.#vm = vm;
+    this.#ended = false;
+    this.#watchEnd(vm);
+    this.#tell({ kind: 'rebooted', atMs: this.#now() });
+  }
+
+  #watchEnd(vm: VirtualMachine): void {
     void vm.ended.then((end) => {
+      if (end.kind === 'reset' && vm.config.reboot === 'restart') return;
       this.#ended = true;
       this.#tell({
         kind: 'ended',
@@ -61,6 +75,7 @@ export class VmControl implements ControlTarget {
       pid: process.pid,
       uptimeMs: this.#now(),
       vcpus: vcpus.length,
+      maxVcpus: config.maxCpus,
       memoryBytes: config.memoryBytes,
       kernel: config.kernelPath ?? 'embedded',
     };
@@ -125,6 +140,20 @@ export class VmControl implements ControlTarget {
   /** Brings MP states and RIPs up to date, which `vcpus` then shows. */
   async sample(): Promise<void> {
     await sampleVcpus(this.#vm.vcpus);
+  }
+
+  /** Presses the power button. Throws VoltError 'usage' when the guest has no ACPI. */
+  powerDown(): void {
+    this.#mustRun();
+    this.#vm.pressPowerButton();
+    this.#tell({ kind: 'powerdown', atMs: this.#now() });
+  }
+
+  async setCpuCount(count: number): Promise<CpuChange> {
+    this.#mustRun();
+    const change = await this.#vm.setCpuCount(count);
+    this.#tell({ kind: 'cpus', change, atMs: this.#now() });
+    return change;
   }
 
   sendIpi(request: IpiRequest): void {
@@ -192,9 +221,10 @@ export class VmControl implements ControlTarget {
 
   #vcpu(index: number): LiveVcpu {
     this.#mustRun();
-    const vcpu = Number.isInteger(index) ? this.#vm.vcpus[index] : undefined;
+    const { vcpus } = this.#vm;
+    const vcpu = vcpus.find((each) => each.index === index);
     if (vcpu) return vcpu;
-    throw new VoltError('usage', `Cannot find vCPU ${index} (expected 0 to ${this.#vm.vcpus.length - 1})`);
+    throw new VoltError('usage', `Cannot find vCPU ${index} (expected 0 to ${vcpus.at(-1)!.index})`);
   }
 
   #mustRun(): void {

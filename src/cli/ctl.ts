@@ -15,6 +15,8 @@ Commands:
   start-ap <vcpu> <vector>   start a waiting AP at vector x 0x1000
   affinity <vcpu> <cpus> pin a vCPU's thread to host CPUs
   mp-state <vcpu> <state> [vector]   set a paused vCPU's MP state as KVM knows it
+  cpus <count>           plug or remove vCPUs until there are so many
+  powerdown              press the power button
   events                 print what happens, one line of JSON each, until the guest ends
 
 Examples:

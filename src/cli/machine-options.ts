@@ -14,7 +14,7 @@ import {
   type VmConfig,
 } from '../api/index.ts';
 import { LOG_LEVELS, type Log, type LogLevel } from './log.ts';
-import { parseCpusFlag, parseNumaFlag, toNumber } from './machine-flags.ts';
+import { parseCpusFlag, parseNumaFlag, toNumber, type NumaFlag } from './machine-flags.ts';
 import { parseMib } from './size.ts';
 
 const MAX_CONFIG_BYTES = 1024 * 1024;
@@ -52,7 +52,7 @@ export interface MachineFlags {
   readonly boot?: string | undefined;
   readonly bootCpu?: string | undefined;
   readonly cpuAffinity?: string | undefined;
-  readonly numa?: readonly string[] | undefined;
+  readonly numa?: readonly NumaFlag[] | undefined;
   /** false by --no-acpi, and so on. */
   readonly acpi: boolean;
   readonly mptable: boolean;
@@ -85,7 +85,7 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     .option(
       '--numa <node>',
       'a NUMA node, such as node=0,cpus=0-1,memory=1G,distance=10:20,host=0; once for each',
-      (text: string, before: readonly string[] | undefined) => [...(before ?? []), text],
+      (text: string, before: readonly NumaFlag[] | undefined) => [...(before ?? []), parseNumaFlag(text)],
     )
     .option('--no-acpi', 'boot without ACPI tables')
     .option('--no-mptable', 'boot without MP tables')
@@ -146,7 +146,7 @@ function fromFlags(flags: MachineFlags): ConfigInput {
     },
     volt: {
       ...cpus.topology,
-      numa: flags.numa?.map(parseNumaFlag),
+      numa: flags.numa,
       acpi: flags.acpi ? undefined : false,
       mp_tables: flags.mptable ? undefined : false,
       reboot: flags.reboot ? undefined : 'exit',
