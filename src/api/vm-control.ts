@@ -23,6 +23,8 @@ import type {
   ControlTarget,
   IpiRequest,
   RegisterSet,
+  StuckReason,
+  StuckVcpu,
   VcpuStatus,
   VmEvent,
   VmStatus,
@@ -148,9 +150,41 @@ export class VmControl implements ControlTarget {
     this.#tell({ kind: 'affinity', vcpu: index, cpus, atMs: this.#now() });
   }
 
+  /**
+   * Tells listeners `hang` when no vCPU makes progress for so many seconds, once for each time that it happens. Starts
+   * with the guest; call it once. docs/control.md says what progress is.
+   */
+  reportHangs(seconds: number): void {
+    // Not before the guest runs, and what it takes is loaded then.
+    const timer = setTimeout(() => void this.#watch(seconds), (seconds * 1000) / 10);
+    timer.unref();
+    void this.#vm.ended.then(() => clearTimeout(timer));
+  }
+
   onEvent(listener: (event: VmEvent) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  async #watch(seconds: number): Promise<void> {
+    const { HangWatch } = await import('../vmm/hang-watch.ts');
+    const { vcpus, shared, ended } = this.#vm;
+    if (this.#ended) return;
+    const onHang = (reasons: readonly StuckReason[]) =>
+      this.#tell({
+        kind: 'hang',
+        seconds,
+        vcpus: reasons.map((why, index) => this.#stuckVcpu(index, why)),
+        atMs: this.#now(),
+      });
+    const watch = new HangWatch({ vcpus, shared, seconds, onHang });
+    void ended.then(() => watch[Symbol.dispose]());
+  }
+
+  #stuckVcpu(index: number, why: StuckReason): StuckVcpu {
+    const { words } = this.#vm.vcpus[index]!;
+    const { rip = '0x0', ...place } = this.#placeOf(words);
+    return { index, why, state: lifecycleOf(words), rip, ...place };
   }
 
   #vcpuStatus({ index, words }: LiveVcpu): VcpuStatus {

@@ -1,8 +1,9 @@
 /** What a control client can see and do of a VM. Implemented by VmControl, served by the control socket. */
+import type { StuckReason } from '../../smp/hang.ts';
 import type { IpiMode, IpiRequest } from '../../smp/ipi.ts';
 import type { KnownMpState, MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
 
-export type { IpiMode, IpiRequest, KnownMpState, MpStateName };
+export type { IpiMode, IpiRequest, KnownMpState, MpStateName, StuckReason };
 export type VcpuLifecycle = VcpuState;
 
 export interface VcpuStatus {
@@ -50,10 +51,26 @@ export interface RegisterSet {
   readonly sipiVector?: number;
 }
 
+/** Where and why a vCPU of a guest that hangs does not go on. */
+export interface StuckVcpu {
+  readonly index: number;
+  readonly why: StuckReason;
+  readonly state: VcpuLifecycle;
+  readonly rip: string;
+  readonly symbol?: string;
+}
+
 /** `atMs` is milliseconds since the VM started. */
 export type VmEvent =
   | { readonly kind: 'paused' | 'resumed'; readonly vcpus: readonly number[]; readonly atMs: number }
   | { readonly kind: 'ended'; readonly reason: string; readonly exitCode: number; readonly atMs: number }
+  /** No vCPU made progress for so many seconds. */
+  | {
+      readonly kind: 'hang';
+      readonly seconds: number;
+      readonly vcpus: readonly StuckVcpu[];
+      readonly atMs: number;
+    }
   | { readonly kind: 'mp-state'; readonly vcpu: number; readonly state: KnownMpState; readonly atMs: number }
   | { readonly kind: 'ipi'; readonly request: IpiRequest; readonly atMs: number }
   | {
