@@ -32,6 +32,7 @@ import type {
 
 const SPECIAL = ['cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer', 'apicBase'] as const;
 
+/** Sees and steers the vCPUs of a VM; what the control socket serves. Several may share a VM. */
 export class VmControl implements ControlTarget {
   readonly #vm: VirtualMachine;
   readonly #startedAt = performance.now();

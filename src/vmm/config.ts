@@ -10,7 +10,9 @@ import { MINIMUM_MEMORY_BYTES } from '../machine/layout.ts';
 import { MP_TABLE_MAX_CPUS } from '../smp/mp-table.ts';
 import { VoltError } from '../volt-error.ts';
 
+/** vCPUs of a machine that says nothing of them. */
 export const DEFAULT_CPUS = 2;
+/** RAM of a machine that says nothing of it, in MiB. */
 export const DEFAULT_MEMORY_MIB = 512;
 /** `reboot=k` resets through the i8042, which ends Volt; `panic=-1` does so after a panic, without waiting. */
 export const DEFAULT_CMDLINE = 'console=ttyS0 reboot=k panic=-1';
@@ -24,11 +26,14 @@ const MINIMUM_MEMORY_MIB = MINIMUM_MEMORY_BYTES / MIB;
 const MAXIMUM_MEMORY_MIB = 16 * 1024 * 1024;
 const HUGE_PAGE_MIB = 2;
 
+/** Boot protocols by the names that `--boot` and `volt.boot` take. */
 export const BOOT_PROTOCOLS = ['linux', 'bzimage', 'pvh', 'multiboot'] as const;
 
+/** Where `runInTerminal` takes the guest's serial console. */
 export type ConsoleConfig =
   { readonly kind: 'stdio' } | { readonly kind: 'none' } | { readonly kind: 'file'; readonly path: string };
 
+/** A machine, validated: what `parseConfig` gives and `VirtualMachine` takes. */
 export interface VmConfig {
   /** undefined: the embedded SMP kernel. */
   readonly kernelPath: string | undefined;
@@ -207,6 +212,7 @@ const ConfigSchema = v.pipe(
 /** What `parseConfig` takes: sections of keys, from a JSON file or from flags. */
 export type ConfigInput = Readonly<Record<string, unknown>>;
 
+/** A configuration that passed the gate. */
 export interface ParsedConfig {
   readonly config: VmConfig;
   /** Keys that were not understood, as `section.key`. */

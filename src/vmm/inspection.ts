@@ -35,6 +35,7 @@ export interface CpuInspection extends CpuPlace {
   readonly cpuid: CpuidDescription;
 }
 
+/** A plan for people: what would be built, where, and whether its parts agree. */
 export interface Inspection {
   readonly boot: { readonly protocol: string; readonly summary: string; readonly cmdline: string };
   readonly ram: readonly RamRange[];

@@ -4,8 +4,10 @@ import type { IpiMode, IpiRequest } from '../../smp/ipi.ts';
 import type { KnownMpState, MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
 
 export type { IpiMode, IpiRequest, KnownMpState, MpStateName, StuckReason };
+/** created, running, halted, waiting-for-sipi, paused or stopped. */
 export type VcpuLifecycle = VcpuState;
 
+/** A vCPU as of the last look at it. docs/control.md explains each member. */
 export interface VcpuStatus {
   readonly index: number;
   readonly apicId: number;
@@ -33,6 +35,7 @@ export interface VcpuStatus {
   readonly exits: Readonly<Record<string, number>>;
 }
 
+/** A guest as a whole. */
 export interface VmStatus {
   readonly state: 'running' | 'paused' | 'stopped';
   readonly pid: number;
