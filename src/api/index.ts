@@ -24,6 +24,7 @@ export { checkHost, type HostCheck } from './doctor.ts';
 export { runInTerminal, stderrIsTerminal, stdoutIsTerminal, type TerminalRun } from './run-in-terminal.ts';
 export { selftest, selftestCounts, type SelftestRow } from './selftest.ts';
 export { VmControl } from './vm-control.ts';
+export { readConsole, type ConsoleReader } from './read-console.ts';
 export { openSymbols } from './open-symbols.ts';
 export { parseCpuList } from '../machine/cpu-list.ts';
 export { IPI_MODES } from '../smp/ipi.ts';

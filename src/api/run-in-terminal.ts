@@ -10,6 +10,7 @@ import { describePlace } from '../vmm/vcpu-place.ts';
 import { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 
+/** How a run in a terminal ended. */
 export interface TerminalRun {
   readonly end: VmEnd;
   /** The code the process should exit with: the guest's, or 128 + n after signal n. */
@@ -128,6 +129,7 @@ export function stderrIsTerminal(): boolean {
   return isTerminal(2);
 }
 
+/** Whether somebody may be looking at stdout. */
 export function stdoutIsTerminal(): boolean {
   return isTerminal(STDOUT);
 }

@@ -16,6 +16,7 @@ import { exitName } from '../vmm/exit-report.ts';
 import { EXIT_COUNTERS, VCPU_WORD } from '../vmm/shared-state.ts';
 import { pauseVcpus, pinVcpu, resumeVcpus, sampleVcpus, type LiveVcpu } from '../vmm/vcpu-control.ts';
 import { lastMpState, lastRip, lastSipiVector, lifecycleOf, phaseOf, wasSampled } from '../vmm/vcpu-place.ts';
+import type { StuckLiveVcpu } from '../vmm/hang-watch.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 import { VoltError } from '../volt-error.ts';
 import type { KnownMpState } from '../smp/vcpu-state.ts';
@@ -24,6 +25,7 @@ import type {
   CpuChange,
   IpiRequest,
   RegisterSet,
+  StuckVcpu,
   VcpuStatus,
   VmEvent,
   VmStatus,
@@ -31,10 +33,12 @@ import type {
 
 const SPECIAL = ['cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer', 'apicBase'] as const;
 
+/** Sees and steers the vCPUs of a VM; what the control socket serves. Several may share a VM. */
 export class VmControl implements ControlTarget {
   #vm: VirtualMachine;
   readonly #startedAt = performance.now();
   readonly #listeners = new Set<(event: VmEvent) => void>();
+  #hangSeconds: number | undefined;
   #ended = false;
 
   /** Make it when the VM starts: `uptimeMs` counts from here. */
@@ -48,6 +52,7 @@ export class VmControl implements ControlTarget {
     this.#vm = vm;
     this.#ended = false;
     this.#watchEnd(vm);
+    if (this.#hangSeconds !== undefined) this.reportHangs(this.#hangSeconds);
     this.#tell({ kind: 'rebooted', atMs: this.#now() });
   }
 
@@ -177,9 +182,41 @@ export class VmControl implements ControlTarget {
     this.#tell({ kind: 'affinity', vcpu: index, cpus, atMs: this.#now() });
   }
 
+  /**
+   * Tells listeners `hang` when no vCPU makes progress for so many seconds, once for each time that it happens. Starts
+   * with the guest; call it once. docs/control.md says what progress is.
+   */
+  reportHangs(seconds: number): void {
+    this.#hangSeconds = seconds;
+    // Not before the guest runs, and what it takes is loaded then.
+    const timer = setTimeout(() => void this.#watch(seconds), (seconds * 1000) / 10);
+    timer.unref();
+    void this.#vm.ended.then(() => clearTimeout(timer));
+  }
+
   onEvent(listener: (event: VmEvent) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  async #watch(seconds: number): Promise<void> {
+    const { HangWatch } = await import('../vmm/hang-watch.ts');
+    const vm = this.#vm;
+    if (this.#ended) return;
+    const onHang = (stuck: readonly StuckLiveVcpu[]) =>
+      this.#tell({
+        kind: 'hang',
+        seconds,
+        vcpus: stuck.map((each) => this.#stuckVcpu(each)),
+        atMs: this.#now(),
+      });
+    const watch = new HangWatch({ vcpus: () => vm.vcpus, shared: vm.shared, seconds, onHang });
+    void vm.ended.then(() => watch[Symbol.dispose]());
+  }
+
+  #stuckVcpu({ vcpu: { index, words }, why }: StuckLiveVcpu): StuckVcpu {
+    const { rip = '0x0', ...place } = this.#placeOf(words);
+    return { index, why, state: lifecycleOf(words), rip, ...place };
   }
 
   #vcpuStatus({ index, words }: LiveVcpu): VcpuStatus {

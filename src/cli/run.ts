@@ -6,6 +6,7 @@ import {
   VmControl,
   VoltError,
   type ControlServer,
+  type StuckReason,
   type TimelineRow,
   type VmConfig,
 } from '../api/index.ts';
@@ -27,6 +28,7 @@ export async function run(flags: RunFlags): Promise<number> {
   let vm = create();
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
   const control = new VmControl(vm);
+  if (config.hangReportSeconds > 0) reportHangs(control, config.hangReportSeconds, log.warn);
   await using server = openControlSocket(control, flags.control);
   if (server) log.info(`control socket at ${server.path}`);
   const restart = () => {
@@ -53,6 +55,24 @@ export async function run(flags: RunFlags): Promise<number> {
 function openControlSocket(control: VmControl, where: string | true | undefined): ControlServer | undefined {
   if (where === undefined) return undefined;
   return openControl(control, where === true ? undefined : where);
+}
+
+const STUCK_WORDS: Readonly<Record<StuckReason, string>> = {
+  'halted-for-good': 'halted with interrupts off',
+  spins: 'spins with interrupts off',
+  'waits-for-sipi': 'waits for a SIPI',
+  stalled: 'does not come out of KVM',
+};
+
+function reportHangs(control: VmControl, seconds: number, say: (line: string) => void): void {
+  control.reportHangs(seconds);
+  control.onEvent((event) => {
+    if (event.kind !== 'hang') return;
+    say(`the guest hangs: no vCPU has made progress for ${seconds} s`);
+    for (const { index, why, rip, symbol } of event.vcpus) {
+      say(`  vCPU ${index}: ${STUCK_WORDS[why]}, RIP ${rip}${symbol === undefined ? '' : ` (${symbol})`}`);
+    }
+  });
 }
 
 /** `--json` is a word that the embedded kernel understands. */

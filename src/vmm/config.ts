@@ -12,7 +12,9 @@ import { MAX_NUMA_NODES, resolveNuma, type NumaPlan, type NumaRequest } from '..
 import { placeCpus, resolveTopology, type Topology } from '../smp/topology.ts';
 import { VoltError } from '../volt-error.ts';
 
+/** vCPUs of a machine that says nothing of them. */
 export const DEFAULT_CPUS = 2;
+/** RAM of a machine that says nothing of it, in MiB. */
 export const DEFAULT_MEMORY_MIB = 512;
 /** `reboot=k` resets through the i8042, which ends Volt; `panic=-1` does so after a panic, without waiting. */
 export const DEFAULT_CMDLINE = 'console=ttyS0 reboot=k panic=-1';
@@ -31,11 +33,14 @@ export const MAX_CPUS = 4096;
 /** Most of what one level of the topology may count. */
 const MAX_LEVEL = 1024;
 export const REBOOT_ACTIONS = ['restart', 'exit'] as const;
+/** Boot protocols by the names that `--boot` and `volt.boot` take. */
 export const BOOT_PROTOCOLS = ['linux', 'bzimage', 'pvh', 'multiboot'] as const;
 
+/** Where `runInTerminal` takes the guest's serial console. */
 export type ConsoleConfig =
   { readonly kind: 'stdio' } | { readonly kind: 'none' } | { readonly kind: 'file'; readonly path: string };
 
+/** A machine, validated: what `parseConfig` gives and `VirtualMachine` takes. */
 export interface VmConfig {
   /** undefined: the embedded SMP kernel. */
   readonly kernelPath: string | undefined;
@@ -324,6 +329,7 @@ export function fitsMpTables({ topology, cpus }: Pick<VmConfig, 'topology' | 'cp
 /** What `parseConfig` takes: sections of keys, from a JSON file or from flags. */
 export type ConfigInput = Readonly<Record<string, unknown>>;
 
+/** A configuration that passed the gate. */
 export interface ParsedConfig {
   readonly config: VmConfig;
   /** Keys that were not understood, as `section.key`. */

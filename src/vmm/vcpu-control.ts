@@ -82,20 +82,25 @@ export async function waitUntilRunning({ index, words }: LiveVcpu): Promise<void
   }
 }
 
-/** Brings MP state and RIP of running vCPUs up to date, with one short exit each. */
+/** Brings MP state and registers of running vCPUs up to date, with one short exit each. */
 export async function sampleVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
-  const running = vcpus.filter(({ words }) => Atomics.load(words, VCPU_WORD.phase) === VCPU_PHASE.running);
-  for (const vcpu of running) {
-    Atomics.add(vcpu.words, VCPU_WORD.sampleWanted, 1);
-    kick(vcpu);
+  const looks = vcpus.map((vcpu) => trySample(vcpu, KICK_TIMEOUT_MS));
+  for (const [i, answered] of (await Promise.all(looks)).entries()) {
+    if (!answered) throw doesNotLeave('look at', vcpus[i]!.index);
   }
-  for (const { index, words } of running) {
-    const wanted = Atomics.load(words, VCPU_WORD.sampleWanted);
-    // Not "equal": another caller may have wished for a later sample meanwhile, and the worker skips to that.
-    const isOlder = (done: number) => ((done - wanted) | 0) < 0;
-    const busy = (done: number) => isOlder(done) && phaseOf(words) === 'running';
-    if (!(await waitWhile(words, VCPU_WORD.sampleDone, busy))) throw doesNotLeave('look at', index);
-  }
+}
+
+/** The same for one vCPU. False when it did not come out of KVM_RUN in time; true for one that does not run. */
+export async function trySample(vcpu: LiveVcpu, timeoutMs: number): Promise<boolean> {
+  const { words } = vcpu;
+  if (phaseOf(words) !== 'running') return true;
+  Atomics.add(words, VCPU_WORD.sampleWanted, 1);
+  const wanted = Atomics.load(words, VCPU_WORD.sampleWanted);
+  kick(vcpu);
+  // Not "equal": another caller may have wished for a later sample meanwhile, and the worker skips to that.
+  const isOlder = (done: number) => ((done - wanted) | 0) < 0;
+  const busy = (done: number) => isOlder(done) && phaseOf(words) === 'running';
+  return waitWhile(words, VCPU_WORD.sampleDone, busy, timeoutMs);
 }
 
 /** Moves a running vCPU's thread. Throws VoltError 'usage' for a host CPU that is not online. */
@@ -121,13 +126,14 @@ export function checkHostCpus(index: number, cpus: readonly number[]): void {
   );
 }
 
-/** True once `busy` is false for the word; false when that takes longer than a kick may. */
+/** True once `busy` is false for the word; false when that takes too long. */
 async function waitWhile(
   words: Int32Array,
   word: number,
   busy: (value: number) => boolean,
+  timeoutMs: number = KICK_TIMEOUT_MS,
 ): Promise<boolean> {
-  const deadline = performance.now() + KICK_TIMEOUT_MS;
+  const deadline = performance.now() + timeoutMs;
   for (;;) {
     const value = Atomics.load(words, word);
     if (!busy(value)) return true;

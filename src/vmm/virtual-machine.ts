@@ -55,6 +55,7 @@ import type { VcpuStart } from './vcpu-worker.ts';
 import { describeEnd, type VmEnd } from './vm-end.ts';
 import { vcpuWorkerUrl } from './worker-url.ts';
 
+/** What a VM may be told beside its configuration. */
 export interface VmOptions {
   /** Note when APs start; costs each AP some polling when it wakes up. */
   readonly timeline?: boolean;
@@ -75,6 +76,7 @@ const HIGHEST_XAPIC_ID = 254;
 /** How long dispose waits for vCPU threads that do not leave the guest. */
 const DISPOSE_TIMEOUT_MS = 5000;
 
+/** A virtual machine: `new` builds it, `start` lets it run, `ended` tells how it ended, dispose gives everything back. */
 export class VirtualMachine implements Disposable {
   readonly config: VmConfig;
   readonly plan: MachinePlan;

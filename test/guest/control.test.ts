@@ -234,6 +234,28 @@ describe('interrupts from outside', () => {
     await waitUntil("the AP's byte", () => running.output === 'readyA');
   });
 
+  needsKvm('INIT and SIPI restart a running AP of the embedded kernel, in its trampoline', async () => {
+    await using running = await busyMachine(2);
+
+    running.control.startAp(1, 8);
+    const place = async () => {
+      await running.control.sample();
+      return running.control.vcpus()[1]!;
+    };
+    let ap = await place();
+    await waitUntil('the AP to park', () => {
+      void place().then((now) => (ap = now));
+      return ap.state === 'halted';
+    });
+
+    // It finds its block taken, by itself when it was started first, and parks without touching it.
+    const rip = Number(ap.rip);
+    expect(rip).toBeGreaterThan(0x8000);
+    expect(rip).toBeLessThan(0x9000);
+    expect((await running.control.registers(1)).special['efer']).toBe('0x500');
+    expect(running.control.vcpus()[0]!.state).toBe('running');
+  });
+
   needsKvm('INIT takes a running AP back to waiting for a SIPI', async () => {
     await using running = await busyMachine(2);
 

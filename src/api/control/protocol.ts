@@ -108,7 +108,9 @@ export const METHODS = {
   events: strict({}),
 } as const;
 
+/** Name of a method of the control protocol. */
 export type Method = keyof typeof METHODS;
+/** What a method takes. */
 export type ParamsOf<M extends Method> = v.InferOutput<(typeof METHODS)[M]>;
 
 /** One call with its method's checked params. */

@@ -81,4 +81,5 @@ interface Results extends Record<Method, unknown> {
   events: { readonly subscribed: true };
 }
 
+/** What a method answers. */
 export type ResultOf<M extends Method> = Results[M];

@@ -1,11 +1,14 @@
 /** What a control client can see and do of a VM. Implemented by VmControl, served by the control socket. */
+import type { StuckReason } from '../../smp/hang.ts';
 import type { IpiMode, IpiRequest } from '../../smp/ipi.ts';
 import type { CpuChange } from '../../vmm/cpu-hotplug.ts';
 import type { KnownMpState, MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
 
-export type { CpuChange, IpiMode, IpiRequest, KnownMpState, MpStateName };
+export type { CpuChange, IpiMode, IpiRequest, KnownMpState, MpStateName, StuckReason };
+/** created, running, halted, waiting-for-sipi, paused or stopped. */
 export type VcpuLifecycle = VcpuState;
 
+/** A vCPU as of the last look at it. docs/control.md explains each member. */
 export interface VcpuStatus {
   readonly index: number;
   readonly apicId: number;
@@ -33,6 +36,7 @@ export interface VcpuStatus {
   readonly exits: Readonly<Record<string, number>>;
 }
 
+/** A guest as a whole. */
 export interface VmStatus {
   readonly state: 'running' | 'paused' | 'stopped';
   readonly pid: number;
@@ -53,6 +57,15 @@ export interface RegisterSet {
   readonly sipiVector?: number;
 }
 
+/** Where and why a vCPU of a guest that hangs does not go on. */
+export interface StuckVcpu {
+  readonly index: number;
+  readonly why: StuckReason;
+  readonly state: VcpuLifecycle;
+  readonly rip: string;
+  readonly symbol?: string;
+}
+
 /** `atMs` is milliseconds since the VM started. */
 export type VmEvent =
   | { readonly kind: 'paused' | 'resumed'; readonly vcpus: readonly number[]; readonly atMs: number }
@@ -60,6 +73,13 @@ export type VmEvent =
   | { readonly kind: 'rebooted' | 'powerdown'; readonly atMs: number }
   | { readonly kind: 'cpus'; readonly change: CpuChange; readonly atMs: number }
   | { readonly kind: 'ended'; readonly reason: string; readonly exitCode: number; readonly atMs: number }
+  /** No vCPU made progress for so many seconds. */
+  | {
+      readonly kind: 'hang';
+      readonly seconds: number;
+      readonly vcpus: readonly StuckVcpu[];
+      readonly atMs: number;
+    }
   | { readonly kind: 'mp-state'; readonly vcpu: number; readonly state: KnownMpState; readonly atMs: number }
   | { readonly kind: 'ipi'; readonly request: IpiRequest; readonly atMs: number }
   | {

@@ -259,3 +259,22 @@ test('whatever JSON says, it is a config or refused in words', () => {
   });
   expect(stray.filter((error) => error !== undefined)).toEqual([]);
 });
+
+describe('hang_report_s', () => {
+  test.each([
+    [undefined, 30],
+    ['off', 0],
+    [0.1, 0.1],
+    [86_400, 86_400],
+  ])('%p is %p seconds', (hang_report_s, seconds) => {
+    expect(
+      parseConfig(volt(hang_report_s === undefined ? {} : { hang_report_s })).config.hangReportSeconds,
+    ).toBe(seconds);
+  });
+
+  test.each([0, 0.09, 86_401, -1, 'on', true, null])('%p is refused', (hang_report_s) => {
+    expect(messageFor(volt({ hang_report_s }))).toBe(
+      `Cannot use volt.hang_report_s: ${JSON.stringify(hang_report_s)} (expected seconds from 0.1 to 86400, or off)`,
+    );
+  });
+});
