@@ -2,7 +2,7 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { openSync, readSync, statSync } from 'node:fs';
 import { MMIO_REGISTER as R } from '../../src/devices/virtio/mmio.regs.ts';
-import { parseConfig, VirtualMachine } from '../../src/api/index.ts';
+import { parseConfig, VirtualMachine, VmControl } from '../../src/api/index.ts';
 import { kvmOpens, TemporaryFolder } from '../cli/volt-process.ts';
 import { runMachine } from './guest-run.ts';
 import { asm, buildPvhElf } from './tiny-guest.ts';
@@ -22,8 +22,9 @@ async function run(folder: TemporaryFolder, image: Uint8Array, sections: Record<
   });
   using vm = new VirtualMachine(config);
   const { output, end } = await runMachine(vm);
-  const failures = vm.devices.map(({ failure }) => failure);
-  return { output: Buffer.from(output, 'latin1'), end, failures };
+  const devices = new VmControl(vm).devices();
+  const failures = devices.map(({ failure }) => failure);
+  return { output: Buffer.from(output, 'latin1'), end, failures, devices };
 }
 
 describe.skipIf(!kvmOpens)('the entropy device (needs /dev/kvm)', () => {
@@ -101,6 +102,32 @@ describe.skipIf(!kvmOpens)('a disk (needs /dev/kvm)', () => {
     const written = new Uint8Array(8 * SECTOR);
     readSync(openSync(path, 'r'), written);
     expect([4, 5, 6].map((sector) => written[sector * SECTOR])).toEqual([4, 0x77, 6]);
+  });
+
+  test('counts what it did, for volt ctl devices', async () => {
+    using folder = new TemporaryFolder();
+    const path = await folder.write('disk', new Uint8Array(8 * SECTOR));
+    const out = blockRequest(DATA, 1, 5, new Uint8Array(SECTOR));
+    const into = blockRequest(DATA + out.bytes.length, 0, 3, 2 * SECTOR);
+    const data = Buffer.concat([out.bytes, into.bytes]);
+    const code = [start(), offer(2), waitUsed(2), asm.exit(0)];
+
+    const { devices } = await run(folder, virtioImage(code, [out.chain, into.chain], data), {
+      drives: [{ drive_id: 'disk', path_on_host: path }],
+    });
+
+    expect(devices).toMatchObject([
+      {
+        id: 'disk',
+        kind: 'block',
+        address: 0xd000_0000,
+        gsi: 5,
+        state: 'running',
+        failures: 0,
+        features: ['version1'],
+        queues: [{ index: 0, size: 8, maxSize: 256, chains: 2, bytesFromGuest: 512, bytesToGuest: 1024 }],
+      },
+    ]);
   });
 
   test('keeps everybody out of what lies behind its end', async () => {
