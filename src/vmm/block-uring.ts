@@ -19,7 +19,7 @@ export interface UringOptions {
   readonly direct?: boolean;
 }
 
-export class UringBackend implements BlockBackend {
+export class UringBackend implements BlockBackend, Disposable {
   readonly #fd: number;
   readonly #ring = new Uring(ENTRIES);
   readonly #writeAtOnce: boolean;
@@ -85,6 +85,10 @@ export class UringBackend implements BlockBackend {
       this.#ring.submit(1);
       this.collect();
     }
+  }
+
+  [Symbol.dispose](): void {
+    this.#ring[Symbol.dispose]();
   }
 
   #push(request: BlockRequest): void {

@@ -21,6 +21,7 @@ import { EPOLL } from '../ffi/epoll.ts';
 import { ERRNO, errnoName, SyscallError } from '../ffi/errno.ts';
 import { OPEN, openFile, readAt, type OwnedFd } from '../ffi/file.ts';
 import { VoltError } from '../volt-error.ts';
+import { releaseBounce } from './block-bounce.ts';
 import { FileBackend } from './block-file.ts';
 import { OverlayBackend } from './block-overlay.ts';
 import { UringBackend, type UringOptions } from './block-uring.ts';
@@ -88,6 +89,7 @@ export function createBlockDevice(start: BlockStart, services: DeviceServices): 
     after: (delayMs: number, handler: () => void) => services.after(delayMs, handler),
   };
   const { fd, overlay, shape, limits } = start;
+  services.atEnd(releaseBounce);
   if (overlay) {
     const files = {
       baseFd: fd,
@@ -103,6 +105,7 @@ export function createBlockDevice(start: BlockStart, services: DeviceServices): 
       : openUring(fd, { writeAtOnce: start.engine === 'Cached', direct: start.direct });
   if (!backend) return new BlockDevice(shape, new FileBackend(fd, start.direct), glue, limits);
   const device = new BlockDevice(shape, backend, glue, limits);
+  services.atEnd(() => backend[Symbol.dispose]());
   services.watch(backend.ringFd, EPOLL.in | EPOLL.edge, () => {
     backend.collect();
     device.settleLater();
