@@ -10,7 +10,7 @@ import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT } from './linux-host.ts
 const cache = resolve(import.meta.dir, '../../.cache/test');
 const initrd = join(cache, 'disk-initrd');
 /** Bound for a hang only. */
-const SECONDS = 170;
+const SECONDS = 300;
 let kernel: DebianKernel;
 
 beforeAll(async () => {
