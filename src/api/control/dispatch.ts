@@ -41,7 +41,7 @@ export function createDispatch(target: ControlTarget): Dispatch {
 
 type Change = Extract<
   Call,
-  { method: 'pause' | 'resume' | 'ipi' | 'nmi' | 'start-ap' | 'affinity' | 'mp-state' }
+  { method: 'pause' | 'resume' | 'ipi' | 'nmi' | 'start-ap' | 'affinity' | 'nice' | 'mp-state' }
 >;
 
 function change(target: ControlTarget, { method, params }: Change): unknown {
@@ -58,6 +58,8 @@ function change(target: ControlTarget, { method, params }: Change): unknown {
       return target.startAp(params.vcpu, params.vector);
     case 'affinity':
       return target.setAffinity(params.vcpu, params.cpus);
+    case 'nice':
+      return target.setNice(params.vcpu, params.nice);
     case 'mp-state':
       return target.setMpState(params.vcpu, params.state, params.vector);
   }

@@ -48,6 +48,7 @@ export const RESULTS = {
   nmi: OkSchema,
   'start-ap': OkSchema,
   affinity: OkSchema,
+  nice: OkSchema,
   'mp-state': OkSchema,
   events: v.looseObject({ subscribed: v.literal(true) }),
 } as const satisfies Record<Method, v.GenericSchema>;
@@ -67,6 +68,7 @@ interface Results extends Record<Method, unknown> {
   nmi: Ok;
   'start-ap': Ok;
   affinity: Ok;
+  nice: Ok;
   'mp-state': Ok;
   events: { readonly subscribed: true };
 }

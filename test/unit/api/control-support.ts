@@ -96,6 +96,10 @@ export class FakeTarget implements ControlTarget {
     this.tell({ kind: 'affinity', vcpu: index, cpus, atMs: 4 });
   }
 
+  setNice(index: number, nice: number): void {
+    this.#called('setNice', index, nice);
+  }
+
   async setMpState(index: number, state: KnownMpState, vector?: number): Promise<void> {
     this.#called('setMpState', index, state, vector);
   }
