@@ -23,14 +23,15 @@ import {
   type LiveVcpu,
 } from '../vmm/vcpu-control.ts';
 import { lastMpState, lastRip, lastSipiVector, lifecycleOf, phaseOf, wasSampled } from '../vmm/vcpu-place.ts';
+import type { StuckLiveVcpu } from '../vmm/hang-watch.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 import { VoltError } from '../volt-error.ts';
 import type { KnownMpState } from '../smp/vcpu-state.ts';
 import type {
   ControlTarget,
+  CpuChange,
   IpiRequest,
   RegisterSet,
-  StuckReason,
   StuckVcpu,
   VcpuStatus,
   VmEvent,
@@ -41,15 +42,30 @@ const SPECIAL = ['cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer', 'apicBase'] as const
 
 /** Sees and steers the vCPUs of a VM; what the control socket serves. Several may share a VM. */
 export class VmControl implements ControlTarget {
-  readonly #vm: VirtualMachine;
+  #vm: VirtualMachine;
   readonly #startedAt = performance.now();
   readonly #listeners = new Set<(event: VmEvent) => void>();
+  #hangSeconds: number | undefined;
   #ended = false;
 
   /** Make it when the VM starts: `uptimeMs` counts from here. */
   constructor(vm: VirtualMachine) {
     this.#vm = vm;
+    this.#watchEnd(vm);
+  }
+
+  /** From now on this is the machine: the guest of the one before has reset itself. Before `vm` starts. */
+  attach(vm: VirtualMachine): void {
+    this.#vm = vm;
+    this.#ended = false;
+    this.#watchEnd(vm);
+    if (this.#hangSeconds !== undefined) this.reportHangs(this.#hangSeconds);
+    this.#tell({ kind: 'rebooted', atMs: this.#now() });
+  }
+
+  #watchEnd(vm: VirtualMachine): void {
     void vm.ended.then((end) => {
+      if (end.kind === 'reset' && vm.config.reboot === 'restart') return;
       this.#ended = true;
       this.#tell({
         kind: 'ended',
@@ -71,6 +87,7 @@ export class VmControl implements ControlTarget {
       pid: process.pid,
       uptimeMs: this.#now(),
       vcpus: vcpus.length,
+      maxVcpus: config.maxCpus,
       memoryBytes: config.memoryBytes,
       kernel: config.kernelPath ?? 'embedded',
     };
@@ -137,6 +154,20 @@ export class VmControl implements ControlTarget {
     await sampleVcpus(this.#vm.vcpus);
   }
 
+  /** Presses the power button. Throws VoltError 'usage' when the guest has no ACPI. */
+  powerDown(): void {
+    this.#mustRun();
+    this.#vm.pressPowerButton();
+    this.#tell({ kind: 'powerdown', atMs: this.#now() });
+  }
+
+  async setCpuCount(count: number): Promise<CpuChange> {
+    this.#mustRun();
+    const change = await this.#vm.setCpuCount(count);
+    this.#tell({ kind: 'cpus', change, atMs: this.#now() });
+    return change;
+  }
+
   sendIpi(request: IpiRequest): void {
     this.#mustRun();
     this.#vm.sendIpi(request);
@@ -163,6 +194,7 @@ export class VmControl implements ControlTarget {
    * with the guest; call it once. docs/control.md says what progress is.
    */
   reportHangs(seconds: number): void {
+    this.#hangSeconds = seconds;
     // Not before the guest runs, and what it takes is loaded then.
     const timer = setTimeout(() => void this.#watch(seconds), (seconds * 1000) / 10);
     timer.unref();
@@ -182,21 +214,20 @@ export class VmControl implements ControlTarget {
 
   async #watch(seconds: number): Promise<void> {
     const { HangWatch } = await import('../vmm/hang-watch.ts');
-    const { vcpus, shared, ended } = this.#vm;
+    const vm = this.#vm;
     if (this.#ended) return;
-    const onHang = (reasons: readonly StuckReason[]) =>
+    const onHang = (stuck: readonly StuckLiveVcpu[]) =>
       this.#tell({
         kind: 'hang',
         seconds,
-        vcpus: reasons.map((why, index) => this.#stuckVcpu(index, why)),
+        vcpus: stuck.map((each) => this.#stuckVcpu(each)),
         atMs: this.#now(),
       });
-    const watch = new HangWatch({ vcpus, shared, seconds, onHang });
-    void ended.then(() => watch[Symbol.dispose]());
+    const watch = new HangWatch({ vcpus: () => vm.vcpus, shared: vm.shared, seconds, onHang });
+    void vm.ended.then(() => watch[Symbol.dispose]());
   }
 
-  #stuckVcpu(index: number, why: StuckReason): StuckVcpu {
-    const { words } = this.#vm.vcpus[index]!;
+  #stuckVcpu({ vcpu: { index, words }, why }: StuckLiveVcpu): StuckVcpu {
     const { rip = '0x0', ...place } = this.#placeOf(words);
     return { index, why, state: lifecycleOf(words), rip, ...place };
   }
@@ -240,9 +271,10 @@ export class VmControl implements ControlTarget {
 
   #vcpu(index: number): LiveVcpu {
     this.#mustRun();
-    const vcpu = Number.isInteger(index) ? this.#vm.vcpus[index] : undefined;
+    const { vcpus } = this.#vm;
+    const vcpu = vcpus.find((each) => each.index === index);
     if (vcpu) return vcpu;
-    throw new VoltError('usage', `Cannot find vCPU ${index} (expected 0 to ${this.#vm.vcpus.length - 1})`);
+    throw new VoltError('usage', `Cannot find vCPU ${index} (expected 0 to ${vcpus.at(-1)!.index})`);
   }
 
   #mustRun(): void {

@@ -20,7 +20,14 @@ import {
   type ControlResult,
 } from '../api/index.ts';
 import { commanderError } from './commander-error.ts';
-import { formatRegs, formatStatus, formatVcpus, formatWhere, withSymbols } from './ctl-format.ts';
+import {
+  formatCpuChange,
+  formatRegs,
+  formatStatus,
+  formatVcpus,
+  formatWhere,
+  withSymbols,
+} from './ctl-format.ts';
 import { guestSocket } from './find-guest.ts';
 import { writeLine, writeStdout } from './log.ts';
 
@@ -151,6 +158,17 @@ Examples:
     .action((vcpu, state, vector) =>
       send('mp-state', { vcpu, state, ...(vector === undefined ? {} : { vector }) }),
     );
+  program
+    .command('cpus')
+    .description(
+      'plug or remove vCPUs until there are so many; answers when the guest has taken or given them',
+    )
+    .argument('<count>', 'at most the max of --cpus', toNumber)
+    .action((count) => send('cpus', { count }, formatCpuChange));
+  program
+    .command('powerdown')
+    .description('press the power button: a guest that listens shuts itself down')
+    .action(() => send('powerdown', {}));
   program
     .command('events')
     .description('print what happens, one line of JSON each, until the guest ends or Ctrl-C')

@@ -28,11 +28,15 @@ export function formatStatus(status: ControlResult<'status'>): string {
     ['state', status.state],
     ['process', String(status.pid)],
     ['uptime', formatDuration(status.uptimeMs)],
-    ['vCPUs', String(status.vcpus)],
+    ['vCPUs', vcpuCount(status)],
     ['memory', `${status.memoryBytes / MIB} MiB`],
     ['kernel', printable(status.kernel)],
   ] as const;
   return rows.map(([name, value]) => `${name.padEnd(7)}  ${value}\n`).join('');
+}
+
+function vcpuCount({ vcpus, maxVcpus }: ControlResult<'status'>): string {
+  return maxVcpus > vcpus ? `${vcpus} of at most ${maxVcpus}` : String(vcpus);
 }
 
 export function formatVcpus(vcpus: ControlResult<'vcpus'>): string {
@@ -152,4 +156,13 @@ function formatExits(exits: Readonly<Record<string, number>>): string {
 /** What a guest's process says must not steer this terminal. */
 export function printable(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
+}
+
+export function formatCpuChange({ present, added, removed, unanswered }: ControlResult<'cpus'>): string {
+  const what = [
+    ...(added.length > 0 ? [`added ${added.join(', ')}`] : []),
+    ...(removed.length > 0 ? [`removed ${removed.join(', ')}`] : []),
+    ...(unanswered.length > 0 ? [`the guest has not answered for ${unanswered.join(', ')}`] : []),
+  ];
+  return `${present} vCPUs${what.length > 0 ? `: ${what.join('; ')}` : ''}\n`;
 }

@@ -16,6 +16,8 @@ Commands:
   affinity <vcpu> <cpus> pin a vCPU's thread to host CPUs
   nice <vcpu> <nice>     set the nice value of a vCPU's thread, -20 to 19
   mp-state <vcpu> <state> [vector]   set a paused vCPU's MP state as KVM knows it
+  cpus <count>           plug or remove vCPUs until there are so many
+  powerdown              press the power button
   events                 print what happens, one line of JSON each, until the guest ends
 
 Examples:

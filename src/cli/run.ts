@@ -24,13 +24,24 @@ export interface RunFlags extends MachineFlags {
 export async function run(flags: RunFlags): Promise<number> {
   const log = createLog(flags.logLevel);
   const config = runConfig(toConfig(flags, log), flags);
-  const vm = new VirtualMachine(config, { timeline: flags.timeline ?? false, warn: log.warn });
+  const create = () => new VirtualMachine(config, { timeline: flags.timeline ?? false, warn: log.warn });
+  let vm = create();
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
   const control = new VmControl(vm);
   if (config.hangReportSeconds > 0) reportHangs(control, config.hangReportSeconds, log.warn);
   await using server = openControlSocket(control, flags.control);
   if (server) log.info(`control socket at ${server.path}`);
-  const { end, exitCode } = await runInTerminal(vm, config.console, log.always);
+  const restart = () => {
+    log.info('the guest has reset itself; starting it anew');
+    vm = create();
+    control.attach(vm);
+    return vm;
+  };
+  const { end, exitCode } = await runInTerminal(vm, {
+    console: config.console,
+    say: log.always,
+    restart: config.reboot === 'restart' ? restart : undefined,
+  });
   for (const line of end.lines) log.error(line);
   if (end.lines.length === 0) log.info(`guest ended: ${end.kind} on vCPU ${end.vcpu}`);
   // Where everybody was matters most when the guest failed, or was stopped because it hung.

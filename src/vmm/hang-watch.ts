@@ -13,12 +13,18 @@ import { trySample, type LiveVcpu } from './vcpu-control.ts';
 import { interruptsWereOn, lastRegister, lastRip, lifecycleOf, phaseOf } from './vcpu-place.ts';
 
 export interface HangWatchOptions {
-  readonly vcpus: readonly LiveVcpu[];
+  /** Those that are in the machine now, as CPUs come and go. */
+  readonly vcpus: () => readonly LiveVcpu[];
   readonly shared: SharedState;
   /** After so many seconds without progress. */
   readonly seconds: number;
-  /** Called once, and again only after the guest went on and stopped again. In the order of the vCPUs. */
-  readonly onHang: (reasons: readonly StuckReason[]) => void;
+  /** Called once, and again only after the guest went on and stopped again. */
+  readonly onHang: (stuck: readonly StuckLiveVcpu[]) => void;
+}
+
+export interface StuckLiveVcpu {
+  readonly vcpu: LiveVcpu;
+  readonly why: StuckReason;
 }
 
 /** Looks in the time after which a guest hangs. */
@@ -31,7 +37,8 @@ const REGISTER_OFFSETS = Object.values(REGS).filter((offset) => offset < REGS.ri
 export class HangWatch implements Disposable {
   readonly #options: HangWatchOptions;
   readonly #periodMs: number;
-  readonly #samples: HangSample[][];
+  #vcpus: readonly LiveVcpu[];
+  #samples: HangSample[][];
   #timer: ReturnType<typeof setTimeout> | undefined;
   #exits: number;
   #lookedAt = performance.now();
@@ -43,7 +50,8 @@ export class HangWatch implements Disposable {
   constructor(options: HangWatchOptions) {
     this.#options = options;
     this.#periodMs = (options.seconds * 1000) / INTERVALS;
-    this.#samples = options.vcpus.map(() => []);
+    this.#vcpus = options.vcpus();
+    this.#samples = this.#vcpus.map(() => []);
     this.#exits = this.#countExits();
     this.#plan();
   }
@@ -73,9 +81,16 @@ export class HangWatch implements Disposable {
 
   /** `none wanted`: the guest is paused, ends, or waits for who reads its console. */
   async #lookForProgress(): Promise<'made' | 'possible' | 'none wanted' | undefined> {
-    const { vcpus, shared } = this.#options;
+    const { shared } = this.#options;
+    const vcpus = this.#options.vcpus();
+    const changed = vcpus.length !== this.#vcpus.length || vcpus.some((vcpu, i) => vcpu !== this.#vcpus[i]);
+    if (changed) {
+      this.#vcpus = vcpus;
+      this.#samples = vcpus.map(() => []);
+      this.#lively = 0;
+    }
     const exits = this.#countExits();
-    if (exits !== this.#exits) {
+    if (changed || exits !== this.#exits) {
       this.#exits = exits;
       return 'made';
     }
@@ -115,13 +130,13 @@ export class HangWatch implements Disposable {
     const reasons = judgeGuest(this.#samples, INTERVALS * this.#periodMs * 1e6);
     if (!reasons) return;
     this.#told = true;
-    this.#options.onHang(reasons);
+    this.#options.onHang(reasons.map((why, i) => ({ vcpu: this.#vcpus[i]!, why })));
   }
 
   /** Of all vCPUs; it only matters whether it changes. */
   #countExits(): number {
     let sum = 0;
-    for (const { words } of this.#options.vcpus) {
+    for (const { words } of this.#vcpus) {
       for (let reason = 0; reason < EXIT_COUNTERS; reason++) sum += words[VCPU_WORD.exits + reason]!;
     }
     return sum;

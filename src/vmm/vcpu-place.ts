@@ -14,7 +14,7 @@ export interface Place {
   readonly words: Int32Array;
 }
 
-const PHASE_NAMES: readonly WorkerPhase[] = ['created', 'running', 'paused', 'stopped'];
+const PHASE_NAMES: readonly WorkerPhase[] = ['created', 'running', 'paused', 'stopped', 'parked'];
 const INTERRUPT_FLAG = 1 << 9;
 
 export function phaseOf(words: Int32Array): WorkerPhase {

@@ -30,6 +30,9 @@ export function createDispatch(target: ControlTarget): Dispatch {
       case 'stop':
         await target.stop();
         return DONE;
+      case 'cpus':
+        // Not in order: the guest may take its time, and others are not to wait for it.
+        return target.setCpuCount(call.params.count);
       case 'regs':
         return inOrder(() => target.registers(call.params.vcpu));
       default:
@@ -41,7 +44,7 @@ export function createDispatch(target: ControlTarget): Dispatch {
 
 type Change = Extract<
   Call,
-  { method: 'pause' | 'resume' | 'ipi' | 'nmi' | 'start-ap' | 'affinity' | 'nice' | 'mp-state' }
+  { method: 'pause' | 'resume' | 'ipi' | 'nmi' | 'start-ap' | 'affinity' | 'nice' | 'mp-state' | 'powerdown' }
 >;
 
 function change(target: ControlTarget, { method, params }: Change): unknown {
@@ -60,6 +63,8 @@ function change(target: ControlTarget, { method, params }: Change): unknown {
       return target.setAffinity(params.vcpu, params.cpus);
     case 'nice':
       return target.setNice(params.vcpu, params.nice);
+    case 'powerdown':
+      return target.powerDown();
     case 'mp-state':
       return target.setMpState(params.vcpu, params.state, params.vector);
   }

@@ -111,6 +111,8 @@ export const METHODS = {
     state: v.picklist(MP_STATE_NAMES, expect(MP_STATE_NAMES.join(', '))),
     vector: v.exactOptional(vector),
   }),
+  cpus: strict({ count: whole('a number of vCPUs', MAX_VCPU) }),
+  powerdown: strict({}),
   events: strict({}),
 } as const;
 

@@ -1,7 +1,7 @@
 /** What the methods of the control protocol answer. Answers are checked too: anything may listen at a path. */
 import * as v from 'valibot';
 import type { Method } from './protocol.ts';
-import type { RegisterSet, VcpuStatus, VmStatus } from './target.ts';
+import type { CpuChange, RegisterSet, VcpuStatus, VmStatus } from './target.ts';
 
 const whole = v.pipe(v.number(), v.integer());
 const values = v.record(v.string(), v.string());
@@ -14,6 +14,7 @@ export const RESULTS = {
     pid: whole,
     uptimeMs: v.number(),
     vcpus: whole,
+    maxVcpus: whole,
     memoryBytes: v.number(),
     kernel: v.string(),
   }),
@@ -50,6 +51,13 @@ export const RESULTS = {
   affinity: OkSchema,
   nice: OkSchema,
   'mp-state': OkSchema,
+  cpus: v.looseObject({
+    present: whole,
+    added: v.array(whole),
+    removed: v.array(whole),
+    unanswered: v.array(whole),
+  }),
+  powerdown: OkSchema,
   events: v.looseObject({ subscribed: v.literal(true) }),
 } as const satisfies Record<Method, v.GenericSchema>;
 
@@ -70,6 +78,8 @@ interface Results extends Record<Method, unknown> {
   affinity: Ok;
   nice: Ok;
   'mp-state': Ok;
+  cpus: CpuChange;
+  powerdown: Ok;
   events: { readonly subscribed: true };
 }
 

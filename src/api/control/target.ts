@@ -1,9 +1,10 @@
 /** What a control client can see and do of a VM. Implemented by VmControl, served by the control socket. */
 import type { StuckReason } from '../../smp/hang.ts';
 import type { IpiMode, IpiRequest } from '../../smp/ipi.ts';
+import type { CpuChange } from '../../vmm/cpu-hotplug.ts';
 import type { KnownMpState, MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
 
-export type { IpiMode, IpiRequest, KnownMpState, MpStateName, StuckReason };
+export type { CpuChange, IpiMode, IpiRequest, KnownMpState, MpStateName, StuckReason };
 /** created, running, halted, waiting-for-sipi, paused or stopped. */
 export type VcpuLifecycle = VcpuState;
 
@@ -41,6 +42,8 @@ export interface VmStatus {
   readonly pid: number;
   readonly uptimeMs: number;
   readonly vcpus: number;
+  /** How many there may be once CPUs are plugged. */
+  readonly maxVcpus: number;
   readonly memoryBytes: number;
   readonly kernel: string;
 }
@@ -66,6 +69,9 @@ export interface StuckVcpu {
 /** `atMs` is milliseconds since the VM started. */
 export type VmEvent =
   | { readonly kind: 'paused' | 'resumed'; readonly vcpus: readonly number[]; readonly atMs: number }
+  /** The guest reset itself and starts anew. */
+  | { readonly kind: 'rebooted' | 'powerdown'; readonly atMs: number }
+  | { readonly kind: 'cpus'; readonly change: CpuChange; readonly atMs: number }
   | { readonly kind: 'ended'; readonly reason: string; readonly exitCode: number; readonly atMs: number }
   /** No vCPU made progress for so many seconds. */
   | {
@@ -94,6 +100,10 @@ export interface ControlTarget {
   pause(indices?: readonly number[]): Promise<void>;
   resume(indices?: readonly number[]): Promise<void>;
   stop(): Promise<unknown>;
+  /** Presses the power button. */
+  powerDown(): void;
+  /** Plugs or removes vCPUs until there are `count`; resolves when the guest has taken or given them. */
+  setCpuCount(count: number): Promise<CpuChange>;
   sendIpi(request: IpiRequest): void;
   startAp(index: number, vector: number): void;
   setAffinity(index: number, cpus: readonly number[]): void;

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type {
+  CpuChange,
   ControlTarget,
   IpiRequest,
   KnownMpState,
@@ -17,6 +18,7 @@ export const FAKE_STATUS: VmStatus = {
   pid: 4711,
   uptimeMs: 1500,
   vcpus: 2,
+  maxVcpus: 2,
   memoryBytes: 512 * 1024 * 1024,
   kernel: '/boot/vmlinux-ä',
 };
@@ -98,6 +100,15 @@ export class FakeTarget implements ControlTarget {
 
   setNice(index: number, nice: number): void {
     this.#called('setNice', index, nice);
+  }
+
+  powerDown(): void {
+    this.#called('powerDown');
+  }
+
+  async setCpuCount(count: number): Promise<CpuChange> {
+    this.#called('setCpuCount', count);
+    return { present: count, added: [2], removed: [], unanswered: [] };
   }
 
   async setMpState(index: number, state: KnownMpState, vector?: number): Promise<void> {

@@ -33,6 +33,7 @@ const WELL_KNOWN: Readonly<Record<keyof typeof IOCTL, number>> = {
   getVcpuEvents: 0x8040_ae9f,
   setVcpuEvents: 0x4040_aea0,
   getTscKhz: 0xaea3,
+  enableCap: 0x4068_aea3,
   signalMsi: 0x4020_aea5,
   kvmclockCtrl: 0xaead,
 };
@@ -71,6 +72,9 @@ const ROWS: readonly (readonly [string, number])[] = [
   ...structRows('kvm_msr_entry', abi.MSR_ENTRY),
   ...structRows('kvm_fpu', abi.FPU),
   ...structRows('kvm_mp_state', abi.MP_STATE, { mpState: 'mp_state' }),
+  ...structRows('kvm_enable_cap', abi.ENABLE_CAP),
+  ['KVM_X2APIC_API_USE_32BIT_IDS', abi.X2APIC_API.use32bitIds],
+  ['KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK', abi.X2APIC_API.disableBroadcastQuirk],
   ['sizeof(struct kvm_lapic_state)', abi.LAPIC.size],
   ['offsetof(struct kvm_vcpu_events, nmi.injected)', abi.VCPU_EVENTS.nmiInjected],
   ['offsetof(struct kvm_vcpu_events, nmi.pending)', abi.VCPU_EVENTS.nmiPending],
@@ -186,6 +190,7 @@ const ROWS: readonly (readonly [string, number])[] = [
     setBootCpuId: 'SET_BOOT_CPU_ID',
     signalMsi: 'SIGNAL_MSI',
     kvmclockCtrl: 'KVMCLOCK_CTRL',
+    enableCap: 'ENABLE_CAP',
   }),
 ];
 
