@@ -45,6 +45,8 @@ const { symbols: libc } = dlopen('libc.so.6', {
   sched_setaffinity: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
   // int sched_getaffinity(pid_t pid, size_t cpusetsize, cpu_set_t *mask)
   sched_getaffinity: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
+  // int setpriority(int which, id_t who, int prio)
+  setpriority: { args: ['i32', 'u32', 'i32'], returns: 'i32' },
   // int getrlimit(int resource, struct rlimit *rlim)
   getrlimit: { args: ['i32', 'ptr'], returns: 'i32' },
   // int setrlimit(int resource, const struct rlimit *rlim)
