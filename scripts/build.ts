@@ -3,8 +3,8 @@ import { resolve } from 'node:path';
 
 const root = resolve(import.meta.dir, '..');
 
-/** The worker is an entry point of its own: it is found by its path inside the executable. */
-const ENTRIES = ['src/cli/main.ts', 'src/vmm/vcpu-worker.ts'];
+/** Workers are entry points of their own: they are found by their paths inside the executable. */
+const ENTRIES = ['src/cli/main.ts', 'src/vmm/vcpu-worker.ts', 'src/vmm/virtio-worker.ts'];
 
 /** Throws with the compiler's output when it fails. */
 export function buildVolt(outfile: string = resolve(root, 'volt')): void {

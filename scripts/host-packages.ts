@@ -17,6 +17,9 @@ export const hostPrograms = {
   'apt-get': 'apt',
   'apt-cache': 'apt',
   dpkg: 'dpkg',
+  fio: 'fio',
+  'mkfs.ext4': 'e2fsprogs',
+  e2fsck: 'e2fsprogs',
 } as const;
 
 export type HostProgram = keyof typeof hostPrograms;

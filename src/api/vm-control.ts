@@ -12,6 +12,7 @@ import {
   writeSipiVector,
 } from '../kvm/vcpu.ts';
 import { mpStateName, mpStateNumber } from '../smp/vcpu-state.ts';
+import { describeDevice } from '../vmm/device-status.ts';
 import { exitName } from '../vmm/exit-report.ts';
 import { EXIT_COUNTERS, VCPU_WORD } from '../vmm/shared-state.ts';
 import {
@@ -30,6 +31,7 @@ import type { KnownMpState } from '../smp/vcpu-state.ts';
 import type {
   ControlTarget,
   CpuChange,
+  DeviceStatus,
   IpiRequest,
   RegisterSet,
   StuckVcpu,
@@ -95,6 +97,10 @@ export class VmControl implements ControlTarget {
 
   vcpus(): readonly VcpuStatus[] {
     return this.#vm.vcpus.map((vcpu) => this.#vcpuStatus(vcpu));
+  }
+
+  devices(): readonly DeviceStatus[] {
+    return this.#vm.devices.map(describeDevice);
   }
 
   /** Out of KVM_RUN for the moment it takes, unless it is paused anyway. */

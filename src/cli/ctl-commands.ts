@@ -22,6 +22,7 @@ import {
 import { commanderError } from './commander-error.ts';
 import {
   formatCpuChange,
+  formatDevices,
   formatRegs,
   formatStatus,
   formatVcpus,
@@ -77,6 +78,10 @@ function commandsFor(guest: string, json: boolean, outer: CommandUnknownOpts): C
     .command('vcpus')
     .description('a line for each vCPU: state, KVM MP state, thread, host CPUs, exits, RIP')
     .action(() => send('vcpus', {}, formatVcpus));
+  program
+    .command('devices')
+    .description('virtio devices: state, features and queues with their counters')
+    .action(() => send('devices', {}, formatDevices));
   program
     .command('where')
     .description('where each vCPU is now: its state, RIP, and the function there if its name is known')

@@ -55,6 +55,55 @@ export function formatVcpus(vcpus: ControlResult<'vcpus'>): string {
   return formatTable(header, rows, [0, 1, 5]);
 }
 
+export function formatDevices(devices: ControlResult<'devices'>): string {
+  const rows = devices.flatMap((device) =>
+    device.queues.map((queue, i) => [
+      ...(i === 0
+        ? [device.id, device.kind, `0x${device.address.toString(16)}`, String(device.gsi)]
+        : ['', '', '', '']),
+      i === 0 ? device.state : '',
+      `${queue.index}`,
+      `${queue.size}/${queue.maxSize}`,
+      String(queue.chains),
+      formatBytes(queue.bytesFromGuest),
+      formatBytes(queue.bytesToGuest),
+      String(queue.kicks),
+      String(queue.interrupts),
+    ]),
+  );
+  const header = [
+    'ID',
+    'KIND',
+    'ADDRESS',
+    'GSI',
+    'STATE',
+    'QUEUE',
+    'SIZE',
+    'REQUESTS',
+    'FROM GUEST',
+    'TO GUEST',
+    'KICKS',
+    'INTERRUPTS',
+  ];
+  const table = formatTable(header, rows, [3, 5, 6, 7, 8, 9, 10, 11]);
+  const notes = devices.flatMap(({ id, features, failure }) => [
+    `${printable(id)}: ${features.length === 0 ? 'no features' : features.map(printable).join(', ')}\n`,
+    ...(failure === undefined ? [] : [`${printable(id)}: gave up on its driver: ${printable(failure)}\n`]),
+  ]);
+  return `${table}${notes.join('')}`;
+}
+
+/** `1536` → `1.5 KiB`. */
+function formatBytes(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let unit = 0;
+  while (bytes >= 1024 && unit < units.length - 1) {
+    bytes /= 1024;
+    unit++;
+  }
+  return `${unit === 0 ? bytes : bytes.toFixed(1)} ${units[unit]}`;
+}
+
 interface Place {
   readonly rip?: string | undefined;
   readonly symbol?: string | undefined;

@@ -6,6 +6,7 @@ Commands:
   status                 what the guest is and whether it runs
   vcpus                  a line for each vCPU
   where                  where each vCPU is now; --symbols FILE for names of functions
+  devices                virtio devices, their queues and counters
   regs <vcpu>            registers of a vCPU
   pause [vcpus...]       take vCPUs out of the guest; without numbers, all
   resume [vcpus...]      let them run again

@@ -13,6 +13,7 @@ import {
   type ConfigInput,
   type VmConfig,
 } from '../api/index.ts';
+import { collectDisk, DISK_HELP } from './device-options.ts';
 import { LOG_LEVELS, type Log, type LogLevel } from './log.ts';
 import { parseCpusFlag, parseNumaFlag, toNumber, type NumaFlag } from './machine-flags.ts';
 import { parseMib } from './size.ts';
@@ -53,6 +54,8 @@ export interface MachineFlags {
   readonly bootCpu?: string | undefined;
   readonly cpuAffinity?: string | undefined;
   readonly numa?: readonly NumaFlag[] | undefined;
+  readonly disk?: readonly Record<string, unknown>[] | undefined;
+  readonly rng?: true | undefined;
   /** false by --no-acpi, and so on. */
   readonly acpi: boolean;
   readonly mptable: boolean;
@@ -95,6 +98,8 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
       '--console <where>',
       'guest serial console: stdio, none or file=PATH, which is appended to (default: stdio)',
     )
+    .option('--disk <what>', DISK_HELP, collectDisk, undefined)
+    .option('--rng', "random numbers of the host's, by virtio")
     .addOption(
       new Option('--boot <protocol>', 'boot by this protocol instead of the one recognised').choices(
         BOOT_PROTOCOLS,
@@ -112,6 +117,7 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
 export function toConfig(flags: MachineFlags, log: Log): VmConfig {
   const fromFile = flags.config === undefined ? {} : readConfigFile(flags.config);
   const nameOf = (path: string) => {
+    if (path.startsWith('drives') && flags.disk !== undefined) return `--disk${path.slice('drives'.length)}`;
     const known = FLAG_OF_PATH[path];
     if (known && flags[known.key] !== undefined) return known.flag;
     if (flags.config !== undefined)
@@ -137,7 +143,7 @@ function hasKernel(file: ConfigInput): boolean {
 
 function fromFlags(flags: MachineFlags): ConfigInput {
   const cpus = flags.cpus === undefined ? { count: undefined, topology: {} } : parseCpusFlag(flags.cpus);
-  return dropEmpty({
+  const sections = dropEmpty({
     'boot-source': { kernel_image_path: flags.kernel, initrd_path: flags.initrd, boot_args: flags.cmdline },
     'machine-config': {
       vcpu_count: cpus.count,
@@ -158,6 +164,11 @@ function fromFlags(flags: MachineFlags): ConfigInput {
       hang_report_s: flags.hangReport === undefined ? undefined : toNumber(flags.hangReport),
     },
   });
+  return {
+    ...sections,
+    ...(flags.disk === undefined ? {} : { drives: flags.disk }),
+    ...(flags.rng === undefined ? {} : { entropy: {} }),
+  };
 }
 
 function dropEmpty(sections: Record<string, Record<string, unknown>>): ConfigInput {

@@ -83,6 +83,18 @@ export const IRQ_LEVEL = { irq: 0x00, level: 0x04, size: 0x08 } as const;
 export const PIT_CONFIG = { flags: 0x00, size: 0x40 } as const;
 export const PIT_SPEAKER_DUMMY = 1;
 
+/** `struct kvm_irqfd` and `struct kvm_ioeventfd` */
+export const IRQFD = { fd: 0x00, gsi: 0x04, flags: 0x08, resampleFd: 0x0c, size: 0x20 } as const;
+export const IOEVENTFD = {
+  datamatch: 0x00,
+  addr: 0x08,
+  len: 0x10,
+  fd: 0x14,
+  flags: 0x18,
+  size: 0x40,
+} as const;
+export const IOEVENTFD_DATAMATCH = 1;
+
 /** `struct kvm_msi` */
 export const MSI = { addressLow: 0x00, addressHigh: 0x04, data: 0x08, flags: 0x0c, size: 0x20 } as const;
 
@@ -232,8 +244,10 @@ export const IOCTL = {
   setIdentityMapAddr: ioc(WRITE, 0x48, 8),
   createIrqchip: ioc(0, 0x60, 0),
   irqLine: ioc(WRITE, 0x61, IRQ_LEVEL.size),
+  irqfd: ioc(WRITE, 0x76, IRQFD.size),
   createPit2: ioc(WRITE, 0x77, PIT_CONFIG.size),
   setBootCpuId: ioc(0, 0x78, 0),
+  ioeventfd: ioc(WRITE, 0x79, IOEVENTFD.size),
   run: ioc(0, 0x80, 0),
   getRegs: ioc(READ, 0x81, REGS.size),
   setRegs: ioc(WRITE, 0x82, REGS.size),

@@ -9,7 +9,10 @@ import {
   CAP,
   ENABLE_CAP,
   IOCTL,
+  IOEVENTFD,
+  IOEVENTFD_DATAMATCH,
   IRQ_LEVEL,
+  IRQFD,
   MSI,
   PIT_CONFIG,
   PIT_SPEAKER_DUMMY,
@@ -30,6 +33,8 @@ function createVcpuAdvice(errno: number): string | undefined {
       return undefined;
   }
 }
+
+const IRQFD_ADVICE = 'virtio devices need irqfd and ioeventfd; see volt doctor';
 
 /** A message-signalled interrupt: what a device would write where. */
 export interface Msi {
@@ -109,6 +114,27 @@ export class KvmVm implements Disposable {
     view.setUint32(MSI.addressHigh, addressHigh, true);
     view.setUint32(MSI.data, data, true);
     return checked(libc.ioctl(this.fd, IOCTL.signalMsi, msi), 'KVM_SIGNAL_MSI') > 0;
+  }
+
+  /** Every write to the eventfd `fd` then raises `gsi` and drops it again: an edge. */
+  addIrqFd(gsi: number, fd: number): void {
+    const argument = new Uint8Array(IRQFD.size);
+    const view = viewOf(argument);
+    view.setUint32(IRQFD.fd, fd, true);
+    view.setUint32(IRQFD.gsi, gsi, true);
+    checked(libc.ioctl(this.fd, IOCTL.irqfd, argument), 'KVM_IRQFD', () => IRQFD_ADVICE);
+  }
+
+  /** A 32-bit write of `value` to guest address `address` then signals the eventfd `fd`, and no vCPU exits for it. */
+  addIoEventFd(address: GuestAddress, value: number, fd: number): void {
+    const argument = new Uint8Array(IOEVENTFD.size);
+    const view = viewOf(argument);
+    putU64(view, IOEVENTFD.datamatch, value);
+    putU64(view, IOEVENTFD.addr, address);
+    view.setUint32(IOEVENTFD.len, 4, true);
+    view.setInt32(IOEVENTFD.fd, fd, true);
+    view.setUint32(IOEVENTFD.flags, IOEVENTFD_DATAMATCH, true);
+    checked(libc.ioctl(this.fd, IOCTL.ioeventfd, argument), 'KVM_IOEVENTFD', () => IRQFD_ADVICE);
   }
 
   /** A vCPU whose id, and so its APIC id, is `apicId`. Create the BSP's first. */

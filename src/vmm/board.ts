@@ -18,6 +18,7 @@ import {
 } from '../machine/ports.ts';
 import { pushConsoleByte } from './console-ring.ts';
 import { VM_WORD, type SharedState } from './shared-state.ts';
+import { createVirtioBus, type VirtioBus, type VirtioLink } from './virtio-bus.ts';
 
 /** What a port access asks of the machine as a whole. */
 export const BUS_EVENT = { none: 0, reset: 1, powerOff: 2, guestExit: 3 } as const;
@@ -27,6 +28,7 @@ export interface Board {
   readonly shared: SharedState;
   readonly uart: Uart;
   readonly lowMemoryBytes: number;
+  readonly virtio: VirtioBus;
   readonly bootCpu: number;
   /** Value of the write behind BUS_EVENT.guestExit. */
   exitStatus: number;
@@ -41,9 +43,11 @@ export interface BoardFacts {
   readonly vmFd: number;
   readonly lowMemoryBytes: number;
   readonly bootCpu: number;
+  readonly virtio?: readonly VirtioLink[];
 }
 
-export function createBoard(shared: SharedState, { vmFd, lowMemoryBytes, bootCpu }: BoardFacts): Board {
+export function createBoard(shared: SharedState, facts: BoardFacts): Board {
+  const { vmFd, lowMemoryBytes, bootCpu, virtio = [] } = facts;
   const line = new IrqLine(vmFd, GSI.com1);
   const glue = {
     transmit: (byte: number) => pushConsoleByte(shared, byte),
@@ -53,6 +57,7 @@ export function createBoard(shared: SharedState, { vmFd, lowMemoryBytes, bootCpu
     shared,
     uart: { words: shared.uart, received: shared.received, glue },
     lowMemoryBytes,
+    virtio: createVirtioBus(shared.words, virtio),
     bootCpu,
     exitStatus: 0,
   };

@@ -11,6 +11,15 @@ import { MP_TABLE_MAX_CPUS } from '../smp/mp-table.ts';
 import { MAX_NUMA_NODES, resolveNuma, type NumaPlan, type NumaRequest } from '../smp/numa.ts';
 import { placeCpus, resolveTopology, type Topology } from '../smp/topology.ts';
 import { VoltError } from '../volt-error.ts';
+import { found, flag, isSection, oneOf, section, text, wholeNumber } from './config-values.ts';
+import { planVirtio, virtioCmdline } from './virtio-plan.ts';
+import {
+  checkDevices,
+  DEVICE_SECTIONS,
+  DRIVE_KEYS,
+  planDevices,
+  type DeviceConfig,
+} from './device-config.ts';
 
 /** vCPUs of a machine that says nothing of them. */
 export const DEFAULT_CPUS = 2;
@@ -66,45 +75,12 @@ export interface VmConfig {
   /** Host CPUs that each vCPU's thread may run on, by vCPU index; others run anywhere. */
   readonly affinity: ReadonlyMap<number, readonly number[]>;
   readonly boot: (typeof BOOT_PROTOCOLS)[number] | undefined;
+  /** Virtio devices, in the order of their places. */
+  readonly devices: readonly DeviceConfig[];
   /** System.map or ELF file with the guest's symbols; undefined: those of the kernel file itself. */
   readonly symbolsPath: string | undefined;
   /** After so many seconds without progress the guest is said to hang; 0: never. */
   readonly hangReportSeconds: number;
-}
-
-const LONGEST_QUOTE = 200;
-
-/** What the user wrote, for an error: JSON, cut where nobody would read on. */
-function found(input: unknown): string {
-  if (input === undefined) return 'nothing';
-  if (typeof input === 'string' && input.length > LONGEST_QUOTE)
-    return `${JSON.stringify(input.slice(0, LONGEST_QUOTE))}…`;
-  try {
-    const text = JSON.stringify(input);
-    return text.length > LONGEST_QUOTE ? `${text.slice(0, LONGEST_QUOTE)}…` : text;
-  } catch {
-    return 'something nested too deeply to show';
-  }
-}
-
-function wholeNumber(min: number, max: number, reason = '') {
-  const message = (issue: v.BaseIssue<unknown>) =>
-    `${found(issue.input)} (expected a whole number from ${min} to ${max}${reason})`;
-  return v.pipe(v.number(message), v.integer(message), v.minValue(min, message), v.maxValue(max, message));
-}
-
-const text = v.pipe(
-  v.string((issue) => `${found(issue.input)} (expected a text)`),
-  v.nonEmpty(() => '"" (expected a text that is not empty)'),
-  v.check(
-    (value) => !value.includes('\0'),
-    (issue) => `${found(issue.input)} (expected a text without a NUL character)`,
-  ),
-);
-const flag = v.boolean((issue) => `${found(issue.input)} (expected true or false)`);
-
-function oneOf<const T extends readonly string[]>(values: T) {
-  return v.picklist(values, (issue) => `${found(issue.input)} (expected ${values.join(', ')})`);
 }
 
 const ConsoleSchema = v.pipe(
@@ -189,13 +165,6 @@ const SecondsSchema = v.union(
   seconds,
 );
 
-/** valibot takes an array for an object; a section is none. */
-const section = <const T extends v.ObjectEntries>(entries: T) =>
-  v.pipe(
-    v.custom<Record<string, unknown>>(isSection, (issue) => `${found(issue.input)} (expected an object)`),
-    v.object(entries),
-  );
-
 /** Every section and key that Volt acts on. */
 const SECTIONS = {
   'boot-source': {
@@ -236,6 +205,7 @@ const FileSchema = v.object(
     'boot-source': v.optional(section(SECTIONS['boot-source']), {}),
     'machine-config': v.optional(section(SECTIONS['machine-config']), {}),
     volt: v.optional(section(SECTIONS.volt), {}),
+    ...DEVICE_SECTIONS,
   },
   (issue) => `${found(issue.input)} (expected an object)`,
 );
@@ -243,6 +213,10 @@ const FileSchema = v.object(
 function toVmConfig(file: v.InferOutput<typeof FileSchema>, nameOf: (path: string) => string): VmConfig {
   const { 'machine-config': machine, 'boot-source': boot, volt } = file;
   const cpus = machine.vcpu_count;
+  const { devices, rootWords } = planDevices(file);
+  // Without a DSDT the command line is where a kernel can learn of them.
+  const deviceWords = volt.acpi ? '' : virtioCmdline(planVirtio(devices));
+  const cmdline = boot.boot_args ?? (boot.kernel_image_path === undefined ? '' : DEFAULT_CMDLINE);
   const maxCpus = volt.max_cpus ?? cpus;
   if (maxCpus < cpus) {
     throw new VoltError(
@@ -256,7 +230,7 @@ function toVmConfig(file: v.InferOutput<typeof FileSchema>, nameOf: (path: strin
   const config: VmConfig = {
     kernelPath: boot.kernel_image_path,
     initrdPath: boot.initrd_path ?? undefined,
-    cmdline: boot.boot_args ?? (boot.kernel_image_path === undefined ? '' : DEFAULT_CMDLINE),
+    cmdline: [cmdline, rootWords, deviceWords].filter((words) => words !== '').join(' '),
     cpus,
     maxCpus,
     topology,
@@ -273,6 +247,7 @@ function toVmConfig(file: v.InferOutput<typeof FileSchema>, nameOf: (path: strin
     bootCpu: volt.boot_cpu,
     affinity: volt.cpu_affinity,
     boot: volt.boot,
+    devices,
     symbolsPath: volt.symbols,
     hangReportSeconds: volt.hang_report_s,
   };
@@ -351,6 +326,7 @@ export function parseConfig(input: unknown, nameOf: (path: string) => string = (
     );
   }
   checkVcpuNumbers(config, nameOf);
+  checkDevices(config.devices, nameOf);
   return { config, unknownKeys: unknownKeys(input as ConfigInput) };
 }
 
@@ -376,6 +352,8 @@ function configError(issue: v.BaseIssue<unknown>, nameOf: (path: string) => stri
 
 function unknownKeys(input: ConfigInput): string[] {
   return Object.entries(input).flatMap(([name, content]) => {
+    if (name === 'drives') return unknownDriveKeys(content);
+    if (Object.hasOwn(DEVICE_SECTIONS, name)) return [];
     if (!Object.hasOwn(SECTIONS, name)) return [name];
     const known = SECTIONS[name as keyof typeof SECTIONS];
     return Object.keys((content ?? {}) as object)
@@ -385,18 +363,26 @@ function unknownKeys(input: ConfigInput): string[] {
   });
 }
 
-/** Later sections win, key by key: `mergeConfig(file, flags)`. */
+function unknownDriveKeys(drives: unknown): string[] {
+  return (drives as readonly object[]).flatMap((drive, i) =>
+    Object.keys(drive)
+      .filter((key) => !DRIVE_KEYS.has(key))
+      .map((key) => `drives[${i}].${key}`),
+  );
+}
+
+/** Later sections win, key by key, and lists of devices are joined: `mergeConfig(file, flags)`. */
 export function mergeConfig(base: ConfigInput, over: ConfigInput): ConfigInput {
   const merged: Record<string, unknown> = { ...base };
   for (const [name, content] of Object.entries(over)) {
     const before = merged[name];
+    if (Array.isArray(before) && Array.isArray(content)) {
+      merged[name] = [...before, ...content];
+      continue;
+    }
     // What is no section stays, for the schema to refuse it.
     if (before !== undefined && !isSection(before)) continue;
     merged[name] = isSection(before) && isSection(content) ? { ...before, ...content } : content;
   }
   return merged;
-}
-
-function isSection(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

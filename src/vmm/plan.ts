@@ -14,6 +14,7 @@ import { buildMpTables, type MpTables } from '../smp/mp-table.ts';
 import { placeNodeMemory, type NodeMemory } from '../smp/numa.ts';
 import { placeCpus, topologyShifts, type CpuPlace, type Topology } from '../smp/topology.ts';
 import { fitsMpTables, type VmConfig } from './config.ts';
+import { planVirtio } from './virtio-plan.ts';
 
 /** What the plan needs to know of the host. */
 export interface HostFacts {
@@ -124,7 +125,7 @@ function planAcpi(
     bootCpu: config.bootCpu,
     cpuHotplug: config.maxCpus > config.cpus,
     ...(config.numa ? { numa: { memory, distances: config.numa.distances } } : {}),
-    virtio: [],
+    virtio: planVirtio(config.devices),
     serial: true,
   });
 }

@@ -19,6 +19,7 @@ import {
   VCPU_WORD,
 } from './shared-state.ts';
 import type { VcpuReport } from './vcpu-report.ts';
+import { readVirtio, virtioSlot, writeVirtio } from './virtio-bus.ts';
 
 export interface VcpuContext {
   readonly fd: number;
@@ -39,7 +40,10 @@ const EXIT_REASON_32 = RUN.exitReason / 4;
 const IO_PORT_16 = RUN.io.port / 2;
 const IO_COUNT_32 = RUN.io.count / 4;
 const IO_DATA_OFFSET_32 = RUN.io.dataOffset / 4;
+const MMIO_ADDRESS_32 = RUN.mmio.physAddr / 4;
 const MMIO_DATA_32 = RUN.mmio.data / 4;
+const MMIO_LENGTH_32 = RUN.mmio.length / 4;
+const TWO_POW_32 = 2 ** 32;
 const KVM_EXIT_IO_IN = 0;
 
 /** Runs the vCPU until something ends it. Throws SyscallError when KVM_RUN itself fails. */
@@ -149,11 +153,27 @@ function storeValue(run8: Uint8Array, at: number, size: number, value: number): 
   for (let i = 0; i < size; i++) run8[at + i] = value >>> (8 * i);
 }
 
-/** No device has MMIO registers yet: reads find all ones, writes go nowhere. */
-function handleMmio({ run8, run32 }: VcpuContext): void {
-  if (run8[RUN.mmio.isWrite]) return;
-  run32[MMIO_DATA_32] = 0xffff_ffff;
-  run32[MMIO_DATA_32 + 1] = 0xffff_ffff;
+/** One access to memory that is no RAM. Where no device answers, reads find all ones and writes go nowhere. */
+function handleMmio({ run8, run32, board }: VcpuContext): void {
+  const address = run32[MMIO_ADDRESS_32]! + run32[MMIO_ADDRESS_32 + 1]! * TWO_POW_32;
+  const slot = virtioSlot(board.virtio, address);
+  if (slot < 0) {
+    if (run8[RUN.mmio.isWrite]) return;
+    run32[MMIO_DATA_32] = 0xffff_ffff;
+    run32[MMIO_DATA_32 + 1] = 0xffff_ffff;
+    return;
+  }
+  const { words } = board.shared;
+  const length = run32[MMIO_LENGTH_32]!;
+  lockBus(words);
+  // 8 bytes at once are two registers. KVM splits what crosses a page, and what is not aligned to its size.
+  for (let done = 0; done < length; done += 4) {
+    const size = Math.min(4, length - done);
+    if (run8[RUN.mmio.isWrite])
+      writeVirtio(board.virtio, slot, address + done, size, loadValue(run8, RUN.mmio.data + done, size));
+    else storeValue(run8, RUN.mmio.data + done, size, readVirtio(board.virtio, slot, address + done, size));
+  }
+  unlockBus(words);
 }
 
 function reportBusEvent(event: BusEvent, board: Board): VcpuReport {

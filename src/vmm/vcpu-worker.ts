@@ -14,6 +14,7 @@ import {
   type SharedState,
 } from './shared-state.ts';
 import type { VcpuMessage, VcpuReport } from './vcpu-report.ts';
+import type { VirtioLink } from './virtio-bus.ts';
 
 /** All that a worker is told. File descriptors belong to the process, so a number is enough. */
 export interface VcpuStart {
@@ -25,6 +26,7 @@ export interface VcpuStart {
   readonly runAddress: HostPointer;
   readonly runBytes: number;
   readonly lowMemoryBytes: number;
+  readonly virtio: readonly VirtioLink[];
   readonly bootCpu: number;
   /** APs that the BSP waits for before it runs. */
   readonly apsAtStart: number;

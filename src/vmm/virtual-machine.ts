@@ -53,6 +53,8 @@ import {
 import type { VcpuMessage } from './vcpu-report.ts';
 import type { VcpuStart } from './vcpu-worker.ts';
 import { describeEnd, type VmEnd } from './vm-end.ts';
+import type { VirtioReport } from './virtio-link.ts';
+import { VirtioMachine, type MachineDevice } from './virtio-machine.ts';
 import { vcpuWorkerUrl } from './worker-url.ts';
 
 /** What a VM may be told beside its configuration. */
@@ -94,6 +96,8 @@ export class VirtualMachine implements Disposable {
   readonly #vcpus: Vcpu[] = [];
   readonly #board: Board;
   readonly #vm: KvmVm;
+  /** undefined: a machine without virtio devices. */
+  readonly #virtio: VirtioMachine | undefined;
   readonly #host: HostFacts;
   readonly #recordTimeline: boolean;
   readonly #acpiEvent: IrqLine;
@@ -108,8 +112,7 @@ export class VirtualMachine implements Disposable {
     this.config = config;
     // Before any thread is made: a host CPU that is not there would stop the guest halfway.
     for (const [index, cpus] of config.affinity) checkHostCpus(index, cpus);
-    checkOpenFilesLimit(config.maxCpus);
-    checkOpenFilesLimit(config.cpus);
+    checkOpenFilesLimit(config.maxCpus, config.devices.length);
     if (config.symbolsPath !== undefined) checkSymbolsPath(config.symbolsPath);
     const { warn = () => {} } = options;
     this.#recordTimeline = options.timeline ?? false;
@@ -146,6 +149,9 @@ export class VirtualMachine implements Disposable {
       this.#loadMemory(memory, kernel, initrd);
       this.timeline.mark('kernel loaded');
 
+      if (config.devices.length > 0)
+        this.#virtio = this.#stack.use(new VirtioMachine(config.devices, this.#vm, memory));
+
       const present = cpus.slice(0, config.cpus);
       const kvmVcpus = present.map((cpu) => this.#stack.use(this.#vm.createVcpu(cpu.apicId)));
       const tscKhz = readTscKhz(kvmVcpus[0]!.fd);
@@ -178,6 +184,7 @@ export class VirtualMachine implements Disposable {
     if (this.#closed) return;
     this.#started = true;
     installKickHandler();
+    this.#virtio?.start((report) => this.#onDeviceReport(report));
     for (const vcpu of this.#vcpus) this.#startVcpu(vcpu);
     if (this.config.maxCpus > this.config.cpus) void this.#parkEjectedForever();
     this.timeline.mark('vCPUs told to start');
@@ -217,6 +224,11 @@ export class VirtualMachine implements Disposable {
     this.#raiseAcpiEvent(ACPI_EVENT.powerButton);
   }
 
+  /** Virtio devices, in the order of their places. */
+  get devices(): readonly MachineDevice[] {
+    return this.#virtio?.devices ?? [];
+  }
+
   /** Delivers an interrupt from outside. Throws VoltError 'usage' for a request that makes no sense. */
   sendIpi(request: IpiRequest): void {
     deliverIpi(
@@ -240,9 +252,10 @@ export class VirtualMachine implements Disposable {
   /** Stops the guest if it runs, and gives everything back. May be called again. */
   [Symbol.dispose](): void {
     this.#closed = true;
-    const quiet = !this.#started || this.#waitUntilStopped();
+    const vcpusQuiet = !this.#started || this.#waitUntilStopped();
+    const quiet = (this.#virtio?.stop() ?? true) && vcpusQuiet;
     for (const worker of this.#workers.splice(0)) worker.terminate();
-    // A vCPU thread that would not leave still uses its mappings: then they stay, rather than being a crash.
+    // A thread that would not leave still uses its mappings: then they stay, rather than being a crash.
     if (quiet) this.#stack.dispose();
     // Without an end so far; afterwards this changes nothing.
     this.#resolveEnded(describeEnd(this.config.bootCpu, { kind: 'stopped' }, []));
@@ -287,6 +300,7 @@ export class VirtualMachine implements Disposable {
       runAddress: kvm.runPage.address,
       runBytes: kvm.runPage.bytes,
       lowMemoryBytes: this.#board.lowMemoryBytes,
+      virtio: this.#virtio?.links ?? [],
       bootCpu: this.plan.bootCpu,
       apsAtStart: this.config.cpus - 1,
       bsp: index === this.plan.bootCpu,
@@ -366,9 +380,21 @@ export class VirtualMachine implements Disposable {
     }
     this.#stopVcpus();
     if (this.#vcpus.every((each) => each.ended)) {
+      // What the guest wrote before its end is to be in its files.
+      this.#virtio?.stop();
       const states = this.#vcpus.map(({ kvm }) => readVcpuState(kvm.fd));
       this.#resolveEnded(describeEnd(this.#cause.index, this.#cause.report, states));
     }
+  }
+
+  #onDeviceReport(report: VirtioReport): void {
+    // A device that gave up on its driver is the guest's affair; a worker that failed is not.
+    if (report.kind === 'device-failed') return;
+    this.#cause ??= {
+      index: this.config.bootCpu,
+      report: { kind: 'failed', message: errorLine(report.message) },
+    };
+    this.#stopVcpus();
   }
 
   #stopVcpus(): void {
@@ -405,11 +431,13 @@ function errorLine(message: string): string {
 
 /** A vCPU takes KVM's descriptor and two of its Worker's event loop. */
 const FILES_PER_VCPU = 3;
+/** A device takes its files, two eventfds and one for each queue; its worker four. */
+const FILES_PER_DEVICE = 24;
 const FILES_BESIDES = 32;
 
 /** The runtime aborts the process when a Worker finds no descriptor left. */
-function checkOpenFilesLimit(cpus: number): void {
-  const needed = cpus * FILES_PER_VCPU + FILES_BESIDES;
+function checkOpenFilesLimit(cpus: number, devices: number): void {
+  const needed = cpus * FILES_PER_VCPU + devices * FILES_PER_DEVICE + FILES_BESIDES;
   const limit = raiseOpenFilesLimit(needed);
   if (limit >= needed) return;
   throw new VoltError(

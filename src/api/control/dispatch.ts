@@ -27,6 +27,8 @@ export function createDispatch(target: ControlTarget): Dispatch {
       case 'vcpus':
         if (call.params.sample ?? true) await target.sample?.();
         return target.vcpus();
+      case 'devices':
+        return target.devices();
       case 'stop':
         await target.stop();
         return DONE;

@@ -97,6 +97,7 @@ const IpiSchema = v.pipe(
 export const METHODS = {
   status: strict({}),
   vcpus: strict({ sample: v.exactOptional(v.boolean(expect('true or false'))) }),
+  devices: strict({}),
   regs: strict({ vcpu }),
   pause: strict({ vcpus: v.exactOptional(vcpus) }),
   resume: strict({ vcpus: v.exactOptional(vcpus) }),

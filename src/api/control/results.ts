@@ -1,7 +1,7 @@
 /** What the methods of the control protocol answer. Answers are checked too: anything may listen at a path. */
 import * as v from 'valibot';
 import type { Method } from './protocol.ts';
-import type { CpuChange, RegisterSet, VcpuStatus, VmStatus } from './target.ts';
+import type { CpuChange, DeviceStatus, RegisterSet, VcpuStatus, VmStatus } from './target.ts';
 
 const whole = v.pipe(v.number(), v.integer());
 const values = v.record(v.string(), v.string());
@@ -36,6 +36,30 @@ export const RESULTS = {
       exits: v.record(v.string(), v.number()),
     }),
   ),
+  devices: v.array(
+    v.looseObject({
+      id: v.string(),
+      kind: v.string(),
+      address: v.number(),
+      gsi: whole,
+      state: v.string(),
+      failure: v.optional(v.string()),
+      failures: whole,
+      features: v.array(v.string()),
+      queues: v.array(
+        v.looseObject({
+          index: whole,
+          size: whole,
+          maxSize: whole,
+          kicks: v.number(),
+          chains: v.number(),
+          bytesFromGuest: v.number(),
+          bytesToGuest: v.number(),
+          interrupts: v.number(),
+        }),
+      ),
+    }),
+  ),
   regs: v.looseObject({
     general: values,
     special: values,
@@ -68,6 +92,7 @@ interface Ok {
 interface Results extends Record<Method, unknown> {
   status: VmStatus;
   vcpus: readonly VcpuStatus[];
+  devices: readonly DeviceStatus[];
   regs: RegisterSet;
   pause: Ok;
   resume: Ok;

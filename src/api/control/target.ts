@@ -1,10 +1,11 @@
 /** What a control client can see and do of a VM. Implemented by VmControl, served by the control socket. */
 import type { StuckReason } from '../../smp/hang.ts';
 import type { IpiMode, IpiRequest } from '../../smp/ipi.ts';
+import type { DeviceStatus } from '../../vmm/device-status.ts';
 import type { CpuChange } from '../../vmm/cpu-hotplug.ts';
 import type { KnownMpState, MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
 
-export type { CpuChange, IpiMode, IpiRequest, KnownMpState, MpStateName, StuckReason };
+export type { CpuChange, DeviceStatus, IpiMode, IpiRequest, KnownMpState, MpStateName, StuckReason };
 /** created, running, halted, waiting-for-sipi, paused or stopped. */
 export type VcpuLifecycle = VcpuState;
 
@@ -94,6 +95,7 @@ export type VmEvent =
 export interface ControlTarget {
   status(): VmStatus;
   vcpus(): readonly VcpuStatus[];
+  devices(): readonly DeviceStatus[];
   /** Brings what `vcpus` knows of running vCPUs up to date, at the price of one short exit each. */
   sample?(): Promise<void>;
   registers(index: number): Promise<RegisterSet>;

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'bun:test';
 import {
   formatCpuList,
+  formatDevices,
   formatDuration,
   formatRegs,
   formatStatus,
@@ -9,7 +10,7 @@ import {
   formatVcpus,
   formatWhere,
 } from '../../../src/cli/ctl-format.ts';
-import { FAKE_REGISTERS, FAKE_STATUS, fakeVcpu } from './control-support.ts';
+import { FAKE_DEVICE, FAKE_REGISTERS, FAKE_STATUS, fakeVcpu } from './control-support.ts';
 
 test('durations have their two largest units', () => {
   const shown = [0, 1500, 59_999, 60_000, 3_600_000, 90_061_000, 8_640_000_000].map(formatDuration);
@@ -22,6 +23,15 @@ test('CPU lists are those of the kernel', () => {
 });
 
 describe('tables', () => {
+  test('of devices have a line for each queue, and say what was agreed on and what went wrong', () => {
+    expect(formatDevices([FAKE_DEVICE])).toBe(
+      'ID     KIND   ADDRESS     GSI  STATE   QUEUE     SIZE  REQUESTS  FROM GUEST  TO GUEST  KICKS  INTERRUPTS\n' +
+        'disk0  block  0xd0000000    5  failed      0  128/256        97     1.5 KiB       0 B     42          61\n' +
+        'disk0: flush, version1\n' +
+        'disk0: gave up on its driver: queue 0 makes no sense\n',
+    );
+  });
+
   test('are as wide as they need to be', () => {
     expect(
       formatTable(

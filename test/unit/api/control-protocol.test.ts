@@ -10,6 +10,7 @@ describe('requests that are taken', () => {
     ['status', undefined],
     ['status', {}],
     ['vcpus', {}],
+    ['devices', {}],
     ['regs', { vcpu: 0 }],
     ['pause', {}],
     ['pause', { vcpus: [0, 3] }],

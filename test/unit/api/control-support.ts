@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type {
   CpuChange,
   ControlTarget,
+  DeviceStatus,
   IpiRequest,
   KnownMpState,
   RegisterSet,
@@ -21,6 +22,29 @@ export const FAKE_STATUS: VmStatus = {
   maxVcpus: 2,
   memoryBytes: 512 * 1024 * 1024,
   kernel: '/boot/vmlinux-ä',
+};
+
+export const FAKE_DEVICE: DeviceStatus = {
+  id: 'disk0',
+  kind: 'block',
+  address: 0xd000_0000,
+  gsi: 5,
+  state: 'failed',
+  failure: 'queue 0 makes no sense',
+  failures: 1,
+  features: ['flush', 'version1'],
+  queues: [
+    {
+      index: 0,
+      size: 128,
+      maxSize: 256,
+      kicks: 42,
+      chains: 97,
+      bytesFromGuest: 1536,
+      bytesToGuest: 0,
+      interrupts: 61,
+    },
+  ],
 };
 
 export const FAKE_REGISTERS: RegisterSet = {
@@ -55,6 +79,11 @@ export class FakeTarget implements ControlTarget {
   status(): VmStatus {
     this.#called('status');
     return FAKE_STATUS;
+  }
+
+  devices(): readonly DeviceStatus[] {
+    this.#called('devices');
+    return [FAKE_DEVICE];
   }
 
   vcpus(): readonly VcpuStatus[] {

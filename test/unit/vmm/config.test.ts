@@ -29,6 +29,7 @@ describe('defaults', () => {
         bootCpu: 0,
         affinity: new Map(),
         boot: undefined,
+        devices: [],
         symbolsPath: undefined,
         hangReportSeconds: 30,
       },
@@ -79,7 +80,7 @@ test("Firecracker's file is understood, and what is not is named", () => {
   expect(config).toEqual({
     kernelPath: 'vmlinux.bin',
     initrdPath: undefined,
-    cmdline: 'console=ttyS0 reboot=k panic=1 pci=off',
+    cmdline: 'console=ttyS0 reboot=k panic=1 pci=off root=/dev/vda rw',
     cpus: 4,
     maxCpus: 4,
     topology: { sockets: 1, diesPerSocket: 1, coresPerDie: 2, threadsPerCore: 2 },
@@ -93,16 +94,25 @@ test("Firecracker's file is understood, and what is not is named", () => {
     bootCpu: 0,
     affinity: new Map(),
     boot: undefined,
+    devices: [
+      {
+        kind: 'block',
+        id: 'rootfs',
+        path: 'rootfs.ext4',
+        overlay: undefined,
+        readOnly: false,
+        root: true,
+        cache: 'Writeback',
+        direct: false,
+        queues: 1,
+        engine: undefined,
+        limits: { bandwidth: undefined, ops: undefined },
+      },
+    ],
     symbolsPath: undefined,
     hangReportSeconds: 30,
   });
-  expect(unknownKeys).toEqual([
-    'cpu-config',
-    'drives',
-    'machine-config.cpu_template',
-    'network-interfaces',
-    'vsock',
-  ]);
+  expect(unknownKeys).toEqual(['cpu-config', 'machine-config.cpu_template', 'network-interfaces', 'vsock']);
 });
 
 describe('unknown keys', () => {
