@@ -1,4 +1,5 @@
 /** Entry point of the `volt` executable. Subcommands are loaded when they are called. */
+import './environment.ts';
 import { Command, type CommandUnknownOpts } from '@commander-js/extra-typings';
 import { commanderError } from './commander-error.ts';
 import { addCtlCommand } from './ctl.ts';
