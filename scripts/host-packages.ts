@@ -15,6 +15,14 @@ export const hostPrograms = {
   'apt-get': 'apt',
   'apt-cache': 'apt',
   dpkg: 'dpkg',
+  'dpkg-deb': 'dpkg',
+  tar: 'tar',
+  lintian: 'lintian',
+  man: 'man-db',
+  fish: 'fish',
+  zsh: 'zsh',
+  'systemd-analyze': 'systemd',
+  'qemu-x86_64': 'qemu-user',
 } as const;
 
 export type HostProgram = keyof typeof hostPrograms;

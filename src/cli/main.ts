@@ -36,7 +36,8 @@ function describeOptions(command: CommandUnknownOpts): string {
     .join('\n');
 }
 
-const program = new Command('volt')
+/** Man pages and completions are made from it too. */
+export const program = new Command('volt')
   .description('Boots a Linux or other x86-64 kernel under KVM.')
   .version(VERSION, '-V, --version', 'print the version')
   .helpOption('-h, --help', 'print this help')
@@ -101,9 +102,11 @@ addCtlCommand(program);
 program.addHelpText('after', () => `\nOptions of volt run:\n${describeOptions(runCommand)}\n${EXAMPLES}`);
 
 // No top-level await: bytecode is compiled from CommonJS.
-program
-  .parseAsync()
-  .catch((error: unknown) => {
-    process.exitCode = fail(error);
-  })
-  .finally(() => process.exit());
+if (import.meta.main) {
+  program
+    .parseAsync()
+    .catch((error: unknown) => {
+      process.exitCode = fail(error);
+    })
+    .finally(() => process.exit());
+}
