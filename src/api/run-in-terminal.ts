@@ -26,11 +26,15 @@ const HELP = [
   'Ctrl-A Ctrl-A  send Ctrl-A to the guest',
 ];
 
-/** Starts `vm` and resolves when it has ended, with the terminal restored and all output written. */
+/**
+ * `beforeStart` is called when all that the run needs is open, before the first guest instruction.
+ * Starts `vm` and resolves when it has ended, with the terminal restored and all output written.
+ */
 export async function runInTerminal(
   vm: VirtualMachine,
   config: ConsoleConfig,
   say: (line: string) => void,
+  beforeStart: () => void = () => {},
 ): Promise<TerminalRun> {
   let exitCode: number | undefined;
   const stop = (code: number) => {
@@ -52,6 +56,7 @@ export async function runInTerminal(
   process.on('exit', restoreTerminal);
   try {
     const pumping = pump.run();
+    beforeStart();
     vm.start();
     if (config.kind === 'stdio') input = await openInput(vm, say, stop);
     const end = await vm.ended;

@@ -52,6 +52,7 @@ const runCommand = machineOptions(program.command('run', { isDefault: true }))
     '--control [path]',
     'open a control socket for volt ctl and volt ps, at PATH or where volt ps looks',
   )
+  .option('--no-sandbox', 'keep all privileges and system calls while the guest runs')
   .action(async (flags) => {
     const { run } = await import('./run.ts');
     process.exitCode = await run(flags);

@@ -1,5 +1,6 @@
 /** `volt run`: boots a guest with this terminal as its console. */
 import {
+  confine,
   openControl,
   runInTerminal,
   VirtualMachine,
@@ -9,7 +10,7 @@ import {
   type TimelineRow,
   type VmConfig,
 } from '../api/index.ts';
-import { createLog, writeStderr } from './log.ts';
+import { createLog, writeStderr, type Log } from './log.ts';
 import { toConfig, type MachineFlags } from './machine-options.ts';
 
 export interface RunFlags extends MachineFlags {
@@ -17,6 +18,7 @@ export interface RunFlags extends MachineFlags {
   readonly json?: true | undefined;
   /** true: at the default path. */
   readonly control?: string | true | undefined;
+  readonly sandbox: boolean;
 }
 
 /** Returns the process's exit code. */
@@ -27,7 +29,10 @@ export async function run(flags: RunFlags): Promise<number> {
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
   await using control = await openControlSocket(vm, flags.control);
   if (control) log.info(`control socket at ${control.path}`);
-  const { end, exitCode } = await runInTerminal(vm, config.console, log.always);
+  const enterSandbox = () => {
+    if (flags.sandbox) tellMissing(confine(vm, control?.path), log);
+  };
+  const { end, exitCode } = await runInTerminal(vm, config.console, log.always, enterSandbox);
   for (const line of end.lines) log.error(line);
   if (end.lines.length === 0) log.info(`guest ended: ${end.kind} on vCPU ${end.vcpu}`);
   // Where everybody was matters most when the guest failed, or was stopped because it hung.
@@ -35,6 +40,11 @@ export async function run(flags: RunFlags): Promise<number> {
   for (const state of end.states) tell(`  ${state}`);
   if (flags.timeline) printTimeline(vm.timeline.rows(vm.shared));
   return exitCode;
+}
+
+function tellMissing(missing: readonly string[], log: Log): void {
+  if (missing.length === 0) return;
+  log.info(`the sandbox has holes: this host has no ${missing.join(' and no ')}; volt doctor says more`);
 }
 
 /** Before the guest starts, so that a path that does not do is told at once and nothing of its life is missed. */

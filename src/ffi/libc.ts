@@ -3,7 +3,7 @@
  *
  * Symbols are bound on first use: a run that only prints its help opens no library.
  */
-import { dlopen, FFIType, read, toArrayBuffer, type Pointer } from 'bun:ffi';
+import { dlopen, FFIType, ptr, read, toArrayBuffer, type Pointer } from 'bun:ffi';
 import { SyscallError } from './errno.ts';
 
 /** An address in this process. 0 is never valid. */
@@ -29,6 +29,10 @@ const { symbols: libc } = dlopen('libc.so.6', {
   mmap: { args: ['ptr', 'u64', 'i32', 'i32', 'i32', 'i64'], returns: 'ptr' },
   // int munmap(void *addr, size_t length)
   munmap: { args: ['ptr', 'u64'], returns: 'i32' },
+  // int mprotect(void *addr, size_t len, int prot)
+  mprotect: { args: ['u64', 'u64', 'i32'], returns: 'i32' },
+  // long syscall(long number, ...)
+  syscall: { args: ['i64', 'u64', 'u64', 'u64', 'u64', 'u64', 'u64'], returns: FFIType.i64_fast },
   // int poll(struct pollfd *fds, nfds_t nfds, int timeout)
   poll: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
   // int sigaction(int signum, const struct sigaction *act, struct sigaction *oldact)
@@ -47,6 +51,8 @@ const { symbols: libc } = dlopen('libc.so.6', {
   sched_getaffinity: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
   // int getrlimit(int resource, struct rlimit *rlim)
   getrlimit: { args: ['i32', 'ptr'], returns: 'i32' },
+  // int setrlimit(int resource, const struct rlimit *rlim)
+  setrlimit: { args: ['i32', 'ptr'], returns: 'i32' },
   // int socket(int domain, int type, int protocol)
   socket: { args: ['i32', 'i32', 'i32'], returns: 'i32' },
   // int connect(int sockfd, const struct sockaddr *addr, socklen_t addrlen)
@@ -90,6 +96,11 @@ export function cString(text: string): Uint8Array {
 /** An ArrayBuffer over memory that stays owned by whoever mapped it. At most 4 GiB. */
 export function arrayBufferAt(address: HostPointer, bytes: number): ArrayBuffer {
   return toArrayBuffer(address as number as Pointer, 0, bytes);
+}
+
+/** Where the bytes of an array are, for calls that take addresses as numbers. The caller keeps the array alive. */
+export function addressOf(bytes: Uint8Array): HostPointer {
+  return ptr(bytes) as number as HostPointer;
 }
 
 export function asPointer(address: HostPointer | 0): Pointer {

@@ -6,6 +6,7 @@
  */
 import { resetI8042 } from '../devices/i8042.ts';
 import { resetUart, uartReceive } from '../devices/uart.ts';
+import type { HostPointer } from '../ffi/libc.ts';
 import { openFilesLimit } from '../ffi/limits.ts';
 import { installKickHandler } from '../ffi/signal.ts';
 import { CAP, KVM_MP_STATE, RUN } from '../kvm/abi.ts';
@@ -68,6 +69,7 @@ export class VirtualMachine implements Disposable {
   readonly #board: Board;
   readonly #vm: KvmVm;
   readonly #recordTimeline: boolean;
+  #vcpuFilter: HostPointer | undefined;
   #cause: VcpuMessage | undefined;
   #resolveEnded!: (end: VmEnd) => void;
   #started = false;
@@ -132,6 +134,11 @@ export class VirtualMachine implements Disposable {
     }
   }
 
+  /** Every vCPU's thread lays this placed filter over itself before it enters the guest. Before `start`. */
+  confineVcpus(filter: HostPointer): void {
+    this.#vcpuFilter = filter;
+  }
+
   /** Lets the vCPUs run: the APs first, the BSP when all of them are about to wait for their SIPI. */
   start(): void {
     if (this.#started) {
@@ -159,6 +166,7 @@ export class VirtualMachine implements Disposable {
         bsp: index === this.plan.bootCpu,
         affinity: this.config.affinity.get(index),
         timeline: this.#recordTimeline,
+        filter: this.#vcpuFilter,
       };
       worker.postMessage(start);
     });
