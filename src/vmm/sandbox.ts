@@ -4,7 +4,7 @@
  * guest instruction. What was opened before stays open.
  */
 import { existsSync, readdirSync, readlinkSync } from 'node:fs';
-import { putU64, viewOf } from '../binary/bytes.ts';
+import { getU64, putU64, viewOf } from '../binary/bytes.ts';
 import { addressOf, type HostPointer } from '../ffi/libc.ts';
 import {
   addPathRule,
@@ -24,9 +24,9 @@ import {
   sendTrap,
 } from '../ffi/sandbox.ts';
 import { isTerminal } from '../ffi/terminal.ts';
-import { buildFilter } from '../sandbox/filter.ts';
 import { encodePathRule, encodeRuleset, FS_RIGHT } from '../sandbox/landlock.ts';
-import { buildTrapPage, CALL_ROW, TRAP_PAGE } from '../sandbox/trap-handler.ts';
+import { prebuiltFilter, prebuiltTrapPage } from '../sandbox/prebuilt.ts' with { type: 'macro' };
+import { CALL_ROW, TRAP_PAGE } from '../sandbox/trap-page.ts';
 import { VoltError } from '../volt-error.ts';
 
 export interface SandboxOptions {
@@ -44,10 +44,14 @@ export interface Sandbox {
 }
 
 const STDIN = 0;
-/** Exit code of a process that its sandbox ended: as for anything else in which Volt failed. */
-const EXIT_FAILED = 1;
-const BEFORE = 'volt: Cannot go on: the sandbox forbids the system call ';
-const AFTER = ' (expected those in src/sandbox/rules.ts; --no-sandbox runs without it)\r\n';
+/** The exit code is 1, as for anything else in which Volt failed. Arguments of macros have to be literals. */
+const TRAP = prebuiltTrapPage(
+  'volt: Cannot go on: the sandbox forbids the system call ',
+  ' (expected those in src/sandbox/rules.ts; --no-sandbox runs without it)\r\n',
+  1,
+);
+const PROCESS_FILTER = prebuiltFilter('process');
+const VCPU_FILTER = prebuiltFilter('vcpu');
 /** Descriptors besides three a vCPU: sockets and their clients, files, event loops. */
 const FILES_BESIDES = 512;
 const READ = FS_RIGHT.readFile | FS_RIGHT.readDir;
@@ -67,9 +71,7 @@ export function missingForSandbox(): string[] {
 /** Throws SyscallError and VoltError 'host'; the process should end then, for part of it may be in force. */
 export function enterSandbox(options: SandboxOptions): Sandbox {
   const abi = landlockAbi();
-  const page = installTrapHandler(TRAP_PAGE.size, (address) =>
-    buildTrapPage(address, { before: BEFORE, after: AFTER, exitCode: EXIT_FAILED }),
-  );
+  const page = installTrapHandler(TRAP_PAGE.size, trapPageAt);
   noteTerminal(page);
   lowerLimit(RLIMIT.core, 0);
   lowerLimit(RLIMIT.files, options.cpus * 3 + FILES_BESIDES);
@@ -81,9 +83,16 @@ export function enterSandbox(options: SandboxOptions): Sandbox {
     [NUMBER.capset, addressOf(capabilities), addressOf(capabilities) + 8],
   ]);
   const missing = missingForSandbox();
-  const vcpuFilter = hasSeccomp() ? placeFilter(buildFilter('vcpu')) : undefined;
-  if (vcpuFilter !== undefined) installFilter(placeFilter(buildFilter('process')), 'all');
+  const vcpuFilter = hasSeccomp() ? placeFilter(Buffer.from(VCPU_FILTER, 'base64')) : undefined;
+  if (vcpuFilter !== undefined) installFilter(placeFilter(Buffer.from(PROCESS_FILTER, 'base64')), 'all');
   return { vcpuFilter, landlockAbi: abi, missing };
+}
+
+function trapPageAt(address: number): Uint8Array {
+  const page = Buffer.from(TRAP.base64, 'base64');
+  const view = viewOf(page);
+  for (const at of TRAP.addresses) putU64(view, at, getU64(view, at) + address);
+  return page;
 }
 
 /** A terminal in raw mode has to be restored by the handler, since nothing runs after it. */

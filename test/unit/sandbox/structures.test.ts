@@ -2,7 +2,9 @@
 import { describe, expect, test } from 'bun:test';
 import { allFsRights, encodePathRule, encodeRuleset, FS_RIGHT } from '../../../src/sandbox/landlock.ts';
 import { SYSCALL_NAMES, syscallNumber } from '../../../src/sandbox/syscalls.ts';
-import { buildTrapPage, TRAP_PAGE } from '../../../src/sandbox/trap-handler.ts';
+import { prebuiltTrapPage } from '../../../src/sandbox/prebuilt.ts';
+import { buildTrapPage } from '../../../src/sandbox/trap-handler.ts';
+import { TRAP_PAGE } from '../../../src/sandbox/trap-page.ts';
 
 describe('numbers of system calls', () => {
   test.each([
@@ -74,6 +76,16 @@ describe("the handler's page", () => {
 
     expect([0, 41, 435].map(nameOf)).toEqual(['read', 'socket', 'clone3']);
     expect(nameOf(400)).toBe('of an unknown number');
+  });
+
+  test('made while Volt is built and moved to its address, is the same', () => {
+    const prebuilt = prebuiltTrapPage('before ', ' after', 1);
+    const moved = Buffer.from(prebuilt.base64, 'base64');
+    for (const at of prebuilt.addresses)
+      moved.writeBigUInt64LE(moved.readBigUInt64LE(at) + BigInt(address), at);
+
+    expect(prebuilt.addresses.length).toBeGreaterThan(5);
+    expect(Buffer.compare(moved, page)).toBe(0);
   });
 
   test('points to the words around it', () => {
