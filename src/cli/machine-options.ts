@@ -13,7 +13,7 @@ import {
   type ConfigInput,
   type VmConfig,
 } from '../api/index.ts';
-import { LOG_LEVELS, type Log, type LogLevel } from './log.ts';
+import { LOG_FORMATS, LOG_LEVELS, type Log, type LogFormat, type LogLevel } from './log.ts';
 import { parseMib } from './size.ts';
 
 const MAX_CONFIG_BYTES = 1024 * 1024;
@@ -45,6 +45,7 @@ export interface MachineFlags {
   readonly cpuAffinity?: string | undefined;
   readonly config?: string | undefined;
   readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
 }
 
 export function machineOptions<T extends Command<[], {}>>(command: T) {
@@ -78,6 +79,11 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
       new Option('--log-level <level>', 'how much Volt says on stderr')
         .choices(LOG_LEVELS)
         .default('warn' as const),
+    )
+    .addOption(
+      new Option('--log-format <format>', 'text, or one JSON object a line')
+        .choices(LOG_FORMATS)
+        .default('text' as const),
     );
 }
 

@@ -52,6 +52,10 @@ const runCommand = machineOptions(program.command('run', { isDefault: true }))
     '--control [path]',
     'open a control socket for volt ctl and volt ps, at PATH or where volt ps looks',
   )
+  .option(
+    '--metrics <addr|path>',
+    'serve OpenMetrics at ADDRESS:PORT, or on a Unix socket at a path with a slash',
+  )
   .option('--no-sandbox', 'keep all privileges and system calls while the guest runs')
   .action(async (flags) => {
     const { run } = await import('./run.ts');
@@ -96,6 +100,17 @@ program
   .action(async (flags) => {
     const { ps } = await import('./ps.ts');
     process.exitCode = await ps(flags);
+  });
+
+program
+  .command('health')
+  .description('tell whether guests run: exit code 0 for yes, 1 for a paused one, 2 for none or no answer')
+  .argument('[guest]', 'the socket or process id of a guest; without it, all that volt ps lists')
+  .option('--timeout <seconds>', 'how long a guest may take to answer', '5')
+  .option('--json', 'as JSON')
+  .action(async (guest, flags) => {
+    const { health } = await import('./health.ts');
+    process.exitCode = await health(guest, flags);
   });
 
 addCtlCommand(program);

@@ -7,30 +7,38 @@ import {
   VmControl,
   VoltError,
   type ControlServer,
+  type MetricsServer,
   type TimelineRow,
   type VmConfig,
 } from '../api/index.ts';
-import { createLog, writeStderr, type Log } from './log.ts';
+import { createLog, setLogFormat, writeStderr, type Log } from './log.ts';
 import { toConfig, type MachineFlags } from './machine-options.ts';
+import { VERSION } from './version.ts';
 
 export interface RunFlags extends MachineFlags {
   readonly timeline?: true | undefined;
   readonly json?: true | undefined;
   /** true: at the default path. */
   readonly control?: string | true | undefined;
+  readonly metrics?: string | undefined;
   readonly sandbox: boolean;
 }
 
 /** Returns the process's exit code. */
 export async function run(flags: RunFlags): Promise<number> {
+  setLogFormat(flags.logFormat);
   const log = createLog(flags.logLevel);
   const config = runConfig(toConfig(flags, log), flags);
   const vm = new VirtualMachine(config, { timeline: flags.timeline ?? false });
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
-  await using control = await openControlSocket(vm, flags.control);
+  const steering = new VmControl(vm);
+  await using control = openControlSocket(steering, flags.control);
   if (control) log.info(`control socket at ${control.path}`);
+  await using metrics = await openMetricsServer(vm, steering, flags.metrics);
+  if (metrics) log.info(`metrics at ${metrics.where}`);
   const enterSandbox = () => {
-    if (flags.sandbox) tellMissing(confine(vm, control?.path), log);
+    const sockets = [control?.path, metrics?.path].filter((path) => path !== undefined);
+    if (flags.sandbox) tellMissing(confine(vm, sockets), log);
   };
   const { end, exitCode } = await runInTerminal(vm, config.console, log.always, enterSandbox);
   for (const line of end.lines) log.error(line);
@@ -48,12 +56,20 @@ function tellMissing(missing: readonly string[], log: Log): void {
 }
 
 /** Before the guest starts, so that a path that does not do is told at once and nothing of its life is missed. */
-async function openControlSocket(
-  vm: VirtualMachine,
-  where: string | true | undefined,
-): Promise<ControlServer | undefined> {
+function openControlSocket(steering: VmControl, where: string | true | undefined): ControlServer | undefined {
   if (where === undefined) return undefined;
-  return openControl(new VmControl(vm), where === true ? undefined : where);
+  return openControl(steering, where === true ? undefined : where);
+}
+
+/** Loaded only when it is wanted. */
+async function openMetricsServer(
+  vm: VirtualMachine,
+  steering: VmControl,
+  where: string | undefined,
+): Promise<MetricsServer | undefined> {
+  if (where === undefined) return undefined;
+  const { openMetrics } = await import('../api/metrics/server.ts');
+  return openMetrics(vm, steering, VERSION, where);
 }
 
 /** `--json` is a word that the embedded kernel understands. */

@@ -68,7 +68,7 @@ async function runUnderLoad(seconds: number): Promise<void> {
     () => {},
   );
   void pump.run();
-  confine(vm, undefined);
+  confine(vm, []);
   vm.start();
   const until = performance.now() + seconds * 1000;
   let rounds = 0;
