@@ -123,8 +123,7 @@ describe('logs', () => {
       .map((line) => JSON.parse(line) as Record<string, unknown>);
 
     expect(entries.length).toBeGreaterThan(2);
-    for (const entry of entries)
-      expect(entry).toMatchObject({ level: 'info', pid: volt.pid });
+    for (const entry of entries) expect(entry).toMatchObject({ level: 'info', pid: volt.pid });
     expect(entries.map(({ message }) => message)).toContain(`control socket at ${volt.socket}`);
   });
 
