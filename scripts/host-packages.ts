@@ -12,6 +12,8 @@ export const hostPrograms = {
   busybox: 'busybox-static',
   xz: 'xz-utils',
   setpriv: 'util-linux',
+  iasl: 'acpica-tools',
+  acpiexec: 'acpica-tools',
   'apt-get': 'apt',
   'apt-cache': 'apt',
   dpkg: 'dpkg',

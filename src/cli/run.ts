@@ -8,6 +8,7 @@ import {
   VoltError,
   type ControlServer,
   type MetricsServer,
+  type StuckReason,
   type TimelineRow,
   type VmConfig,
 } from '../api/index.ts';
@@ -29,18 +30,37 @@ export async function run(flags: RunFlags): Promise<number> {
   setLogFormat(flags.logFormat);
   const log = createLog(flags.logLevel);
   const config = runConfig(toConfig(flags, log), flags);
-  const vm = new VirtualMachine(config, { timeline: flags.timeline ?? false });
+  const create = () => new VirtualMachine(config, { timeline: flags.timeline ?? false, warn: log.warn });
+  let vm = create();
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
-  const steering = new VmControl(vm);
-  await using control = openControlSocket(steering, flags.control);
-  if (control) log.info(`control socket at ${control.path}`);
-  await using metrics = await openMetricsServer(vm, steering, flags.metrics);
+  const control = new VmControl(vm);
+  if (config.hangReportSeconds > 0) reportHangs(control, config.hangReportSeconds, log.warn);
+  await using server = openControlSocket(control, flags.control);
+  if (server) log.info(`control socket at ${server.path}`);
+  await using metrics = await openMetricsServer(() => vm, control, flags.metrics);
   if (metrics) log.info(`metrics at ${metrics.where}`);
+  let confineNext: ((next: VirtualMachine) => void) | undefined;
   const enterSandbox = () => {
-    const sockets = [control?.path, metrics?.path].filter((path) => path !== undefined);
-    if (flags.sandbox) tellMissing(confine(vm, sockets), log);
+    if (!flags.sandbox) return;
+    const sockets = [server?.path, metrics?.path].filter((path) => path !== undefined);
+    const { missing, confineVm } = confine(config, sockets);
+    tellMissing(missing, log);
+    confineNext = confineVm;
+    confineVm(vm);
   };
-  const { end, exitCode } = await runInTerminal(vm, config.console, log.always, enterSandbox);
+  const restart = () => {
+    log.info('the guest has reset itself; starting it anew');
+    vm = create();
+    confineNext?.(vm);
+    control.attach(vm);
+    return vm;
+  };
+  const { end, exitCode } = await runInTerminal(vm, {
+    console: config.console,
+    say: log.always,
+    restart: config.reboot === 'restart' ? restart : undefined,
+    beforeStart: enterSandbox,
+  });
   for (const line of end.lines) log.error(line);
   if (end.lines.length === 0) log.info(`guest ended: ${end.kind} on vCPU ${end.vcpu}`);
   // Where everybody was matters most when the guest failed, or was stopped because it hung.
@@ -56,20 +76,38 @@ function tellMissing(missing: readonly string[], log: Log): void {
 }
 
 /** Before the guest starts, so that a path that does not do is told at once and nothing of its life is missed. */
-function openControlSocket(steering: VmControl, where: string | true | undefined): ControlServer | undefined {
+function openControlSocket(control: VmControl, where: string | true | undefined): ControlServer | undefined {
   if (where === undefined) return undefined;
-  return openControl(steering, where === true ? undefined : where);
+  return openControl(control, where === true ? undefined : where);
 }
 
 /** Loaded only when it is wanted. */
 async function openMetricsServer(
-  vm: VirtualMachine,
-  steering: VmControl,
+  vm: () => VirtualMachine,
+  control: VmControl,
   where: string | undefined,
 ): Promise<MetricsServer | undefined> {
   if (where === undefined) return undefined;
   const { openMetrics } = await import('../api/metrics/server.ts');
-  return openMetrics(vm, steering, VERSION, where);
+  return openMetrics(vm, control, VERSION, where);
+}
+
+const STUCK_WORDS: Readonly<Record<StuckReason, string>> = {
+  'halted-for-good': 'halted with interrupts off',
+  spins: 'spins with interrupts off',
+  'waits-for-sipi': 'waits for a SIPI',
+  stalled: 'does not come out of KVM',
+};
+
+function reportHangs(control: VmControl, seconds: number, say: (line: string) => void): void {
+  control.reportHangs(seconds);
+  control.onEvent((event) => {
+    if (event.kind !== 'hang') return;
+    say(`the guest hangs: no vCPU has made progress for ${seconds} s`);
+    for (const { index, why, rip, symbol } of event.vcpus) {
+      say(`  vCPU ${index}: ${STUCK_WORDS[why]}, RIP ${rip}${symbol === undefined ? '' : ` (${symbol})`}`);
+    }
+  });
 }
 
 /** `--json` is a word that the embedded kernel understands. */

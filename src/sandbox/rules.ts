@@ -137,6 +137,7 @@ export const SYSCALL_RULES: Readonly<Record<string, SyscallRule>> = {
   fallocate: { why: 'a guest discards blocks of its disk', also: DEVICE },
   timerfd_create: { why: 'rate limits of devices', also: DEVICE },
   timerfd_settime: { why: 'the same', also: DEVICE },
+  mbind: { why: "a guest's RAM on nodes of the host, again after its reset" },
   seccomp: { why: "a vCPU's thread takes its own filter", when: [{ argument: 0, equals: [1] }] },
   accept4: { why: 'a client of the control socket' },
   recvfrom: { why: 'its requests', also: DEVICE },

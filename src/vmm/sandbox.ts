@@ -31,6 +31,8 @@ import { VoltError } from '../volt-error.ts';
 
 export interface SandboxOptions {
   readonly cpus: number;
+  /** Files that are opened again when the guest resets itself, or later for the first time. */
+  readonly reads: readonly string[];
   /** Directories in which Volt removes a file at its end: those of sockets. */
   readonly removesIn: readonly string[];
 }
@@ -52,7 +54,8 @@ const TRAP = prebuiltTrapPage(
 );
 const PROCESS_FILTER = prebuiltFilter('process');
 const VCPU_FILTER = prebuiltFilter('vcpu');
-/** Descriptors besides three a vCPU: sockets and their clients, files, event loops. */
+/** A vCPU takes KVM's descriptor and those of its Worker's event loop; the rest is sockets, clients, files. */
+const FILES_PER_VCPU = 4;
 const FILES_BESIDES = 512;
 const READ = FS_RIGHT.readFile | FS_RIGHT.readDir;
 /** How long the threads of the runtime may take to run a signal handler. */
@@ -74,7 +77,7 @@ export function enterSandbox(options: SandboxOptions): Sandbox {
   const page = installTrapHandler(TRAP_PAGE.size, trapPageAt);
   noteTerminal(page);
   lowerLimit(RLIMIT.core, 0);
-  lowerLimit(RLIMIT.files, options.cpus * 3 + FILES_BESIDES);
+  lowerLimit(RLIMIT.files, options.cpus * FILES_PER_VCPU + FILES_BESIDES);
   using ruleset = abi > 0 ? buildRuleset(abi, options) : undefined;
   const capabilities = emptyCapabilities();
   callOnEveryThread(page, [
@@ -102,7 +105,7 @@ function noteTerminal(page: Uint8Array): void {
   viewOf(page).setUint32(TRAP_PAGE.restoresTerminal, 1, true);
 }
 
-function buildRuleset(abi: number, { removesIn }: SandboxOptions) {
+function buildRuleset(abi: number, { reads, removesIn }: SandboxOptions) {
   const ruleset = createRuleset(encodeRuleset(abi));
   const allow = (path: string, rights: number) => {
     if (!existsSync(path)) return;
@@ -111,6 +114,8 @@ function buildRuleset(abi: number, { removesIn }: SandboxOptions) {
   };
   allow(`/proc/${process.pid}`, READ);
   allow('/sys/devices/system/cpu', READ);
+  allow('/sys/devices/system/node', READ);
+  for (const path of reads) allow(path, FS_RIGHT.readFile);
   for (const directory of new Set(removesIn)) allow(directory, FS_RIGHT.removeFile);
   // The runtime opens the terminal on stdin again, by its name.
   if (isTerminal(STDIN)) allow(readlinkSync('/proc/self/fd/0'), FS_RIGHT.readFile | FS_RIGHT.ioctlDevice);

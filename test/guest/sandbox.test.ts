@@ -5,6 +5,7 @@ import { resolve } from 'node:path';
 import { missingForSandbox } from '../../src/vmm/sandbox.ts';
 import { kvmOpens, runVolt, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
 import { waitUntil } from './guest-run.ts';
+import { asm, buildPvhElf, program } from './tiny-guest.ts';
 
 /** For hangs only. */
 setDefaultTimeout(120_000);
@@ -110,6 +111,26 @@ describe('a running guest', () => {
     await withBeatingVolt([], async (pid) => {
       expect(readFileSync(`/proc/${pid}/limits`, 'utf8')).toMatch(/^Max core file size +0 +0 /m);
     });
+  });
+
+  needsKvm('stays in it when the guest resets itself, again and again', async () => {
+    using folder = new TemporaryFolder();
+    const log = folder.at('log');
+    const resets = program(asm.print('up\n'), asm.out8(0x64, 0xfe), asm.halt());
+    const kernel = await folder.write('kernel', buildPvhElf(resets));
+    const flags = ['--cpus', '1', '--memory', '32M', '--kernel', kernel, '--console', `file=${log}`];
+    await using child = Bun.spawn([VOLT, ...flags], { stdin: 'ignore', stdout: 'ignore', stderr: 'pipe' });
+    await waitUntil('the tenth start', () => logOf(log).split('\n').length > 10);
+
+    const threads = threadsOf(child.pid);
+    child.kill('SIGTERM');
+    const stderr = await new Response(child.stderr).text();
+
+    expect(
+      threads.filter(({ filters, capabilities }) => filters === 0 || capabilities !== NO_CAPABILITIES),
+    ).toEqual([]);
+    expect(stderr).toBe('');
+    expect(await child.exited).toBe(143);
   });
 
   needsKvm('has all privileges of its user with --no-sandbox', async () => {

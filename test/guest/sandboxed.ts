@@ -37,7 +37,7 @@ const ACTIONS: Readonly<Record<string, () => unknown>> = {
   load: () => runUnderLoad(Number(parameter)),
 };
 
-if (action !== 'load') enterSandbox({ cpus: 1, removesIn: [] });
+if (action !== 'load') enterSandbox({ cpus: 1, reads: [], removesIn: [] });
 await ACTIONS[action]!();
 console.log('still here');
 process.exit(0);
@@ -68,7 +68,7 @@ async function runUnderLoad(seconds: number): Promise<void> {
     () => {},
   );
   void pump.run();
-  confine(vm, []);
+  confine(config, []).confineVm(vm);
   vm.start();
   const until = performance.now() + seconds * 1000;
   let rounds = 0;

@@ -5,6 +5,7 @@ import { placeSocket } from '../control/socket-file.ts';
 import { collectMetrics, type MetricsSource } from './collect.ts';
 import { formatMetrics, OPEN_METRICS_TYPE } from './open-metrics.ts';
 
+/** A server of metrics that runs until it is disposed of. */
 export interface MetricsServer extends AsyncDisposable {
   /** `http://127.0.0.1:9100/metrics`, or the absolute path of the socket. */
   readonly where: string;
@@ -17,17 +18,17 @@ const HIGHEST_PORT = 65535;
 const MAX_REQUEST_BYTES = 1024;
 
 /**
- * Opens the server at `where`: `ADDRESS:PORT` with an IPv4 address, `[IPv6]:PORT`, or a path (with a slash in it). Port 0
+ * `vm` is the machine of the moment: a guest that resets itself gets a new one. Opens the server at `where`: `ADDRESS:PORT` with an IPv4 address, `[IPv6]:PORT`, or a path (with a slash in it). Port 0
  * takes a free one. Throws VoltError 'usage' for what is neither and 'host' for what cannot be had.
  */
 export function openMetrics(
-  vm: VirtualMachine,
+  vm: () => VirtualMachine,
   source: MetricsSource,
   version: string,
   where: string,
 ): MetricsServer {
   const respond = (request: Request) =>
-    answer(request, () => formatMetrics(collectMetrics(vm, source, version)));
+    answer(request, () => formatMetrics(collectMetrics(vm(), source, version)));
   return where.includes('/') ? serveAtPath(where, respond) : serveAtAddress(where, respond);
 }
 

@@ -7,6 +7,7 @@ import {
   formatStatus,
   formatTable,
   formatVcpus,
+  formatWhere,
 } from '../../../src/cli/ctl-format.ts';
 import { FAKE_REGISTERS, FAKE_STATUS, fakeVcpu } from './control-support.ts';
 
@@ -36,14 +37,21 @@ describe('tables', () => {
 
   test('of vCPUs', () => {
     const vcpus = [
-      { ...fakeVcpu(0), mpState: undefined, affinity: [0, 1], exits: { io: 5, hlt: 9, mmio: 1, intr: 2 } },
+      {
+        ...fakeVcpu(0),
+        mpState: undefined,
+        affinity: [0, 1],
+        exits: { io: 5, hlt: 9, mmio: 1, intr: 2 },
+        rip: '0x100010',
+        symbol: 'main+0x10',
+      },
       { ...fakeVcpu(1), mpState: 'uninitialized' as const, affinity: [1], threadId: 0, exits: {} },
     ];
     expect(formatVcpus(vcpus)).toBe(
       [
-        'VCPU  APIC  ROLE  STATE             MP STATE       THREAD  HOST CPUS  EXITS',
-        '   0     0  BSP   running           -                 100  0-1        17 (hlt 9, io 5, intr 2, …)',
-        '   1     1  AP    waiting-for-sipi  uninitialized       -  1          0',
+        'VCPU  APIC  ROLE  STATE             MP STATE       THREAD  HOST CPUS  EXITS                        RIP',
+        '   0     0  BSP   running           -                 100  0-1        17 (hlt 9, io 5, intr 2, …)  0x100010 main+0x10',
+        '   1     1  AP    waiting-for-sipi  uninitialized       -  1          0                            -',
         '',
       ].join('\n'),
     );
@@ -72,6 +80,32 @@ test('registers are one a line, in their groups', () => {
     'mpState   runnable',
     '',
   ]);
+});
+
+describe('where', () => {
+  const vcpus = [{ ...fakeVcpu(0), rip: '0x100010', symbol: 'main+0x10' }, fakeVcpu(1)];
+
+  test('is a line for each vCPU', () => {
+    expect(formatWhere(vcpus)).toBe(
+      [
+        'VCPU  STATE             RIP       SYMBOL',
+        '   0  running           0x100010  main+0x10',
+        '   1  waiting-for-sipi  -         -',
+        '',
+      ].join('\n'),
+    );
+  });
+
+  test('takes the names of the symbols it is given, and no others', () => {
+    expect(formatWhere(vcpus, (address) => `at${address}`)).toContain('0x100010  at1048592\n');
+    expect(formatWhere(vcpus, () => undefined)).not.toContain('main');
+  });
+});
+
+test('a SIPI that was received shows its vector', () => {
+  const sipi = { mpState: 'sipi-received', sipiVector: 8 } as const;
+  expect(formatVcpus([{ ...fakeVcpu(1), ...sipi }])).toContain('  sipi-received 0x08  ');
+  expect(formatRegs({ ...FAKE_REGISTERS, ...sipi })).toEndWith('\nmpState   sipi-received 0x08\n');
 });
 
 test('what a guest calls itself cannot steer the terminal', () => {

@@ -3,8 +3,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type {
+  CpuChange,
   ControlTarget,
   IpiRequest,
+  KnownMpState,
   RegisterSet,
   VcpuStatus,
   VmEvent,
@@ -16,6 +18,7 @@ export const FAKE_STATUS: VmStatus = {
   pid: 4711,
   uptimeMs: 1500,
   vcpus: 2,
+  maxVcpus: 2,
   memoryBytes: 512 * 1024 * 1024,
   kernel: '/boot/vmlinux-ä',
 };
@@ -93,6 +96,19 @@ export class FakeTarget implements ControlTarget {
   setAffinity(index: number, cpus: readonly number[]): void {
     this.#called('setAffinity', index, cpus);
     this.tell({ kind: 'affinity', vcpu: index, cpus, atMs: 4 });
+  }
+
+  powerDown(): void {
+    this.#called('powerDown');
+  }
+
+  async setCpuCount(count: number): Promise<CpuChange> {
+    this.#called('setCpuCount', count);
+    return { present: count, added: [2], removed: [], unanswered: [] };
+  }
+
+  async setMpState(index: number, state: KnownMpState, vector?: number): Promise<void> {
+    this.#called('setMpState', index, state, vector);
   }
 
   onEvent(listener: (event: VmEvent) => void): () => void {

@@ -1,0 +1,232 @@
+/**
+ * The processor container of the DSDT: a device for each vCPU there can be. (ACPI 6.5 §8.4)
+ *
+ * A thousand of them have to fit below 1 MiB, so the methods of each only pass its index on to one that all share;
+ * and Notify, whose target must be written out, is found by halving the range of indices.
+ */
+import { CPU_HOTPLUG, CPU_HOTPLUG_NONE, CPU_HOTPLUG_STATUS, PORT } from '../machine/ports.ts';
+import { LOCAL_APIC, LOCAL_APIC_FLAG, LOCAL_X2APIC, MADT_TYPE } from './acpi.layout.ts';
+import type { AcpiCpu, AcpiInputs } from './acpi-tables.ts';
+import {
+  acquire,
+  argument,
+  bitAnd,
+  buffer,
+  call,
+  createDwordField,
+  device,
+  eisaId,
+  field,
+  FIELD_ACCESS,
+  FIELD_UPDATE,
+  FOREVER,
+  ifThen,
+  index,
+  less,
+  local,
+  method,
+  mutex,
+  nameObject,
+  notEqual,
+  notify,
+  operationRegion,
+  otherwise,
+  path,
+  REGION_SPACE,
+  release,
+  returnValue,
+  store,
+  string,
+  subtract,
+  whileLoop,
+  type Aml,
+} from './aml.ts';
+import { needsX2apic } from './madt.ts';
+
+/** Asks the hotplug registers for all that happened and tells the guest. */
+export const CPU_SCAN_METHOD = '\\_SB.CPUS.CSCN';
+
+/** Values of Notify. (§5.6.6, table 5.177) */
+const DEVICE_CHECK = 1;
+const EJECT_REQUEST = 3;
+/** Present, enabled, shown, working. (§6.3.7) */
+const STATUS_ALL = 0x0f;
+const { select, status, next, ostStatus, bytes: registerBytes } = CPU_HOTPLUG;
+const { present, inserted, removing, eject } = CPU_HOTPLUG_STATUS;
+
+/** Names of the registers and of the mutex, which keeps a selection and its use together. */
+const REGISTER = { select: 'CSEL', status: 'CSTS', next: 'CNXT', ostStatus: 'COSS' } as const;
+const LOCK = 'CLCK';
+/** The shared methods; their first argument is the vCPU's index. */
+const SHARED = {
+  status: 'CSTA',
+  madt: 'CMAT',
+  x2apicMadt: 'CXMT',
+  eject: 'CEJ0',
+  ost: 'COST',
+  notify: 'CTFY',
+};
+
+export function processorContainer(inputs: AcpiInputs): Aml {
+  const { cpus, cpuHotplug } = inputs;
+  return device(
+    'CPUS',
+    nameObject('_HID', string('ACPI0010')),
+    nameObject('_CID', eisaId('PNP0A05')),
+    ...(cpuHotplug ? [...registers(), ...sharedMethods(cpus)] : []),
+    ...cpus.map((cpu) => processor(cpu, inputs)),
+  );
+}
+
+function processorName({ uid }: AcpiCpu): string {
+  return `C${uid.toString(16).toUpperCase().padStart(3, '0')}`;
+}
+
+function processor(cpu: AcpiCpu, { bootCpu, cpuHotplug, numa }: AcpiInputs): Aml {
+  const { uid } = cpu;
+  const absent = cpu.present || cpuHotplug ? [] : [nameObject('_STA', 0)];
+  return device(
+    processorName(cpu),
+    nameObject('_HID', string('ACPI0007')),
+    nameObject('_UID', uid),
+    ...(numa ? [nameObject('_PXM', cpu.node ?? 0)] : []),
+    ...(cpuHotplug ? hotplugMethods(cpu, uid === bootCpu) : absent),
+  );
+}
+
+/** The BSP cannot be ejected. */
+function hotplugMethods(cpu: AcpiCpu, boot: boolean): Aml[] {
+  const { uid, apicId } = cpu;
+  const madt = needsX2apic(cpu) ? SHARED.x2apicMadt : SHARED.madt;
+  const ejection = method('_EJ0', { args: 1 }, call(SHARED.eject, uid));
+  return [
+    method('_STA', {}, returnValue(call(SHARED.status, uid))),
+    method('_MAT', {}, returnValue(call(madt, uid, apicId))),
+    method('_OST', { args: 3 }, call(SHARED.ost, uid, argument(0), argument(1))),
+    ...(boot ? [] : [ejection]),
+  ];
+}
+
+/** 32 bits each, whole, so that no access reads a register before it writes one. */
+function registers(): Aml[] {
+  const units = [
+    { name: REGISTER.select, at: select },
+    { name: REGISTER.status, at: status },
+    { name: REGISTER.next, at: next },
+    { name: REGISTER.ostStatus, at: ostStatus },
+  ];
+  return [
+    operationRegion('CREG', REGION_SPACE.systemIo, PORT.cpuHotplug, registerBytes),
+    field(
+      'CREG',
+      { access: FIELD_ACCESS.dword, update: FIELD_UPDATE.writeAsZeros },
+      ...units.map(({ name }) => ({ name, bits: 32 })),
+    ),
+    mutex(LOCK),
+  ];
+}
+
+function locked(...body: readonly Aml[]): Aml[] {
+  return [acquire(LOCK, FOREVER), ...body, release(LOCK)];
+}
+
+function sharedMethods(cpus: readonly AcpiCpu[]): Aml[] {
+  const [uid, apicId] = [argument(0), argument(1)];
+  const selectCpu = store(uid, path(REGISTER.select));
+  const ascending = [...cpus].sort((a, b) => a.uid - b.uid);
+  const end = ascending.at(-1)!.uid + 1;
+  return [
+    method(
+      SHARED.status,
+      { args: 1, serialized: true },
+      store(0, local(0)),
+      ...locked(selectCpu, ifThen(bitAnd(path(REGISTER.status), present), store(STATUS_ALL, local(0)))),
+      returnValue(local(0)),
+    ),
+    ...madtMethods(cpus, uid, apicId),
+    method(
+      SHARED.eject,
+      { args: 1, serialized: true },
+      ...locked(selectCpu, store(eject, path(REGISTER.status))),
+    ),
+    method(
+      SHARED.ost,
+      { args: 3, serialized: true },
+      ...locked(
+        selectCpu,
+        store(argument(1), path(REGISTER.next)),
+        store(argument(2), path(REGISTER.ostStatus)),
+      ),
+    ),
+    method(SHARED.notify, { args: 2 }, ifThen(less(uid, end), ...notifyAmong(ascending))),
+    scanMethod(),
+  ];
+}
+
+/** `_MAT`: the vCPU's entry of the MADT with the flags of now, which are 1, enabled, or 2, online-capable. */
+function madtMethods(cpus: readonly AcpiCpu[], uid: Aml, apicId: Aml): Aml[] {
+  const storeFlags = (target: Aml) =>
+    subtract(LOCAL_APIC_FLAG.onlineCapable, bitAnd(call(SHARED.status, uid), 1), target);
+  const entry = local(0);
+  const localApic = method(
+    SHARED.madt,
+    { args: 2, serialized: true },
+    store(buffer(entryOf(MADT_TYPE.localApic, LOCAL_APIC.size)), entry),
+    store(uid, index(entry, LOCAL_APIC.uid)),
+    store(apicId, index(entry, LOCAL_APIC.apicId)),
+    storeFlags(index(entry, LOCAL_APIC.flags)),
+    returnValue(entry),
+  );
+  const localX2apic = method(
+    SHARED.x2apicMadt,
+    { args: 2, serialized: true },
+    store(buffer(entryOf(MADT_TYPE.localX2apic, LOCAL_X2APIC.size)), entry),
+    createDwordField(entry, LOCAL_X2APIC.apicId, 'XAID'),
+    createDwordField(entry, LOCAL_X2APIC.flags, 'XFLG'),
+    createDwordField(entry, LOCAL_X2APIC.uid, 'XUID'),
+    store(apicId, path('XAID')),
+    storeFlags(path('XFLG')),
+    store(uid, path('XUID')),
+    returnValue(entry),
+  );
+  return [...(cpus.every(needsX2apic) ? [] : [localApic]), ...(cpus.some(needsX2apic) ? [localX2apic] : [])];
+}
+
+function entryOf(type: number, size: number): Uint8Array {
+  const entry = new Uint8Array(size);
+  entry.set([type, size]);
+  return entry;
+}
+
+/** The statements that notify the vCPU Arg0, one of `cpus`, of Arg1. */
+function notifyAmong(cpus: readonly AcpiCpu[]): Aml[] {
+  const [first] = cpus;
+  if (first === undefined) return [];
+  if (cpus.length === 1) return [notify(path(processorName(first)), argument(1))];
+  const middle = cpus.length >>> 1;
+  return [
+    ifThen(less(argument(0), cpus[middle]!.uid), ...notifyAmong(cpus.slice(0, middle))),
+    otherwise(...notifyAmong(cpus.slice(middle))),
+  ];
+}
+
+/** `next` goes on to another vCPU when the events of the one it selected are acknowledged. */
+function scanMethod(): Aml {
+  const [cpu, events] = [local(0), local(1)];
+  const readNext = store(path(REGISTER.next), cpu);
+  return method(
+    CPU_SCAN_METHOD.split('.').at(-1)!,
+    { serialized: true },
+    ...locked(
+      readNext,
+      whileLoop(
+        notEqual(cpu, CPU_HOTPLUG_NONE),
+        bitAnd(path(REGISTER.status), inserted | removing, events),
+        ifThen(bitAnd(events, inserted), call(SHARED.notify, cpu, DEVICE_CHECK)),
+        ifThen(bitAnd(events, removing), call(SHARED.notify, cpu, EJECT_REQUEST)),
+        store(events, path(REGISTER.status)),
+        readNext,
+      ),
+    ),
+  );
+}

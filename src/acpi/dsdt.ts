@@ -1,0 +1,109 @@
+/** Differentiated System Description Table: the devices that nothing else announces. (ACPI 6.5 §5.2.11.1, §6, §9) */
+import { GSI } from '../machine/irqs.ts';
+import { ACPI_EVENT, ACPI_SLEEP_TYPE_S5, COM1_PORTS, PORT } from '../machine/ports.ts';
+import { HEADER, SIGNATURE } from './acpi.layout.ts';
+import type { AcpiInputs, AcpiVirtioDevice } from './acpi-tables.ts';
+import {
+  bitAnd,
+  call,
+  device,
+  eisaId,
+  field,
+  FIELD_ACCESS,
+  FIELD_UPDATE,
+  ifThen,
+  local,
+  method,
+  nameObject,
+  notify,
+  operationRegion,
+  packageObject,
+  path,
+  REGION_SPACE,
+  scope,
+  store,
+  string,
+  type Aml,
+} from './aml.ts';
+import { edgeInterrupt, fixedMemory, ioPorts, resourceTemplate } from './aml-resources.ts';
+import { CPU_SCAN_METHOD, processorContainer } from './dsdt-cpus.ts';
+import { buildTable } from './sdt.ts';
+
+/** From 2 on integers have 64 bits. */
+const REVISION = 2;
+const POWER_BUTTON_PRESSED = 0x80;
+const CMOS_PORTS = 2;
+
+export function buildDsdt(inputs: AcpiInputs): Uint8Array {
+  const sleepType = packageObject(ACPI_SLEEP_TYPE_S5, 0, 0, 0);
+  const devices = [
+    ...(inputs.serial ? [serialPort()] : []),
+    realTimeClock(),
+    powerButton(),
+    genericEventDevice(inputs.cpuHotplug),
+    processorContainer(inputs),
+    ...inputs.virtio.map(virtioDevice),
+  ];
+  const body = [nameObject('\\_S5', sleepType), scope('\\_SB', ...devices)];
+  return buildTable(SIGNATURE.dsdt, REVISION, HEADER.size, body);
+}
+
+function serialPort(): Aml {
+  return device(
+    'COM1',
+    nameObject('_HID', eisaId('PNP0501')),
+    nameObject('_UID', 1),
+    nameObject('_CRS', resourceTemplate(ioPorts(PORT.com1, COM1_PORTS), edgeInterrupt(GSI.com1))),
+  );
+}
+
+/** Without an interrupt, since the clock raises none: with one, hwclock would wait for it in vain. */
+function realTimeClock(): Aml {
+  return device(
+    'RTC',
+    nameObject('_HID', eisaId('PNP0B00')),
+    nameObject('_CRS', resourceTemplate(ioPorts(PORT.cmosIndex, CMOS_PORTS))),
+  );
+}
+
+function powerButton(): Aml {
+  return device('PWRB', nameObject('_HID', eisaId('PNP0C0C')), nameObject('_UID', 0));
+}
+
+/**
+ * Stands for the general-purpose events that hardware-reduced ACPI lacks. `_EVT` is called with the number of
+ * the interrupt; the register, which reading clears, says what happened. (§5.6.9)
+ */
+function genericEventDevice(cpuHotplug: boolean): Aml {
+  const events = local(0);
+  const scan = ifThen(bitAnd(events, ACPI_EVENT.cpuHotplug), call(CPU_SCAN_METHOD));
+  return device(
+    'GED',
+    nameObject('_HID', string('ACPI0013')),
+    nameObject('_UID', 0),
+    nameObject('_CRS', resourceTemplate(edgeInterrupt(GSI.acpiEvent))),
+    operationRegion('EVTR', REGION_SPACE.systemIo, PORT.acpiEvents, 1),
+    field(
+      'EVTR',
+      { access: FIELD_ACCESS.byte, update: FIELD_UPDATE.writeAsZeros },
+      { name: 'EVTS', bits: 8 },
+    ),
+    method(
+      '_EVT',
+      { args: 1, serialized: true },
+      store(path('EVTS'), events),
+      ifThen(bitAnd(events, ACPI_EVENT.powerButton), notify(path('PWRB'), POWER_BUTTON_PRESSED)),
+      ...(cpuHotplug ? [scan] : []),
+    ),
+  );
+}
+
+/** A virtio-mmio device as Linux's driver finds it. Its interrupt is an irqfd, a pulse. */
+function virtioDevice({ address, bytes, gsi }: AcpiVirtioDevice, number: number): Aml {
+  return device(
+    `V${number.toString(16).toUpperCase().padStart(3, '0')}`,
+    nameObject('_HID', string('LNRO0005')),
+    nameObject('_UID', number),
+    nameObject('_CRS', resourceTemplate(fixedMemory(address, bytes), edgeInterrupt(gsi))),
+  );
+}

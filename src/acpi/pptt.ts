@@ -1,0 +1,47 @@
+/** Processor Properties Topology Table: sockets, dies, cores, threads. (ACPI 6.5 §5.2.29) */
+import { viewOf } from '../binary/bytes.ts';
+import { HEADER, PPTT_FLAG, PPTT_NODE, PPTT_TYPE_NODE, SIGNATURE } from './acpi.layout.ts';
+import type { AcpiCpu } from './acpi-tables.ts';
+import { buildTable } from './sdt.ts';
+
+const REVISION = 3;
+const NO_PARENT = 0;
+
+/**
+ * A tree written parents first: sockets; dies, where a socket has several; cores; and threads, where a core has
+ * several. The last level is the processors.
+ */
+export function buildPptt(cpus: readonly AcpiCpu[]): Uint8Array {
+  const nodes: Uint8Array[] = [];
+  const places = new Map<string, number>();
+  const withDies = cpus.some((cpu) => cpu.die > 0);
+  const withThreads = cpus.some((cpu) => cpu.thread > 0);
+  const append = (flags: number, parent: number, uid: number) => {
+    nodes.push(processorNode(flags, parent, uid));
+    return HEADER.size + PPTT_NODE.size * (nodes.length - 1);
+  };
+  const group = (key: string, flags: number, parent: number) => {
+    const place = places.get(key) ?? append(flags | PPTT_FLAG.identical, parent, 0);
+    places.set(key, place);
+    return place;
+  };
+  const leafFlags = PPTT_FLAG.uidValid | PPTT_FLAG.leaf | (withThreads ? PPTT_FLAG.thread : 0);
+  for (const { uid, socket, die, core } of cpus) {
+    let parent = group(`${socket}`, PPTT_FLAG.physicalPackage, NO_PARENT);
+    if (withDies) parent = group(`${socket}.${die}`, 0, parent);
+    if (withThreads) parent = group(`${socket}.${die}.${core}`, 0, parent);
+    append(leafFlags, parent, uid);
+  }
+  return buildTable(SIGNATURE.pptt, REVISION, HEADER.size, nodes);
+}
+
+function processorNode(flags: number, parent: number, uid: number): Uint8Array {
+  const node = new Uint8Array(PPTT_NODE.size);
+  const view = viewOf(node);
+  node[0] = PPTT_TYPE_NODE;
+  node[1] = PPTT_NODE.size;
+  view.setUint32(PPTT_NODE.flags, flags, true);
+  view.setUint32(PPTT_NODE.parent, parent, true);
+  view.setUint32(PPTT_NODE.uid, uid, true);
+  return node;
+}
