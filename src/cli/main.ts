@@ -59,6 +59,11 @@ function describeOptions(command: CommandUnknownOpts): string {
     .join('\n');
 }
 
+function toSeconds(text: string): number {
+  if (/^\d{1,6}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('Expected whole seconds such as 60.');
+}
+
 /** Man pages and completions are made from it too. */
 export const program = new Command('volt')
   .description('Boots a Linux or other x86-64 kernel under KVM.')
@@ -86,6 +91,12 @@ const runCommand = machineOptions(program.command('run', { isDefault: true }))
   .option(
     '--metrics <addr|path>',
     'serve OpenMetrics at ADDRESS:PORT, or on a Unix socket at a path with a slash',
+  )
+  .option(
+    '--shutdown-timeout <seconds>',
+    'after SIGTERM: how long a guest that hears the power button may take to power off; 0 does not ask',
+    toSeconds,
+    60,
   )
   .option('--no-sandbox', 'keep all privileges and system calls while the guest runs')
   .action(async (flags) => {

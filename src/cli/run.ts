@@ -22,6 +22,8 @@ export interface RunFlags extends MachineFlags {
   /** true: at the default path. */
   readonly control?: string | true | undefined;
   readonly metrics?: string | undefined;
+  /** Seconds. */
+  readonly shutdownTimeout: number;
   readonly sandbox: boolean;
 }
 
@@ -59,6 +61,7 @@ export async function run(flags: RunFlags): Promise<number> {
     console: config.console,
     say: log.always,
     restart: config.reboot === 'restart' ? restart : undefined,
+    shutdownMs: flags.shutdownTimeout * 1000,
     beforeStart: enterSandbox,
   });
   for (const line of end.lines) log.error(line);

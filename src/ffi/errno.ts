@@ -36,6 +36,7 @@ export const ERRNO = {
   EPROTOTYPE: 91,
   EOPNOTSUPP: 95,
   ECONNREFUSED: 111,
+  EDQUOT: 122,
 } as const;
 
 export type ErrnoCode = keyof typeof ERRNO;

@@ -224,6 +224,11 @@ export class VirtualMachine implements Disposable {
     this.#raiseAcpiEvent(ACPI_EVENT.powerButton);
   }
 
+  /** True while the guest has not looked why it was interrupted: it is not listening, or not yet. */
+  get powerButtonUnheard(): boolean {
+    return (Atomics.load(this.shared.words, VM_WORD.acpiEvents) & ACPI_EVENT.powerButton) !== 0;
+  }
+
   /** Delivers an interrupt from outside. Throws VoltError 'usage' for a request that makes no sense. */
   sendIpi(request: IpiRequest): void {
     deliverIpi(
