@@ -93,7 +93,7 @@ const runCommand = machineOptions(program.command('run', { isDefault: true }))
     'serve OpenMetrics at ADDRESS:PORT, or on a Unix socket at a path with a slash',
   )
   .option(
-    '--shutdown-timeout <seconds>',
+    '--shutdown-timeout <s>',
     'after SIGTERM: how long a guest that hears the power button may take to power off; 0 does not ask',
     toSeconds,
     60,

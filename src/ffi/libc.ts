@@ -17,6 +17,8 @@ const { symbols: libc } = dlopen('libc.so.6', {
   open: { args: ['ptr', 'i32', 'u32'], returns: 'i32' },
   // int close(int fd)
   close: { args: ['i32'], returns: 'i32' },
+  // int dup2(int oldfd, int newfd)
+  dup2: { args: ['i32', 'i32'], returns: 'i32' },
   // int fcntl(int fd, int cmd, ...)
   fcntl: { args: ['i32', 'i32', 'i64'], returns: 'i32' },
   // ssize_t pread(int fd, void *buf, size_t count, off_t offset)

@@ -3,10 +3,15 @@ import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { existsSync } from 'node:fs';
 import { connect } from 'node:net';
 import { once } from 'node:events';
+import { VirtualMachine } from '../../src/api/index.ts';
+import { OPEN, openFile } from '../../src/ffi/file.ts';
+import { libc } from '../../src/ffi/libc.ts';
+import { sampleVcpus } from '../../src/vmm/vcpu-control.ts';
+import { phaseOf } from '../../src/vmm/vcpu-place.ts';
 import { ACPI_EVENT, PM1A_SLEEP_ENABLE, PORT } from '../../src/machine/ports.ts';
 import { canChangeMounts, inOwnMounts } from '../cli/own-mounts.ts';
 import { kvmOpens, runVolt, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
-import { waitUntil } from './guest-run.ts';
+import { runMachine, smallConfig, waitUntil } from './guest-run.ts';
 import { asm, buildPvhElf, program } from './tiny-guest.ts';
 import { BeatingVolt } from './volt-child.ts';
 
@@ -156,5 +161,24 @@ describe('a client of the control socket', () => {
 
     expect(exitCode).toBe(0);
     expect(volt.stderr).toBe('');
+  });
+});
+
+describe("a vCPU's thread", () => {
+  needsKvm('whose KVM_RUN fails ends the guest with the reason, and its siblings with it', async () => {
+    using folder = new TemporaryFolder();
+    const kernel = await folder.write('kernel', buildPvhElf(program(asm.print('ready\n'), asm.spin())));
+    using vm = new VirtualMachine(smallConfig(kernel, 2));
+    const running = runMachine(vm);
+    await waitUntil('the guest runs', () => phaseOf(vm.vcpus[0]!.words) === 'running');
+
+    // Its descriptor becomes another file, as if KVM had lost the vCPU.
+    using other = openFile('/dev/null', OPEN.readOnly);
+    libc.dup2(other.fd, vm.vcpus[0]!.kvm.fd);
+    await sampleVcpus(vm.vcpus).catch(() => {});
+    const { end } = await running;
+
+    expect(end).toMatchObject({ kind: 'failed', exitCode: 1, vcpu: 0 });
+    expect(end.lines[0]).toStartWith('Cannot run vCPU 0: ');
   });
 });
