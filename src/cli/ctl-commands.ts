@@ -47,7 +47,8 @@ export async function ctl(words: readonly string[], outer: CommandUnknownOpts): 
   return EXIT_CODE.ok;
 }
 
-function commandsFor(guest: string, json: boolean, outer: CommandUnknownOpts): CommandUnknownOpts {
+/** The commands of `volt ctl`, for the guest that its help names. */
+export function commandsFor(guest: string, json: boolean, outer: CommandUnknownOpts): CommandUnknownOpts {
   const program = new Command(`volt ctl ${guest}`)
     .description('Steers this guest.')
     .option('--json', 'print the answer as JSON');
