@@ -20,6 +20,8 @@ export { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 export type { TimelineRow } from '../vmm/timeline.ts';
 export { inspectFile, inspectMachine, dumpWrites, type FileInspection } from './inspect.ts';
 export type { Inspection, MpInspection } from '../vmm/inspection.ts';
+export { confine } from './confine.ts';
+export type { MetricsServer } from './metrics/server.ts';
 export { checkHost, type HostCheck } from './doctor.ts';
 export { runInTerminal, stderrIsTerminal, stdoutIsTerminal, type TerminalRun } from './run-in-terminal.ts';
 export { selftest, selftestCounts, type SelftestRow } from './selftest.ts';

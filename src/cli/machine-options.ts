@@ -14,7 +14,7 @@ import {
   type VmConfig,
 } from '../api/index.ts';
 import { collectDisk, DISK_HELP } from './device-options.ts';
-import { LOG_LEVELS, type Log, type LogLevel } from './log.ts';
+import { LOG_FORMATS, LOG_LEVELS, type Log, type LogFormat, type LogLevel } from './log.ts';
 import { parseCpusFlag, parseNumaFlag, toNumber, type NumaFlag } from './machine-flags.ts';
 import { parseMib } from './size.ts';
 
@@ -64,6 +64,7 @@ export interface MachineFlags {
   readonly hangReport?: string | undefined;
   readonly config?: string | undefined;
   readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
 }
 
 export function machineOptions<T extends Command<[], {}>>(command: T) {
@@ -110,6 +111,11 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
       new Option('--log-level <level>', 'how much Volt says on stderr')
         .choices(LOG_LEVELS)
         .default('warn' as const),
+    )
+    .addOption(
+      new Option('--log-format <format>', 'text, or one JSON object a line')
+        .choices(LOG_FORMATS)
+        .default('text' as const),
     );
 }
 

@@ -7,6 +7,7 @@
 import { resetCpuHotplug } from '../devices/cpu-hotplug.ts';
 import { resetI8042 } from '../devices/i8042.ts';
 import { resetUart, uartReceive } from '../devices/uart.ts';
+import type { HostPointer } from '../ffi/libc.ts';
 import { raiseOpenFilesLimit } from '../ffi/limits.ts';
 import { installKickHandler } from '../ffi/signal.ts';
 import { CAP, KVM_MP_STATE, RUN } from '../kvm/abi.ts';
@@ -100,6 +101,7 @@ export class VirtualMachine implements Disposable {
   readonly #virtio: VirtioMachine | undefined;
   readonly #host: HostFacts;
   readonly #recordTimeline: boolean;
+  #vcpuFilter: HostPointer | undefined;
   readonly #acpiEvent: IrqLine;
   #hotplug: Promise<unknown> = Promise.resolve();
   #cause: VcpuMessage | undefined;
@@ -175,6 +177,11 @@ export class VirtualMachine implements Disposable {
     }
   }
 
+  /** Every vCPU's thread lays this placed filter over itself before it enters the guest. Before `start`. */
+  confineVcpus(filter: HostPointer): void {
+    this.#vcpuFilter = filter;
+  }
+
   /** Lets the vCPUs run: the APs first, the BSP when all of them are about to wait for their SIPI. */
   start(): void {
     if (this.#started) {
@@ -227,6 +234,11 @@ export class VirtualMachine implements Disposable {
   /** Virtio devices, in the order of their places. */
   get devices(): readonly MachineDevice[] {
     return this.#virtio?.devices ?? [];
+  }
+
+  /** True while the guest has not looked why it was interrupted: it is not listening, or not yet. */
+  get powerButtonUnheard(): boolean {
+    return (Atomics.load(this.shared.words, VM_WORD.acpiEvents) & ACPI_EVENT.powerButton) !== 0;
   }
 
   /** Delivers an interrupt from outside. Throws VoltError 'usage' for a request that makes no sense. */
@@ -306,6 +318,7 @@ export class VirtualMachine implements Disposable {
       bsp: index === this.plan.bootCpu,
       affinity: this.config.affinity.get(index),
       timeline: this.#recordTimeline,
+      filter: this.#vcpuFilter,
     };
     worker.postMessage(start);
   }

@@ -54,6 +54,8 @@ describe('volt ctl', () => {
     ['nmi 1', ['sendIpi {"destination":1,"mode":"nmi"}']],
     ['start-ap 1 0x08', ['startAp 1 8']],
     ['affinity 1 0-1,3', ['setAffinity 1 [0,1,3]']],
+    ['nice 1 19', ['setNice 1 19']],
+    ['nice 1 -5', ['setNice 1 -5']],
     ['mp-state 1 halted', ['setMpState 1 "halted"']],
     ['mp-state 1 sipi-received 0x08', ['setMpState 1 "sipi-received" 8']],
     ['ipi --mode init --to 1', ['sendIpi {"destination":1,"mode":"init"}']],

@@ -133,6 +133,8 @@ const BAD_PARAMS: readonly [string, unknown, string][] = [
   ['affinity', { vcpu: 1, cpus: [] }, "cpus: [] (expected host CPUs' numbers"],
   ['affinity', { vcpu: 1, cpus: [1024] }, 'cpus.0: 1024 (expected a host CPU from 0 to 1023)'],
   ['affinity', { vcpu: 1, cpus: '0-1' }, 'cpus: "0-1"'],
+  ['nice', { vcpu: 1, nice: 20 }, 'nice: 20 (expected a nice value from -20 to 19)'],
+  ['nice', { vcpu: 1, nice: -21 }, 'nice: -21 (expected a nice value from -20 to 19)'],
   ['mp-state', { vcpu: 1, state: 'asleep' }, 'state: "asleep" (expected runnable, uninitialized'],
   [
     'mp-state',
