@@ -77,7 +77,7 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     .option('-a, --cmdline <text>', `kernel command line (default: "${DEFAULT_CMDLINE}")`)
     .option(
       '-c, --cpus <count>',
-      `number of vCPUs, and where they sit: 8,sockets=2,dies=1,cores=2,threads=2; with max=16 more may be plugged (default: ${DEFAULT_CPUS})`,
+      `number of vCPUs, and where they sit: 8,sockets=2,cores=2,threads=2; max=16 to plug more later (default: ${DEFAULT_CPUS})`,
     )
     .option(
       '-m, --memory <size>',

@@ -37,7 +37,7 @@ test.each(['GenuineIntel', 'AuthenticAMD'] as const)(
   (vendor) => {
     const random = seededRandom(vendor.length);
     const problems = Array.from(
-      { length: 1500 },
+      { length: 1000 },
       () => inspectPlan(randomMachine(random), '', vendor).problems,
     );
     expect(problems.filter((each) => each.length > 0)).toEqual([]);
