@@ -64,6 +64,11 @@ function toSeconds(text: string): number {
   throw new InvalidArgumentError('Expected whole seconds such as 60.');
 }
 
+function toId(text: string): number {
+  if (/^\d{1,10}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('Expected a number such as 65534.');
+}
+
 /** Man pages and completions are made from it too. */
 export const program = new Command('volt')
   .description('Boots a Linux or other x86-64 kernel under KVM.')
@@ -98,6 +103,11 @@ const runCommand = machineOptions(program.command('run', { isDefault: true }))
     toSeconds,
     60,
   )
+  .option('--jail <dir>', 'run with DIR as the whole file system; paths are those in it; needs root')
+  .option('--uid <n>', 'in the jail: the user to become', toId)
+  .option('--gid <n>', 'in the jail: the group to become', toId)
+  .option('--netns <path>', 'in the jail: the network namespace to join')
+  .option('--cgroup <name>', 'in the jail: the cgroup to join, below /sys/fs/cgroup')
   .option('--no-sandbox', 'keep all privileges and system calls while the guest runs')
   .action(async (flags) => {
     const { run } = await import('./run.ts');

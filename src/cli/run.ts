@@ -24,12 +24,18 @@ export interface RunFlags extends MachineFlags {
   readonly metrics?: string | undefined;
   /** Seconds. */
   readonly shutdownTimeout: number;
+  readonly jail?: string | undefined;
+  readonly uid?: number | undefined;
+  readonly gid?: number | undefined;
+  readonly netns?: string | undefined;
+  readonly cgroup?: string | undefined;
   readonly sandbox: boolean;
 }
 
 /** Returns the process's exit code. */
 export async function run(flags: RunFlags): Promise<number> {
   setLogFormat(flags.logFormat);
+  if (flags.jail !== undefined) await startInJail(flags.jail, flags);
   const log = createLog(flags.logLevel);
   const config = runConfig(toConfig(flags, log), flags);
   const create = () => new VirtualMachine(config, { timeline: flags.timeline ?? false, warn: log.warn });
@@ -71,6 +77,25 @@ export async function run(flags: RunFlags): Promise<number> {
   for (const state of end.states) tell(`  ${state}`);
   if (flags.timeline) printTimeline(vm.timeline.rows(vm.shared));
   return exitCode;
+}
+
+const JAIL_FLAGS = ['--jail', '--uid', '--gid', '--netns', '--cgroup'];
+
+/** Starts this command again in the jail, without the words that made it. Does not return. */
+async function startInJail(directory: string, { uid, gid, netns, cgroup }: RunFlags): Promise<never> {
+  if (uid === undefined || gid === undefined || uid === 0) {
+    throw new VoltError(
+      'usage',
+      'Cannot use --jail: it says nobody to become (expected --uid and --gid of a user other than root)',
+    );
+  }
+  const { enterJail } = await import('../api/jail.ts');
+  const words = process.argv.slice(2);
+  const kept = words.filter((word, i) => {
+    const isFlag = JAIL_FLAGS.some((flag) => word === flag || word.startsWith(`${flag}=`));
+    return !isFlag && !JAIL_FLAGS.includes(words[i - 1] ?? '');
+  });
+  return enterJail({ directory, uid, gid, netns, cgroup }, kept);
 }
 
 function tellMissing(missing: readonly string[], log: Log): void {
