@@ -2,6 +2,7 @@
 import { dirname } from 'node:path';
 import { keepKvmOpen } from '../kvm/system.ts';
 import type { VmConfig } from '../vmm/config.ts';
+import { keepDisksOpen } from '../vmm/disk-files.ts';
 import { enterSandbox } from '../vmm/sandbox.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 import { defaultSocketPath } from './control/directory.ts';
@@ -23,6 +24,7 @@ export function confine(config: VmConfig, sockets: readonly string[]): Confineme
   if (sockets.length > 0) removesIn.push(...listingDirectory());
   const reads = [config.kernelPath, config.initrdPath, config.symbolsPath];
   keepKvmOpen();
+  keepDisksOpen();
   const { vcpuFilter, missing } = enterSandbox({
     cpus: config.maxCpus,
     reads: reads.filter((path) => path !== undefined),

@@ -47,7 +47,7 @@ export function openFile(
 const F_DUPFD_CLOEXEC = 1030;
 
 /** A second descriptor of the same open file. Throws SyscallError. */
-export function duplicateFd({ fd }: OwnedFd): OwnedFd {
+export function duplicateFd({ fd }: { readonly fd: number }): OwnedFd {
   return new OwnedFd(checked(libc.fcntl(fd, F_DUPFD_CLOEXEC, 0), 'fcntl(F_DUPFD_CLOEXEC)'));
 }
 

@@ -132,6 +132,7 @@ export const SYSCALL_RULES: Readonly<Record<string, SyscallRule>> = {
   pwritev: { why: 'disks of guests', also: DEVICE },
   pwritev2: { why: 'the same without waiting', also: DEVICE },
   writev: { why: 'network frames to a tap; the last words of the sandbox', also: ALL },
+  io_uring_enter: { why: 'disks of guests, by rings that can but read, write and flush', also: DEVICE },
   fsync: { why: 'a guest flushes its disk', also: DEVICE },
   fdatasync: { why: 'a guest flushes its disk', also: DEVICE },
   fallocate: { why: 'a guest discards blocks of its disk', also: DEVICE },

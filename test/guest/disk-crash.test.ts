@@ -105,3 +105,44 @@ describe.skipIf(!kvmOpens)('a disk whose volt is killed (needs /dev/kvm)', () =>
     },
   );
 });
+
+/** Reads the first block, prints its first byte, and resets the machine through the keyboard controller. */
+function readingGuest(): Uint8Array {
+  const read = [
+    { address: DATA, length: 16 },
+    { address: DATA + 64, length: BLOCK, writable: true },
+    { address: DATA + 32, length: 1, writable: true },
+  ];
+  const code = [
+    [...virtioAsm.start(), ...virtioAsm.offer(1), ...virtioAsm.waitUsed(1)],
+    [...asm.printMemory(DATA + 64, 1), ...asm.out8(0x64, 0xfe), ...asm.halt()],
+  ];
+  return virtioImage(code, [read], new Uint8Array(64 + BLOCK));
+}
+
+describe.skipIf(!kvmOpens)('a disk whose guest resets itself (needs /dev/kvm)', () => {
+  test.each(['', ',engine=sync', ',engine=async', ',overlay={dir}/overlay'])(
+    'is there again and again, in the sandbox too: path=FILE%s',
+    async (words) => {
+      using folder = new TemporaryFolder();
+      const disk = await folder.write('disk', new Uint8Array(BLOCKS * BLOCK).fill(0x5a));
+      const kernel = await folder.write('kernel', buildPvhElf(readingGuest()));
+      const what = `path=${disk}${words.replace('{dir}', folder.path)}`;
+      await using child = Bun.spawn(
+        [VOLT, '--kernel', kernel, '--memory', '32M', '--cpus', '1', '--disk', what],
+        {
+          stdin: 'ignore',
+          stdout: 'pipe',
+          stderr: 'inherit',
+        },
+      );
+      let output = '';
+      for await (const piece of child.stdout) {
+        output += Buffer.from(piece).toString('latin1');
+        if (output.length >= 5) child.kill('SIGKILL');
+      }
+
+      expect(output).toMatch(/^Z{5,}$/);
+    },
+  );
+});
