@@ -124,20 +124,25 @@ const cpuList = v.pipe(
   }),
 );
 
+/** A figure to each node in turn. */
+const figures = (min: number, max: number) =>
+  v.array(
+    wholeNumber(min, max),
+    (issue) => `${found(issue.input)} (expected a list of numbers such as [10, 20])`,
+  );
+
 const NumaNodeSchema = v.strictObject(
   {
     node: v.optional(wholeNumber(0, MAX_NUMA_NODES - 1)),
     cpus: v.optional(cpuList),
     mem_size_mib: v.optional(wholeNumber(0, MAXIMUM_MEMORY_MIB, ' MiB')),
-    distance: v.optional(
-      v.array(
-        wholeNumber(1, 255),
-        (issue) => `${found(issue.input)} (expected a list of distances such as [10, 20])`,
-      ),
-    ),
+    distance: v.optional(figures(1, 255)),
+    latency_ns: v.optional(figures(1, 65_535)),
+    bandwidth_mbps: v.optional(figures(1, 16_777_215)),
     host_node: v.optional(wholeNumber(0, 1023)),
   },
-  (issue) => `${found(issue.input)} (expected an object of node, cpus, mem_size_mib, distance and host_node)`,
+  (issue) =>
+    `${found(issue.input)} (expected an object of node, cpus, mem_size_mib, distance, latency_ns, bandwidth_mbps and host_node)`,
 );
 const NumaSchema = v.pipe(
   v.array(NumaNodeSchema, (issue) => `${found(issue.input)} (expected a list of nodes)`),
@@ -262,6 +267,8 @@ function toNumaRequest({
   cpus,
   mem_size_mib: mib,
   distance,
+  latency_ns: latencies,
+  bandwidth_mbps: bandwidths,
   host_node: hostNode,
 }: NumaNodeInput): NumaRequest {
   return {
@@ -269,6 +276,8 @@ function toNumaRequest({
     cpus,
     memoryBytes: mib === undefined ? undefined : mib * MIB,
     distances: distance,
+    latencies,
+    bandwidths,
     hostNode,
   };
 }

@@ -102,7 +102,7 @@ const MACHINE_FLAGS: readonly BadInput[] = [
   badFlags(['--cpus', '2,max=4,max=5'], 'Cannot use --cpus: max twice (expected each setting once)'),
   badFlags(
     ['--numa', 'node=0,speed=9'],
-    'Cannot use --numa: "speed=9" (expected node=…, cpus=…, memory=…, distance=…, host=…)',
+    'Cannot use --numa: "speed=9" (expected node=…, cpus=…, memory=…, distance=…, latency=…, bandwidth=…, host=…)',
   ),
   badFlags(
     ['--numa', 'memory=lots'],

@@ -20,6 +20,8 @@ describe('what nodes do not say', () => {
         [20, 10, 20],
         [20, 20, 10],
       ],
+      latency: undefined,
+      bandwidth: undefined,
     });
   });
 
@@ -76,6 +78,20 @@ test.each<[readonly NumaRequest[], string]>([
     code: 'config',
     message: `Cannot use these NUMA nodes: ${message}`,
   });
+});
+
+test('latencies and bandwidths are told for all nodes, or for none', () => {
+  const plan = resolve([{ latencies: [80, 150] }, { latencies: [150, 80] }]);
+  expect([plan.latency, plan.bandwidth]).toEqual([
+    [
+      [80, 150],
+      [150, 80],
+    ],
+    undefined,
+  ]);
+  expect(voltErrorOf(() => resolve([{ bandwidths: [9000, 100] }, {}])).message).toBe(
+    'Cannot use these NUMA nodes: 0 bandwidths of node 1 (expected one for each of 2 nodes, or none anywhere)',
+  );
 });
 
 describe('memory of nodes', () => {
