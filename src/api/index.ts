@@ -7,14 +7,13 @@ export {
   DEFAULT_CMDLINE,
   DEFAULT_CPUS,
   DEFAULT_HANG_REPORT_SECONDS,
-  DEFAULT_MEMORY_MIB,
   mergeConfig,
   parseConfig,
   type ConfigInput,
-  type ConsoleConfig,
   type ParsedConfig,
   type VmConfig,
 } from '../vmm/config.ts';
+export { DEFAULT_MEMORY_MIB, type ConsoleConfig } from '../vmm/config-machine.ts';
 export { VirtualMachine, type VmOptions } from '../vmm/virtual-machine.ts';
 export { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 export type { TimelineRow } from '../vmm/timeline.ts';

@@ -5,7 +5,7 @@ import { isTerminal } from '../ffi/terminal.ts';
 import { fileSink } from '../vmm/console-file.ts';
 import { ConsolePump, descriptorSink, discardSink, type ConsoleSink } from '../vmm/console-pump.ts';
 import type { ConsoleInput } from '../vmm/console-input.ts';
-import type { ConsoleConfig } from '../vmm/config.ts';
+import type { ConsoleConfig } from '../vmm/config-machine.ts';
 import { sampleVcpus } from '../vmm/vcpu-control.ts';
 import { describePlace } from '../vmm/vcpu-place.ts';
 import { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
@@ -30,6 +30,10 @@ const HELP = [
   'Ctrl-A h       this help',
   'Ctrl-A Ctrl-A  send Ctrl-A to the guest',
 ];
+
+/** A kernel that panics at once and reboots would go on for ever. */
+const RESET_LIMIT = 5;
+const RESET_LIMIT_MS = 10_000;
 
 export interface TerminalOptions {
   readonly console: ConsoleConfig;
@@ -75,6 +79,7 @@ export async function runInTerminal(
   process.on('exit', restoreTerminal);
   try {
     beforeStart();
+    const resets: number[] = [];
     for (;;) {
       const pump = new ConsolePump(vm.shared, sink, onBroken);
       const pumping = pump.run();
@@ -85,6 +90,15 @@ export async function runInTerminal(
       await Promise.race([pumping, Bun.sleep(0)]);
       if (end.kind !== 'reset' || !restart || exitCode !== undefined)
         return { end, exitCode: exitCode ?? end.exitCode };
+      if (
+        resets.push(performance.now()) === RESET_LIMIT &&
+        resets.at(-1)! - resets.shift()! < RESET_LIMIT_MS
+      ) {
+        say(
+          `the guest has reset itself ${RESET_LIMIT} times within ${RESET_LIMIT_MS / 1000} s; ending it (expected one that comes up; --no-reboot ends it at its first reset)`,
+        );
+        return { end, exitCode: EXIT_CODE.failed };
+      }
       vm[Symbol.dispose]();
       vm = restart();
     }
