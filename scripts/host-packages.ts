@@ -17,6 +17,17 @@ export const hostPrograms = {
   'apt-get': 'apt',
   'apt-cache': 'apt',
   dpkg: 'dpkg',
+  fio: 'fio',
+  'mkfs.ext4': 'e2fsprogs',
+  e2fsck: 'e2fsprogs',
+  'dpkg-deb': 'dpkg',
+  tar: 'tar',
+  lintian: 'lintian',
+  man: 'man-db',
+  fish: 'fish',
+  zsh: 'zsh',
+  'systemd-analyze': 'systemd',
+  'qemu-x86_64': 'qemu-user',
 } as const;
 
 export type HostProgram = keyof typeof hostPrograms;

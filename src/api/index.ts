@@ -6,24 +6,30 @@ export {
   BOOT_PROTOCOLS,
   DEFAULT_CMDLINE,
   DEFAULT_CPUS,
-  DEFAULT_MEMORY_MIB,
+  DEFAULT_HANG_REPORT_SECONDS,
   mergeConfig,
   parseConfig,
   type ConfigInput,
-  type ConsoleConfig,
   type ParsedConfig,
   type VmConfig,
 } from '../vmm/config.ts';
+export { DEFAULT_MEMORY_MIB, type ConsoleConfig } from '../vmm/config-machine.ts';
 export { VirtualMachine, type VmOptions } from '../vmm/virtual-machine.ts';
 export { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 export type { TimelineRow } from '../vmm/timeline.ts';
 export { inspectFile, inspectMachine, dumpWrites, type FileInspection } from './inspect.ts';
-export type { Inspection } from '../vmm/inspection.ts';
+export type { Inspection, MpInspection } from '../vmm/inspection.ts';
+export { confine } from './confine.ts';
+export type { MetricsServer } from './metrics/server.ts';
 export { checkHost, type HostCheck } from './doctor.ts';
 export { runInTerminal, stderrIsTerminal, stdoutIsTerminal, type TerminalRun } from './run-in-terminal.ts';
 export { selftest, selftestCounts, type SelftestRow } from './selftest.ts';
 export { VmControl } from './vm-control.ts';
+export { readConsole, type ConsoleReader } from './read-console.ts';
+export { openSymbols } from './open-symbols.ts';
 export { parseCpuList } from '../machine/cpu-list.ts';
 export { IPI_MODES } from '../smp/ipi.ts';
+export { MP_STATE_NAMES } from '../smp/vcpu-state.ts';
 export * from './control/index.ts';
+export type * from './control/target.ts';
 export { MP_TABLE_MAX_CPUS } from '../smp/mp-table.ts';

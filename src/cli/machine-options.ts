@@ -13,7 +13,9 @@ import {
   type ConfigInput,
   type VmConfig,
 } from '../api/index.ts';
-import { LOG_LEVELS, type Log, type LogLevel } from './log.ts';
+import { collectDisk, DISK_HELP } from './device-options.ts';
+import { LOG_FORMATS, LOG_LEVELS, type Log, type LogFormat, type LogLevel } from './log.ts';
+import { parseCpusFlag, parseNumaFlag, toNumber, type NumaFlag } from './machine-flags.ts';
 import { parseMib } from './size.ts';
 
 const MAX_CONFIG_BYTES = 1024 * 1024;
@@ -30,6 +32,14 @@ const FLAG_OF_PATH: Readonly<Record<string, { flag: string; key: keyof MachineFl
   'volt.boot_cpu': { flag: '--boot-cpu', key: 'bootCpu' },
   'volt.cpu_affinity': { flag: '--cpu-affinity', key: 'cpuAffinity' },
   'volt.boot': { flag: '--boot', key: 'boot' },
+  'volt.max_cpus': { flag: '--cpus max', key: 'cpus' },
+  'volt.sockets': { flag: '--cpus sockets', key: 'cpus' },
+  'volt.dies': { flag: '--cpus dies', key: 'cpus' },
+  'volt.cores': { flag: '--cpus cores', key: 'cpus' },
+  'volt.threads': { flag: '--cpus threads', key: 'cpus' },
+  'volt.numa': { flag: '--numa', key: 'numa' },
+  'volt.symbols': { flag: '--symbols', key: 'symbols' },
+  'volt.hang_report_s': { flag: '--hang-report', key: 'hangReport' },
 };
 
 export interface MachineFlags {
@@ -43,8 +53,18 @@ export interface MachineFlags {
   readonly boot?: string | undefined;
   readonly bootCpu?: string | undefined;
   readonly cpuAffinity?: string | undefined;
+  readonly numa?: readonly NumaFlag[] | undefined;
+  readonly disk?: readonly Record<string, unknown>[] | undefined;
+  readonly rng?: true | undefined;
+  /** false by --no-acpi, and so on. */
+  readonly acpi: boolean;
+  readonly mptable: boolean;
+  readonly reboot: boolean;
+  readonly symbols?: string | undefined;
+  readonly hangReport?: string | undefined;
   readonly config?: string | undefined;
   readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
 }
 
 export function machineOptions<T extends Command<[], {}>>(command: T) {
@@ -55,7 +75,10 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     )
     .option('-i, --initrd <file>', 'initial RAM disk')
     .option('-a, --cmdline <text>', `kernel command line (default: "${DEFAULT_CMDLINE}")`)
-    .option('-c, --cpus <count>', `number of vCPUs (default: ${DEFAULT_CPUS})`)
+    .option(
+      '-c, --cpus <count>',
+      `number of vCPUs, and where they sit: 8,sockets=2,cores=2,threads=2; max=16 to plug more later (default: ${DEFAULT_CPUS})`,
+    )
     .option(
       '-m, --memory <size>',
       `guest RAM, such as 512M or 2G (default: ${DEFAULT_MEMORY_MIB}M)`,
@@ -63,11 +86,21 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     )
     .option('--boot-cpu <n>', 'the vCPU that is the BSP (default: 0)')
     .option('--cpu-affinity <list>', 'host CPUs for vCPUs, such as 0=2,1=3 or 0=0-1 (default: any)')
+    .option(
+      '--numa <node>',
+      'a NUMA node, such as node=0,cpus=0-1,memory=1G,distance=10:20,host=0; once for each',
+      (text: string, before: readonly NumaFlag[] | undefined) => [...(before ?? []), parseNumaFlag(text)],
+    )
+    .option('--no-acpi', 'boot without ACPI tables')
+    .option('--no-mptable', 'boot without MP tables')
+    .option('--no-reboot', 'end when the guest resets itself, instead of starting it anew')
     .option('--hugepages', "back guest RAM with the host's reserved 2 MiB pages")
     .option(
       '--console <where>',
       'guest serial console: stdio, none or file=PATH, which is appended to (default: stdio)',
     )
+    .option('--disk <what>', DISK_HELP, collectDisk, undefined)
+    .option('--rng', "random numbers of the host's, by virtio")
     .addOption(
       new Option('--boot <protocol>', 'boot by this protocol instead of the one recognised').choices(
         BOOT_PROTOCOLS,
@@ -78,6 +111,11 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
       new Option('--log-level <level>', 'how much Volt says on stderr')
         .choices(LOG_LEVELS)
         .default('warn' as const),
+    )
+    .addOption(
+      new Option('--log-format <format>', 'text, or one JSON object a line')
+        .choices(LOG_FORMATS)
+        .default('text' as const),
     );
 }
 
@@ -85,6 +123,7 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
 export function toConfig(flags: MachineFlags, log: Log): VmConfig {
   const fromFile = flags.config === undefined ? {} : readConfigFile(flags.config);
   const nameOf = (path: string) => {
+    if (path.startsWith('drives') && flags.disk !== undefined) return `--disk${path.slice('drives'.length)}`;
     const known = FLAG_OF_PATH[path];
     if (known && flags[known.key] !== undefined) return known.flag;
     if (flags.config !== undefined)
@@ -109,25 +148,33 @@ function hasKernel(file: ConfigInput): boolean {
 }
 
 function fromFlags(flags: MachineFlags): ConfigInput {
-  return dropEmpty({
+  const cpus = flags.cpus === undefined ? { count: undefined, topology: {} } : parseCpusFlag(flags.cpus);
+  const sections = dropEmpty({
     'boot-source': { kernel_image_path: flags.kernel, initrd_path: flags.initrd, boot_args: flags.cmdline },
     'machine-config': {
-      vcpu_count: flags.cpus === undefined ? undefined : toNumber(flags.cpus),
+      vcpu_count: cpus.count,
       mem_size_mib: flags.memory,
       huge_pages: flags.hugepages ? '2M' : undefined,
     },
     volt: {
+      ...cpus.topology,
+      numa: flags.numa,
+      acpi: flags.acpi ? undefined : false,
+      mp_tables: flags.mptable ? undefined : false,
+      reboot: flags.reboot ? undefined : 'exit',
       console: flags.console,
       boot: flags.boot,
       boot_cpu: flags.bootCpu === undefined ? undefined : toNumber(flags.bootCpu),
       cpu_affinity: flags.cpuAffinity,
+      symbols: flags.symbols,
+      hang_report_s: flags.hangReport === undefined ? undefined : toNumber(flags.hangReport),
     },
   });
-}
-
-/** A text that is no decimal number stays a text, for the schema to refuse with its own words. */
-function toNumber(text: string): number | string {
-  return /^-?\d+(\.\d+)?$/.test(text) ? Number(text) : text;
+  return {
+    ...sections,
+    ...(flags.disk === undefined ? {} : { drives: flags.disk }),
+    ...(flags.rng === undefined ? {} : { entropy: {} }),
+  };
 }
 
 function dropEmpty(sections: Record<string, Record<string, unknown>>): ConfigInput {

@@ -1,33 +1,75 @@
 /** `volt run`: boots a guest with this terminal as its console. */
 import {
+  confine,
   openControl,
   runInTerminal,
   VirtualMachine,
   VmControl,
   VoltError,
   type ControlServer,
+  type MetricsServer,
+  type StuckReason,
   type TimelineRow,
   type VmConfig,
 } from '../api/index.ts';
-import { createLog, writeStderr } from './log.ts';
+import { createLog, setLogFormat, writeStderr, type Log } from './log.ts';
 import { toConfig, type MachineFlags } from './machine-options.ts';
+import { VERSION } from './version.ts';
 
 export interface RunFlags extends MachineFlags {
   readonly timeline?: true | undefined;
   readonly json?: true | undefined;
   /** true: at the default path. */
   readonly control?: string | true | undefined;
+  readonly metrics?: string | undefined;
+  /** Seconds. */
+  readonly shutdownTimeout: number;
+  readonly jail?: string | undefined;
+  readonly uid?: number | undefined;
+  readonly gid?: number | undefined;
+  readonly netns?: string | undefined;
+  readonly cgroup?: string | undefined;
+  readonly sandbox: boolean;
 }
 
 /** Returns the process's exit code. */
 export async function run(flags: RunFlags): Promise<number> {
+  setLogFormat(flags.logFormat);
+  if (flags.jail !== undefined) await startInJail(flags.jail, flags);
   const log = createLog(flags.logLevel);
   const config = runConfig(toConfig(flags, log), flags);
-  const vm = new VirtualMachine(config, { timeline: flags.timeline ?? false });
+  const create = () => new VirtualMachine(config, { timeline: flags.timeline ?? false, warn: log.warn });
+  let vm = create();
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
-  await using control = await openControlSocket(vm, flags.control);
-  if (control) log.info(`control socket at ${control.path}`);
-  const { end, exitCode } = await runInTerminal(vm, config.console, log.always);
+  const control = new VmControl(vm);
+  if (config.hangReportSeconds > 0) reportHangs(control, config.hangReportSeconds, log.warn);
+  await using server = openControlSocket(control, flags.control);
+  if (server) log.info(`control socket at ${server.path}`);
+  await using metrics = await openMetricsServer(() => vm, control, flags.metrics);
+  if (metrics) log.info(`metrics at ${metrics.where}`);
+  let confineNext: ((next: VirtualMachine) => void) | undefined;
+  const enterSandbox = () => {
+    if (!flags.sandbox) return;
+    const sockets = [server?.path, metrics?.path].filter((path) => path !== undefined);
+    const { missing, confineVm } = confine(config, sockets);
+    tellMissing(missing, log);
+    confineNext = confineVm;
+    confineVm(vm);
+  };
+  const restart = () => {
+    log.info('the guest has reset itself; starting it anew');
+    vm = create();
+    confineNext?.(vm);
+    control.attach(vm);
+    return vm;
+  };
+  const { end, exitCode } = await runInTerminal(vm, {
+    console: config.console,
+    say: log.always,
+    restart: config.reboot === 'restart' ? restart : undefined,
+    shutdownMs: flags.shutdownTimeout * 1000,
+    beforeStart: enterSandbox,
+  });
   for (const line of end.lines) log.error(line);
   if (end.lines.length === 0) log.info(`guest ended: ${end.kind} on vCPU ${end.vcpu}`);
   // Where everybody was matters most when the guest failed, or was stopped because it hung.
@@ -37,13 +79,63 @@ export async function run(flags: RunFlags): Promise<number> {
   return exitCode;
 }
 
+const JAIL_FLAGS = ['--jail', '--uid', '--gid', '--netns', '--cgroup'];
+
+/** Starts this command again in the jail, without the words that made it. Does not return. */
+async function startInJail(directory: string, { uid, gid, netns, cgroup }: RunFlags): Promise<never> {
+  if (uid === undefined || gid === undefined || uid === 0) {
+    throw new VoltError(
+      'usage',
+      'Cannot use --jail: it says nobody to become (expected --uid and --gid of a user other than root)',
+    );
+  }
+  const { enterJail } = await import('../api/jail.ts');
+  const words = process.argv.slice(2);
+  const kept = words.filter((word, i) => {
+    const isFlag = JAIL_FLAGS.some((flag) => word === flag || word.startsWith(`${flag}=`));
+    return !isFlag && !JAIL_FLAGS.includes(words[i - 1] ?? '');
+  });
+  return enterJail({ directory, uid, gid, netns, cgroup }, kept);
+}
+
+function tellMissing(missing: readonly string[], log: Log): void {
+  if (missing.length === 0) return;
+  log.info(`the sandbox has holes: this host has no ${missing.join(' and no ')}; volt doctor says more`);
+}
+
 /** Before the guest starts, so that a path that does not do is told at once and nothing of its life is missed. */
-async function openControlSocket(
-  vm: VirtualMachine,
-  where: string | true | undefined,
-): Promise<ControlServer | undefined> {
+function openControlSocket(control: VmControl, where: string | true | undefined): ControlServer | undefined {
   if (where === undefined) return undefined;
-  return openControl(new VmControl(vm), where === true ? undefined : where);
+  return openControl(control, where === true ? undefined : where);
+}
+
+/** Loaded only when it is wanted. */
+async function openMetricsServer(
+  vm: () => VirtualMachine,
+  control: VmControl,
+  where: string | undefined,
+): Promise<MetricsServer | undefined> {
+  if (where === undefined) return undefined;
+  const { openMetrics } = await import('../api/metrics/server.ts');
+  return openMetrics(vm, control, VERSION, where);
+}
+
+const STUCK_WORDS: Readonly<Record<StuckReason, string>> = {
+  'halted-for-good': 'halted with interrupts off',
+  spins: 'spins with interrupts off',
+  'waits-for-sipi': 'waits for a SIPI',
+  stalled: 'does not come out of KVM',
+};
+
+function reportHangs(control: VmControl, seconds: number, say: (line: string) => void): void {
+  control.reportHangs(seconds);
+  control.onEvent((event) => {
+    if (event.kind !== 'hang') return;
+    say(`the guest hangs: no vCPU has made progress for ${seconds} s`);
+    for (const { index, why, rip, symbol } of event.vcpus) {
+      say(`  vCPU ${index}: ${STUCK_WORDS[why]}, RIP ${rip}${symbol === undefined ? '' : ` (${symbol})`}`);
+    }
+  });
 }
 
 /** `--json` is a word that the embedded kernel understands. */

@@ -83,6 +83,18 @@ export const IRQ_LEVEL = { irq: 0x00, level: 0x04, size: 0x08 } as const;
 export const PIT_CONFIG = { flags: 0x00, size: 0x40 } as const;
 export const PIT_SPEAKER_DUMMY = 1;
 
+/** `struct kvm_irqfd` and `struct kvm_ioeventfd` */
+export const IRQFD = { fd: 0x00, gsi: 0x04, flags: 0x08, resampleFd: 0x0c, size: 0x20 } as const;
+export const IOEVENTFD = {
+  datamatch: 0x00,
+  addr: 0x08,
+  len: 0x10,
+  fd: 0x14,
+  flags: 0x18,
+  size: 0x40,
+} as const;
+export const IOEVENTFD_DATAMATCH = 1;
+
 /** `struct kvm_msi` */
 export const MSI = { addressLow: 0x00, addressHigh: 0x04, data: 0x08, flags: 0x0c, size: 0x20 } as const;
 
@@ -107,7 +119,23 @@ export const FPU = { fpr: 0x00, fcw: 0x80, fsw: 0x82, xmm: 0x98, mxcsr: 0x198, s
 /** Registers of the local APIC page, as KVM_GET_LAPIC gives them. (SDM 3A table 11-1) */
 export const LAPIC = { id: 0x20, lvtLint0: 0x350, lvtLint1: 0x360, size: 0x400 } as const;
 
+/** `struct kvm_enable_cap` */
+export const ENABLE_CAP = { cap: 0x00, flags: 0x04, args: 0x08, size: 0x68 } as const;
+/** Arguments of KVM_CAP_X2APIC_API: MSIs and LAPIC state with 32-bit ids, and id 255 is no broadcast. */
+export const X2APIC_API = { use32bitIds: 1 << 0, disableBroadcastQuirk: 1 << 1 } as const;
+
 export const MP_STATE = { mpState: 0x00, size: 0x04 } as const;
+
+/** `struct kvm_vcpu_events`; its flags say which of the fields KVM_SET_VCPU_EVENTS is to take. */
+export const VCPU_EVENTS = {
+  nmiInjected: 0x0c,
+  nmiPending: 0x0d,
+  nmiMasked: 0x0e,
+  sipiVector: 0x10,
+  flags: 0x14,
+  size: 0x40,
+} as const;
+export const VCPUEVENT_VALID_SIPI_VECTOR = 2;
 
 /** `struct kvm_run`: the page that KVM and Volt share for each vCPU. The exit's own fields start at 0x20. */
 export const RUN = {
@@ -216,8 +244,10 @@ export const IOCTL = {
   setIdentityMapAddr: ioc(WRITE, 0x48, 8),
   createIrqchip: ioc(0, 0x60, 0),
   irqLine: ioc(WRITE, 0x61, IRQ_LEVEL.size),
+  irqfd: ioc(WRITE, 0x76, IRQFD.size),
   createPit2: ioc(WRITE, 0x77, PIT_CONFIG.size),
   setBootCpuId: ioc(0, 0x78, 0),
+  ioeventfd: ioc(WRITE, 0x79, IOEVENTFD.size),
   run: ioc(0, 0x80, 0),
   getRegs: ioc(READ, 0x81, REGS.size),
   setRegs: ioc(WRITE, 0x82, REGS.size),
@@ -230,7 +260,10 @@ export const IOCTL = {
   setCpuid2: ioc(WRITE, 0x90, CPUID2.size),
   getMpState: ioc(READ, 0x98, MP_STATE.size),
   setMpState: ioc(WRITE, 0x99, MP_STATE.size),
+  getVcpuEvents: ioc(READ, 0x9f, VCPU_EVENTS.size),
+  setVcpuEvents: ioc(WRITE, 0xa0, VCPU_EVENTS.size),
   getTscKhz: ioc(0, 0xa3, 0),
+  enableCap: ioc(WRITE, 0xa3, ENABLE_CAP.size),
   signalMsi: ioc(WRITE, 0xa5, MSI.size),
   kvmclockCtrl: ioc(0, 0xad, 0),
 } as const;

@@ -5,7 +5,20 @@ import { OwnedFd } from '../ffi/file.ts';
 import { asPointer, checked, libc, type HostPointer } from '../ffi/libc.ts';
 import { LAYOUT } from '../machine/layout.ts';
 import type { GuestAddress } from '../machine/address.ts';
-import { IOCTL, IRQ_LEVEL, MSI, PIT_CONFIG, PIT_SPEAKER_DUMMY, USER_MEMORY_REGION } from './abi.ts';
+import {
+  CAP,
+  ENABLE_CAP,
+  IOCTL,
+  IOEVENTFD,
+  IOEVENTFD_DATAMATCH,
+  IRQ_LEVEL,
+  IRQFD,
+  MSI,
+  PIT_CONFIG,
+  PIT_SPEAKER_DUMMY,
+  USER_MEMORY_REGION,
+  X2APIC_API,
+} from './abi.ts';
 import { KvmVcpu } from './vcpu.ts';
 
 function createVcpuAdvice(errno: number): string | undefined {
@@ -19,6 +32,16 @@ function createVcpuAdvice(errno: number): string | undefined {
     default:
       return undefined;
   }
+}
+
+const IRQFD_ADVICE = 'virtio devices need irqfd and ioeventfd; see volt doctor';
+
+/** A message-signalled interrupt: what a device would write where. */
+export interface Msi {
+  readonly address: number;
+  /** Bits 31–8 of an x2APIC id in their places. (KVM api.rst, KVM_CAP_X2APIC_API) */
+  readonly addressHigh: number;
+  readonly data: number;
 }
 
 export class KvmVm implements Disposable {
@@ -72,13 +95,46 @@ export class KvmVm implements Disposable {
     checked(libc.ioctl(this.fd, IOCTL.setBootCpuId, asPointer(apicId as never)), 'KVM_SET_BOOT_CPU_ID');
   }
 
+  /** APIC ids of 255 and above: interrupts with 32-bit destinations. Before any vCPU is made. */
+  useX2apicIds(): void {
+    const request = new Uint8Array(ENABLE_CAP.size);
+    const view = viewOf(request);
+    view.setUint32(ENABLE_CAP.cap, CAP.x2apicApi, true);
+    putU64(view, ENABLE_CAP.args, X2APIC_API.use32bitIds | X2APIC_API.disableBroadcastQuirk);
+    checked(libc.ioctl(this.fd, IOCTL.enableCap, request), 'KVM_CAP_X2APIC_API', (errno) =>
+      errno === ERRNO.EINVAL ? "this host's KVM has no APIC ids above 254; use fewer --cpus" : undefined,
+    );
+  }
+
   /** Sends a message-signalled interrupt. Returns false when the guest's APIC does not take it. */
-  signalMsi(address: number, data: number): boolean {
+  signalMsi({ address, addressHigh, data }: Msi): boolean {
     const msi = new Uint8Array(MSI.size);
     const view = viewOf(msi);
     view.setUint32(MSI.addressLow, address, true);
+    view.setUint32(MSI.addressHigh, addressHigh, true);
     view.setUint32(MSI.data, data, true);
     return checked(libc.ioctl(this.fd, IOCTL.signalMsi, msi), 'KVM_SIGNAL_MSI') > 0;
+  }
+
+  /** Every write to the eventfd `fd` then raises `gsi` and drops it again: an edge. */
+  addIrqFd(gsi: number, fd: number): void {
+    const argument = new Uint8Array(IRQFD.size);
+    const view = viewOf(argument);
+    view.setUint32(IRQFD.fd, fd, true);
+    view.setUint32(IRQFD.gsi, gsi, true);
+    checked(libc.ioctl(this.fd, IOCTL.irqfd, argument), 'KVM_IRQFD', () => IRQFD_ADVICE);
+  }
+
+  /** A 32-bit write of `value` to guest address `address` then signals the eventfd `fd`, and no vCPU exits for it. */
+  addIoEventFd(address: GuestAddress, value: number, fd: number): void {
+    const argument = new Uint8Array(IOEVENTFD.size);
+    const view = viewOf(argument);
+    putU64(view, IOEVENTFD.datamatch, value);
+    putU64(view, IOEVENTFD.addr, address);
+    view.setUint32(IOEVENTFD.len, 4, true);
+    view.setInt32(IOEVENTFD.fd, fd, true);
+    view.setUint32(IOEVENTFD.flags, IOEVENTFD_DATAMATCH, true);
+    checked(libc.ioctl(this.fd, IOCTL.ioeventfd, argument), 'KVM_IOEVENTFD', () => IRQFD_ADVICE);
   }
 
   /** A vCPU whose id, and so its APIC id, is `apicId`. Create the BSP's first. */

@@ -94,17 +94,24 @@ export const MP_STATE_NAMES = [
   'halted',
   'sipi-received',
 ] as const;
-export type MpStateName = (typeof MP_STATE_NAMES)[number] | 'unknown';
+export type KnownMpState = (typeof MP_STATE_NAMES)[number];
+export type MpStateName = KnownMpState | 'unknown';
 
 export function mpStateName(state: number): MpStateName {
   return MP_STATE_NAMES[state] ?? 'unknown';
 }
 
+/** The number that KVM has for a state. */
+export function mpStateNumber(name: KnownMpState): number {
+  return MP_STATE_NAMES.indexOf(name);
+}
+
 /** What the worker of a vCPU is doing, as far as Volt itself knows. */
-export type WorkerPhase = 'created' | 'running' | 'paused' | 'stopped';
+export type WorkerPhase = 'created' | 'running' | 'paused' | 'stopped' | 'parked';
 
 /** The lifecycle state of a live vCPU: what Volt knows of its worker, completed by what KVM said last. */
 export function reconcile(phase: WorkerPhase, mpState: MpStateName): VcpuState {
+  if (phase === 'parked') return 'stopped';
   if (phase !== 'running') return phase;
   switch (mpState) {
     case 'halted':

@@ -5,114 +5,81 @@
  */
 import * as v from 'valibot';
 import { MIB } from '../machine/address.ts';
-import { parseCpuList } from '../machine/cpu-list.ts';
-import { MINIMUM_MEMORY_BYTES } from '../machine/layout.ts';
 import { MP_TABLE_MAX_CPUS } from '../smp/mp-table.ts';
+import { resolveNuma, type NumaPlan } from '../smp/numa.ts';
+import { placeCpus, resolveTopology, type Topology } from '../smp/topology.ts';
 import { VoltError } from '../volt-error.ts';
+import {
+  AffinitySchema,
+  ConsoleSchema,
+  HangReportSchema,
+  MAXIMUM_MEMORY_MIB,
+  memoryOfNodes,
+  MINIMUM_MEMORY_MIB,
+  NumaSchema,
+  toNumaRequest,
+  type ConsoleConfig,
+} from './config-machine.ts';
+import { found, flag, isSection, oneOf, section, text, wholeNumber } from './config-values.ts';
+import { planVirtio, virtioCmdline } from './virtio-plan.ts';
+import {
+  checkDevices,
+  DEVICE_SECTIONS,
+  DRIVE_KEYS,
+  planDevices,
+  type DeviceConfig,
+} from './device-config.ts';
 
+/** vCPUs of a machine that says nothing of them. */
 export const DEFAULT_CPUS = 2;
-export const DEFAULT_MEMORY_MIB = 512;
-/** `reboot=k` resets through the i8042, which ends Volt; `panic=-1` does so after a panic, without waiting. */
+/** `reboot=k` resets through the i8042, which every kernel can; `panic=-1` does so after a panic, without waiting. */
 export const DEFAULT_CMDLINE = 'console=ttyS0 reboot=k panic=-1';
 
-const MINIMUM_MEMORY_MIB = MINIMUM_MEMORY_BYTES / MIB;
-const MAXIMUM_MEMORY_MIB = 16 * 1024 * 1024;
+/** Later than Linux, whose own watchdogs tell of a CPU that hangs after about 21 seconds, and know more of it. */
+export const DEFAULT_HANG_REPORT_SECONDS = 30;
 const HUGE_PAGE_MIB = 2;
 
+/** Of vCPUs, present or to be plugged; a host's KVM may allow fewer. */
+export const MAX_CPUS = 4096;
+/** Most of what one level of the topology may count. */
+const MAX_LEVEL = 1024;
+export const REBOOT_ACTIONS = ['restart', 'exit'] as const;
+/** Boot protocols by the names that `--boot` and `volt.boot` take. */
 export const BOOT_PROTOCOLS = ['linux', 'bzimage', 'pvh', 'multiboot'] as const;
 
-export type ConsoleConfig =
-  { readonly kind: 'stdio' } | { readonly kind: 'none' } | { readonly kind: 'file'; readonly path: string };
-
+/** A machine, validated: what `parseConfig` gives and `VirtualMachine` takes. */
 export interface VmConfig {
   /** undefined: the embedded SMP kernel. */
   readonly kernelPath: string | undefined;
   readonly initrdPath: string | undefined;
   readonly cmdline: string;
+  /** vCPUs from the start. */
   readonly cpus: number;
-  readonly threadsPerCore: 1 | 2;
+  /** vCPUs that there may be once CPUs are plugged. */
+  readonly maxCpus: number;
+  /** With room for `maxCpus`. */
+  readonly topology: Topology;
   readonly memoryBytes: number;
   readonly hugepages: boolean;
+  /** undefined: one memory for all. */
+  readonly numa: NumaPlan | undefined;
+  readonly acpi: boolean;
+  readonly mpTables: boolean;
+  /** What a reset by the guest does. */
+  readonly reboot: (typeof REBOOT_ACTIONS)[number];
   readonly console: ConsoleConfig;
   /** Index of the vCPU that is the BSP. */
   readonly bootCpu: number;
   /** Host CPUs that each vCPU's thread may run on, by vCPU index; others run anywhere. */
   readonly affinity: ReadonlyMap<number, readonly number[]>;
   readonly boot: (typeof BOOT_PROTOCOLS)[number] | undefined;
+  /** Virtio devices, in the order of their places. */
+  readonly devices: readonly DeviceConfig[];
+  /** System.map or ELF file with the guest's symbols; undefined: those of the kernel file itself. */
+  readonly symbolsPath: string | undefined;
+  /** After so many seconds without progress the guest is said to hang; 0: never. */
+  readonly hangReportSeconds: number;
 }
-
-const LONGEST_QUOTE = 200;
-
-/** What the user wrote, for an error: JSON, cut where nobody would read on. */
-function found(input: unknown): string {
-  if (input === undefined) return 'nothing';
-  if (typeof input === 'string' && input.length > LONGEST_QUOTE)
-    return `${JSON.stringify(input.slice(0, LONGEST_QUOTE))}…`;
-  try {
-    const text = JSON.stringify(input);
-    return text.length > LONGEST_QUOTE ? `${text.slice(0, LONGEST_QUOTE)}…` : text;
-  } catch {
-    return 'something nested too deeply to show';
-  }
-}
-
-function wholeNumber(min: number, max: number, reason = '') {
-  const message = (issue: v.BaseIssue<unknown>) =>
-    `${found(issue.input)} (expected a whole number from ${min} to ${max}${reason})`;
-  return v.pipe(v.number(message), v.integer(message), v.minValue(min, message), v.maxValue(max, message));
-}
-
-const text = v.pipe(
-  v.string((issue) => `${found(issue.input)} (expected a text)`),
-  v.nonEmpty(() => '"" (expected a text that is not empty)'),
-  v.check(
-    (value) => !value.includes('\0'),
-    (issue) => `${found(issue.input)} (expected a text without a NUL character)`,
-  ),
-);
-const flag = v.boolean((issue) => `${found(issue.input)} (expected true or false)`);
-
-function oneOf<const T extends readonly string[]>(values: T) {
-  return v.picklist(values, (issue) => `${found(issue.input)} (expected ${values.join(', ')})`);
-}
-
-const ConsoleSchema = v.pipe(
-  text,
-  v.check(
-    (value) => value === 'stdio' || value === 'none' || /^file=./.test(value),
-    (issue) => `${found(issue.input)} (expected stdio, none or file=PATH)`,
-  ),
-  v.transform((value): ConsoleConfig =>
-    value.startsWith('file=') ? { kind: 'file', path: value.slice(5) } : { kind: value as 'stdio' | 'none' },
-  ),
-);
-
-/** `0=2,1=3`: vCPU 0 on host CPU 2, vCPU 1 on 3; several host CPUs for one as `0=0-1` or `0=1+3`. */
-const AffinitySchema = v.pipe(
-  v.string((issue) => `${found(issue.input)} (expected a text such as 0=2,1=3)`),
-  v.rawTransform(({ dataset, addIssue, NEVER }) => {
-    const map = new Map<number, readonly number[]>();
-    for (const pair of dataset.value === '' ? [] : dataset.value.split(',')) {
-      const match = /^(\d{1,3})=([\d+-]+)$/.exec(pair.trim());
-      const cpus = match && parseCpuList(match[2]!.replaceAll('+', ','));
-      if (!match || !cpus || map.has(Number(match[1]))) {
-        addIssue({
-          message: `${found(dataset.value)} (expected VCPU=HOSTCPU pairs such as 0=2,1=3, each vCPU once)`,
-        });
-        return NEVER;
-      }
-      map.set(Number(match[1]), cpus);
-    }
-    return map as ReadonlyMap<number, readonly number[]>;
-  }),
-);
-
-/** valibot takes an array for an object; a section is none. */
-const section = <const T extends v.ObjectEntries>(entries: T) =>
-  v.pipe(
-    v.custom<Record<string, unknown>>(isSection, (issue) => `${found(issue.input)} (expected an object)`),
-    v.object(entries),
-  );
 
 /** Every section and key that Volt acts on. */
 const SECTIONS = {
@@ -122,60 +89,113 @@ const SECTIONS = {
     boot_args: v.optional(v.nullable(v.string((issue) => `${found(issue.input)} (expected a text)`))),
   },
   'machine-config': {
-    vcpu_count: v.optional(
-      wholeNumber(
-        1,
-        MP_TABLE_MAX_CPUS,
-        ': MP tables have 8-bit APIC ids, and one of them is for the I/O APIC',
-      ),
-      DEFAULT_CPUS,
-    ),
-    mem_size_mib: v.optional(wholeNumber(MINIMUM_MEMORY_MIB, MAXIMUM_MEMORY_MIB, ' MiB'), DEFAULT_MEMORY_MIB),
+    vcpu_count: v.optional(wholeNumber(1, MAX_CPUS), DEFAULT_CPUS),
+    mem_size_mib: v.optional(wholeNumber(MINIMUM_MEMORY_MIB, MAXIMUM_MEMORY_MIB, ' MiB')),
     smt: v.optional(flag, false),
     huge_pages: v.optional(oneOf(['None', '2M']), 'None'),
   },
   volt: {
     console: v.optional(ConsoleSchema, 'stdio'),
-    boot_cpu: v.optional(wholeNumber(0, MP_TABLE_MAX_CPUS - 1), 0),
+    boot_cpu: v.optional(wholeNumber(0, MAX_CPUS - 1), 0),
+    max_cpus: v.optional(wholeNumber(1, MAX_CPUS)),
+    sockets: v.optional(wholeNumber(1, MAX_LEVEL)),
+    dies: v.optional(wholeNumber(1, MAX_LEVEL)),
+    cores: v.optional(wholeNumber(1, MAX_LEVEL)),
+    threads: v.optional(wholeNumber(1, MAX_LEVEL)),
+    numa: v.optional(NumaSchema, []),
+    acpi: v.optional(flag, true),
+    mp_tables: v.optional(flag, true),
+    reboot: v.optional(oneOf(REBOOT_ACTIONS), 'restart'),
     cpu_affinity: v.optional(AffinitySchema, ''),
     boot: v.optional(oneOf(BOOT_PROTOCOLS)),
+    symbols: v.optional(text),
+    hang_report_s: v.optional(HangReportSchema, DEFAULT_HANG_REPORT_SECONDS),
   },
 } as const;
 
 /** Keys that Firecracker's own files may hold and that change nothing in Volt, or cannot be honoured yet. */
 const IGNORED_SILENTLY = new Set(['machine-config.track_dirty_pages']);
 
-const ConfigSchema = v.pipe(
-  v.object(
-    {
-      'boot-source': v.optional(section(SECTIONS['boot-source']), {}),
-      'machine-config': v.optional(section(SECTIONS['machine-config']), {}),
-      volt: v.optional(section(SECTIONS.volt), {}),
-    },
-    (issue) => `${found(issue.input)} (expected an object)`,
-  ),
-  v.transform((file): VmConfig => {
-    const machine = file['machine-config'];
-    const boot = file['boot-source'];
-    return {
-      kernelPath: boot.kernel_image_path,
-      initrdPath: boot.initrd_path ?? undefined,
-      cmdline: boot.boot_args ?? (boot.kernel_image_path === undefined ? '' : DEFAULT_CMDLINE),
-      cpus: machine.vcpu_count,
-      threadsPerCore: machine.smt ? 2 : 1,
-      memoryBytes: machine.mem_size_mib * MIB,
-      hugepages: machine.huge_pages === '2M',
-      console: file.volt.console,
-      bootCpu: file.volt.boot_cpu,
-      affinity: file.volt.cpu_affinity,
-      boot: file.volt.boot,
-    };
-  }),
+const FileSchema = v.object(
+  {
+    'boot-source': v.optional(section(SECTIONS['boot-source']), {}),
+    'machine-config': v.optional(section(SECTIONS['machine-config']), {}),
+    volt: v.optional(section(SECTIONS.volt), {}),
+    ...DEVICE_SECTIONS,
+  },
+  (issue) => `${found(issue.input)} (expected an object)`,
 );
+
+function toVmConfig(file: v.InferOutput<typeof FileSchema>, nameOf: (path: string) => string): VmConfig {
+  const { 'machine-config': machine, 'boot-source': boot, volt } = file;
+  const cpus = machine.vcpu_count;
+  const { devices, rootWords } = planDevices(file);
+  // Without a DSDT the command line is where a kernel can learn of them.
+  const deviceWords = volt.acpi ? '' : virtioCmdline(planVirtio(devices));
+  const cmdline = boot.boot_args ?? (boot.kernel_image_path === undefined ? '' : DEFAULT_CMDLINE);
+  const maxCpus = volt.max_cpus ?? cpus;
+  if (maxCpus < cpus) {
+    throw new VoltError(
+      'config',
+      `Cannot use ${nameOf('volt.max_cpus')}: ${maxCpus} (expected at least the ${cpus} vCPUs that are there from the start)`,
+    );
+  }
+  const { sockets, dies, cores, threads = machine.smt ? 2 : undefined } = volt;
+  const topology = resolveTopology({ cpus, max: maxCpus, sockets, dies, cores, threads });
+  const memoryBytes = (machine.mem_size_mib ?? memoryOfNodes(volt.numa)) * MIB;
+  const config: VmConfig = {
+    kernelPath: boot.kernel_image_path,
+    initrdPath: boot.initrd_path ?? undefined,
+    cmdline: [cmdline, rootWords, deviceWords].filter((words) => words !== '').join(' '),
+    cpus,
+    maxCpus,
+    topology,
+    memoryBytes,
+    hugepages: machine.huge_pages === '2M',
+    numa:
+      volt.numa.length === 0
+        ? undefined
+        : resolveNuma(volt.numa.map(toNumaRequest), { cpus, maxCpus, memoryBytes }),
+    acpi: volt.acpi,
+    mpTables: volt.mp_tables,
+    reboot: volt.reboot,
+    console: volt.console,
+    bootCpu: volt.boot_cpu,
+    affinity: volt.cpu_affinity,
+    boot: volt.boot,
+    devices,
+    symbolsPath: volt.symbols,
+    hangReportSeconds: volt.hang_report_s,
+  };
+  checkTables(config, nameOf);
+  return config;
+}
+
+/** What a guest without ACPI cannot be told. */
+function checkTables(config: VmConfig, nameOf: (path: string) => string): void {
+  if (config.acpi) return;
+  const refuse = (path: string, found: string) =>
+    new VoltError('config', `Cannot use ${nameOf(path)}: ${found} without ACPI (expected ACPI to be on)`);
+  if (config.maxCpus > config.cpus)
+    throw refuse('volt.max_cpus', `${config.maxCpus} vCPUs are to be plugged`);
+  if (config.numa) throw refuse('volt.numa', 'NUMA nodes are told');
+  if (config.mpTables && !fitsMpTables(config)) {
+    throw refuse(
+      'machine-config.vcpu_count',
+      `${config.cpus} vCPUs, where MP tables have 8-bit APIC ids and reach ${MP_TABLE_MAX_CPUS},`,
+    );
+  }
+}
+
+/** MP tables have 8-bit APIC ids, and one of them is for the I/O APIC. */
+export function fitsMpTables({ topology, cpus }: Pick<VmConfig, 'topology' | 'cpus'>): boolean {
+  return cpus <= MP_TABLE_MAX_CPUS && placeCpus(topology, cpus).at(-1)!.apicId < MP_TABLE_MAX_CPUS;
+}
 
 /** What `parseConfig` takes: sections of keys, from a JSON file or from flags. */
 export type ConfigInput = Readonly<Record<string, unknown>>;
 
+/** A configuration that passed the gate. */
 export interface ParsedConfig {
   readonly config: VmConfig;
   /** Keys that were not understood, as `section.key`. */
@@ -187,9 +207,9 @@ export interface ParsedConfig {
  * `--cpus`, say, or `vm.json: machine-config.vcpu_count`. Throws VoltError 'config' with the first problem.
  */
 export function parseConfig(input: unknown, nameOf: (path: string) => string = (path) => path): ParsedConfig {
-  const result = v.safeParse(ConfigSchema, input);
+  const result = v.safeParse(FileSchema, input);
   if (!result.success) throw configError(result.issues[0], nameOf);
-  const config = result.output;
+  const config = toVmConfig(result.output, nameOf);
   if (config.hugepages && (config.memoryBytes / MIB) % HUGE_PAGE_MIB !== 0) {
     throw new VoltError(
       'config',
@@ -197,6 +217,7 @@ export function parseConfig(input: unknown, nameOf: (path: string) => string = (
     );
   }
   checkVcpuNumbers(config, nameOf);
+  checkDevices(config.devices, nameOf);
   return { config, unknownKeys: unknownKeys(input as ConfigInput) };
 }
 
@@ -206,10 +227,10 @@ function checkVcpuNumbers(config: VmConfig, nameOf: (path: string) => string): v
     throw new VoltError('config', `Cannot use ${nameOf('volt.boot_cpu')}: ${config.bootCpu} ${expected}`);
   }
   for (const index of config.affinity.keys()) {
-    if (index >= config.cpus) {
+    if (index >= config.maxCpus) {
       throw new VoltError(
         'config',
-        `Cannot use ${nameOf('volt.cpu_affinity')}: there is no vCPU ${index} ${expected}`,
+        `Cannot use ${nameOf('volt.cpu_affinity')}: there is no vCPU ${index} (expected a vCPU from 0 to ${config.maxCpus - 1})`,
       );
     }
   }
@@ -222,6 +243,8 @@ function configError(issue: v.BaseIssue<unknown>, nameOf: (path: string) => stri
 
 function unknownKeys(input: ConfigInput): string[] {
   return Object.entries(input).flatMap(([name, content]) => {
+    if (name === 'drives') return unknownDriveKeys(content);
+    if (Object.hasOwn(DEVICE_SECTIONS, name)) return [];
     if (!Object.hasOwn(SECTIONS, name)) return [name];
     const known = SECTIONS[name as keyof typeof SECTIONS];
     return Object.keys((content ?? {}) as object)
@@ -231,18 +254,26 @@ function unknownKeys(input: ConfigInput): string[] {
   });
 }
 
-/** Later sections win, key by key: `mergeConfig(file, flags)`. */
+function unknownDriveKeys(drives: unknown): string[] {
+  return (drives as readonly object[]).flatMap((drive, i) =>
+    Object.keys(drive)
+      .filter((key) => !DRIVE_KEYS.has(key))
+      .map((key) => `drives[${i}].${key}`),
+  );
+}
+
+/** Later sections win, key by key, and lists of devices are joined: `mergeConfig(file, flags)`. */
 export function mergeConfig(base: ConfigInput, over: ConfigInput): ConfigInput {
   const merged: Record<string, unknown> = { ...base };
   for (const [name, content] of Object.entries(over)) {
     const before = merged[name];
+    if (Array.isArray(before) && Array.isArray(content)) {
+      merged[name] = [...before, ...content];
+      continue;
+    }
     // What is no section stays, for the schema to refuse it.
     if (before !== undefined && !isSection(before)) continue;
     merged[name] = isSection(before) && isSection(content) ? { ...before, ...content } : content;
   }
   return merged;
-}
-
-function isSection(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

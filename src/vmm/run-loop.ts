@@ -5,7 +5,7 @@
 import { ERRNO, SyscallError } from '../ffi/errno.ts';
 import { lastErrno, libc } from '../ffi/libc.ts';
 import { EXIT, IOCTL, KVM_MP_STATE, MP_STATE, REGS, RUN } from '../kvm/abi.ts';
-import { readMpState, readRegs } from '../kvm/vcpu.ts';
+import { readMpState, readRegs, readSipiVector } from '../kvm/vcpu.ts';
 import { BUS_EVENT, readPort, writePort, type Board, type BusEvent } from './board.ts';
 import { reportExit } from './exit-report.ts';
 import {
@@ -19,6 +19,7 @@ import {
   VCPU_WORD,
 } from './shared-state.ts';
 import type { VcpuReport } from './vcpu-report.ts';
+import { readVirtio, virtioSlot, writeVirtio } from './virtio-bus.ts';
 
 export interface VcpuContext {
   readonly fd: number;
@@ -39,7 +40,10 @@ const EXIT_REASON_32 = RUN.exitReason / 4;
 const IO_PORT_16 = RUN.io.port / 2;
 const IO_COUNT_32 = RUN.io.count / 4;
 const IO_DATA_OFFSET_32 = RUN.io.dataOffset / 4;
+const MMIO_ADDRESS_32 = RUN.mmio.physAddr / 4;
 const MMIO_DATA_32 = RUN.mmio.data / 4;
+const MMIO_LENGTH_32 = RUN.mmio.length / 4;
+const TWO_POW_32 = 2 ** 32;
 const KVM_EXIT_IO_IN = 0;
 
 /** Runs the vCPU until something ends it. Throws SyscallError when KVM_RUN itself fails. */
@@ -97,13 +101,13 @@ function obeyMainThread(vcpu: VcpuContext): boolean {
       Atomics.notify(words, VCPU_WORD.sampleDone);
     }
     const command = Atomics.load(words, VCPU_WORD.command);
-    if (command !== VCPU_COMMAND.pause) {
+    if (command === VCPU_COMMAND.run || command === VCPU_COMMAND.stop) {
       setPhase(words, VCPU_PHASE.running);
       return command === VCPU_COMMAND.stop;
     }
     publishPlace(vcpu);
-    setPhase(words, VCPU_PHASE.paused);
-    Atomics.wait(words, VCPU_WORD.command, VCPU_COMMAND.pause);
+    setPhase(words, command === VCPU_COMMAND.park ? VCPU_PHASE.parked : VCPU_PHASE.paused);
+    Atomics.wait(words, VCPU_WORD.command, command);
   }
 }
 
@@ -113,9 +117,12 @@ export function setPhase(words: Int32Array, phase: (typeof VCPU_PHASE)[keyof typ
 
 function publishPlace({ fd, words }: VcpuContext): void {
   const regs = readRegs(fd);
-  Atomics.store(words, VCPU_WORD.mpState, readMpState(fd, mpStateScratch));
-  Atomics.store(words, VCPU_WORD.ripLow, regs.getInt32(REGS.rip, true));
-  Atomics.store(words, VCPU_WORD.ripHigh, regs.getInt32(REGS.rip + 4, true));
+  const mpState = readMpState(fd, mpStateScratch);
+  Atomics.store(words, VCPU_WORD.mpState, mpState);
+  Atomics.store(words, VCPU_WORD.sipiVector, mpState === KVM_MP_STATE.sipiReceived ? readSipiVector(fd) : 0);
+  for (let at = 0; at < REGS.size; at += 4) {
+    Atomics.store(words, VCPU_WORD.regs + at / 4, regs.getInt32(at, true));
+  }
 }
 
 /** `rep ins` and `rep outs` arrive as one exit with a count; each element is one bus access. */
@@ -146,11 +153,27 @@ function storeValue(run8: Uint8Array, at: number, size: number, value: number): 
   for (let i = 0; i < size; i++) run8[at + i] = value >>> (8 * i);
 }
 
-/** No device has MMIO registers yet: reads find all ones, writes go nowhere. */
-function handleMmio({ run8, run32 }: VcpuContext): void {
-  if (run8[RUN.mmio.isWrite]) return;
-  run32[MMIO_DATA_32] = 0xffff_ffff;
-  run32[MMIO_DATA_32 + 1] = 0xffff_ffff;
+/** One access to memory that is no RAM. Where no device answers, reads find all ones and writes go nowhere. */
+function handleMmio({ run8, run32, board }: VcpuContext): void {
+  const address = run32[MMIO_ADDRESS_32]! + run32[MMIO_ADDRESS_32 + 1]! * TWO_POW_32;
+  const slot = virtioSlot(board.virtio, address);
+  if (slot < 0) {
+    if (run8[RUN.mmio.isWrite]) return;
+    run32[MMIO_DATA_32] = 0xffff_ffff;
+    run32[MMIO_DATA_32 + 1] = 0xffff_ffff;
+    return;
+  }
+  const { words } = board.shared;
+  const length = run32[MMIO_LENGTH_32]!;
+  lockBus(words);
+  // 8 bytes at once are two registers. KVM splits what crosses a page, and what is not aligned to its size.
+  for (let done = 0; done < length; done += 4) {
+    const size = Math.min(4, length - done);
+    if (run8[RUN.mmio.isWrite])
+      writeVirtio(board.virtio, slot, address + done, size, loadValue(run8, RUN.mmio.data + done, size));
+    else storeValue(run8, RUN.mmio.data + done, size, readVirtio(board.virtio, slot, address + done, size));
+  }
+  unlockBus(words);
 }
 
 function reportBusEvent(event: BusEvent, board: Board): VcpuReport {

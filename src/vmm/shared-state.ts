@@ -3,8 +3,10 @@
  * block of words for each vCPU. Everything else is passed in messages before the guest runs.
  */
 import { CMOS_WORD } from '../devices/cmos.ts';
+import { cpuHotplugWords } from '../devices/cpu-hotplug.ts';
 import { I8042_WORD } from '../devices/i8042.ts';
 import { UART_WORD } from '../devices/uart.ts';
+import { REGS } from '../kvm/abi.ts';
 
 /** Words of the VM as a whole. */
 export const VM_WORD = {
@@ -19,8 +21,14 @@ export const VM_WORD = {
   /** Console output: bytes ever written by the guest, bytes ever taken by the main thread. */
   transmitHead: 4,
   transmitTail: 5,
-  size: 6,
+  /** ACPI_EVENT bits that the guest has not read yet. */
+  acpiEvents: 6,
+  /** Counts what the guest asked of the main thread through the hotplug registers; notified. */
+  hotplugRequests: 7,
+  size: 8,
 } as const;
+
+const REGS_WORDS = REGS.size / 4;
 
 /** Words of one vCPU. */
 export const VCPU_WORD = {
@@ -30,21 +38,25 @@ export const VCPU_WORD = {
   threadId: 1,
   /** One of VCPU_PHASE, set by the worker; notified. */
   phase: 2,
-  /** KVM's MP state, and RIP as two halves, as of the last time the worker came out of KVM_RUN for the main thread. */
+  /**
+   * KVM's MP state, the vector of a SIPI that it received and did not follow yet, and the bytes of struct kvm_regs, as
+   * of the last time the worker came out of KVM_RUN for the main thread.
+   */
   mpState: 3,
-  ripLow: 4,
-  ripHigh: 5,
-  /** Counts the main thread's wishes to have the three words above brought up to date, and those fulfilled. */
-  sampleWanted: 6,
-  sampleDone: 7,
+  sipiVector: 4,
+  regs: 5,
+  /** Counts the main thread's wishes to have the words above brought up to date, and those fulfilled. */
+  sampleWanted: 5 + REGS_WORDS,
+  sampleDone: 6 + REGS_WORDS,
   /** Exits by KVM reason, counting on and on; written by the vCPU's worker alone. */
-  exits: 8,
-  size: 8 + 48,
+  exits: 7 + REGS_WORDS,
+  size: 7 + REGS_WORDS + 48,
 } as const;
 
 export const EXIT_COUNTERS = VCPU_WORD.size - VCPU_WORD.exits;
-export const VCPU_COMMAND = { run: 0, stop: 1, pause: 2 } as const;
-export const VCPU_PHASE = { created: 0, running: 1, paused: 2, stopped: 3 } as const;
+/** `park`: taken out of the machine by the guest, until it is plugged again. */
+export const VCPU_COMMAND = { run: 0, stop: 1, pause: 2, park: 3 } as const;
+export const VCPU_PHASE = { created: 0, running: 1, paused: 2, stopped: 3, parked: 4 } as const;
 
 /** Moments of one vCPU, in milliseconds since 1970; 0 until they happen. */
 export const VCPU_MOMENT = { workerUp: 0, entered: 1, started: 2, size: 3 } as const;
@@ -60,6 +72,7 @@ export interface SharedState {
   readonly uart: Int32Array;
   readonly i8042: Int32Array;
   readonly cmos: Int32Array;
+  readonly cpuHotplug: Int32Array;
   readonly received: Uint8Array;
   readonly transmitted: Uint8Array;
   readonly moments: Float64Array;
@@ -75,7 +88,8 @@ function offsets(vcpuCount: number) {
   const uart = words + 4 * VM_WORD.size;
   const i8042 = uart + 4 * UART_WORD.size;
   const cmos = i8042 + 4 * I8042_WORD.size;
-  const vcpus = cmos + 4 * CMOS_WORD.size;
+  const cpuHotplug = cmos + 4 * CMOS_WORD.size;
+  const vcpus = cpuHotplug + 4 * cpuHotplugWords(vcpuCount);
   const received = vcpus + 4 * vcpuCount * VCPU_WORD.size;
   const transmitted = received + RECEIVE_BYTES;
   return {
@@ -84,6 +98,7 @@ function offsets(vcpuCount: number) {
     uart,
     i8042,
     cmos,
+    cpuHotplug,
     vcpus,
     received,
     transmitted,
@@ -106,6 +121,7 @@ export function viewSharedState(buffer: SharedArrayBuffer, vcpuCount: number): S
     uart: words(at.uart, UART_WORD.size),
     i8042: words(at.i8042, I8042_WORD.size),
     cmos: words(at.cmos, CMOS_WORD.size),
+    cpuHotplug: words(at.cpuHotplug, cpuHotplugWords(vcpuCount)),
     received: new Uint8Array(buffer, at.received, RECEIVE_BYTES),
     transmitted: new Uint8Array(buffer, at.transmitted, TRANSMIT_BYTES),
     moments: new Float64Array(buffer, at.moments, VM_MOMENT.size),

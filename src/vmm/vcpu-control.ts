@@ -1,17 +1,12 @@
 /** Steering live vCPUs from the main thread: pause, resume, look where they are. */
 import { onlineCpus, setThreadAffinity } from '../ffi/affinity.ts';
+import { setThreadNice } from '../ffi/priority.ts';
 import { kickThread } from '../ffi/signal.ts';
 import { RUN } from '../kvm/abi.ts';
 import { tellGuestItWasPaused, type KvmVcpu } from '../kvm/vcpu.ts';
-import {
-  mpStateName,
-  reconcile,
-  type MpStateName,
-  type VcpuState,
-  type WorkerPhase,
-} from '../smp/vcpu-state.ts';
 import { VoltError } from '../volt-error.ts';
 import { VCPU_COMMAND, VCPU_PHASE, VCPU_WORD } from './shared-state.ts';
+import { phaseOf } from './vcpu-place.ts';
 
 export interface LiveVcpu {
   readonly index: number;
@@ -23,8 +18,6 @@ export interface LiveVcpu {
 
 /** How long a vCPU may take to come out of KVM_RUN. It takes microseconds; more means that its worker hangs. */
 const KICK_TIMEOUT_MS = 10_000;
-
-const PHASE_NAMES: readonly WorkerPhase[] = ['created', 'running', 'paused', 'stopped'];
 
 /** Makes KVM_RUN return soon, or at once when it is entered next. */
 export function kick({ words, runFlags }: LiveVcpu): void {
@@ -62,20 +55,53 @@ export async function resumeVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
     await waitWhile(words, VCPU_WORD.phase, (phase) => phase === VCPU_PHASE.paused);
 }
 
-/** Brings MP state and RIP of running vCPUs up to date, with one short exit each. */
+/** Resolves when the vCPU is out of KVM_RUN until `unparkVcpu`. */
+export async function parkVcpu(vcpu: LiveVcpu): Promise<void> {
+  const { index, words } = vcpu;
+  const before = Atomics.load(words, VCPU_WORD.command);
+  if (before === VCPU_COMMAND.stop) return;
+  if (Atomics.compareExchange(words, VCPU_WORD.command, before, VCPU_COMMAND.park) !== before) return;
+  Atomics.notify(words, VCPU_WORD.command);
+  kick(vcpu);
+  const isIn = (phase: number) => phase !== VCPU_PHASE.parked && phase !== VCPU_PHASE.stopped;
+  if (!(await waitWhile(words, VCPU_WORD.phase, isIn))) throw doesNotLeave('park', index);
+}
+
+export function unparkVcpu({ words }: LiveVcpu): void {
+  Atomics.compareExchange(words, VCPU_WORD.command, VCPU_COMMAND.park, VCPU_COMMAND.run);
+  Atomics.notify(words, VCPU_WORD.command);
+}
+
+/** Resolves when the vCPU's worker is in its loop. */
+export async function waitUntilRunning({ index, words }: LiveVcpu): Promise<void> {
+  const isOut = (phase: number) => phase === VCPU_PHASE.created || phase === VCPU_PHASE.parked;
+  if (!(await waitWhile(words, VCPU_WORD.phase, isOut))) {
+    throw new VoltError(
+      'internal',
+      `Cannot plug vCPU ${index}: its worker does not come up (expected that within ${KICK_TIMEOUT_MS} ms)`,
+    );
+  }
+}
+
+/** Brings MP state and registers of running vCPUs up to date, with one short exit each. */
 export async function sampleVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
-  const running = vcpus.filter(({ words }) => Atomics.load(words, VCPU_WORD.phase) === VCPU_PHASE.running);
-  for (const vcpu of running) {
-    Atomics.add(vcpu.words, VCPU_WORD.sampleWanted, 1);
-    kick(vcpu);
+  const looks = vcpus.map((vcpu) => trySample(vcpu, KICK_TIMEOUT_MS));
+  for (const [i, answered] of (await Promise.all(looks)).entries()) {
+    if (!answered) throw doesNotLeave('look at', vcpus[i]!.index);
   }
-  for (const { index, words } of running) {
-    const wanted = Atomics.load(words, VCPU_WORD.sampleWanted);
-    // Not "equal": another caller may have wished for a later sample meanwhile, and the worker skips to that.
-    const isOlder = (done: number) => ((done - wanted) | 0) < 0;
-    const busy = (done: number) => isOlder(done) && phaseOf(words) === 'running';
-    if (!(await waitWhile(words, VCPU_WORD.sampleDone, busy))) throw doesNotLeave('look at', index);
-  }
+}
+
+/** The same for one vCPU. False when it did not come out of KVM_RUN in time; true for one that does not run. */
+export async function trySample(vcpu: LiveVcpu, timeoutMs: number): Promise<boolean> {
+  const { words } = vcpu;
+  if (phaseOf(words) !== 'running') return true;
+  Atomics.add(words, VCPU_WORD.sampleWanted, 1);
+  const wanted = Atomics.load(words, VCPU_WORD.sampleWanted);
+  kick(vcpu);
+  // Not "equal": another caller may have wished for a later sample meanwhile, and the worker skips to that.
+  const isOlder = (done: number) => ((done - wanted) | 0) < 0;
+  const busy = (done: number) => isOlder(done) && phaseOf(words) === 'running';
+  return waitWhile(words, VCPU_WORD.sampleDone, busy, timeoutMs);
 }
 
 /** Moves a running vCPU's thread. Throws VoltError 'usage' for a host CPU that is not online. */
@@ -83,11 +109,27 @@ export function pinVcpu({ index, words }: LiveVcpu, cpus: readonly number[]): vo
   checkHostCpus(index, cpus);
   if (cpus.length === 0)
     throw new VoltError('usage', `Cannot pin vCPU ${index} to no CPU (expected at least one)`);
-  const threadId = Atomics.load(words, VCPU_WORD.threadId);
-  if (threadId === 0 || phaseOf(words) === 'stopped') {
-    throw new VoltError('usage', `Cannot pin vCPU ${index}: it has no thread (expected a VM that runs)`);
+  setThreadAffinity(threadOf('pin', index, words), cpus);
+}
+
+/** Sets the nice value of a running vCPU's thread. Throws SyscallError when this user may not. */
+export function setVcpuNice({ index, words }: LiveVcpu, nice: number): void {
+  if (!Number.isInteger(nice) || nice < NICE.most || nice > NICE.least) {
+    throw new VoltError(
+      'usage',
+      `Cannot set the nice value of vCPU ${index}: ${nice} (expected a whole number from ${NICE.most} to ${NICE.least})`,
+    );
   }
-  setThreadAffinity(threadId, cpus);
+  setThreadNice(threadOf('set the nice value of', index, words), nice);
+}
+
+/** From the most to the least of the host's CPUs. (setpriority(2)) */
+const NICE = { most: -20, least: 19 } as const;
+
+function threadOf(action: string, index: number, words: Int32Array): number {
+  const threadId = Atomics.load(words, VCPU_WORD.threadId);
+  if (threadId !== 0 && phaseOf(words) !== 'stopped') return threadId;
+  throw new VoltError('usage', `Cannot ${action} vCPU ${index}: it has no thread (expected a VM that runs)`);
 }
 
 /** Throws VoltError 'usage' for a host CPU that is not online. */
@@ -101,33 +143,14 @@ export function checkHostCpus(index: number, cpus: readonly number[]): void {
   );
 }
 
-export function phaseOf(words: Int32Array): WorkerPhase {
-  return PHASE_NAMES[Atomics.load(words, VCPU_WORD.phase)] ?? 'stopped';
-}
-
-export function lastMpState(words: Int32Array): MpStateName {
-  return mpStateName(Atomics.load(words, VCPU_WORD.mpState));
-}
-
-/** `vCPU 1: halted, RIP 0x1000`, as of the last sample. */
-export function describePlace({ index, words }: LiveVcpu): string {
-  const low = BigInt(Atomics.load(words, VCPU_WORD.ripLow) >>> 0);
-  const high = BigInt(Atomics.load(words, VCPU_WORD.ripHigh) >>> 0);
-  return `vCPU ${index}: ${lifecycleOf(words)}, RIP 0x${((high << 32n) | low).toString(16)}`;
-}
-
-/** The lifecycle state, as far as it is known without disturbing the vCPU. */
-export function lifecycleOf(words: Int32Array): VcpuState {
-  return reconcile(phaseOf(words), lastMpState(words));
-}
-
-/** True once `busy` is false for the word; false when that takes longer than a kick may. */
+/** True once `busy` is false for the word; false when that takes too long. */
 async function waitWhile(
   words: Int32Array,
   word: number,
   busy: (value: number) => boolean,
+  timeoutMs: number = KICK_TIMEOUT_MS,
 ): Promise<boolean> {
-  const deadline = performance.now() + KICK_TIMEOUT_MS;
+  const deadline = performance.now() + timeoutMs;
   for (;;) {
     const value = Atomics.load(words, word);
     if (!busy(value)) return true;

@@ -1,6 +1,7 @@
 /** Entry point of a vCPU's Worker: waits for its VcpuStart, runs the vCPU, reports why it ended. */
 import { setThreadAffinity } from '../ffi/affinity.ts';
 import { arrayBufferAt, cString, libc, type HostPointer } from '../ffi/libc.ts';
+import { installFilter } from '../ffi/sandbox.ts';
 import { createBoard } from './board.ts';
 import { runVcpu, setPhase } from './run-loop.ts';
 import {
@@ -14,6 +15,7 @@ import {
   type SharedState,
 } from './shared-state.ts';
 import type { VcpuMessage, VcpuReport } from './vcpu-report.ts';
+import type { VirtioLink } from './virtio-bus.ts';
 
 /** All that a worker is told. File descriptors belong to the process, so a number is enough. */
 export interface VcpuStart {
@@ -25,10 +27,16 @@ export interface VcpuStart {
   readonly runAddress: HostPointer;
   readonly runBytes: number;
   readonly lowMemoryBytes: number;
+  readonly virtio: readonly VirtioLink[];
+  readonly bootCpu: number;
+  /** APs that the BSP waits for before it runs. */
+  readonly apsAtStart: number;
   readonly bsp: boolean;
   /** Host CPUs for this thread; undefined: any. */
   readonly affinity: readonly number[] | undefined;
   readonly timeline: boolean;
+  /** System call filter for this thread, from `placeFilter`. */
+  readonly filter: HostPointer | undefined;
 }
 
 declare const self: { onmessage: ((event: { data: VcpuStart }) => void) | null };
@@ -65,7 +73,8 @@ function run(start: VcpuStart): VcpuReport {
   // SAFETY: the main thread keeps kvm_run mapped until this worker has reported.
   const page = arrayBufferAt(start.runAddress, start.runBytes);
   if (start.affinity) setThreadAffinity(0, start.affinity);
-  if (!waitForTurn(shared, start.bsp, words)) return { kind: 'stopped' };
+  if (start.filter !== undefined) installFilter(start.filter, 'this');
+  if (!waitForTurn(shared, start, words)) return { kind: 'stopped' };
   setPhase(words, VCPU_PHASE.running);
   moments[VCPU_MOMENT.entered] = now();
   return runVcpu({
@@ -73,7 +82,7 @@ function run(start: VcpuStart): VcpuReport {
     run8: new Uint8Array(page),
     run16: new Uint16Array(page),
     run32: new Uint32Array(page),
-    board: createBoard(shared, start.vmFd, start.lowMemoryBytes),
+    board: createBoard(shared, start),
     words,
     moments,
     timeline: start.timeline,
@@ -81,8 +90,11 @@ function run(start: VcpuStart): VcpuReport {
 }
 
 /** APs announce themselves and go on; the BSP waits for all of them. False when the VM was stopped meanwhile. */
-function waitForTurn(shared: SharedState, bsp: boolean, words: Int32Array): boolean {
-  const aps = shared.vcpuCount - 1;
+function waitForTurn(
+  shared: SharedState,
+  { bsp, apsAtStart }: Pick<VcpuStart, 'bsp' | 'apsAtStart'>,
+  words: Int32Array,
+): boolean {
   if (!bsp) {
     Atomics.add(shared.words, VM_WORD.apsReady, 1);
     Atomics.notify(shared.words, VM_WORD.apsReady);
@@ -90,7 +102,7 @@ function waitForTurn(shared: SharedState, bsp: boolean, words: Int32Array): bool
   for (;;) {
     if (Atomics.load(words, VCPU_WORD.command) === VCPU_COMMAND.stop) return false;
     const ready = Atomics.load(shared.words, VM_WORD.apsReady);
-    if (!bsp || ready >= aps) return true;
+    if (!bsp || ready >= apsAtStart) return true;
     Atomics.wait(shared.words, VM_WORD.apsReady, ready, STOP_CHECK_MS);
   }
 }

@@ -75,11 +75,11 @@ async function inspectConfig(more: string) {
 describe('keys that volt does not know', () => {
   test('are named in a warning each, in the order of the file', async () => {
     const { stderr, exitCode } = await inspectConfig(
-      '"drives": [], "machine-config": { "cpu_template": "T2", "vcpu_count": 1, "track_dirty_pages": false }',
+      '"logger": {}, "machine-config": { "cpu_template": "T2", "vcpu_count": 1, "track_dirty_pages": false }',
     );
 
     expect(stderr).toBe(
-      'volt: {dir}/vm.json: drives is not supported by this version and is ignored\n' +
+      'volt: {dir}/vm.json: logger is not supported by this version and is ignored\n' +
         'volt: {dir}/vm.json: machine-config.cpu_template is not supported by this version and is ignored\n',
     );
     expect(exitCode).toBe(0);
@@ -107,7 +107,7 @@ describe('keys that volt does not know', () => {
   test('are not warned of with --log-level error', async () => {
     using folder = new TemporaryFolder();
     const kernel = await folder.write('kernel', buildElf());
-    const config = { 'boot-source': { kernel_image_path: kernel }, drives: [] };
+    const config = { 'boot-source': { kernel_image_path: kernel }, logger: {} };
     const path = await folder.write('vm.json', JSON.stringify(config));
 
     const { stderr } = await runVolt(['inspect', '--config', path, '--log-level', 'error']);

@@ -7,6 +7,7 @@
 import * as v from 'valibot';
 import { MAX_HOST_CPUS } from '../../machine/cpu-list.ts';
 import { IPI_MODES } from '../../smp/ipi.ts';
+import { MP_STATE_NAMES } from '../../smp/vcpu-state.ts';
 import type { VmEvent } from './target.ts';
 
 /** Of a request, without its newline. */
@@ -61,6 +62,13 @@ function strict<const T extends v.ObjectEntries>(entries: T) {
 const vcpu = whole("a vCPU's number", MAX_VCPU);
 const vcpus = listOf(vcpu, "vCPUs' numbers, at least one");
 const vector = whole('a vector from 0 to 255', 255);
+const niceMessage = expect('a nice value from -20 to 19');
+const nice = v.pipe(
+  v.number(niceMessage),
+  v.integer(niceMessage),
+  v.minValue(-20, niceMessage),
+  v.maxValue(19, niceMessage),
+);
 const hostCpus = listOf(
   whole(`a host CPU from 0 to ${MAX_HOST_CPUS - 1}`, MAX_HOST_CPUS - 1),
   "host CPUs' numbers, at least one",
@@ -88,7 +96,8 @@ const IpiSchema = v.pipe(
 /** Every method with the schema of its params. */
 export const METHODS = {
   status: strict({}),
-  vcpus: strict({}),
+  vcpus: strict({ sample: v.exactOptional(v.boolean(expect('true or false'))) }),
+  devices: strict({}),
   regs: strict({ vcpu }),
   pause: strict({ vcpus: v.exactOptional(vcpus) }),
   resume: strict({ vcpus: v.exactOptional(vcpus) }),
@@ -97,10 +106,20 @@ export const METHODS = {
   nmi: strict({ vcpu: v.exactOptional(vcpu) }),
   'start-ap': strict({ vcpu, vector }),
   affinity: strict({ vcpu, cpus: hostCpus }),
+  nice: strict({ vcpu, nice }),
+  'mp-state': strict({
+    vcpu,
+    state: v.picklist(MP_STATE_NAMES, expect(MP_STATE_NAMES.join(', '))),
+    vector: v.exactOptional(vector),
+  }),
+  cpus: strict({ count: whole('a number of vCPUs', MAX_VCPU) }),
+  powerdown: strict({}),
   events: strict({}),
 } as const;
 
+/** Name of a method of the control protocol. */
 export type Method = keyof typeof METHODS;
+/** What a method takes. */
 export type ParamsOf<M extends Method> = v.InferOutput<(typeof METHODS)[M]>;
 
 /** One call with its method's checked params. */

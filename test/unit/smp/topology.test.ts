@@ -3,8 +3,9 @@ import {
   coresPerSocket,
   cpuCount,
   placeCpus,
-  singleSocket,
+  resolveTopology,
   topologyShifts,
+  type TopologyRequest,
 } from '../../../src/smp/topology.ts';
 import { randomTopology } from './random-topology.ts';
 import { seededRandom } from '../support/random.ts';
@@ -14,17 +15,17 @@ function place(index: number, apicId: number, core: number, thread: number) {
 }
 
 test('one socket of single-threaded cores numbers them from 0 without gaps', () => {
-  const cpus = placeCpus(singleSocket(5, 1));
+  const cpus = placeCpus(resolveTopology({ cpus: 5, threads: 1 }));
   expect(cpus).toEqual([0, 1, 2, 3, 4].map((i) => place(i, i, i, 0)));
 });
 
 test('threads of a core are next to each other', () => {
-  const cpus = placeCpus(singleSocket(4, 2));
+  const cpus = placeCpus(resolveTopology({ cpus: 4, threads: 2 }));
   expect(cpus).toEqual([place(0, 0, 0, 0), place(1, 1, 0, 1), place(2, 2, 1, 0), place(3, 3, 1, 1)]);
 });
 
 test('an odd number of CPUs leaves the last core half full', () => {
-  const topology = singleSocket(5, 2);
+  const topology = resolveTopology({ cpus: 5, threads: 2 });
   const cpus = placeCpus(topology, 5);
   expect(topology.coresPerDie).toBe(3);
   expect(cpuCount(topology)).toBe(6);
@@ -46,13 +47,13 @@ test('dies take their own bits, between core and socket', () => {
 });
 
 test.each([0, 5, 1.5, -1])('%p CPUs cannot be placed where there are 4', (count) => {
-  expect(() => placeCpus(singleSocket(4, 1), count)).toThrow(
+  expect(() => placeCpus(resolveTopology({ cpus: 4, threads: 1 }), count)).toThrow(
     `Cannot place ${count} CPUs (expected 1 to 4 in this topology)`,
   );
 });
 
 test('254 CPUs with two threads a core stay below APIC id 254', () => {
-  const ids = placeCpus(singleSocket(254, 2)).map((cpu) => cpu.apicId);
+  const ids = placeCpus(resolveTopology({ cpus: 254, threads: 2 })).map((cpu) => cpu.apicId);
   expect(Math.max(...ids)).toBe(253);
 });
 
@@ -95,6 +96,50 @@ describe('thousands of topologies', () => {
         topology.coresPerDie - 1,
         topology.threadsPerCore - 1,
       ]);
+    }
+  });
+});
+
+describe('a topology that is asked for', () => {
+  const levels = (request: TopologyRequest) => {
+    const { sockets, diesPerSocket, coresPerDie, threadsPerCore } = resolveTopology(request);
+    return [sockets, diesPerSocket, coresPerDie, threadsPerCore];
+  };
+
+  test.each<[TopologyRequest, readonly number[]]>([
+    [{ cpus: 8 }, [1, 1, 8, 1]],
+    [{ cpus: 8, threads: 2 }, [1, 1, 4, 2]],
+    [{ cpus: 8, sockets: 2 }, [2, 1, 4, 1]],
+    [{ cpus: 5, sockets: 2 }, [2, 1, 3, 1]],
+    [{ cpus: 8, cores: 2 }, [4, 1, 2, 1]],
+    [{ cpus: 12, dies: 3, threads: 2 }, [1, 3, 2, 2]],
+    [{ cpus: 8, sockets: 2, dies: 1, cores: 2, threads: 2 }, [2, 1, 2, 2]],
+  ])('%j is completed', (request, expected) => {
+    expect(levels(request)).toEqual([...expected]);
+  });
+
+  test.each<[string, TopologyRequest, readonly number[]]>([
+    ['in the one socket where none is told', { cpus: 2, max: 8 }, [1, 1, 8, 1]],
+    [
+      'in further sockets of the same kind',
+      { cpus: 8, max: 16, sockets: 2, cores: 2, threads: 2 },
+      [4, 1, 2, 2],
+    ],
+    ['in sockets that are counted already', { cpus: 4, max: 16, sockets: 2, cores: 8 }, [2, 1, 8, 1]],
+    ['in a last socket that stays partly empty', { cpus: 4, max: 7, sockets: 2 }, [4, 1, 2, 1]],
+  ])('has room for CPUs to be plugged %s', (_, request, expected) => {
+    expect(levels(request)).toEqual([...expected]);
+  });
+
+  test('has a place for every CPU, whatever the counts', () => {
+    const random = seededRandom(21);
+    for (let i = 0; i < 5000; i++) {
+      const cpus = random.int(1, 300);
+      const max = cpus + random.int(0, 100);
+      const counts = { cores: random.int(1, 9), dies: random.int(1, 4), threads: random.int(1, 4) };
+      const topology = resolveTopology({ cpus, max, ...counts });
+      expect(cpuCount(topology)).toBeGreaterThanOrEqual(max);
+      expect(cpuCount(topology) - max).toBeLessThan(coresPerSocket(topology) * topology.threadsPerCore);
     }
   });
 });

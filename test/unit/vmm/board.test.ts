@@ -18,6 +18,8 @@ function createTestBoard() {
       glue: { transmit: (byte) => sent.push(byte), setInterrupt: () => {} },
     },
     lowMemoryBytes: 64 * MIB,
+    virtio: [],
+    bootCpu: 0,
     exitStatus: 0,
   };
   return { board, sent };

@@ -1,0 +1,192 @@
+/**
+ * A packed virtqueue: one ring in which driver and device take turns. (Virtual I/O Device 1.2 §2.8)
+ *
+ * A descriptor's flags say whose turn it is; they are read first and written last, through Atomics.
+ */
+import type { GuestRam } from './guest-ram.ts';
+import {
+  DESCRIPTOR_FLAG,
+  EVENT_FLAG,
+  EVENT_SUPPRESS,
+  MAX_QUEUE_SIZE,
+  PACKED_DESCRIPTOR,
+  PACKED_FLAG,
+} from './queue.regs.ts';
+import {
+  MAX_CHAIN,
+  NEXT,
+  QueueError,
+  ringPart,
+  type Chain,
+  type Next,
+  type QueueFeatures,
+  type QueueSetup,
+  type Virtqueue,
+} from './queue.ts';
+
+const WORDS = PACKED_DESCRIPTOR.size / 4;
+const HALF_WORDS = PACKED_DESCRIPTOR.size / 2;
+const ID_16 = PACKED_DESCRIPTOR.id / 2;
+const FLAGS_16 = PACKED_DESCRIPTOR.flags / 2;
+const LENGTH_32 = PACKED_DESCRIPTOR.length / 4;
+const ID_AND_FLAGS_32 = PACKED_DESCRIPTOR.id / 4;
+const USED_FLAGS = PACKED_FLAG.availBit | PACKED_FLAG.usedBit;
+const TWO_POW_32 = 2 ** 32;
+/** Buffer ids are 16 bits, whatever the queue's size. */
+const ID_COUNT = 0x1_0000;
+
+export class PackedQueue implements Virtqueue {
+  readonly size: number;
+  inFlight = 0;
+  readonly #ram: GuestRam;
+  readonly #indirect: boolean;
+  readonly #eventIndex: boolean;
+  readonly #ring16: Uint16Array;
+  readonly #ring32: Uint32Array;
+  readonly #driverEvent: Uint32Array;
+  readonly #deviceEvent: Uint32Array;
+  /** Ring slots of each buffer that was taken and not pushed, by id. */
+  readonly #slots = new Uint16Array(ID_COUNT);
+  #slotsTaken = 0;
+  #nextAvail = 0;
+  #availWrap = 1;
+  #nextUsed = 0;
+  #usedWrap = 1;
+  #pushedSlots = 0;
+  #lastId = 0;
+
+  /** Throws QueueError for a setup that cannot be. */
+  constructor(ram: GuestRam, setup: QueueSetup, features: QueueFeatures) {
+    const { size } = setup;
+    if (size === 0 || size > MAX_QUEUE_SIZE) throw new QueueError(`a packed queue of ${size} entries`);
+    this.size = size;
+    this.#ram = ram;
+    this.#indirect = features.indirect;
+    this.#eventIndex = features.eventIndex;
+    const ring = ringPart(ram, 'the descriptor ring', setup.descriptors, size * PACKED_DESCRIPTOR.size, 16);
+    const driver = ringPart(ram, "the driver's event structure", setup.driver, EVENT_SUPPRESS.size, 4);
+    const device = ringPart(ram, "the device's event structure", setup.device, EVENT_SUPPRESS.size, 4);
+    this.#ring16 = new Uint16Array(ring.buffer, ring.byteOffset, size * HALF_WORDS);
+    this.#ring32 = new Uint32Array(ring.buffer, ring.byteOffset, size * WORDS);
+    this.#driverEvent = new Uint32Array(driver.buffer, driver.byteOffset, 1);
+    this.#deviceEvent = new Uint32Array(device.buffer, device.byteOffset, 1);
+  }
+
+  next(chain: Chain): Next {
+    let at = this.#nextAvail;
+    let flags = Atomics.load(this.#ring16, at * HALF_WORDS + FLAGS_16);
+    if (!this.#isAvailable(flags)) return NEXT.none;
+    chain.clear(0);
+    let slots = 1;
+    let id: number;
+    for (;;) {
+      const word = at * WORDS;
+      const address = this.#ring32[word]! + this.#ring32[word + 1]! * TWO_POW_32;
+      const length = this.#ring32[word + LENGTH_32]!;
+      id = this.#ring16[at * HALF_WORDS + ID_16]!;
+      if (flags & DESCRIPTOR_FLAG.indirectBit) {
+        if (!this.#indirect || flags & DESCRIPTOR_FLAG.nextBit) return NEXT.broken;
+        if (!collectPackedIndirect(this.#ram, chain, address, length)) return NEXT.broken;
+        break;
+      }
+      const writable = (flags & DESCRIPTOR_FLAG.writeBit) !== 0;
+      if (!chain.add(this.#ram, address, length, writable)) return NEXT.broken;
+      if (!(flags & DESCRIPTOR_FLAG.nextBit)) break;
+      slots++;
+      if (slots + this.#slotsTaken > this.size) return NEXT.broken;
+      at = at + 1 === this.size ? 0 : at + 1;
+      flags = Atomics.load(this.#ring16, at * HALF_WORDS + FLAGS_16);
+    }
+    // More slots in flight than the ring has: it was made available again while the device had it.
+    if (slots + this.#slotsTaken > this.size || this.#slots[id] !== 0) return NEXT.broken;
+    chain.id = id;
+    this.#slots[id] = slots;
+    this.#slotsTaken += slots;
+    this.#lastId = id;
+    this.#nextAvail += slots;
+    if (this.#nextAvail >= this.size) {
+      this.#nextAvail -= this.size;
+      this.#availWrap ^= 1;
+    }
+    this.inFlight++;
+    return NEXT.chain;
+  }
+
+  undoNext(): void {
+    const slots = this.#slots[this.#lastId]!;
+    this.#slots[this.#lastId] = 0;
+    this.#slotsTaken -= slots;
+    this.#nextAvail -= slots;
+    if (this.#nextAvail < 0) {
+      this.#nextAvail += this.size;
+      this.#availWrap ^= 1;
+    }
+    this.inFlight--;
+  }
+
+  pushUsed(id: number, writtenBytes: number): void {
+    const at = this.#nextUsed;
+    const slots = this.#slots[id]!;
+    this.#slots[id] = 0;
+    this.#slotsTaken -= slots;
+    this.inFlight--;
+    this.#ring32[at * WORDS + LENGTH_32] = writtenBytes;
+    this.#ring16[at * HALF_WORDS + ID_16] = id;
+    const turn = this.#usedWrap === 1 ? USED_FLAGS : 0;
+    const written = writtenBytes > 0 ? DESCRIPTOR_FLAG.writeBit : 0;
+    Atomics.store(this.#ring16, at * HALF_WORDS + FLAGS_16, turn | written);
+    this.#pushedSlots += slots;
+    this.#nextUsed += slots;
+    if (this.#nextUsed >= this.size) {
+      this.#nextUsed -= this.size;
+      this.#usedWrap ^= 1;
+    }
+  }
+
+  shouldInterrupt(): boolean {
+    const pushed = this.#pushedSlots;
+    if (pushed === 0) return false;
+    this.#pushedSlots = 0;
+    const event = Atomics.load(this.#driverEvent, 0);
+    const flags = (event >>> 16) & 3;
+    if (flags === EVENT_FLAG.disable) return false;
+    if (flags !== EVENT_FLAG.descriptor || !this.#eventIndex) return true;
+    // Positions count on over the ring's end, relative to the round that the device is in.
+    const wrap = event & EVENT_SUPPRESS.wrapBit ? 1 : 0;
+    const wanted = (event & ~EVENT_SUPPRESS.wrapBit & 0xffff) - (wrap === this.#usedWrap ? 0 : this.size);
+    return ((this.#nextUsed - wanted - 1) & 0xffff) < (pushed & 0xffff);
+  }
+
+  holdKicks(): void {
+    Atomics.store(this.#deviceEvent, 0, EVENT_FLAG.disable << 16);
+  }
+
+  wantKicks(): boolean {
+    const place = this.#nextAvail | (this.#availWrap << 15);
+    const flags = this.#eventIndex ? EVENT_FLAG.descriptor : EVENT_FLAG.enable;
+    Atomics.store(this.#deviceEvent, 0, place | (flags << 16));
+    return this.#isAvailable(Atomics.load(this.#ring16, this.#nextAvail * HALF_WORDS + FLAGS_16));
+  }
+
+  #isAvailable(flags: number): boolean {
+    const avail = flags & PACKED_FLAG.availBit ? 1 : 0;
+    const used = flags & PACKED_FLAG.usedBit ? 1 : 0;
+    return avail === this.#availWrap && used !== this.#availWrap;
+  }
+}
+
+/** An indirect table of a packed queue is read from one end to the other; NEXT means nothing in it. (§2.8.7) */
+function collectPackedIndirect(ram: GuestRam, chain: Chain, table: number, bytes: number): boolean {
+  if (bytes === 0 || bytes % PACKED_DESCRIPTOR.size !== 0 || !ram.contains(table, bytes)) return false;
+  const count = bytes / PACKED_DESCRIPTOR.size;
+  if (count > MAX_CHAIN) return false;
+  for (let i = 0; i < count; i++) {
+    const at = table + i * PACKED_DESCRIPTOR.size;
+    const address = ram.loadU32(at)! + ram.loadU32(at + 4)! * TWO_POW_32;
+    const length = ram.loadU32(at + PACKED_DESCRIPTOR.length)!;
+    const flags = ram.loadU32(at + ID_AND_FLAGS_32 * 4)! >>> 16;
+    if (flags & DESCRIPTOR_FLAG.indirectBit) return false;
+    if (!chain.add(ram, address, length, (flags & DESCRIPTOR_FLAG.writeBit) !== 0)) return false;
+  }
+  return true;
+}

@@ -1,0 +1,210 @@
+/**
+ * Runs one device on its device worker: brings it to life when the driver is ready, lets go when it is reset, and
+ * gives up on a driver that breaks the rules. Pure: how interrupts reach the guest is passed in.
+ */
+import { CONFIG_BYTES, type DeviceContext, type VirtioDevice } from './device.ts';
+import {
+  DEVICE_WORD,
+  driverHasFeature,
+  QUEUE_COUNTER,
+  QUEUE_WORD,
+  queueWord,
+  type DeviceState,
+} from './device-state.ts';
+import type { GuestRam } from './guest-ram.ts';
+import { FEATURE, INTERRUPT, STATUS } from './mmio.regs.ts';
+import { PackedQueue } from './packed-queue.ts';
+import { QueueError, type QueueSetup, type Virtqueue } from './queue.ts';
+import { SplitQueue } from './split-queue.ts';
+
+const W = DEVICE_WORD;
+const Q = QUEUE_WORD;
+const C = QUEUE_COUNTER;
+const TWO_POW_32 = 2 ** 32;
+
+export interface RunnerGlue {
+  /** Raises the device's interrupt, an edge. */
+  interrupt(): void;
+  /** The device gave up on its driver; for people. */
+  failed?(reason: string): void;
+}
+
+export class DeviceRunner implements DeviceContext {
+  readonly ram: GuestRam;
+  queues: (Virtqueue | undefined)[] = [];
+  readonly #device: VirtioDevice;
+  readonly #state: DeviceState;
+  readonly #glue: RunnerGlue;
+  #active = false;
+  /** Value of the `resets` word for which it is active. */
+  #resets = 0;
+  #configWrites = 0;
+
+  constructor(device: VirtioDevice, state: DeviceState, ram: GuestRam, glue: RunnerGlue) {
+    this.#device = device;
+    this.#state = state;
+    this.ram = ram;
+    this.#glue = glue;
+  }
+
+  get active(): boolean {
+    return this.#active;
+  }
+
+  /** Looks what the driver did to the registers, and acts on it. After a kick of the control descriptor. */
+  sync(): void {
+    const { words } = this.#state;
+    const wanted = Atomics.load(words, W.syncWanted);
+    this.#followDriver();
+    const writes = Atomics.load(words, W.configWrites);
+    if (writes !== this.#configWrites) {
+      this.#configWrites = writes;
+      if (this.#active) this.#device.configWritten?.();
+    }
+    Atomics.store(words, W.syncDone, wanted);
+    Atomics.notify(words, W.syncDone);
+  }
+
+  /** The driver kicked a queue. A kick may overtake the word that the driver is ready. */
+  kick(queue: number): void {
+    const { words, counters } = this.#state;
+    if (!this.#active) this.#followDriver();
+    // A reset that came meanwhile is acted on by sync, for which a vCPU waits.
+    if (!this.#active || Atomics.load(words, W.resets) !== this.#resets) return;
+    if (this.queues[queue] === undefined) return;
+    const at = queue * C.size + C.kicks;
+    counters[at] = counters[at]! + 1;
+    this.#device.kick(queue);
+  }
+
+  /** The VM ends. */
+  stop(): void {
+    if (this.#active) this.#deactivate();
+  }
+
+  hasFeature(bit: number): boolean {
+    return driverHasFeature(this.#state.words, bit);
+  }
+
+  interrupt(queue: number): void {
+    if (!this.#active || !this.queues[queue]?.shouldInterrupt()) return;
+    const { counters } = this.#state;
+    const at = queue * C.size + C.interrupts;
+    counters[at] = counters[at]! + 1;
+    this.#raise(INTERRUPT.usedBufferBit);
+  }
+
+  fail(reason: string): void {
+    if (!this.#active) return;
+    this.#deactivate();
+    this.#declareBroken(reason);
+  }
+
+  setConfig(offset: number, bytes: Uint8Array): void {
+    const { words, config } = this.#state;
+    const hidden = (~Atomics.load(words, W.generation) & 1) * CONFIG_BYTES;
+    config.set(bytes, hidden + offset);
+    Atomics.add(words, W.generation, 1);
+    config.set(bytes, CONFIG_BYTES - hidden + offset);
+    if (this.#active) this.#raise(INTERRUPT.configChangeBit);
+  }
+
+  config(offset: number): number {
+    return this.#state.config[offset]!;
+  }
+
+  count(queue: number, bytesFromGuest: number, bytesToGuest: number): void {
+    const { counters } = this.#state;
+    const at = queue * C.size;
+    counters[at + C.chains] = counters[at + C.chains]! + 1;
+    counters[at + C.bytesOut] = counters[at + C.bytesOut]! + bytesFromGuest;
+    counters[at + C.bytesIn] = counters[at + C.bytesIn]! + bytesToGuest;
+  }
+
+  #followDriver(): void {
+    const { words } = this.#state;
+    const resets = Atomics.load(words, W.resets);
+    if (this.#active && resets !== this.#resets) this.#deactivate();
+    if (this.#active) {
+      const taken = this.queues.findIndex(
+        (queue, i) => queue && Atomics.load(words, queueWord(i, Q.ready)) === 0,
+      );
+      if (taken >= 0) this.fail(`its driver took queue ${taken} away`);
+      return;
+    }
+    const status = Atomics.load(words, W.status);
+    if (status & STATUS.driverOkBit && !(status & STATUS.needsResetBit)) this.#activate(resets);
+  }
+
+  #activate(resets: number): void {
+    const { words } = this.#state;
+    try {
+      this.queues = Array.from({ length: this.#state.queueCount }, (_, queue) => this.#openQueue(queue));
+    } catch (error) {
+      if (!(error instanceof QueueError)) throw error;
+      this.queues = [];
+      this.#declareBroken(error.message);
+      return;
+    }
+    // Reset meanwhile: what was read may be half of the old and half of the new.
+    if (Atomics.load(words, W.resets) !== resets) {
+      this.queues = [];
+      return;
+    }
+    this.#active = true;
+    this.#resets = resets;
+    this.#configWrites = Atomics.load(words, W.configWrites);
+    Atomics.store(words, W.active, 1);
+    this.#device.activate(this);
+    for (let queue = 0; queue < this.queues.length && this.#active; queue++) {
+      if (this.queues[queue] !== undefined) this.#device.kick(queue);
+    }
+  }
+
+  #openQueue(queue: number): Virtqueue | undefined {
+    const { words } = this.#state;
+    if (Atomics.load(words, queueWord(queue, Q.ready)) === 0) return undefined;
+    const setup: QueueSetup = {
+      size: words[queueWord(queue, Q.size)]! >>> 0,
+      descriptors: this.#address(queue, Q.descriptorsLow),
+      driver: this.#address(queue, Q.driverLow),
+      device: this.#address(queue, Q.deviceLow),
+    };
+    const sizeMax = words[queueWord(queue, Q.sizeMax)]!;
+    if (setup.size > sizeMax)
+      throw new QueueError(`queue ${queue} has ${setup.size} of at most ${sizeMax} entries`);
+    const features = {
+      indirect: this.hasFeature(FEATURE.ringIndirectDesc),
+      eventIndex: this.hasFeature(FEATURE.ringEventIdx),
+    };
+    const Ring = this.hasFeature(FEATURE.ringPacked) ? PackedQueue : SplitQueue;
+    return new Ring(this.ram, setup, features);
+  }
+
+  #address(queue: number, low: number): number {
+    const { words } = this.#state;
+    const at = queueWord(queue, low);
+    return (words[at]! >>> 0) + (words[at + 1]! >>> 0) * TWO_POW_32;
+  }
+
+  #deactivate(): void {
+    this.#device.reset();
+    this.#active = false;
+    this.queues = [];
+    Atomics.store(this.#state.words, W.active, 0);
+  }
+
+  #declareBroken(reason: string): void {
+    const { words } = this.#state;
+    Atomics.add(words, W.failures, 1);
+    Atomics.or(words, W.status, STATUS.needsResetBit);
+    this.#raise(INTERRUPT.configChangeBit);
+    this.#glue.failed?.(reason);
+  }
+
+  /** First what happened, then the edge: the driver that the edge wakes up must find it. */
+  #raise(bit: number): void {
+    Atomics.or(this.#state.words, W.interruptStatus, bit);
+    this.#glue.interrupt();
+  }
+}

@@ -1,0 +1,173 @@
+/**
+ * A split virtqueue. (Virtual I/O Device 1.2 §2.7)
+ *
+ * The indexes that order driver and device go through Atomics, whose stores are full fences: publishing used
+ * buffers and then looking whether the driver wants an interrupt must not change places, nor must asking for kicks
+ * and looking once more for chains.
+ */
+import type { GuestRam } from './guest-ram.ts';
+import {
+  AVAIL,
+  AVAIL_NO_INTERRUPT,
+  DESCRIPTOR,
+  DESCRIPTOR_FLAG,
+  MAX_QUEUE_SIZE,
+  USED,
+  USED_NO_NOTIFY,
+} from './queue.regs.ts';
+import {
+  MAX_CHAIN,
+  NEXT,
+  QueueError,
+  ringPart,
+  type Chain,
+  type Next,
+  type QueueFeatures,
+  type QueueSetup,
+  type Virtqueue,
+} from './queue.ts';
+
+const INDEX_16 = AVAIL.index / 2;
+const AVAIL_RING_16 = AVAIL.ring / 2;
+const USED_RING_32 = USED.ring / 4;
+const DESCRIPTOR_32 = DESCRIPTOR.size / 4;
+const TWO_POW_32 = 2 ** 32;
+
+export class SplitQueue implements Virtqueue {
+  readonly size: number;
+  inFlight = 0;
+  readonly #ram: GuestRam;
+  readonly #indirect: boolean;
+  readonly #eventIndex: boolean;
+  readonly #mask: number;
+  readonly #descriptors: Uint32Array;
+  readonly #avail: Uint16Array;
+  readonly #used16: Uint16Array;
+  readonly #used32: Uint32Array;
+  /** 1 for each head that was taken and not pushed. */
+  readonly #taken: Uint8Array;
+  #nextAvail = 0;
+  #nextUsed = 0;
+  #interruptedAt = 0;
+  #lastHead = 0;
+
+  /** Throws QueueError for a setup that cannot be. */
+  constructor(ram: GuestRam, setup: QueueSetup, features: QueueFeatures) {
+    const { size } = setup;
+    if (size === 0 || size > MAX_QUEUE_SIZE || (size & (size - 1)) !== 0)
+      throw new QueueError(`a split queue of ${size} entries`);
+    this.size = size;
+    this.#ram = ram;
+    this.#mask = size - 1;
+    this.#indirect = features.indirect;
+    this.#eventIndex = features.eventIndex;
+    const descriptors = ringPart(ram, 'the descriptor table', setup.descriptors, size * DESCRIPTOR.size, 16);
+    const avail = ringPart(ram, 'the available ring', setup.driver, AVAIL.ring + size * AVAIL.entry + 2, 2);
+    const used = ringPart(
+      ram,
+      'the used ring',
+      setup.device,
+      USED.ring + size * USED.entry + 2,
+      USED.alignment,
+    );
+    this.#descriptors = new Uint32Array(descriptors.buffer, descriptors.byteOffset, size * DESCRIPTOR_32);
+    this.#avail = new Uint16Array(avail.buffer, avail.byteOffset, avail.byteLength / 2);
+    this.#used16 = new Uint16Array(used.buffer, used.byteOffset, used.byteLength / 2);
+    this.#used32 = new Uint32Array(used.buffer, used.byteOffset, USED_RING_32 + size * 2);
+    this.#taken = new Uint8Array(size);
+  }
+
+  next(chain: Chain): Next {
+    const at = this.#nextAvail;
+    const waiting = (Atomics.load(this.#avail, INDEX_16) - at) & 0xffff;
+    if (waiting === 0) return NEXT.none;
+    if (waiting > this.size) return NEXT.broken;
+    const head = this.#avail[AVAIL_RING_16 + (at & this.#mask)]!;
+    if (head >= this.size || this.#taken[head] !== 0) return NEXT.broken;
+    chain.clear(head);
+    if (!this.#collect(chain, head)) return NEXT.broken;
+    this.#taken[head] = 1;
+    this.#lastHead = head;
+    this.#nextAvail = (at + 1) & 0xffff;
+    this.inFlight++;
+    return NEXT.chain;
+  }
+
+  undoNext(): void {
+    this.#taken[this.#lastHead] = 0;
+    this.#nextAvail = (this.#nextAvail - 1) & 0xffff;
+    this.inFlight--;
+  }
+
+  pushUsed(id: number, writtenBytes: number): void {
+    const entry = USED_RING_32 + 2 * (this.#nextUsed & this.#mask);
+    this.#used32[entry] = id;
+    this.#used32[entry + 1] = writtenBytes;
+    this.#taken[id] = 0;
+    this.inFlight--;
+    this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
+    Atomics.store(this.#used16, INDEX_16, this.#nextUsed);
+  }
+
+  shouldInterrupt(): boolean {
+    const before = this.#interruptedAt;
+    const now = this.#nextUsed;
+    if (before === now) return false;
+    this.#interruptedAt = now;
+    if (!this.#eventIndex) return (Atomics.load(this.#avail, 0) & AVAIL_NO_INTERRUPT) === 0;
+    const event = Atomics.load(this.#avail, AVAIL_RING_16 + this.size);
+    return ((now - event - 1) & 0xffff) < ((now - before) & 0xffff);
+  }
+
+  holdKicks(): void {
+    // With the event index, an avail_event that lies behind does it.
+    if (!this.#eventIndex) Atomics.store(this.#used16, 0, USED_NO_NOTIFY);
+  }
+
+  wantKicks(): boolean {
+    if (this.#eventIndex) Atomics.store(this.#used16, this.#used16.length - 1, this.#nextAvail);
+    else Atomics.store(this.#used16, 0, 0);
+    return Atomics.load(this.#avail, INDEX_16) !== this.#nextAvail;
+  }
+
+  /** Follows a chain from its head; false when it loops, leaves RAM, or mixes what must not be mixed. */
+  #collect(chain: Chain, head: number): boolean {
+    const table = this.#descriptors;
+    let index = head;
+    for (let steps = 0; steps < this.size; steps++) {
+      const at = index * DESCRIPTOR_32;
+      const address = table[at]! + table[at + 1]! * TWO_POW_32;
+      const length = table[at + 2]!;
+      const flagsAndNext = table[at + 3]!;
+      if (flagsAndNext & DESCRIPTOR_FLAG.indirectBit) {
+        if (!this.#indirect || flagsAndNext & DESCRIPTOR_FLAG.nextBit) return false;
+        return collectIndirect(this.#ram, chain, address, length);
+      }
+      const writable = (flagsAndNext & DESCRIPTOR_FLAG.writeBit) !== 0;
+      if (!chain.add(this.#ram, address, length, writable)) return false;
+      if (!(flagsAndNext & DESCRIPTOR_FLAG.nextBit)) return true;
+      index = flagsAndNext >>> 16;
+      if (index >= this.size) return false;
+    }
+    return false;
+  }
+}
+
+/** An indirect table: a chain of its own, from its first entry. (§2.7.5.3) */
+function collectIndirect(ram: GuestRam, chain: Chain, table: number, bytes: number): boolean {
+  if (bytes === 0 || bytes % DESCRIPTOR.size !== 0 || !ram.contains(table, bytes)) return false;
+  const count = bytes / DESCRIPTOR.size;
+  let index = 0;
+  for (let steps = 0; steps < Math.min(count, MAX_CHAIN); steps++) {
+    const at = table + index * DESCRIPTOR.size;
+    const address = ram.loadU32(at)! + ram.loadU32(at + 4)! * TWO_POW_32;
+    const length = ram.loadU32(at + DESCRIPTOR.length)!;
+    const flagsAndNext = ram.loadU32(at + DESCRIPTOR.flags)!;
+    if (flagsAndNext & DESCRIPTOR_FLAG.indirectBit) return false;
+    if (!chain.add(ram, address, length, (flagsAndNext & DESCRIPTOR_FLAG.writeBit) !== 0)) return false;
+    if (!(flagsAndNext & DESCRIPTOR_FLAG.nextBit)) return true;
+    index = flagsAndNext >>> 16;
+    if (index >= count) return false;
+  }
+  return false;
+}

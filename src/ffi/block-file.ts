@@ -1,0 +1,132 @@
+/** Reading, writing and flushing files for block devices, with guest memory as source and target. */
+import { closeSync, fstatSync, fsyncSync, openSync } from 'node:fs';
+import { getU64, viewOf } from '../binary/bytes.ts';
+import { ERRNO } from './errno.ts';
+import { ioLibc } from './io-libc.ts';
+import { asPointer, checked, lastErrno, libc, type HostPointer } from './libc.ts';
+
+export const OPEN_DIRECT = 0o40000;
+export const OPEN_DATA_SYNC = 0o10000;
+
+const LOCK_SHARED = 1;
+const LOCK_EXCLUSIVE = 2;
+const LOCK_NON_BLOCKING = 4;
+
+const FALLOCATE = { keepSize: 1, punchHole: 2, zeroRange: 16 } as const;
+
+/** ioctl numbers of block devices. (Linux include/uapi/linux/fs.h) */
+const BLKGETSIZE64 = 0x8008_1272;
+const BLKSSZGET = 0x1268;
+
+/**
+ * preadv or pwritev of `count` iovecs at `iovecs[first]`. Returns bytes done, or -errno.
+ * SAFETY: the caller has checked that every iovec lies in mapped memory that stays mapped.
+ */
+export function transferVectors(
+  write: boolean,
+  fd: number,
+  iovecs: Uint32Array,
+  first: number,
+  count: number,
+  offset: number,
+): number {
+  const io = ioLibc();
+  const vectors = first === 0 ? iovecs : iovecs.subarray(first * 4);
+  for (;;) {
+    const done = Number(
+      write ? io.pwritev(fd, vectors, count, offset) : io.preadv(fd, vectors, count, offset),
+    );
+    if (done >= 0) return done;
+    const errno = lastErrno();
+    if (errno !== ERRNO.EINTR) return -errno;
+  }
+}
+
+/** pread or pwrite at a host address. Returns bytes done, or -errno. SAFETY: as above. */
+export function transfer(write: boolean, fd: number, host: number, bytes: number, offset: number): number {
+  const io = ioLibc();
+  const pointer = asPointer(host as HostPointer);
+  for (;;) {
+    const done = Number(write ? io.pwrite(fd, pointer, bytes, offset) : io.pread(fd, pointer, bytes, offset));
+    if (done >= 0) return done;
+    const errno = lastErrno();
+    if (errno !== ERRNO.EINTR) return -errno;
+  }
+}
+
+/** pwrite of all of `bytes`. Returns 0 or errno. */
+export function writeAllAt(fd: number, bytes: Uint8Array, offset: number): number {
+  for (let done = 0; done < bytes.length;) {
+    const rest = bytes.subarray(done);
+    const count = Number(ioLibc().pwrite(fd, rest, rest.length, offset + done));
+    if (count > 0) done += count;
+    else if (count === 0) return ERRNO.EIO;
+    else if (lastErrno() !== ERRNO.EINTR) return lastErrno();
+  }
+  return 0;
+}
+
+/** fdatasync(2). Returns 0 or errno. */
+export function flushFile(fd: number): number {
+  return ioLibc().fdatasync(fd) < 0 ? lastErrno() : 0;
+}
+
+/** Gives a range back to the host; it reads as zeroes then. Returns 0 or errno. */
+export function punchHole(fd: number, offset: number, bytes: number): number {
+  const mode = FALLOCATE.punchHole | FALLOCATE.keepSize;
+  return ioLibc().fallocate(fd, mode, offset, bytes) < 0 ? lastErrno() : 0;
+}
+
+/** Makes a range read as zeroes and keeps its blocks. Returns 0 or errno. */
+export function zeroRange(fd: number, offset: number, bytes: number): number {
+  const mode = FALLOCATE.zeroRange | FALLOCATE.keepSize;
+  return ioLibc().fallocate(fd, mode, offset, bytes) < 0 ? lastErrno() : 0;
+}
+
+/** Sets a file's length; what is new reads as zeroes and takes no room. Returns 0 or errno. */
+export function growFile(fd: number, bytes: number): number {
+  return ioLibc().ftruncate(fd, bytes) < 0 ? lastErrno() : 0;
+}
+
+/** When the content of an open file was changed last, in whole milliseconds since 1970. */
+export function lastChangeMs(fd: number): number {
+  return Math.floor(fstatSync(fd).mtimeMs);
+}
+
+/** Locks the open file against others, without waiting: false when somebody has it. */
+export function lockFile(fd: number, exclusive: boolean): boolean {
+  return ioLibc().flock(fd, (exclusive ? LOCK_EXCLUSIVE : LOCK_SHARED) | LOCK_NON_BLOCKING) === 0;
+}
+
+export interface FileShape {
+  readonly kind: 'file' | 'block-device' | 'other';
+  readonly bytes: number;
+  /** Smallest unit of direct I/O. */
+  readonly blockBytes: number;
+}
+
+/** What an open file is and how large. Throws SyscallError. */
+export function fileShape(fd: number): FileShape {
+  const stat = fstatSync(fd);
+  if (stat.isFile()) return { kind: 'file', bytes: stat.size, blockBytes: 512 };
+  if (!stat.isBlockDevice()) return { kind: 'other', bytes: 0, blockBytes: 512 };
+  const size = new Uint8Array(8);
+  checked(libc.ioctl(fd, BLKGETSIZE64, size), 'BLKGETSIZE64');
+  const sector = new Uint8Array(4);
+  checked(libc.ioctl(fd, BLKSSZGET, sector), 'BLKSSZGET');
+  return {
+    kind: 'block-device',
+    bytes: getU64(viewOf(size), 0),
+    blockBytes: viewOf(sector).getUint32(0, true),
+  };
+}
+
+/** Makes the entries of a directory safe, after a file was made in it. */
+export function syncDirectory(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

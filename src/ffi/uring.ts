@@ -1,0 +1,234 @@
+/**
+ * io_uring(7) by its system calls: libc has no functions for it. One thread submits and reaps.
+ * (Linux include/uapi/linux/io_uring.h)
+ */
+import { ptr } from 'bun:ffi';
+import { ERRNO, SyscallError } from './errno.ts';
+import { OwnedFd } from './file.ts';
+import { ioLibc } from './io-libc.ts';
+import { lastErrno } from './libc.ts';
+import { MAP, Mapping, PROT } from './mapping.ts';
+
+const SYS = { setup: 425, enter: 426, register: 427 } as const;
+
+/** `struct io_uring_params`, with the two tables of offsets in it. */
+export const URING_PARAMS = {
+  sqEntries: 0x00,
+  cqEntries: 0x04,
+  flags: 0x08,
+  features: 0x14,
+  sqOff: { head: 0x28, tail: 0x2c, ringMask: 0x30, array: 0x40 },
+  cqOff: { head: 0x50, tail: 0x54, ringMask: 0x58, cqes: 0x64 },
+  size: 0x78,
+} as const;
+/** `struct io_uring_sqe` */
+export const URING_SQE = {
+  opcode: 0x00,
+  fd: 0x04,
+  offset: 0x08,
+  address: 0x10,
+  length: 0x18,
+  opFlags: 0x1c,
+  userData: 0x20,
+  size: 0x40,
+} as const;
+/** `struct io_uring_cqe` */
+export const URING_CQE = { userData: 0x00, result: 0x08, flags: 0x0c, size: 0x10 } as const;
+
+export const URING_OP = { readVectors: 1, writeVectors: 2, fsync: 3 } as const;
+export const URING_FSYNC_DATA_SYNC = 1;
+
+const FEATURE = { singleMmap: 1 << 0, submitStable: 1 << 2 } as const;
+const OFFSET_RINGS = 0;
+const OFFSET_SQES = 0x1000_0000;
+const ENTER_GET_EVENTS = 1;
+const TWO_POW_32 = 2 ** 32;
+
+/** `struct io_uring_restriction` */
+export const URING_RESTRICTION = { opcode: 0x00, op: 0x02, size: 0x10 } as const;
+const RESTRICT_SQE_OP = 1;
+const REGISTER = { restrictions: 11, enableRings: 12 } as const;
+const SETUP_DISABLED = 1 << 6;
+
+/** A ring as other threads can take it over: plain data. */
+export interface UringFacts {
+  readonly fd: number;
+  readonly entries: number;
+  readonly cqEntries: number;
+  readonly sqOff: { readonly tail: number; readonly ringMask: number; readonly array: number };
+  readonly cqOff: {
+    readonly head: number;
+    readonly tail: number;
+    readonly ringMask: number;
+    readonly cqes: number;
+  };
+}
+
+/**
+ * Makes a ring that can read, write and flush, and nothing else, for good: seccomp does not see what a ring does. The
+ * caller owns its descriptor. Throws SyscallError: a kernel before 5.10, or one that forbids it
+ * (kernel.io_uring_disabled).
+ */
+export function createUring(wantedEntries: number): UringFacts {
+  const params = new Uint8Array(URING_PARAMS.size);
+  const view = new DataView(params.buffer);
+  view.setUint32(URING_PARAMS.flags, SETUP_DISABLED, true);
+  const fd = call('io_uring_setup', SYS.setup, wantedEntries, ptr(params));
+  try {
+    const read = (offset: number) => view.getUint32(offset, true);
+    const needed = FEATURE.singleMmap | FEATURE.submitStable;
+    if ((read(URING_PARAMS.features) & needed) !== needed)
+      throw new SyscallError('io_uring_setup', ERRNO.ENOSYS, 'this kernel is older than 5.10');
+    restrict(fd);
+    const { sqOff, cqOff } = URING_PARAMS;
+    return {
+      fd,
+      entries: read(URING_PARAMS.sqEntries),
+      cqEntries: read(URING_PARAMS.cqEntries),
+      sqOff: { tail: read(sqOff.tail), ringMask: read(sqOff.ringMask), array: read(sqOff.array) },
+      cqOff: {
+        head: read(cqOff.head),
+        tail: read(cqOff.tail),
+        ringMask: read(cqOff.ringMask),
+        cqes: read(cqOff.cqes),
+      },
+    };
+  } catch (error) {
+    new OwnedFd(fd).close();
+    throw error;
+  }
+}
+
+function restrict(fd: number): void {
+  const ops = Object.values(URING_OP);
+  const restrictions = new Uint8Array(ops.length * URING_RESTRICTION.size);
+  const view = new DataView(restrictions.buffer);
+  ops.forEach((op, i) => {
+    view.setUint16(i * URING_RESTRICTION.size + URING_RESTRICTION.opcode, RESTRICT_SQE_OP, true);
+    view.setUint8(i * URING_RESTRICTION.size + URING_RESTRICTION.op, op);
+  });
+  call('io_uring_register', SYS.register, fd, REGISTER.restrictions, ptr(restrictions), ops.length);
+  call('io_uring_register', SYS.register, fd, REGISTER.enableRings);
+}
+
+function call(name: string, number: number, a: number, b: number, c = 0, d = 0): number {
+  const result = Number(ioLibc().syscall(number, a, b, c, d, null, 0));
+  if (result < 0) throw new SyscallError(name, lastErrno());
+  return result;
+}
+
+export class Uring implements Disposable {
+  readonly entries: number;
+  /** Readable while there is something to reap. Owned by whoever made the ring. */
+  readonly fd: number;
+  readonly #rings: Mapping;
+  readonly #sqes: Mapping;
+  readonly #ring32: Int32Array;
+  readonly #sqe32: Uint32Array;
+  readonly #sqTail: number;
+  readonly #sqMask: number;
+  readonly #cqHead: number;
+  readonly #cqTail: number;
+  readonly #cqMask: number;
+  readonly #cqes: number;
+  #unsubmitted = 0;
+
+  /** Maps a ring that `createUring` made, in the thread that will use it. Throws SyscallError. */
+  constructor(facts: UringFacts) {
+    const { fd, entries, cqEntries, sqOff, cqOff } = facts;
+    this.fd = fd;
+    this.entries = entries;
+    const ringBytes = Math.max(sqOff.array + 4 * entries, cqOff.cqes + URING_CQE.size * cqEntries);
+    const map = (bytes: number, fileOffset: number, what: string) =>
+      new Mapping({ bytes, prot: PROT.read | PROT.write, flags: MAP.shared, fd, fileOffset, what });
+    this.#rings = map(ringBytes, OFFSET_RINGS, 'io_uring rings');
+    this.#sqes = map(URING_SQE.size * entries, OFFSET_SQES, 'io_uring entries');
+    this.#ring32 = new Int32Array(this.#rings.view(0, ringBytes - (ringBytes % 4)));
+    this.#sqe32 = new Uint32Array(this.#sqes.view(0, URING_SQE.size * entries));
+    this.#sqTail = sqOff.tail / 4;
+    this.#sqMask = this.#ring32[sqOff.ringMask / 4]!;
+    this.#cqHead = cqOff.head / 4;
+    this.#cqTail = cqOff.tail / 4;
+    this.#cqMask = this.#ring32[cqOff.ringMask / 4]!;
+    this.#cqes = cqOff.cqes / 4;
+    // Entry n of the submission ring is always SQE n.
+    for (let i = 0; i < entries; i++) this.#ring32[sqOff.array / 4 + i] = i;
+  }
+
+  /**
+   * Puts an entry into the submission ring. The caller keeps at most `entries` in flight, so there is room; what
+   * `vectors` holds is copied by `submit`.
+   * SAFETY: what the iovecs point to must stay mapped until the entry has been reaped.
+   */
+  push(
+    op: number,
+    fd: number,
+    offset: number,
+    vectors: Uint32Array | undefined,
+    first: number,
+    count: number,
+    opFlags: number,
+    userData: number,
+  ): void {
+    const tail = this.#ring32[this.#sqTail]!;
+    const at = (tail & this.#sqMask) * (URING_SQE.size / 4);
+    const sqe = this.#sqe32;
+    sqe.fill(0, at, at + URING_SQE.size / 4);
+    sqe[at] = op;
+    sqe[at + 1] = fd;
+    sqe[at + 2] = offset % TWO_POW_32;
+    sqe[at + 3] = Math.floor(offset / TWO_POW_32);
+    if (vectors !== undefined) {
+      const address = ptr(vectors) + first * 16;
+      sqe[at + 4] = address % TWO_POW_32;
+      sqe[at + 5] = Math.floor(address / TWO_POW_32);
+      sqe[at + 6] = count;
+    }
+    sqe[at + 7] = opFlags;
+    sqe[at + 8] = userData;
+    Atomics.store(this.#ring32, this.#sqTail, (tail + 1) | 0);
+    this.#unsubmitted++;
+  }
+
+  /** Hands everything pushed to the kernel, and waits until `waitFor` entries can be reaped. Throws SyscallError. */
+  submit(waitFor = 0): void {
+    while (this.#unsubmitted > 0 || waitFor > 0) {
+      const flags = waitFor > 0 ? ENTER_GET_EVENTS : 0;
+      const taken = Number(ioLibc().syscall(SYS.enter, this.fd, this.#unsubmitted, waitFor, flags, null, 0));
+      if (taken >= 0) {
+        this.#unsubmitted -= taken;
+        waitFor = 0;
+        continue;
+      }
+      const errno = lastErrno();
+      if (errno === ERRNO.EINTR) continue;
+      // The kernel is out of memory for requests, or has completions for us: whoever reaps, comes again.
+      if (errno === ERRNO.EAGAIN || errno === ERRNO.EBUSY) return;
+      throw new SyscallError('io_uring_enter', errno);
+    }
+  }
+
+  get unsubmitted(): number {
+    return this.#unsubmitted;
+  }
+
+  /** Calls `take(userData, result)` for everything that has ended; result is -errno or what the call returned. */
+  reap(take: (userData: number, result: number) => void): number {
+    let reaped = 0;
+    for (;;) {
+      const head = this.#ring32[this.#cqHead]!;
+      if (head === Atomics.load(this.#ring32, this.#cqTail)) return reaped;
+      const at = this.#cqes + (head & this.#cqMask) * (URING_CQE.size / 4);
+      const userData = this.#ring32[at]!;
+      const result = this.#ring32[at + 2]!;
+      Atomics.store(this.#ring32, this.#cqHead, (head + 1) | 0);
+      reaped++;
+      take(userData, result);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#sqes[Symbol.dispose]();
+    this.#rings[Symbol.dispose]();
+  }
+}

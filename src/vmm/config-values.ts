@@ -1,0 +1,48 @@
+/** Kinds of values in a configuration, each with the words of its error. */
+import * as v from 'valibot';
+
+const LONGEST_QUOTE = 200;
+
+/** What the user wrote, for an error: JSON, cut where nobody would read on. */
+export function found(input: unknown): string {
+  if (input === undefined) return 'nothing';
+  if (typeof input === 'string' && input.length > LONGEST_QUOTE)
+    return `${JSON.stringify(input.slice(0, LONGEST_QUOTE))}…`;
+  try {
+    const text = JSON.stringify(input);
+    return text.length > LONGEST_QUOTE ? `${text.slice(0, LONGEST_QUOTE)}…` : text;
+  } catch {
+    return 'something nested too deeply to show';
+  }
+}
+
+export function wholeNumber(min: number, max: number, reason = '') {
+  const message = (issue: v.BaseIssue<unknown>) =>
+    `${found(issue.input)} (expected a whole number from ${min} to ${max}${reason})`;
+  return v.pipe(v.number(message), v.integer(message), v.minValue(min, message), v.maxValue(max, message));
+}
+
+export const text = v.pipe(
+  v.string((issue) => `${found(issue.input)} (expected a text)`),
+  v.nonEmpty(() => '"" (expected a text that is not empty)'),
+  v.check(
+    (value) => !value.includes('\0'),
+    (issue) => `${found(issue.input)} (expected a text without a NUL character)`,
+  ),
+);
+export const flag = v.boolean((issue) => `${found(issue.input)} (expected true or false)`);
+
+export function oneOf<const T extends readonly string[]>(values: T) {
+  return v.picklist(values, (issue) => `${found(issue.input)} (expected ${values.join(', ')})`);
+}
+
+/** valibot takes an array for an object; a section is none. */
+export const section = <const T extends v.ObjectEntries>(entries: T) =>
+  v.pipe(
+    v.custom<Record<string, unknown>>(isSection, (issue) => `${found(issue.input)} (expected an object)`),
+    v.object(entries),
+  );
+
+export function isSection(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,15 @@
+/** From what the main thread opened to a device that runs, on its device worker. */
+import type { VirtioDevice } from '../devices/virtio/device.ts';
+import type { DeviceServices } from './device-services.ts';
+import { createBlockDevice } from './virtio-block.ts';
+import { createEntropyDevice } from './virtio-entropy.ts';
+import type { DeviceStart } from './virtio-link.ts';
+
+export function createDevice(start: DeviceStart, services: DeviceServices): VirtioDevice {
+  switch (start.kind) {
+    case 'block':
+      return createBlockDevice(start, services);
+    case 'entropy':
+      return createEntropyDevice(start, services);
+  }
+}

@@ -1,0 +1,15 @@
+/** From a device's configuration to its open files, on the main thread. */
+import type { DeviceConfig } from './device-config.ts';
+import { openBlockDevice } from './virtio-block.ts';
+import { openEntropyDevice } from './virtio-entropy.ts';
+import type { OpenDevice } from './virtio-machine.ts';
+
+/** Throws VoltError 'image' or 'host' that says what is wrong with the device's files. */
+export function openDevice(config: DeviceConfig): OpenDevice {
+  switch (config.kind) {
+    case 'block':
+      return openBlockDevice(config);
+    case 'entropy':
+      return openEntropyDevice(config);
+  }
+}

@@ -1,0 +1,34 @@
+/** What the main thread tells a device worker, and the words they share. */
+import type { BlockStart } from './virtio-block.ts';
+import type { EntropyStart } from './virtio-entropy.ts';
+
+/** What a device worker makes a device of: plain data, as it crosses threads by message. */
+export type DeviceStart = BlockStart | EntropyStart;
+
+/** One device that a worker runs. */
+export interface DeviceSeat {
+  /** What messages to people call it. */
+  readonly id: string;
+  readonly buffer: SharedArrayBuffer;
+  readonly queueFds: readonly number[];
+  /** Raises the device's interrupt. */
+  readonly interruptFd: number;
+  readonly device: DeviceStart;
+}
+
+export interface VirtioWorkerStart {
+  /** Worker's own words. */
+  readonly control: SharedArrayBuffer;
+  readonly controlFd: number;
+  readonly name: string;
+  readonly ram: readonly { readonly address: number; readonly bytes: number; readonly host: number }[];
+  readonly seats: readonly DeviceSeat[];
+}
+
+/** Words of one device worker. `stopped` is notified. */
+export const WORKER_WORD = { stopWanted: 0, stopped: 1, size: 2 } as const;
+
+/** What a worker says: that a device gave up on its driver, or that the worker itself failed. */
+export type VirtioReport =
+  | { readonly kind: 'device-failed'; readonly id: string; readonly reason: string }
+  | { readonly kind: 'failed'; readonly message: string };

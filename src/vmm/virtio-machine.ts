@@ -1,0 +1,168 @@
+/**
+ * The virtio devices of one machine, as the main thread sees them: their state, their eventfds in KVM, the workers
+ * that run them.
+ *
+ * A device whose I/O may block gets a worker of its own, so that it holds up nobody; all others share one.
+ */
+import { createDeviceState, type DeviceState } from '../devices/virtio/device-state.ts';
+import type { DeviceFacts } from '../devices/virtio/device.ts';
+import { MMIO_REGISTER } from '../devices/virtio/mmio.regs.ts';
+import { createEventFd, signalEventFd } from '../ffi/epoll.ts';
+import type { KvmVm } from '../kvm/vm.ts';
+import { offsetAddress } from '../machine/address.ts';
+import type { GuestMemory } from '../memory/guest-memory.ts';
+import type { DeviceConfig } from './device-config.ts';
+import { openDevice } from './open-device.ts';
+import type { VirtioLink } from './virtio-bus.ts';
+import {
+  WORKER_WORD,
+  type DeviceSeat,
+  type DeviceStart,
+  type VirtioReport,
+  type VirtioWorkerStart,
+} from './virtio-link.ts';
+import { planVirtio, type VirtioPlace } from './virtio-plan.ts';
+import { virtioWorkerUrl } from './worker-url.ts';
+
+/** A device whose files are open: what the driver will find, and what the worker needs. */
+export interface OpenDevice {
+  readonly facts: DeviceFacts;
+  readonly start: DeviceStart;
+  /** Whether serving it may block for long. */
+  readonly blocks: boolean;
+  /** Closes its files, after the worker has stopped. */
+  close(): void;
+}
+
+export interface MachineDevice {
+  readonly config: DeviceConfig;
+  readonly place: VirtioPlace;
+  readonly facts: DeviceFacts;
+  readonly state: DeviceState;
+  /** Why it gave up on its driver last. */
+  failure: string | undefined;
+}
+
+interface DeviceWorker {
+  readonly worker: Worker;
+  readonly start: VirtioWorkerStart;
+  readonly words: Int32Array;
+}
+
+/** How long the end of a VM waits for I/O that is in flight. */
+const STOP_TIMEOUT_MS = 10_000;
+
+export class VirtioMachine implements Disposable {
+  readonly devices: readonly MachineDevice[];
+  /** What vCPU workers need to reach the devices. */
+  readonly links: readonly VirtioLink[];
+  readonly #stack = new DisposableStack();
+  readonly #workers: DeviceWorker[] = [];
+  #started = false;
+
+  /** Opens what the devices stand for. Throws VoltError for what cannot be opened; nothing is left behind then. */
+  constructor(configs: readonly DeviceConfig[], vm: KvmVm, memory: GuestMemory) {
+    try {
+      const places = planVirtio(configs);
+      const devices: MachineDevice[] = [];
+      const seats: { seat: DeviceSeat; blocks: boolean }[] = [];
+      configs.forEach((config, i) => {
+        const place = places[i]!;
+        const { facts, start, blocks } = this.#stack.adopt(openDevice(config), (device) => device.close());
+        const state = createDeviceState(facts);
+        const interrupt = this.#stack.use(createEventFd());
+        vm.addIrqFd(place.gsi, interrupt.fd);
+        const queueFds = facts.queueSizes.map((_, queue) => {
+          const event = this.#stack.use(createEventFd());
+          vm.addIoEventFd(offsetAddress(place.address, MMIO_REGISTER.queueNotify), queue, event.fd);
+          return event.fd;
+        });
+        devices.push({ config, place, facts, state, failure: undefined });
+        const seat = {
+          id: config.id,
+          buffer: state.buffer,
+          queueFds,
+          interruptFd: interrupt.fd,
+          device: start,
+        };
+        seats.push({ seat, blocks });
+      });
+      this.devices = devices;
+      this.links = this.#seat(seats, memory);
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Lets the workers run. `onReport` is told what goes wrong in them. */
+  start(onReport: (report: VirtioReport) => void): void {
+    this.#started = true;
+    for (const { worker, start } of this.#workers) {
+      worker.onmessage = ({ data }: MessageEvent<VirtioReport>) => {
+        if (data.kind === 'device-failed') this.#noteFailure(data.id, data.reason);
+        onReport(data);
+      };
+      worker.onerror = (event) => {
+        event.preventDefault();
+        onReport({ kind: 'failed', message: event.message });
+      };
+      worker.postMessage(start);
+    }
+  }
+
+  /**
+   * Stops all devices and blocks until their workers touch guest memory no more; what was in flight is finished.
+   * False when one would not stop.
+   */
+  stop(): boolean {
+    if (!this.#started) return true;
+    for (const { words, start } of this.#workers) {
+      Atomics.store(words, WORKER_WORD.stopWanted, 1);
+      signalEventFd(start.controlFd);
+    }
+    const deadline = performance.now() + STOP_TIMEOUT_MS;
+    return this.#workers.every(({ words }) => {
+      while (Atomics.load(words, WORKER_WORD.stopped) === 0) {
+        const left = deadline - performance.now();
+        if (left <= 0) return false;
+        Atomics.wait(words, WORKER_WORD.stopped, 0, left);
+      }
+      return true;
+    });
+  }
+
+  /** After `stop`. */
+  [Symbol.dispose](): void {
+    for (const { worker } of this.#workers.splice(0)) worker.terminate();
+    this.#stack.dispose();
+  }
+
+  /** Gives each device its worker; returns how vCPUs reach them, in the order of the devices. */
+  #seat(seats: readonly { seat: DeviceSeat; blocks: boolean }[], memory: GuestMemory): VirtioLink[] {
+    const alone = seats.filter(({ blocks }) => blocks).map(({ seat }) => [seat]);
+    const together = seats.filter(({ blocks }) => !blocks).map(({ seat }) => seat);
+    const groups = together.length > 0 ? [...alone, together] : alone;
+    const controlOf = new Map<DeviceSeat, number>();
+    for (const group of groups) {
+      const controlFd = this.#stack.use(createEventFd()).fd;
+      for (const seat of group) controlOf.set(seat, controlFd);
+      const control = new SharedArrayBuffer(4 * WORKER_WORD.size);
+      const name = group.length === 1 ? `virtio-${group[0]!.id}` : 'virtio';
+      const start = { control, controlFd, name, ram: memory.regions, seats: group };
+      const worker = new Worker(virtioWorkerUrl(), { smol: true });
+      this.#workers.push({ worker, start, words: new Int32Array(control) });
+    }
+    return seats.map(({ seat }) => ({
+      buffer: seat.buffer,
+      queueCount: seat.queueFds.length,
+      controlFd: controlOf.get(seat)!,
+      queueFds: seat.queueFds,
+    }));
+  }
+
+  #noteFailure(id: string, reason: string): void {
+    const device = this.devices.find(({ config }) => config.id === id);
+    if (device) device.failure = reason;
+  }
+}

@@ -1,0 +1,66 @@
+/**
+ * Entry point of a device worker: sleeps in epoll until a queue of one of its devices is kicked, and serves it.
+ * No vCPU takes part in I/O, and no message is read while it runs: what it must know comes by shared words and an
+ * eventfd.
+ */
+import { viewDeviceState } from '../devices/virtio/device-state.ts';
+import { GuestRam } from '../devices/virtio/guest-ram.ts';
+import { DeviceRunner } from '../devices/virtio/runner.ts';
+import { EPOLL, signalEventFd } from '../ffi/epoll.ts';
+import { arrayBufferAt, cString, libc, type HostPointer } from '../ffi/libc.ts';
+import { createDevice } from './create-device.ts';
+import { WorkerServices } from './device-services.ts';
+import { WORKER_WORD, type DeviceSeat, type VirtioReport, type VirtioWorkerStart } from './virtio-link.ts';
+
+declare const self: { onmessage: ((event: { data: VirtioWorkerStart }) => void) | null };
+declare function postMessage(message: VirtioReport): void;
+
+const PR_SET_NAME = 15;
+
+self.onmessage = ({ data }) => {
+  self.onmessage = null;
+  const words = new Int32Array(data.control);
+  try {
+    serve(data, words);
+  } catch (error) {
+    postMessage({ kind: 'failed', message: error instanceof Error ? error.message : String(error) });
+  } finally {
+    Atomics.store(words, WORKER_WORD.stopped, 1);
+    Atomics.notify(words, WORKER_WORD.stopped);
+  }
+};
+
+function serve(start: VirtioWorkerStart, words: Int32Array): void {
+  // Shown by top -H and ps -L; Linux keeps 15 characters.
+  libc.prctl(PR_SET_NAME, cString(start.name) as never, 0, 0, 0);
+  const ram = new GuestRam(start.ram.map(ramRegion));
+  using services = new WorkerServices();
+  const runners = start.seats.map((seat) => seatDevice(seat, ram, services));
+  services.watch(start.controlFd, EPOLL.in | EPOLL.edge, () => runners.forEach((runner) => runner.sync()));
+  // What happened before the descriptors were watched.
+  runners.forEach((runner) => runner.sync());
+  while (Atomics.load(words, WORKER_WORD.stopWanted) === 0) services.turn();
+  runners.forEach((runner) => runner.stop());
+}
+
+function seatDevice(seat: DeviceSeat, ram: GuestRam, services: WorkerServices): DeviceRunner {
+  const state = viewDeviceState(seat.buffer, seat.queueFds.length);
+  const device = createDevice(seat.device, services);
+  const runner = new DeviceRunner(device, state, ram, {
+    interrupt: () => signalEventFd(seat.interruptFd),
+    failed: (reason) => postMessage({ kind: 'device-failed', id: seat.id, reason }),
+  });
+  seat.queueFds.forEach((fd, queue) => services.watch(fd, EPOLL.in | EPOLL.edge, () => runner.kick(queue)));
+  return runner;
+}
+
+function ramRegion({ address, bytes, host }: VirtioWorkerStart['ram'][number]) {
+  return {
+    address,
+    bytes,
+    host,
+    // SAFETY: guest RAM stays mapped until this worker has said that it stopped.
+    open: (offset: number, length: number) =>
+      new Uint8Array(arrayBufferAt((host + offset) as HostPointer, length)),
+  };
+}
