@@ -5,6 +5,7 @@
 import type { BootInputs } from '../boot/boot-inputs.ts';
 import type { BootPlan, FileLoad, MemoryWrite } from '../boot/boot-plan.ts';
 import { planBoot } from '../boot/plan-boot.ts';
+import { buildResetVector } from '../boot/reset-vector.ts';
 import { buildAcpiTables, type AcpiNuma, type AcpiTables } from '../acpi/acpi-tables.ts';
 import type { ByteSource } from '../binary/byte-source.ts';
 import { buildCpuid } from '../cpuid/build-cpuid.ts';
@@ -81,6 +82,7 @@ export function planMachine(
       : undefined;
   const acpi = config.acpi ? planAcpi(config, cpus, nodeOfCpu, nodeMemory) : undefined;
   const writes: MemoryWrite[] = [...image.boot.writes, ...(acpi?.tables ?? [])];
+  writes.push({ name: 'reset-vector', address: LAYOUT.resetVector.address, bytes: buildResetVector() });
   if (mpTables) {
     writes.push({ name: 'mp-floating-pointer', ...mpTables.floatingPointer });
     writes.push({ name: 'mp-config-table', ...mpTables.configTable });
