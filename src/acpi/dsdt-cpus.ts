@@ -133,6 +133,8 @@ function locked(...body: readonly Aml[]): Aml[] {
 function sharedMethods(cpus: readonly AcpiCpu[]): Aml[] {
   const [uid, apicId] = [argument(0), argument(1)];
   const selectCpu = store(uid, path(REGISTER.select));
+  const ascending = [...cpus].sort((a, b) => a.uid - b.uid);
+  const end = ascending.at(-1)!.uid + 1;
   return [
     method(
       SHARED.status,
@@ -156,7 +158,7 @@ function sharedMethods(cpus: readonly AcpiCpu[]): Aml[] {
         store(argument(2), path(REGISTER.ostStatus)),
       ),
     ),
-    method(SHARED.notify, { args: 2 }, ...notifyAmong([...cpus].sort((a, b) => a.uid - b.uid))),
+    method(SHARED.notify, { args: 2 }, ifThen(less(uid, end), ...notifyAmong(ascending))),
     scanMethod(),
   ];
 }

@@ -13,6 +13,7 @@ import {
   type ConfigInput,
   type VmConfig,
 } from '../api/index.ts';
+import { collectDisk, DISK_HELP } from './device-options.ts';
 import { LOG_LEVELS, type Log, type LogLevel } from './log.ts';
 import { parseMib } from './size.ts';
 
@@ -43,6 +44,8 @@ export interface MachineFlags {
   readonly boot?: string | undefined;
   readonly bootCpu?: string | undefined;
   readonly cpuAffinity?: string | undefined;
+  readonly disk?: readonly Record<string, unknown>[] | undefined;
+  readonly rng?: true | undefined;
   readonly config?: string | undefined;
   readonly logLevel: LogLevel;
 }
@@ -68,6 +71,8 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
       '--console <where>',
       'guest serial console: stdio, none or file=PATH, which is appended to (default: stdio)',
     )
+    .option('--disk <what>', DISK_HELP, collectDisk, undefined)
+    .option('--rng', "random numbers of the host's, by virtio")
     .addOption(
       new Option('--boot <protocol>', 'boot by this protocol instead of the one recognised').choices(
         BOOT_PROTOCOLS,
@@ -85,6 +90,7 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
 export function toConfig(flags: MachineFlags, log: Log): VmConfig {
   const fromFile = flags.config === undefined ? {} : readConfigFile(flags.config);
   const nameOf = (path: string) => {
+    if (path.startsWith('drives') && flags.disk !== undefined) return `--disk${path.slice('drives'.length)}`;
     const known = FLAG_OF_PATH[path];
     if (known && flags[known.key] !== undefined) return known.flag;
     if (flags.config !== undefined)
@@ -109,7 +115,7 @@ function hasKernel(file: ConfigInput): boolean {
 }
 
 function fromFlags(flags: MachineFlags): ConfigInput {
-  return dropEmpty({
+  const sections = dropEmpty({
     'boot-source': { kernel_image_path: flags.kernel, initrd_path: flags.initrd, boot_args: flags.cmdline },
     'machine-config': {
       vcpu_count: flags.cpus === undefined ? undefined : toNumber(flags.cpus),
@@ -123,6 +129,11 @@ function fromFlags(flags: MachineFlags): ConfigInput {
       cpu_affinity: flags.cpuAffinity,
     },
   });
+  return {
+    ...sections,
+    ...(flags.disk === undefined ? {} : { drives: flags.disk }),
+    ...(flags.rng === undefined ? {} : { entropy: {} }),
+  };
 }
 
 /** A text that is no decimal number stays a text, for the schema to refuse with its own words. */

@@ -83,6 +83,16 @@ export function zeroRange(fd: number, offset: number, bytes: number): number {
   return ioLibc().fallocate(fd, mode, offset, bytes) < 0 ? lastErrno() : 0;
 }
 
+/** Sets a file's length; what is new reads as zeroes and takes no room. Returns 0 or errno. */
+export function growFile(fd: number, bytes: number): number {
+  return ioLibc().ftruncate(fd, bytes) < 0 ? lastErrno() : 0;
+}
+
+/** When the content of an open file was changed last, in whole milliseconds since 1970. */
+export function lastChangeMs(fd: number): number {
+  return Math.floor(fstatSync(fd).mtimeMs);
+}
+
 /** Locks the open file against others, without waiting: false when somebody has it. */
 export function lockFile(fd: number, exclusive: boolean): boolean {
   return ioLibc().flock(fd, (exclusive ? LOCK_EXCLUSIVE : LOCK_SHARED) | LOCK_NON_BLOCKING) === 0;

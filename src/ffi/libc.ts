@@ -47,6 +47,10 @@ const { symbols: libc } = dlopen('libc.so.6', {
   sched_getaffinity: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
   // int getrlimit(int resource, struct rlimit *rlim)
   getrlimit: { args: ['i32', 'ptr'], returns: 'i32' },
+  // int setrlimit(int resource, const struct rlimit *rlim)
+  setrlimit: { args: ['i32', 'ptr'], returns: 'i32' },
+  // long syscall(SYS_mbind, void *addr, unsigned long len, int mode, const unsigned long *nodemask, unsigned long maxnode, unsigned flags)
+  syscall: { args: ['i64', 'ptr', 'u64', 'u64', 'ptr', 'u64', 'u64'], returns: FFIType.i64_fast },
   // int socket(int domain, int type, int protocol)
   socket: { args: ['i32', 'i32', 'i32'], returns: 'i32' },
   // int connect(int sockfd, const struct sockaddr *addr, socklen_t addrlen)

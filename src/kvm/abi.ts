@@ -119,6 +119,11 @@ export const FPU = { fpr: 0x00, fcw: 0x80, fsw: 0x82, xmm: 0x98, mxcsr: 0x198, s
 /** Registers of the local APIC page, as KVM_GET_LAPIC gives them. (SDM 3A table 11-1) */
 export const LAPIC = { id: 0x20, lvtLint0: 0x350, lvtLint1: 0x360, size: 0x400 } as const;
 
+/** `struct kvm_enable_cap` */
+export const ENABLE_CAP = { cap: 0x00, flags: 0x04, args: 0x08, size: 0x68 } as const;
+/** Arguments of KVM_CAP_X2APIC_API: MSIs and LAPIC state with 32-bit ids, and id 255 is no broadcast. */
+export const X2APIC_API = { use32bitIds: 1 << 0, disableBroadcastQuirk: 1 << 1 } as const;
+
 export const MP_STATE = { mpState: 0x00, size: 0x04 } as const;
 
 /** `struct kvm_run`: the page that KVM and Volt share for each vCPU. The exit's own fields start at 0x20. */
@@ -245,6 +250,7 @@ export const IOCTL = {
   getMpState: ioc(READ, 0x98, MP_STATE.size),
   setMpState: ioc(WRITE, 0x99, MP_STATE.size),
   getTscKhz: ioc(0, 0xa3, 0),
+  enableCap: ioc(WRITE, 0xa3, ENABLE_CAP.size),
   signalMsi: ioc(WRITE, 0xa5, MSI.size),
   kvmclockCtrl: ioc(0, 0xad, 0),
 } as const;

@@ -6,6 +6,8 @@ import { asPointer, checked, libc, type HostPointer } from '../ffi/libc.ts';
 import { LAYOUT } from '../machine/layout.ts';
 import type { GuestAddress } from '../machine/address.ts';
 import {
+  CAP,
+  ENABLE_CAP,
   IOCTL,
   IOEVENTFD,
   IOEVENTFD_DATAMATCH,
@@ -15,6 +17,7 @@ import {
   PIT_CONFIG,
   PIT_SPEAKER_DUMMY,
   USER_MEMORY_REGION,
+  X2APIC_API,
 } from './abi.ts';
 import { KvmVcpu } from './vcpu.ts';
 
@@ -32,6 +35,14 @@ function createVcpuAdvice(errno: number): string | undefined {
 }
 
 const IRQFD_ADVICE = 'virtio devices need irqfd and ioeventfd; see volt doctor';
+
+/** A message-signalled interrupt: what a device would write where. */
+export interface Msi {
+  readonly address: number;
+  /** Bits 31–8 of an x2APIC id in their places. (KVM api.rst, KVM_CAP_X2APIC_API) */
+  readonly addressHigh: number;
+  readonly data: number;
+}
 
 export class KvmVm implements Disposable {
   readonly #owned: OwnedFd;
@@ -84,11 +95,23 @@ export class KvmVm implements Disposable {
     checked(libc.ioctl(this.fd, IOCTL.setBootCpuId, asPointer(apicId as never)), 'KVM_SET_BOOT_CPU_ID');
   }
 
+  /** APIC ids of 255 and above: interrupts with 32-bit destinations. Before any vCPU is made. */
+  useX2apicIds(): void {
+    const request = new Uint8Array(ENABLE_CAP.size);
+    const view = viewOf(request);
+    view.setUint32(ENABLE_CAP.cap, CAP.x2apicApi, true);
+    putU64(view, ENABLE_CAP.args, X2APIC_API.use32bitIds | X2APIC_API.disableBroadcastQuirk);
+    checked(libc.ioctl(this.fd, IOCTL.enableCap, request), 'KVM_CAP_X2APIC_API', (errno) =>
+      errno === ERRNO.EINVAL ? "this host's KVM has no APIC ids above 254; use fewer --cpus" : undefined,
+    );
+  }
+
   /** Sends a message-signalled interrupt. Returns false when the guest's APIC does not take it. */
-  signalMsi(address: number, data: number): boolean {
+  signalMsi({ address, addressHigh, data }: Msi): boolean {
     const msi = new Uint8Array(MSI.size);
     const view = viewOf(msi);
     view.setUint32(MSI.addressLow, address, true);
+    view.setUint32(MSI.addressHigh, addressHigh, true);
     view.setUint32(MSI.data, data, true);
     return checked(libc.ioctl(this.fd, IOCTL.signalMsi, msi), 'KVM_SIGNAL_MSI') > 0;
   }

@@ -32,19 +32,19 @@ const PIC_INPUTS = 16;
 
 export interface Msi {
   readonly address: number;
+  readonly addressHigh: number;
   readonly data: number;
 }
 
-/** Indices of the vCPUs that a request goes to. Throws VoltError 'usage' for one that is not there. */
-export function ipiTargets(request: IpiRequest, vcpuCount: number): number[] {
-  const all = Array.from({ length: vcpuCount }, (_, i) => i);
+/** Which of the vCPUs that are `present` a request goes to. Throws VoltError 'usage' for one that is not there. */
+export function ipiTargets(request: IpiRequest, present: readonly number[]): readonly number[] {
   const { destination, except } = request;
-  if (destination === 'all') return all;
+  if (destination === 'all') return present;
   if (destination === 'all-but') {
-    checkIndex(except, vcpuCount, 'except');
-    return all.filter((index) => index !== except);
+    checkIndex(except, present, 'except');
+    return present.filter((index) => index !== except);
   }
-  checkIndex(destination, vcpuCount, 'destination');
+  checkIndex(destination, present, 'destination');
   return [destination];
 }
 
@@ -77,21 +77,26 @@ function vectorRange(mode: IpiMode): readonly [number, number | undefined] {
   }
 }
 
-/** The message that delivers a checked request to one APIC by its physical id (8 bits). */
+/** The message that delivers a checked request to one APIC by its physical id. */
 export function encodeMsi(request: IpiRequest, apicId: number): Msi {
   const level = (request.level ?? true) ? LEVEL_ASSERT_BIT : 0;
   const trigger = request.trigger === 'level' ? TRIGGER_LEVEL_BIT : 0;
   return {
-    address: LAYOUT.localApic.address + apicId * 2 ** DESTINATION_SHIFT,
+    address: LAYOUT.localApic.address + (apicId & 0xff) * 2 ** DESTINATION_SHIFT,
+    // As in an interrupt remapped for x2APIC: the upper 24 bits of the id where they stand. (KVM api.rst, KVM_SIGNAL_MSI)
+    addressHigh: (apicId & ~0xff) >>> 0,
     data: (request.vector ?? 0) | (DELIVERY_MODE[request.mode] << DELIVERY_MODE_SHIFT) | level | trigger,
   };
 }
 
-function checkIndex(index: number | undefined, count: number, name: string): asserts index is number {
-  if (index === undefined || !Number.isInteger(index) || index < 0 || index >= count) {
-    throw new VoltError(
-      'usage',
-      `Cannot send an interrupt: ${name} is ${index ?? 'missing'} (expected a vCPU from 0 to ${count - 1})`,
-    );
-  }
+function checkIndex(
+  index: number | undefined,
+  present: readonly number[],
+  name: string,
+): asserts index is number {
+  if (index !== undefined && present.includes(index)) return;
+  throw new VoltError(
+    'usage',
+    `Cannot send an interrupt: ${name} is ${index ?? 'missing'} (expected a vCPU from 0 to ${present.at(-1)})`,
+  );
 }

@@ -4,6 +4,7 @@
  * (SDM 3A §9.9.1, "Hierarchical Mapping of Shared Resources"; CPUID leaf 0xB)
  */
 import { bitsFor } from '../binary/bits.ts';
+import { VoltError } from '../volt-error.ts';
 
 export interface Topology {
   readonly sockets: number;
@@ -40,9 +41,47 @@ export function coresPerSocket(topology: Topology): number {
   return topology.diesPerSocket * topology.coresPerDie;
 }
 
-/** One socket with one die; `cpus` need not be a multiple of `threadsPerCore`, the last core is then not full. */
-export function singleSocket(cpus: number, threadsPerCore: number): Topology {
-  return { sockets: 1, diesPerSocket: 1, coresPerDie: Math.ceil(cpus / threadsPerCore), threadsPerCore };
+/** Counts that a user gave; what is missing follows from the others. */
+export interface TopologyRequest {
+  /** CPUs that are there from the start. */
+  readonly cpus: number;
+  /** CPUs that may be plugged; `cpus` without it. */
+  readonly max?: number | undefined;
+  readonly sockets?: number | undefined;
+  readonly dies?: number | undefined;
+  readonly cores?: number | undefined;
+  readonly threads?: number | undefined;
+}
+
+/**
+ * The topology with room for all CPUs. The counts describe those that are there from the start; CPUs to be plugged
+ * come in further sockets of the same kind, or in the one socket where no count but threads and dies was given. A
+ * missing `cores` spreads the CPUs over the sockets, so that the last may stay partly empty. All four are taken if
+ * their product is `cpus` or `max`. Throws VoltError 'config'.
+ */
+export function resolveTopology(request: TopologyRequest): Topology {
+  const { cpus, sockets, cores, dies = 1, threads = 1, max = cpus } = request;
+  const perCore = dies * threads;
+  if (sockets !== undefined && cores !== undefined) {
+    const product = sockets * cores * perCore;
+    if (product !== cpus && product !== max) {
+      const expected = max === cpus ? `${cpus}` : `${cpus} or ${max}`;
+      throw new VoltError(
+        'config',
+        `Cannot use this topology: ${sockets} sockets × ${dies} dies × ${cores} cores × ${threads} threads make ${product} CPUs (expected ${expected})`,
+      );
+    }
+  }
+  const spread = Math.ceil((sockets === undefined ? max : cpus) / ((sockets ?? 1) * perCore));
+  const coresPerDie = cores ?? spread;
+  const perSocket = coresPerDie * perCore;
+  if (sockets !== undefined && cpus <= (sockets - 1) * perSocket) {
+    throw new VoltError(
+      'config',
+      `Cannot spread ${cpus} CPUs over ${sockets} sockets of ${dies} dies with ${threads} threads a core: one would be empty (expected fewer sockets, or more CPUs)`,
+    );
+  }
+  return { sockets: Math.ceil(max / perSocket), diesPerSocket: dies, coresPerDie, threadsPerCore: threads };
 }
 
 export function topologyShifts(topology: Topology): TopologyShifts {

@@ -101,10 +101,11 @@ export function mpStateName(state: number): MpStateName {
 }
 
 /** What the worker of a vCPU is doing, as far as Volt itself knows. */
-export type WorkerPhase = 'created' | 'running' | 'paused' | 'stopped';
+export type WorkerPhase = 'created' | 'running' | 'paused' | 'stopped' | 'parked';
 
 /** The lifecycle state of a live vCPU: what Volt knows of its worker, completed by what KVM said last. */
 export function reconcile(phase: WorkerPhase, mpState: MpStateName): VcpuState {
+  if (phase === 'parked') return 'stopped';
   if (phase !== 'running') return phase;
   switch (mpState) {
     case 'halted':

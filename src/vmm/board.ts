@@ -3,13 +3,21 @@
  * ones and swallow writes, as on a real ISA bus, so that a probing driver finds nothing and goes on.
  */
 import { cmosRead, cmosSelect } from '../devices/cmos.ts';
+import { cpuHotplugRead, cpuHotplugWrite, HOTPLUG_REQUEST } from '../devices/cpu-hotplug.ts';
 import { i8042Command, i8042Data, i8042ReadData, i8042ReadStatus } from '../devices/i8042.ts';
 import { uartRead, uartWrite, type Uart } from '../devices/uart.ts';
 import { IrqLine } from '../kvm/vm.ts';
 import { GSI } from '../machine/irqs.ts';
-import { COM1_PORTS, PM1A_SLEEP_ENABLE, PORT } from '../machine/ports.ts';
+import {
+  ACPI_SLEEP_ENABLE,
+  ACPI_SLEEP_TYPE_S5,
+  COM1_PORTS,
+  CPU_HOTPLUG,
+  PM1A_SLEEP_ENABLE,
+  PORT,
+} from '../machine/ports.ts';
 import { pushConsoleByte } from './console-ring.ts';
-import type { SharedState } from './shared-state.ts';
+import { VM_WORD, type SharedState } from './shared-state.ts';
 import { createVirtioBus, type VirtioBus, type VirtioLink } from './virtio-bus.ts';
 
 /** What a port access asks of the machine as a whole. */
@@ -21,18 +29,25 @@ export interface Board {
   readonly uart: Uart;
   readonly lowMemoryBytes: number;
   readonly virtio: VirtioBus;
+  readonly bootCpu: number;
   /** Value of the write behind BUS_EVENT.guestExit. */
   exitStatus: number;
 }
 
 const RESET_CONTROL_RESET_BIT = 0x04;
+/** SLP_EN with the type that the DSDT's \\_S5 names. */
+const SLEEP_S5 = ACPI_SLEEP_ENABLE | (ACPI_SLEEP_TYPE_S5 << 2);
 
-export function createBoard(
-  shared: SharedState,
-  vmFd: number,
-  lowMemoryBytes: number,
-  virtio: readonly VirtioLink[] = [],
-): Board {
+/** What a worker is told to make its board of. */
+export interface BoardFacts {
+  readonly vmFd: number;
+  readonly lowMemoryBytes: number;
+  readonly bootCpu: number;
+  readonly virtio?: readonly VirtioLink[];
+}
+
+export function createBoard(shared: SharedState, facts: BoardFacts): Board {
+  const { vmFd, lowMemoryBytes, bootCpu, virtio = [] } = facts;
   const line = new IrqLine(vmFd, GSI.com1);
   const glue = {
     transmit: (byte: number) => pushConsoleByte(shared, byte),
@@ -43,6 +58,7 @@ export function createBoard(
     uart: { words: shared.uart, received: shared.received, glue },
     lowMemoryBytes,
     virtio: createVirtioBus(shared.words, virtio),
+    bootCpu,
     exitStatus: 0,
   };
 }
@@ -58,6 +74,10 @@ export function writePort(board: Board, port: number, size: number, value: numbe
   }
   // A 32-bit write is the PCI address register; its second byte must not reach the reset control at 0xCF9.
   if (port === PORT.pciConfigAddress && size === 4) return BUS_EVENT.none;
+  if (isCpuHotplug(port)) {
+    if (size === 4) writeCpuHotplug(board, port - PORT.cpuHotplug, value);
+    return BUS_EVENT.none;
+  }
   for (let i = 0; i < size; i++) {
     const event = writeByte(board, port + i, (value >>> (8 * i)) & 0xff);
     if (event !== BUS_EVENT.none) return event;
@@ -67,9 +87,21 @@ export function writePort(board: Board, port: number, size: number, value: numbe
 
 /** The value read, `size` bytes of it valid. */
 export function readPort(board: Board, port: number, size: number): number {
+  if (isCpuHotplug(port) && size === 4)
+    return cpuHotplugRead(board.shared.cpuHotplug, port - PORT.cpuHotplug) >>> 0;
   let value = 0;
   for (let i = 0; i < size; i++) value |= readByte(board, port + i) << (8 * i);
   return value >>> 0;
+}
+
+function isCpuHotplug(port: number): boolean {
+  return port >= PORT.cpuHotplug && port < PORT.cpuHotplug + CPU_HOTPLUG.bytes;
+}
+
+function writeCpuHotplug({ shared, bootCpu }: Board, offset: number, value: number): void {
+  if (cpuHotplugWrite(shared.cpuHotplug, offset, value, bootCpu) === HOTPLUG_REQUEST.none) return;
+  Atomics.add(shared.words, VM_WORD.hotplugRequests, 1);
+  Atomics.notify(shared.words, VM_WORD.hotplugRequests);
 }
 
 function writeByte(board: Board, port: number, value: number): BusEvent {
@@ -88,6 +120,8 @@ function writeByte(board: Board, port: number, value: number): BusEvent {
       return i8042Command(shared.i8042, value) ? BUS_EVENT.reset : BUS_EVENT.none;
     case PORT.resetControl:
       return value & RESET_CONTROL_RESET_BIT ? BUS_EVENT.reset : BUS_EVENT.none;
+    case PORT.acpiSleepControl:
+      return value === SLEEP_S5 ? BUS_EVENT.powerOff : BUS_EVENT.none;
     case PORT.systemControlA:
       return value & 1 ? BUS_EVENT.reset : BUS_EVENT.none;
     default:
@@ -105,6 +139,11 @@ function readByte(board: Board, port: number): number {
       return i8042ReadData(shared.i8042);
     case PORT.i8042Command:
       return i8042ReadStatus(shared.i8042);
+    case PORT.acpiSleepControl:
+    case PORT.acpiSleepStatus:
+      return 0;
+    case PORT.acpiEvents:
+      return Atomics.exchange(shared.words, VM_WORD.acpiEvents, 0);
     case PORT.systemControlA:
       return 0x02; // A20 is enabled.
     default:

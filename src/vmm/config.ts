@@ -8,8 +8,11 @@ import { MIB } from '../machine/address.ts';
 import { parseCpuList } from '../machine/cpu-list.ts';
 import { MINIMUM_MEMORY_BYTES } from '../machine/layout.ts';
 import { MP_TABLE_MAX_CPUS } from '../smp/mp-table.ts';
+import { MAX_NUMA_NODES, resolveNuma, type NumaPlan, type NumaRequest } from '../smp/numa.ts';
+import { placeCpus, resolveTopology, type Topology } from '../smp/topology.ts';
 import { VoltError } from '../volt-error.ts';
 import { found, flag, isSection, oneOf, section, text, wholeNumber } from './config-values.ts';
+import { planVirtio, virtioCmdline } from './virtio-plan.ts';
 import {
   checkDevices,
   DEVICE_SECTIONS,
@@ -27,6 +30,11 @@ const MINIMUM_MEMORY_MIB = MINIMUM_MEMORY_BYTES / MIB;
 const MAXIMUM_MEMORY_MIB = 16 * 1024 * 1024;
 const HUGE_PAGE_MIB = 2;
 
+/** Of vCPUs, present or to be plugged; a host's KVM may allow fewer. */
+export const MAX_CPUS = 4096;
+/** Most of what one level of the topology may count. */
+const MAX_LEVEL = 1024;
+export const REBOOT_ACTIONS = ['restart', 'exit'] as const;
 export const BOOT_PROTOCOLS = ['linux', 'bzimage', 'pvh', 'multiboot'] as const;
 
 export type ConsoleConfig =
@@ -37,10 +45,20 @@ export interface VmConfig {
   readonly kernelPath: string | undefined;
   readonly initrdPath: string | undefined;
   readonly cmdline: string;
+  /** vCPUs from the start. */
   readonly cpus: number;
-  readonly threadsPerCore: 1 | 2;
+  /** vCPUs that there may be once CPUs are plugged. */
+  readonly maxCpus: number;
+  /** With room for `maxCpus`. */
+  readonly topology: Topology;
   readonly memoryBytes: number;
   readonly hugepages: boolean;
+  /** undefined: one memory for all. */
+  readonly numa: NumaPlan | undefined;
+  readonly acpi: boolean;
+  readonly mpTables: boolean;
+  /** What a reset by the guest does. */
+  readonly reboot: (typeof REBOOT_ACTIONS)[number];
   readonly console: ConsoleConfig;
   /** Index of the vCPU that is the BSP. */
   readonly bootCpu: number;
@@ -82,6 +100,39 @@ const AffinitySchema = v.pipe(
   }),
 );
 
+const cpuList = v.pipe(
+  v.string((issue) => `${found(issue.input)} (expected a text such as "0-1,4")`),
+  v.rawTransform(({ dataset, addIssue, NEVER }) => {
+    const cpus = parseCpuList(dataset.value.replaceAll('+', ','));
+    if (cpus) return cpus as readonly number[];
+    addIssue({ message: `${found(dataset.value)} (expected vCPUs such as "0-1" or "0+2")` });
+    return NEVER;
+  }),
+);
+
+const NumaNodeSchema = v.strictObject(
+  {
+    node: v.optional(wholeNumber(0, MAX_NUMA_NODES - 1)),
+    cpus: v.optional(cpuList),
+    mem_size_mib: v.optional(wholeNumber(0, MAXIMUM_MEMORY_MIB, ' MiB')),
+    distance: v.optional(
+      v.array(
+        wholeNumber(1, 255),
+        (issue) => `${found(issue.input)} (expected a list of distances such as [10, 20])`,
+      ),
+    ),
+    host_node: v.optional(wholeNumber(0, 1023)),
+  },
+  (issue) => `${found(issue.input)} (expected an object of node, cpus, mem_size_mib, distance and host_node)`,
+);
+const NumaSchema = v.pipe(
+  v.array(NumaNodeSchema, (issue) => `${found(issue.input)} (expected a list of nodes)`),
+  v.maxLength(
+    MAX_NUMA_NODES,
+    (issue) => `${found(issue.input.length)} nodes (expected at most ${MAX_NUMA_NODES})`,
+  ),
+);
+
 /** Every section and key that Volt acts on. */
 const SECTIONS = {
   'boot-source': {
@@ -90,21 +141,23 @@ const SECTIONS = {
     boot_args: v.optional(v.nullable(v.string((issue) => `${found(issue.input)} (expected a text)`))),
   },
   'machine-config': {
-    vcpu_count: v.optional(
-      wholeNumber(
-        1,
-        MP_TABLE_MAX_CPUS,
-        ': MP tables have 8-bit APIC ids, and one of them is for the I/O APIC',
-      ),
-      DEFAULT_CPUS,
-    ),
-    mem_size_mib: v.optional(wholeNumber(MINIMUM_MEMORY_MIB, MAXIMUM_MEMORY_MIB, ' MiB'), DEFAULT_MEMORY_MIB),
+    vcpu_count: v.optional(wholeNumber(1, MAX_CPUS), DEFAULT_CPUS),
+    mem_size_mib: v.optional(wholeNumber(MINIMUM_MEMORY_MIB, MAXIMUM_MEMORY_MIB, ' MiB')),
     smt: v.optional(flag, false),
     huge_pages: v.optional(oneOf(['None', '2M']), 'None'),
   },
   volt: {
     console: v.optional(ConsoleSchema, 'stdio'),
-    boot_cpu: v.optional(wholeNumber(0, MP_TABLE_MAX_CPUS - 1), 0),
+    boot_cpu: v.optional(wholeNumber(0, MAX_CPUS - 1), 0),
+    max_cpus: v.optional(wholeNumber(1, MAX_CPUS)),
+    sockets: v.optional(wholeNumber(1, MAX_LEVEL)),
+    dies: v.optional(wholeNumber(1, MAX_LEVEL)),
+    cores: v.optional(wholeNumber(1, MAX_LEVEL)),
+    threads: v.optional(wholeNumber(1, MAX_LEVEL)),
+    numa: v.optional(NumaSchema, []),
+    acpi: v.optional(flag, true),
+    mp_tables: v.optional(flag, true),
+    reboot: v.optional(oneOf(REBOOT_ACTIONS), 'restart'),
     cpu_affinity: v.optional(AffinitySchema, ''),
     boot: v.optional(oneOf(BOOT_PROTOCOLS)),
   },
@@ -113,37 +166,104 @@ const SECTIONS = {
 /** Keys that Firecracker's own files may hold and that change nothing in Volt, or cannot be honoured yet. */
 const IGNORED_SILENTLY = new Set(['machine-config.track_dirty_pages']);
 
-const ConfigSchema = v.pipe(
-  v.object(
-    {
-      'boot-source': v.optional(section(SECTIONS['boot-source']), {}),
-      'machine-config': v.optional(section(SECTIONS['machine-config']), {}),
-      volt: v.optional(section(SECTIONS.volt), {}),
-      ...DEVICE_SECTIONS,
-    },
-    (issue) => `${found(issue.input)} (expected an object)`,
-  ),
-  v.transform((file): VmConfig => {
-    const machine = file['machine-config'];
-    const boot = file['boot-source'];
-    const { devices, rootWords } = planDevices(file);
-    const cmdline = boot.boot_args ?? (boot.kernel_image_path === undefined ? '' : DEFAULT_CMDLINE);
-    return {
-      kernelPath: boot.kernel_image_path,
-      initrdPath: boot.initrd_path ?? undefined,
-      cmdline: rootWords === '' ? cmdline : `${cmdline} ${rootWords}`.trim(),
-      cpus: machine.vcpu_count,
-      threadsPerCore: machine.smt ? 2 : 1,
-      memoryBytes: machine.mem_size_mib * MIB,
-      hugepages: machine.huge_pages === '2M',
-      console: file.volt.console,
-      bootCpu: file.volt.boot_cpu,
-      affinity: file.volt.cpu_affinity,
-      boot: file.volt.boot,
-      devices,
-    };
-  }),
+const FileSchema = v.object(
+  {
+    'boot-source': v.optional(section(SECTIONS['boot-source']), {}),
+    'machine-config': v.optional(section(SECTIONS['machine-config']), {}),
+    volt: v.optional(section(SECTIONS.volt), {}),
+    ...DEVICE_SECTIONS,
+  },
+  (issue) => `${found(issue.input)} (expected an object)`,
 );
+
+function toVmConfig(file: v.InferOutput<typeof FileSchema>, nameOf: (path: string) => string): VmConfig {
+  const { 'machine-config': machine, 'boot-source': boot, volt } = file;
+  const cpus = machine.vcpu_count;
+  const { devices, rootWords } = planDevices(file);
+  // Without a DSDT the command line is where a kernel can learn of them.
+  const deviceWords = volt.acpi ? '' : virtioCmdline(planVirtio(devices));
+  const cmdline = boot.boot_args ?? (boot.kernel_image_path === undefined ? '' : DEFAULT_CMDLINE);
+  const maxCpus = volt.max_cpus ?? cpus;
+  if (maxCpus < cpus) {
+    throw new VoltError(
+      'config',
+      `Cannot use ${nameOf('volt.max_cpus')}: ${maxCpus} (expected at least the ${cpus} vCPUs that are there from the start)`,
+    );
+  }
+  const { sockets, dies, cores, threads = machine.smt ? 2 : undefined } = volt;
+  const topology = resolveTopology({ cpus, max: maxCpus, sockets, dies, cores, threads });
+  const memoryBytes = (machine.mem_size_mib ?? memoryOfNodes(volt.numa)) * MIB;
+  const config: VmConfig = {
+    kernelPath: boot.kernel_image_path,
+    initrdPath: boot.initrd_path ?? undefined,
+    cmdline: [cmdline, rootWords, deviceWords].filter((words) => words !== '').join(' '),
+    cpus,
+    maxCpus,
+    topology,
+    memoryBytes,
+    hugepages: machine.huge_pages === '2M',
+    numa:
+      volt.numa.length === 0
+        ? undefined
+        : resolveNuma(volt.numa.map(toNumaRequest), { cpus, maxCpus, memoryBytes }),
+    acpi: volt.acpi,
+    mpTables: volt.mp_tables,
+    reboot: volt.reboot,
+    console: volt.console,
+    bootCpu: volt.boot_cpu,
+    affinity: volt.cpu_affinity,
+    boot: volt.boot,
+    devices,
+  };
+  checkTables(config, nameOf);
+  return config;
+}
+
+type NumaNodeInput = v.InferOutput<typeof NumaNodeSchema>;
+
+function toNumaRequest({
+  node,
+  cpus,
+  mem_size_mib: mib,
+  distance,
+  host_node: hostNode,
+}: NumaNodeInput): NumaRequest {
+  return {
+    node,
+    cpus,
+    memoryBytes: mib === undefined ? undefined : mib * MIB,
+    distances: distance,
+    hostNode,
+  };
+}
+
+/** What the machine has when only its nodes say how much, in MiB. */
+function memoryOfNodes(nodes: readonly NumaNodeInput[]): number {
+  const sum = nodes.reduce((total, { mem_size_mib: mib }) => total + (mib ?? 0), 0);
+  const complete = nodes.length > 0 && nodes.every(({ mem_size_mib: mib }) => mib !== undefined);
+  return complete ? Math.max(sum, MINIMUM_MEMORY_MIB) : DEFAULT_MEMORY_MIB;
+}
+
+/** What a guest without ACPI cannot be told. */
+function checkTables(config: VmConfig, nameOf: (path: string) => string): void {
+  if (config.acpi) return;
+  const refuse = (path: string, found: string) =>
+    new VoltError('config', `Cannot use ${nameOf(path)}: ${found} without ACPI (expected ACPI to be on)`);
+  if (config.maxCpus > config.cpus)
+    throw refuse('volt.max_cpus', `${config.maxCpus} vCPUs are to be plugged`);
+  if (config.numa) throw refuse('volt.numa', 'NUMA nodes are told');
+  if (config.mpTables && !fitsMpTables(config)) {
+    throw refuse(
+      'machine-config.vcpu_count',
+      `${config.cpus} vCPUs, where MP tables have 8-bit APIC ids and reach ${MP_TABLE_MAX_CPUS},`,
+    );
+  }
+}
+
+/** MP tables have 8-bit APIC ids, and one of them is for the I/O APIC. */
+export function fitsMpTables({ topology, cpus }: Pick<VmConfig, 'topology' | 'cpus'>): boolean {
+  return cpus <= MP_TABLE_MAX_CPUS && placeCpus(topology, cpus).at(-1)!.apicId < MP_TABLE_MAX_CPUS;
+}
 
 /** What `parseConfig` takes: sections of keys, from a JSON file or from flags. */
 export type ConfigInput = Readonly<Record<string, unknown>>;
@@ -159,9 +279,9 @@ export interface ParsedConfig {
  * `--cpus`, say, or `vm.json: machine-config.vcpu_count`. Throws VoltError 'config' with the first problem.
  */
 export function parseConfig(input: unknown, nameOf: (path: string) => string = (path) => path): ParsedConfig {
-  const result = v.safeParse(ConfigSchema, input);
+  const result = v.safeParse(FileSchema, input);
   if (!result.success) throw configError(result.issues[0], nameOf);
-  const config = result.output;
+  const config = toVmConfig(result.output, nameOf);
   if (config.hugepages && (config.memoryBytes / MIB) % HUGE_PAGE_MIB !== 0) {
     throw new VoltError(
       'config',
@@ -179,10 +299,10 @@ function checkVcpuNumbers(config: VmConfig, nameOf: (path: string) => string): v
     throw new VoltError('config', `Cannot use ${nameOf('volt.boot_cpu')}: ${config.bootCpu} ${expected}`);
   }
   for (const index of config.affinity.keys()) {
-    if (index >= config.cpus) {
+    if (index >= config.maxCpus) {
       throw new VoltError(
         'config',
-        `Cannot use ${nameOf('volt.cpu_affinity')}: there is no vCPU ${index} ${expected}`,
+        `Cannot use ${nameOf('volt.cpu_affinity')}: there is no vCPU ${index} (expected a vCPU from 0 to ${config.maxCpus - 1})`,
       );
     }
   }

@@ -5,16 +5,20 @@ import { VoltError } from '../volt-error.ts';
 import type { MachinePlan } from './plan.ts';
 
 /** Throws VoltError 'usage' when the request names no vCPU or vector that exists, or nobody takes it. */
-export function deliverIpi(vm: KvmVm, plan: MachinePlan, request: IpiRequest): void {
+export function deliverIpi(
+  vm: KvmVm,
+  plan: MachinePlan,
+  present: readonly number[],
+  request: IpiRequest,
+): void {
   checkIpiVector(request);
-  const targets = ipiTargets(request, plan.cpus.length);
+  const targets = ipiTargets(request, present);
   if (request.mode === 'extint') {
     pulsePicInput(vm, plan, request, targets);
     return;
   }
   for (const index of targets) {
-    const { address, data } = encodeMsi(request, plan.cpus[index]!.apicId);
-    if (!vm.signalMsi(address, data)) {
+    if (!vm.signalMsi(encodeMsi(request, plan.cpus[index]!.apicId))) {
       throw new VoltError(
         'usage',
         `Cannot send ${request.mode} to vCPU ${index}: its APIC does not take it (expected one that the guest has enabled)`,

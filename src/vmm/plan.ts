@@ -5,13 +5,16 @@
 import type { BootInputs } from '../boot/boot-inputs.ts';
 import type { BootPlan, FileLoad, MemoryWrite } from '../boot/boot-plan.ts';
 import { planBoot } from '../boot/plan-boot.ts';
+import { buildAcpiTables, type AcpiTables } from '../acpi/acpi-tables.ts';
 import type { ByteSource } from '../binary/byte-source.ts';
 import { buildCpuid } from '../cpuid/build-cpuid.ts';
 import type { CpuidEntry } from '../machine/cpuid-entry.ts';
-import { ramRanges, type RamRange } from '../machine/layout.ts';
+import { LAYOUT, ramRanges, type RamRange } from '../machine/layout.ts';
 import { buildMpTables, type MpTables } from '../smp/mp-table.ts';
-import { placeCpus, singleSocket, topologyShifts, type CpuPlace, type Topology } from '../smp/topology.ts';
-import type { VmConfig } from './config.ts';
+import { placeNodeMemory, type NodeMemory } from '../smp/numa.ts';
+import { placeCpus, topologyShifts, type CpuPlace, type Topology } from '../smp/topology.ts';
+import { fitsMpTables, type VmConfig } from './config.ts';
+import { planVirtio } from './virtio-plan.ts';
 
 /** What the plan needs to know of the host. */
 export interface HostFacts {
@@ -30,9 +33,16 @@ export interface ImagePlan {
 export interface MachinePlan {
   readonly ranges: readonly RamRange[];
   readonly boot: BootPlan;
-  readonly mpTables: MpTables;
+  /** undefined: turned off, or there are more CPUs than MP tables can tell. */
+  readonly mpTables: MpTables | undefined;
+  readonly acpi: AcpiTables | undefined;
   readonly topology: Topology;
+  /** All vCPUs that there may be; the first `present` of them are there from the start. */
   readonly cpus: readonly CpuPlace[];
+  readonly present: number;
+  /** Node of each vCPU by index; empty without NUMA. */
+  readonly nodeOfCpu: readonly number[];
+  readonly nodeMemory: readonly NodeMemory[];
   /** Index of the BSP among them. */
   readonly bootCpu: number;
   /** Everything Volt writes itself, by address. */
@@ -42,7 +52,13 @@ export interface MachinePlan {
 
 export function planImage(config: VmConfig, kernel: ByteSource, initrd: ByteSource | undefined): ImagePlan {
   const ranges = ramRanges(config.memoryBytes);
-  const inputs: BootInputs = { kernel, initrd, cmdline: config.cmdline, ranges };
+  const inputs: BootInputs = {
+    kernel,
+    initrd,
+    cmdline: config.cmdline,
+    ranges,
+    ...(config.acpi ? { rsdp: LAYOUT.acpiRsdp.address } : {}),
+  };
   return { ranges, boot: planBoot(inputs, config.boot) };
 }
 
@@ -51,38 +67,67 @@ export function planMachine(
   image: ImagePlan,
   host: Pick<HostFacts, 'tscDeadline'>,
 ): MachinePlan {
-  const topology = plannedTopology(config);
-  const cpus = plannedCpus(config);
-  const mpTables = buildMpTables({
-    bootCpu: config.bootCpu,
-    apicIds: cpus.map((cpu) => cpu.apicId),
-    timer: needsPit(config.cmdline, host.tscDeadline) ? 'int' : 'extInt',
-  });
-  const writes: MemoryWrite[] = [
-    ...image.boot.writes,
-    { name: 'mp-floating-pointer', ...mpTables.floatingPointer },
-    { name: 'mp-config-table', ...mpTables.configTable },
-  ];
+  const { topology, cpus: present, bootCpu } = config;
+  const cpus = placeCpus(topology, config.maxCpus);
+  const nodeOfCpu = nodesOfCpus(config);
+  const nodeMemory = config.numa ? placeNodeMemory(config.numa.nodes, image.ranges) : [];
+  const mpTables =
+    config.mpTables && fitsMpTables(config)
+      ? buildMpTables({
+          bootCpu,
+          apicIds: cpus.slice(0, present).map((cpu) => cpu.apicId),
+          timer: needsPit(config.cmdline, host.tscDeadline) ? 'int' : 'extInt',
+        })
+      : undefined;
+  const acpi = config.acpi ? planAcpi(config, cpus, nodeOfCpu, nodeMemory) : undefined;
+  const writes: MemoryWrite[] = [...image.boot.writes, ...(acpi?.tables ?? [])];
+  if (mpTables) {
+    writes.push({ name: 'mp-floating-pointer', ...mpTables.floatingPointer });
+    writes.push({ name: 'mp-config-table', ...mpTables.configTable });
+  }
   writes.sort((a, b) => a.address - b.address);
   return {
     ranges: image.ranges,
     boot: image.boot,
     mpTables,
+    acpi,
     topology,
     cpus,
-    bootCpu: config.bootCpu,
+    present,
+    nodeOfCpu,
+    nodeMemory,
+    bootCpu,
     writes,
     loads: image.boot.loads,
   };
 }
 
-function plannedTopology(config: VmConfig): Topology {
-  return singleSocket(config.cpus, config.threadsPerCore);
+function nodesOfCpus({ numa }: VmConfig): number[] {
+  const nodes: number[] = [];
+  numa?.nodes.forEach(({ cpus }, node) => cpus.forEach((cpu) => (nodes[cpu] = node)));
+  return nodes;
 }
 
-/** Where each vCPU will sit; known before anything of the host or the files. */
-export function plannedCpus(config: VmConfig): CpuPlace[] {
-  return placeCpus(plannedTopology(config), config.cpus);
+function planAcpi(
+  config: VmConfig,
+  places: readonly CpuPlace[],
+  nodeOfCpu: readonly number[],
+  memory: readonly NodeMemory[],
+): AcpiTables {
+  const cpus = places.map(({ index, ...place }) => {
+    const node = nodeOfCpu[index];
+    return { uid: index, ...place, present: index < config.cpus, ...(node === undefined ? {} : { node }) };
+  });
+  // Kernels number CPUs in the order of the MADT and expect the one they booted on first. (ACPI 6.5 §5.2.12.1)
+  const [bsp] = cpus.splice(config.bootCpu, 1);
+  return buildAcpiTables({
+    cpus: [bsp!, ...cpus],
+    bootCpu: config.bootCpu,
+    cpuHotplug: config.maxCpus > config.cpus,
+    ...(config.numa ? { numa: { memory, distances: config.numa.distances } } : {}),
+    virtio: planVirtio(config.devices),
+    serial: true,
+  });
 }
 
 /** The CPUID table of one vCPU of the plan. */

@@ -101,13 +101,13 @@ function obeyMainThread(vcpu: VcpuContext): boolean {
       Atomics.notify(words, VCPU_WORD.sampleDone);
     }
     const command = Atomics.load(words, VCPU_WORD.command);
-    if (command !== VCPU_COMMAND.pause) {
+    if (command === VCPU_COMMAND.run || command === VCPU_COMMAND.stop) {
       setPhase(words, VCPU_PHASE.running);
       return command === VCPU_COMMAND.stop;
     }
     publishPlace(vcpu);
-    setPhase(words, VCPU_PHASE.paused);
-    Atomics.wait(words, VCPU_WORD.command, VCPU_COMMAND.pause);
+    setPhase(words, command === VCPU_COMMAND.park ? VCPU_PHASE.parked : VCPU_PHASE.paused);
+    Atomics.wait(words, VCPU_WORD.command, command);
   }
 }
 

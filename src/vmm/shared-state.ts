@@ -3,6 +3,7 @@
  * block of words for each vCPU. Everything else is passed in messages before the guest runs.
  */
 import { CMOS_WORD } from '../devices/cmos.ts';
+import { cpuHotplugWords } from '../devices/cpu-hotplug.ts';
 import { I8042_WORD } from '../devices/i8042.ts';
 import { UART_WORD } from '../devices/uart.ts';
 
@@ -19,7 +20,11 @@ export const VM_WORD = {
   /** Console output: bytes ever written by the guest, bytes ever taken by the main thread. */
   transmitHead: 4,
   transmitTail: 5,
-  size: 6,
+  /** ACPI_EVENT bits that the guest has not read yet. */
+  acpiEvents: 6,
+  /** Counts what the guest asked of the main thread through the hotplug registers; notified. */
+  hotplugRequests: 7,
+  size: 8,
 } as const;
 
 /** Words of one vCPU. */
@@ -43,8 +48,9 @@ export const VCPU_WORD = {
 } as const;
 
 export const EXIT_COUNTERS = VCPU_WORD.size - VCPU_WORD.exits;
-export const VCPU_COMMAND = { run: 0, stop: 1, pause: 2 } as const;
-export const VCPU_PHASE = { created: 0, running: 1, paused: 2, stopped: 3 } as const;
+/** `park`: taken out of the machine by the guest, until it is plugged again. */
+export const VCPU_COMMAND = { run: 0, stop: 1, pause: 2, park: 3 } as const;
+export const VCPU_PHASE = { created: 0, running: 1, paused: 2, stopped: 3, parked: 4 } as const;
 
 /** Moments of one vCPU, in milliseconds since 1970; 0 until they happen. */
 export const VCPU_MOMENT = { workerUp: 0, entered: 1, started: 2, size: 3 } as const;
@@ -60,6 +66,7 @@ export interface SharedState {
   readonly uart: Int32Array;
   readonly i8042: Int32Array;
   readonly cmos: Int32Array;
+  readonly cpuHotplug: Int32Array;
   readonly received: Uint8Array;
   readonly transmitted: Uint8Array;
   readonly moments: Float64Array;
@@ -75,7 +82,8 @@ function offsets(vcpuCount: number) {
   const uart = words + 4 * VM_WORD.size;
   const i8042 = uart + 4 * UART_WORD.size;
   const cmos = i8042 + 4 * I8042_WORD.size;
-  const vcpus = cmos + 4 * CMOS_WORD.size;
+  const cpuHotplug = cmos + 4 * CMOS_WORD.size;
+  const vcpus = cpuHotplug + 4 * cpuHotplugWords(vcpuCount);
   const received = vcpus + 4 * vcpuCount * VCPU_WORD.size;
   const transmitted = received + RECEIVE_BYTES;
   return {
@@ -84,6 +92,7 @@ function offsets(vcpuCount: number) {
     uart,
     i8042,
     cmos,
+    cpuHotplug,
     vcpus,
     received,
     transmitted,
@@ -106,6 +115,7 @@ export function viewSharedState(buffer: SharedArrayBuffer, vcpuCount: number): S
     uart: words(at.uart, UART_WORD.size),
     i8042: words(at.i8042, I8042_WORD.size),
     cmos: words(at.cmos, CMOS_WORD.size),
+    cpuHotplug: words(at.cpuHotplug, cpuHotplugWords(vcpuCount)),
     received: new Uint8Array(buffer, at.received, RECEIVE_BYTES),
     transmitted: new Uint8Array(buffer, at.transmitted, TRANSMIT_BYTES),
     moments: new Float64Array(buffer, at.moments, VM_MOMENT.size),

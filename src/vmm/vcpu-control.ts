@@ -24,7 +24,7 @@ export interface LiveVcpu {
 /** How long a vCPU may take to come out of KVM_RUN. It takes microseconds; more means that its worker hangs. */
 const KICK_TIMEOUT_MS = 10_000;
 
-const PHASE_NAMES: readonly WorkerPhase[] = ['created', 'running', 'paused', 'stopped'];
+const PHASE_NAMES: readonly WorkerPhase[] = ['created', 'running', 'paused', 'stopped', 'parked'];
 
 /** Makes KVM_RUN return soon, or at once when it is entered next. */
 export function kick({ words, runFlags }: LiveVcpu): void {
@@ -60,6 +60,34 @@ export async function resumeVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
   }
   for (const { words } of paused)
     await waitWhile(words, VCPU_WORD.phase, (phase) => phase === VCPU_PHASE.paused);
+}
+
+/** Resolves when the vCPU is out of KVM_RUN until `unparkVcpu`. */
+export async function parkVcpu(vcpu: LiveVcpu): Promise<void> {
+  const { index, words } = vcpu;
+  const before = Atomics.load(words, VCPU_WORD.command);
+  if (before === VCPU_COMMAND.stop) return;
+  if (Atomics.compareExchange(words, VCPU_WORD.command, before, VCPU_COMMAND.park) !== before) return;
+  Atomics.notify(words, VCPU_WORD.command);
+  kick(vcpu);
+  const isIn = (phase: number) => phase !== VCPU_PHASE.parked && phase !== VCPU_PHASE.stopped;
+  if (!(await waitWhile(words, VCPU_WORD.phase, isIn))) throw doesNotLeave('park', index);
+}
+
+export function unparkVcpu({ words }: LiveVcpu): void {
+  Atomics.compareExchange(words, VCPU_WORD.command, VCPU_COMMAND.park, VCPU_COMMAND.run);
+  Atomics.notify(words, VCPU_WORD.command);
+}
+
+/** Resolves when the vCPU's worker is in its loop. */
+export async function waitUntilRunning({ index, words }: LiveVcpu): Promise<void> {
+  const isOut = (phase: number) => phase === VCPU_PHASE.created || phase === VCPU_PHASE.parked;
+  if (!(await waitWhile(words, VCPU_WORD.phase, isOut))) {
+    throw new VoltError(
+      'internal',
+      `Cannot plug vCPU ${index}: its worker does not come up (expected that within ${KICK_TIMEOUT_MS} ms)`,
+    );
+  }
 }
 
 /** Brings MP state and RIP of running vCPUs up to date, with one short exit each. */

@@ -27,6 +27,9 @@ export interface VcpuStart {
   readonly runBytes: number;
   readonly lowMemoryBytes: number;
   readonly virtio: readonly VirtioLink[];
+  readonly bootCpu: number;
+  /** APs that the BSP waits for before it runs. */
+  readonly apsAtStart: number;
   readonly bsp: boolean;
   /** Host CPUs for this thread; undefined: any. */
   readonly affinity: readonly number[] | undefined;
@@ -67,7 +70,7 @@ function run(start: VcpuStart): VcpuReport {
   // SAFETY: the main thread keeps kvm_run mapped until this worker has reported.
   const page = arrayBufferAt(start.runAddress, start.runBytes);
   if (start.affinity) setThreadAffinity(0, start.affinity);
-  if (!waitForTurn(shared, start.bsp, words)) return { kind: 'stopped' };
+  if (!waitForTurn(shared, start, words)) return { kind: 'stopped' };
   setPhase(words, VCPU_PHASE.running);
   moments[VCPU_MOMENT.entered] = now();
   return runVcpu({
@@ -75,7 +78,7 @@ function run(start: VcpuStart): VcpuReport {
     run8: new Uint8Array(page),
     run16: new Uint16Array(page),
     run32: new Uint32Array(page),
-    board: createBoard(shared, start.vmFd, start.lowMemoryBytes, start.virtio),
+    board: createBoard(shared, start),
     words,
     moments,
     timeline: start.timeline,
@@ -83,8 +86,11 @@ function run(start: VcpuStart): VcpuReport {
 }
 
 /** APs announce themselves and go on; the BSP waits for all of them. False when the VM was stopped meanwhile. */
-function waitForTurn(shared: SharedState, bsp: boolean, words: Int32Array): boolean {
-  const aps = shared.vcpuCount - 1;
+function waitForTurn(
+  shared: SharedState,
+  { bsp, apsAtStart }: Pick<VcpuStart, 'bsp' | 'apsAtStart'>,
+  words: Int32Array,
+): boolean {
   if (!bsp) {
     Atomics.add(shared.words, VM_WORD.apsReady, 1);
     Atomics.notify(shared.words, VM_WORD.apsReady);
@@ -92,7 +98,7 @@ function waitForTurn(shared: SharedState, bsp: boolean, words: Int32Array): bool
   for (;;) {
     if (Atomics.load(words, VCPU_WORD.command) === VCPU_COMMAND.stop) return false;
     const ready = Atomics.load(shared.words, VM_WORD.apsReady);
-    if (!bsp || ready >= aps) return true;
+    if (!bsp || ready >= apsAtStart) return true;
     Atomics.wait(shared.words, VM_WORD.apsReady, ready, STOP_CHECK_MS);
   }
 }

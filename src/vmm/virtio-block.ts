@@ -1,28 +1,57 @@
 /** Disks: their files opened on the main thread, and the device made of them on its worker. */
+import { dirname } from 'node:path';
 import type { VirtioDevice } from '../devices/virtio/device.ts';
 import { BlockDevice, type BlockBackend } from '../devices/virtio/block.ts';
 import { blockFacts, type BlockShape } from '../devices/virtio/block-facts.ts';
 import { SECTOR_BYTES } from '../devices/virtio/block.regs.ts';
 import type { RateLimits } from '../devices/virtio/rate-limiter.ts';
-import { fileShape, lockFile, OPEN_DATA_SYNC, OPEN_DIRECT, type FileShape } from '../ffi/block-file.ts';
-import { ERRNO, SyscallError } from '../ffi/errno.ts';
-import { OPEN, openFile, type OwnedFd } from '../ffi/file.ts';
+import {
+  fileShape,
+  flushFile,
+  growFile,
+  lastChangeMs,
+  lockFile,
+  OPEN_DATA_SYNC,
+  OPEN_DIRECT,
+  syncDirectory,
+  writeAllAt,
+  type FileShape,
+} from '../ffi/block-file.ts';
+import { ERRNO, errnoName, SyscallError } from '../ffi/errno.ts';
+import { OPEN, openFile, readAt, type OwnedFd } from '../ffi/file.ts';
 import { VoltError } from '../volt-error.ts';
 import { FileBackend } from './block-file.ts';
+import { OverlayBackend } from './block-overlay.ts';
 import type { BlockConfig } from './device-config.ts';
 import type { DeviceServices } from './device-services.ts';
+import {
+  checkOverlay,
+  encodeOverlayHeader,
+  OVERLAY_HEADER,
+  overlayShape,
+  type OverlayShape,
+} from './overlay-format.ts';
 import type { OpenDevice } from './virtio-machine.ts';
 
 export interface BlockStart {
   readonly kind: 'block';
   readonly shape: BlockShape;
+  /** The file, or the base image of `overlay`. */
   readonly fd: number;
+  readonly overlay:
+    { readonly fd: number; readonly shape: OverlayShape; readonly writeThrough: boolean } | undefined;
   readonly limits: RateLimits;
 }
 
 /** Throws VoltError 'image' that says what is wrong with the disk's files. */
 export function openBlockDevice(config: BlockConfig): OpenDevice {
+  checkTogether(config);
+  using stack = new DisposableStack();
   const { file, shape: found } = openDisk(config);
+  stack.use(file);
+  const overlay =
+    config.overlay === undefined ? undefined : openOverlay(config.overlay, file.fd, found.bytes);
+  if (overlay) stack.use(overlay.file);
   const shape: BlockShape = {
     id: config.id,
     sectors: found.bytes / SECTOR_BYTES,
@@ -31,29 +60,58 @@ export function openBlockDevice(config: BlockConfig): OpenDevice {
     blockBytes: found.blockBytes,
     flush: config.cache === 'Writeback',
   };
-  return {
-    facts: blockFacts(shape),
-    start: { kind: 'block', shape, fd: file.fd, limits: config.limits },
-    blocks: true,
-    close: () => file.close(),
+  const start: BlockStart = {
+    kind: 'block',
+    shape,
+    fd: file.fd,
+    overlay: overlay && {
+      fd: overlay.file.fd,
+      shape: overlay.shape,
+      writeThrough: config.cache === 'Writethrough',
+    },
+    limits: config.limits,
   };
+  const files = stack.move();
+  return { facts: blockFacts(shape), start, blocks: true, close: () => files.dispose() };
 }
 
 export function createBlockDevice(start: BlockStart, services: DeviceServices): VirtioDevice {
-  const backend: BlockBackend = new FileBackend(start.fd);
   const glue = {
     now: () => performance.now(),
     after: (delayMs: number, handler: () => void) => services.after(delayMs, handler),
   };
-  return new BlockDevice(start.shape, backend, glue, start.limits);
+  return new BlockDevice(start.shape, createBackend(start), glue, start.limits);
+}
+
+function createBackend({ fd, overlay }: BlockStart): BlockBackend {
+  if (!overlay) return new FileBackend(fd);
+  const { shape, writeThrough } = overlay;
+  return new OverlayBackend({ baseFd: fd, overlayFd: overlay.fd, shape, writeThrough });
+}
+
+/** What makes no sense in one disk. */
+function checkTogether({ path, overlay, readOnly, direct }: BlockConfig): void {
+  if (overlay !== undefined && readOnly)
+    throw unusable(
+      path,
+      'readonly and overlay are both given',
+      'one of them: an overlay is there to be written',
+    );
+  if (overlay !== undefined && direct)
+    throw unusable(
+      path,
+      'direct and overlay are both given',
+      'one of them: an overlay copies parts of blocks',
+    );
 }
 
 function openDisk(config: BlockConfig): { file: OwnedFd; shape: FileShape } {
+  const written = !config.readOnly && config.overlay === undefined;
   const flags =
-    (config.readOnly ? OPEN.readOnly : OPEN.readWrite) |
-    (config.cache === 'Writethrough' && !config.readOnly ? OPEN_DATA_SYNC : 0) |
+    (written ? OPEN.readWrite : OPEN.readOnly) |
+    (config.cache === 'Writethrough' && written ? OPEN_DATA_SYNC : 0) |
     (config.direct ? OPEN_DIRECT : 0);
-  const file = openDiskFile(config.path, flags, !config.readOnly, config.direct);
+  const file = openDiskFile(config.path, flags, written, config.direct);
   try {
     const shape = fileShape(file.fd);
     if (shape.kind === 'other') {
@@ -71,6 +129,41 @@ function openDisk(config: BlockConfig): { file: OwnedFd; shape: FileShape } {
     file.close();
     throw error;
   }
+}
+
+/** Opens an overlay, or makes it where there is no file yet. */
+function openOverlay(
+  path: string,
+  baseFd: number,
+  baseBytes: number,
+): { file: OwnedFd; shape: OverlayShape } {
+  const shape = overlayShape(baseBytes, lastChangeMs(baseFd));
+  const file = openDiskFile(path, OPEN.readWrite | OPEN.create, true, false);
+  try {
+    const found = fileShape(file.fd);
+    if (found.kind !== 'file') throw unusable(path, 'as an overlay it is no file', 'a file');
+    if (found.bytes === 0) createOverlay(file.fd, path, shape);
+    const header = new Uint8Array(OVERLAY_HEADER.size);
+    readAt(file.fd, header, 0);
+    const problem = checkOverlay(header, fileShape(file.fd).bytes, shape);
+    if (problem !== undefined) throw new VoltError('image', `Cannot use overlay=${path}: ${problem}`);
+    return { file, shape };
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+/** The header comes last: a file that a crash left without it is refused, and not taken for an empty overlay. */
+function createOverlay(fd: number, path: string, shape: OverlayShape): void {
+  const failed =
+    growFile(fd, shape.fileBytes) ||
+    flushFile(fd) ||
+    writeAllAt(fd, encodeOverlayHeader(shape), 0) ||
+    flushFile(fd);
+  if (failed)
+    throw new VoltError('host', `Cannot make overlay=${path}: ${errnoName(failed)} (expected room for it)`);
+  syncDirectory(dirname(path));
 }
 
 const FOUND: Readonly<Record<number, string>> = {

@@ -4,14 +4,17 @@
  * `new` builds everything up to the point where vCPUs could run; `start` lets them run; `ended` settles when the
  * first of them ends the machine, with all others stopped; dispose gives everything back.
  */
+import { isCpuPresent, resetCpuHotplug } from '../devices/cpu-hotplug.ts';
 import { resetI8042 } from '../devices/i8042.ts';
 import { resetUart, uartReceive } from '../devices/uart.ts';
-import { openFilesLimit } from '../ffi/limits.ts';
+import { raiseOpenFilesLimit } from '../ffi/limits.ts';
 import { installKickHandler } from '../ffi/signal.ts';
 import { CAP, KVM_MP_STATE, RUN } from '../kvm/abi.ts';
 import { KvmSystem } from '../kvm/system.ts';
-import { readMpState, readTscKhz } from '../kvm/vcpu.ts';
-import type { KvmVm } from '../kvm/vm.ts';
+import { readMpState, readTscKhz, type KvmVcpu } from '../kvm/vcpu.ts';
+import { IrqLine, type KvmVm } from '../kvm/vm.ts';
+import { GSI } from '../machine/irqs.ts';
+import { ACPI_EVENT } from '../machine/ports.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
 import type { IpiRequest } from '../smp/ipi.ts';
 import { mpStateName } from '../smp/vcpu-state.ts';
@@ -19,9 +22,10 @@ import { VoltError } from '../volt-error.ts';
 import { applyCommonState, applyEntry, applyLoad, applyWrites } from './apply.ts';
 import { createBoard, type Board } from './board.ts';
 import type { VmConfig } from './config.ts';
+import { parkEjected, setCpuCount, type CpuChange, type HotplugMachine } from './cpu-hotplug.ts';
 import { deliverIpi } from './deliver-ipi.ts';
 import { openImage, openKernel, type ImageFile } from './image-file.ts';
-import { plannedCpus, planCpuid, planImage, planMachine, type MachinePlan } from './plan.ts';
+import { planCpuid, planImage, planMachine, type HostFacts, type MachinePlan } from './plan.ts';
 import { readVcpuState } from './register-dump.ts';
 import {
   createSharedState,
@@ -35,7 +39,15 @@ import {
   type SharedState,
 } from './shared-state.ts';
 import { Timeline } from './timeline.ts';
-import { checkHostCpus, kick, type LiveVcpu } from './vcpu-control.ts';
+import { bindNodes } from './node-memory.ts';
+import {
+  checkHostCpus,
+  kick,
+  parkVcpu,
+  unparkVcpu,
+  waitUntilRunning,
+  type LiveVcpu,
+} from './vcpu-control.ts';
 import type { VcpuMessage } from './vcpu-report.ts';
 import type { VcpuStart } from './vcpu-worker.ts';
 import { describeEnd, type VmEnd } from './vm-end.ts';
@@ -50,8 +62,13 @@ export interface VmOptions {
 
 interface Vcpu extends LiveVcpu {
   readonly worker: Worker;
+  /** Its local APIC's registers as reset leaves them. */
+  readonly lapic: Uint8Array;
   ended: boolean;
 }
+
+/** Above it an id needs x2APIC; 255 is the broadcast. */
+const HIGHEST_XAPIC_ID = 254;
 
 /** How long dispose waits for vCPU threads that do not leave the guest. */
 const DISPOSE_TIMEOUT_MS = 5000;
@@ -61,6 +78,8 @@ export class VirtualMachine implements Disposable {
   readonly plan: MachinePlan;
   readonly shared: SharedState;
   readonly timeline = new Timeline();
+  /** What is not as asked for, in sentences. */
+  readonly warnings: string[] = [];
   /** Settles once no vCPU runs any more. Never rejects. */
   readonly ended: Promise<VmEnd>;
 
@@ -71,7 +90,10 @@ export class VirtualMachine implements Disposable {
   readonly #vm: KvmVm;
   /** undefined: a machine without virtio devices. */
   readonly #virtio: VirtioMachine | undefined;
+  readonly #host: HostFacts;
   readonly #recordTimeline: boolean;
+  readonly #acpiEvent: IrqLine;
+  #hotplug: Promise<unknown> = Promise.resolve();
   #cause: VcpuMessage | undefined;
   #resolveEnded!: (end: VmEnd) => void;
   #started = false;
@@ -82,7 +104,7 @@ export class VirtualMachine implements Disposable {
     this.config = config;
     // Before any thread is made: a host CPU that is not there would stop the guest halfway.
     for (const [index, cpus] of config.affinity) checkHostCpus(index, cpus);
-    checkOpenFilesLimit(config.cpus, config.devices.length);
+    checkOpenFilesLimit(config.maxCpus, config.devices.length);
     this.#recordTimeline = options.timeline ?? false;
     this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
     // Workers take the longest to come up, so they start first, beside everything below.
@@ -96,42 +118,45 @@ export class VirtualMachine implements Disposable {
       this.timeline.mark('kernel recognised');
 
       const system = this.#stack.use(new KvmSystem());
-      if (config.cpus > system.maxVcpus) {
+      if (config.maxCpus > system.maxVcpus) {
         throw new VoltError(
           'host',
-          `Cannot create ${config.cpus} vCPUs: this host's KVM allows ${system.maxVcpus} (expected fewer --cpus)`,
+          `Cannot create ${config.maxCpus} vCPUs: this host's KVM allows ${system.maxVcpus} (expected fewer --cpus)`,
         );
       }
       this.#vm = this.#stack.use(system.createVm());
       this.#vm.createInterruptControllers();
-      if (config.bootCpu !== 0) this.#vm.setBootCpu(plannedCpus(config)[config.bootCpu]!.apicId);
-      this.timeline.mark('VM made');
-
       const tscDeadline = system.check(CAP.tscDeadlineTimer) > 0;
       this.plan = planMachine(config, image, { tscDeadline });
+      const { cpus, bootCpu } = this.plan;
+      if (cpus.at(-1)!.apicId > HIGHEST_XAPIC_ID) this.#vm.useX2apicIds();
+      if (bootCpu !== 0) this.#vm.setBootCpu(cpus[bootCpu]!.apicId);
+      this.timeline.mark('VM made');
+
       const memory = this.#stack.use(new GuestMemory(this.plan.ranges, { hugepages: config.hugepages }));
+      this.warnings.push(...bindNodes(memory, this.plan.nodeMemory, config.numa));
       this.#loadMemory(memory, kernel, initrd);
       this.timeline.mark('kernel loaded');
 
       if (config.devices.length > 0)
         this.#virtio = this.#stack.use(new VirtioMachine(config.devices, this.#vm, memory));
 
-      const kvmVcpus = this.plan.cpus.map((cpu) => this.#stack.use(this.#vm.createVcpu(cpu.apicId)));
+      const present = cpus.slice(0, config.cpus);
+      const kvmVcpus = present.map((cpu) => this.#stack.use(this.#vm.createVcpu(cpu.apicId)));
       const tscKhz = readTscKhz(kvmVcpus[0]!.fd);
-      const host = { cpuid: system.supportedCpuid(), tscDeadline, tscKhz };
-      this.shared = createSharedState(config.cpus);
-      kvmVcpus.forEach((kvm, i) => {
-        kvm.setCpuid(planCpuid(this.plan, this.plan.cpus[i]!, host));
-        applyCommonState(kvm);
-        const runFlags = new Uint8Array(kvm.runPage.view(0, RUN.exitReason));
-        const words = this.shared.vcpuWords(i);
-        words[VCPU_WORD.mpState] = checkMpState(kvm.fd, i, i === config.bootCpu);
-        this.#vcpus.push({ index: i, kvm, worker: workers[i]!, words, runFlags, ended: false });
-      });
-      applyEntry(kvmVcpus[config.bootCpu]!, this.plan.boot.entry);
+      this.#host = { cpuid: system.supportedCpuid(), tscDeadline, tscKhz };
+      this.shared = createSharedState(config.maxCpus);
+      kvmVcpus.forEach((kvm, i) => this.#vcpus.push(this.#prepareVcpu(i, kvm, workers[i]!)));
+      applyEntry(kvmVcpus[bootCpu]!, this.plan.boot.entry);
       resetUart(this.shared.uart);
       resetI8042(this.shared.i8042);
-      this.#board = createBoard(this.shared, this.#vm.fd, this.plan.ranges[0]!.bytes);
+      resetCpuHotplug(this.shared.cpuHotplug, config.cpus);
+      this.#acpiEvent = new IrqLine(this.#vm.fd, GSI.acpiEvent);
+      this.#board = createBoard(this.shared, {
+        vmFd: this.#vm.fd,
+        lowMemoryBytes: this.plan.ranges[0]!.bytes,
+        bootCpu,
+      });
       this.timeline.mark('vCPUs made');
     } catch (error) {
       this[Symbol.dispose]();
@@ -149,28 +174,8 @@ export class VirtualMachine implements Disposable {
     this.#started = true;
     installKickHandler();
     this.#virtio?.start((report) => this.#onDeviceReport(report));
-    this.#vcpus.forEach(({ kvm, worker, index }) => {
-      worker.onmessage = ({ data }: MessageEvent<VcpuMessage>) => this.#onReport(data);
-      worker.onerror = (event) => {
-        event.preventDefault();
-        this.#onReport({ index, report: { kind: 'failed', message: errorLine(event.message) } });
-      };
-      const start: VcpuStart = {
-        buffer: this.shared.buffer,
-        vcpuCount: this.shared.vcpuCount,
-        index,
-        vcpuFd: kvm.fd,
-        vmFd: this.#vm.fd,
-        runAddress: kvm.runPage.address,
-        runBytes: kvm.runPage.bytes,
-        lowMemoryBytes: this.#board.lowMemoryBytes,
-        virtio: this.#virtio?.links ?? [],
-        bsp: index === this.plan.bootCpu,
-        affinity: this.config.affinity.get(index),
-        timeline: this.#recordTimeline,
-      };
-      worker.postMessage(start);
-    });
+    for (const vcpu of this.#vcpus) this.#startVcpu(vcpu);
+    if (this.config.maxCpus > this.config.cpus) void this.#parkEjectedForever();
     this.timeline.mark('vCPUs told to start');
   }
 
@@ -182,9 +187,30 @@ export class VirtualMachine implements Disposable {
     return this.ended;
   }
 
-  /** What steers the vCPUs while they run. */
+  /** What steers the vCPUs that are in the machine now, by ascending index. */
   get vcpus(): readonly LiveVcpu[] {
-    return this.#vcpus;
+    return this.#vcpus.filter(({ words }) => Atomics.load(words, VCPU_WORD.phase) !== VCPU_PHASE.parked);
+  }
+
+  /**
+   * Plugs or removes vCPUs until there are `count`, and waits for the guest to take or to give them. Throws
+   * VoltError 'usage' without room for them and 'guest' when the guest keeps one.
+   */
+  setCpuCount(count: number): Promise<CpuChange> {
+    const change = this.#hotplug.then(() => setCpuCount(this.#hotplugMachine(), count));
+    this.#hotplug = change.catch(() => {});
+    return change;
+  }
+
+  /** Presses the power button, as ACPI knows it: a guest that listens shuts itself down. */
+  pressPowerButton(): void {
+    if (!this.config.acpi) {
+      throw new VoltError(
+        'usage',
+        'Cannot press the power button: the guest has no ACPI (expected it without --no-acpi)',
+      );
+    }
+    this.#raiseAcpiEvent(ACPI_EVENT.powerButton);
   }
 
   /** Virtio devices, in the order of their places. */
@@ -194,7 +220,12 @@ export class VirtualMachine implements Disposable {
 
   /** Delivers an interrupt from outside. Throws VoltError 'usage' for a request that makes no sense. */
   sendIpi(request: IpiRequest): void {
-    deliverIpi(this.#vm, this.plan, request);
+    deliverIpi(
+      this.#vm,
+      this.plan,
+      this.vcpus.map(({ index }) => index),
+      request,
+    );
   }
 
   /** Gives bytes to the guest's serial port; returns how many it had room for. */
@@ -232,6 +263,85 @@ export class VirtualMachine implements Disposable {
         Atomics.wait(words, VCPU_WORD.phase, phase, left);
       }
     });
+  }
+
+  #prepareVcpu(index: number, kvm: KvmVcpu, worker: Worker): Vcpu {
+    kvm.setCpuid(planCpuid(this.plan, this.plan.cpus[index]!, this.#host));
+    applyCommonState(kvm);
+    const runFlags = new Uint8Array(kvm.runPage.view(0, RUN.exitReason));
+    const words = this.shared.vcpuWords(index);
+    words[VCPU_WORD.mpState] = checkMpState(kvm.fd, index, index === this.plan.bootCpu);
+    return { index, kvm, worker, words, runFlags, lapic: kvm.readLapic(), ended: false };
+  }
+
+  #startVcpu({ kvm, worker, index }: Vcpu): void {
+    worker.onmessage = ({ data }: MessageEvent<VcpuMessage>) => this.#onReport(data);
+    worker.onerror = (event) => {
+      event.preventDefault();
+      this.#onReport({ index, report: { kind: 'failed', message: errorLine(event.message) } });
+    };
+    const start: VcpuStart = {
+      buffer: this.shared.buffer,
+      vcpuCount: this.shared.vcpuCount,
+      index,
+      vcpuFd: kvm.fd,
+      vmFd: this.#vm.fd,
+      runAddress: kvm.runPage.address,
+      runBytes: kvm.runPage.bytes,
+      lowMemoryBytes: this.#board.lowMemoryBytes,
+      virtio: this.#virtio?.links ?? [],
+      bootCpu: this.plan.bootCpu,
+      apsAtStart: this.config.cpus - 1,
+      bsp: index === this.plan.bootCpu,
+      affinity: this.config.affinity.get(index),
+      timeline: this.#recordTimeline,
+    };
+    worker.postMessage(start);
+  }
+
+  #raiseAcpiEvent(event: number): void {
+    Atomics.or(this.shared.words, VM_WORD.acpiEvents, event);
+    this.#acpiEvent.set(1);
+    this.#acpiEvent.set(0);
+  }
+
+  #hotplugMachine(): HotplugMachine {
+    const { shared, config, plan } = this;
+    return {
+      shared,
+      present: config.cpus,
+      maxCpus: config.maxCpus,
+      bootCpu: plan.bootCpu,
+      readyVcpu: (index) => this.#readyVcpu(index),
+      parkVcpu: (index) => parkVcpu(this.#vcpus[index]!),
+      tellGuest: () => this.#raiseAcpiEvent(ACPI_EVENT.cpuHotplug),
+      hasEnded: () => Atomics.load(shared.words, VM_WORD.ending) !== 0,
+    };
+  }
+
+  /** A vCPU beyond those made before is the next one, since the lowest free ones are plugged first. */
+  async #readyVcpu(index: number): Promise<void> {
+    const parked = this.#vcpus[index];
+    if (parked) {
+      parked.kvm.resetToWait(parked.lapic);
+      unparkVcpu(parked);
+      return waitUntilRunning(parked);
+    }
+    const kvm = this.#stack.use(this.#vm.createVcpu(this.plan.cpus[index]!.apicId));
+    const vcpu = this.#prepareVcpu(index, kvm, this.#spawnWorker());
+    this.#vcpus.push(vcpu);
+    this.#startVcpu(vcpu);
+    return waitUntilRunning(vcpu);
+  }
+
+  async #parkEjectedForever(): Promise<void> {
+    const machine = this.#hotplugMachine();
+    while (!machine.hasEnded()) {
+      const seen = Atomics.load(this.shared.words, VM_WORD.hotplugRequests);
+      await parkEjected(machine);
+      const wait = Atomics.waitAsync(this.shared.words, VM_WORD.hotplugRequests, seen);
+      if (wait.async) await wait.value;
+    }
   }
 
   #spawnWorker(): Worker {
@@ -286,6 +396,7 @@ export class VirtualMachine implements Disposable {
       kick(vcpu);
     }
     Atomics.notify(this.shared.words, VM_WORD.transmitTail);
+    Atomics.notify(this.shared.words, VM_WORD.hotplugRequests);
     ringDoorbell(this.shared.words);
   }
 }
@@ -316,7 +427,7 @@ const FILES_BESIDES = 32;
 /** The runtime aborts the process when a Worker finds no descriptor left. */
 function checkOpenFilesLimit(cpus: number, devices: number): void {
   const needed = cpus * FILES_PER_VCPU + devices * FILES_PER_DEVICE + FILES_BESIDES;
-  const limit = openFilesLimit();
+  const limit = raiseOpenFilesLimit(needed);
   if (limit >= needed) return;
   throw new VoltError(
     'host',

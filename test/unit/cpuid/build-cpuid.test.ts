@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import type { CpuidEntry } from '../../../src/machine/cpuid-entry.ts';
-import { cpuCount, singleSocket, topologyShifts, type Topology } from '../../../src/smp/topology.ts';
+import { cpuCount, resolveTopology, topologyShifts, type Topology } from '../../../src/smp/topology.ts';
 import { randomTopology } from '../smp/random-topology.ts';
 import { seededRandom } from '../support/random.ts';
 import { AMD, field, guestsOf, INTEL, leaf, placeByLeaf, subleaves } from './hosts.ts';
@@ -17,12 +17,12 @@ const mask = (value: number, bits: number) => (value & bits) >>> 0;
 
 describe.each(HOSTS)('on an %s host, leaf 1', (_, host) => {
   test.each([
-    ['1 CPU', singleSocket(1, 1), 1, 0],
-    ['2 cores', singleSocket(2, 1), 2, 1],
-    ['1 core of 2 threads', singleSocket(2, 2), 2, 1],
-    ['3 cores', singleSocket(3, 1), 3, 1],
+    ['1 CPU', resolveTopology({ cpus: 1, threads: 1 }), 1, 0],
+    ['2 cores', resolveTopology({ cpus: 2, threads: 1 }), 2, 1],
+    ['1 core of 2 threads', resolveTopology({ cpus: 2, threads: 2 }), 2, 1],
+    ['3 cores', resolveTopology({ cpus: 3, threads: 1 }), 3, 1],
     ['2 dies of 3 cores of 2 threads', TWO_DIES, 12, 1],
-    ['254 CPUs', singleSocket(254, 1), 254, 1],
+    ['254 CPUs', resolveTopology({ cpus: 254, threads: 1 }), 254, 1],
   ])('tells each of %s its id, their number and HTT', (__, topology, logical, htt) => {
     const guests = guestsOf(host, topology);
     const told = guests.map(({ table }) => leaf(table, 1));
@@ -32,7 +32,7 @@ describe.each(HOSTS)('on an %s host, leaf 1', (_, host) => {
   });
 
   test('has the hypervisor bit', () => {
-    const [guest] = guestsOf(host, singleSocket(1, 1));
+    const [guest] = guestsOf(host, resolveTopology({ cpus: 1, threads: 1 }));
     expect(field(leaf(guest!.table, 1).ecx, 31, 31)).toBe(1);
   });
 
@@ -40,13 +40,13 @@ describe.each(HOSTS)('on an %s host, leaf 1', (_, host) => {
     [true, 1],
     [false, 0],
   ])('has the TSC-deadline bit as KVM has the capability: %p', (tscDeadline, bit) => {
-    const [guest] = guestsOf(host, singleSocket(1, 1), { changes: { tscDeadline } });
+    const [guest] = guestsOf(host, resolveTopology({ cpus: 1, threads: 1 }), { changes: { tscDeadline } });
     expect(field(leaf(guest!.table, 1).ecx, 24, 24)).toBe(bit);
   });
 
   test('keeps every other bit', () => {
     const before = leaf(host, 1);
-    const after = leaf(guestsOf(host, singleSocket(4, 2))[3]!.table, 1);
+    const after = leaf(guestsOf(host, resolveTopology({ cpus: 4, threads: 2 }))[3]!.table, 1);
     expect(after.eax).toBe(before.eax);
     expect(mask(after.ebx, KEPT.ebx)).toBe(mask(before.ebx, KEPT.ebx));
     expect(mask(after.ecx, KEPT.ecx)).toBe(mask(before.ecx, KEPT.ecx));
@@ -60,12 +60,12 @@ describe.each(HOSTS)('on an %s host, leaf 0xB', (_, host) => {
     subleaves(table, number).map(({ eax, ebx, ecx }) => [eax, ebx, ecx]);
 
   test.each([
-    ['1 CPU', singleSocket(1, 1), [0, 1], [0, 1]],
-    ['2 cores', singleSocket(2, 1), [0, 1], [1, 2]],
-    ['1 core of 2 threads', singleSocket(2, 2), [1, 2], [1, 2]],
-    ['3 cores', singleSocket(3, 1), [0, 1], [2, 3]],
-    ['3 cores of 2 threads', singleSocket(6, 2), [1, 2], [3, 6]],
-    ['254 CPUs', singleSocket(254, 1), [0, 1], [8, 254]],
+    ['1 CPU', resolveTopology({ cpus: 1, threads: 1 }), [0, 1], [0, 1]],
+    ['2 cores', resolveTopology({ cpus: 2, threads: 1 }), [0, 1], [1, 2]],
+    ['1 core of 2 threads', resolveTopology({ cpus: 2, threads: 2 }), [1, 2], [1, 2]],
+    ['3 cores', resolveTopology({ cpus: 3, threads: 1 }), [0, 1], [2, 3]],
+    ['3 cores of 2 threads', resolveTopology({ cpus: 6, threads: 2 }), [1, 2], [3, 6]],
+    ['254 CPUs', resolveTopology({ cpus: 254, threads: 1 }), [0, 1], [8, 254]],
   ])('has SMT and core levels and an end for %s', (__, topology, [smtShift, smt], [coreShift, cores]) => {
     const [guest] = guestsOf(host, topology);
     expect(levelsOf(guest!.table)).toEqual([
@@ -98,7 +98,7 @@ describe.each(HOSTS)('on an %s host, leaf 0xB', (_, host) => {
   });
 
   test('marks its subleaves as indexed and has each once', () => {
-    const [guest] = guestsOf(host, singleSocket(4, 2));
+    const [guest] = guestsOf(host, resolveTopology({ cpus: 4, threads: 2 }));
     const indexes = subleaves(guest!.table, 0xb).map(({ index, flags }) => [index, flags]);
     expect(indexes).toEqual([
       [0, 1],
@@ -110,14 +110,14 @@ describe.each(HOSTS)('on an %s host, leaf 0xB', (_, host) => {
 
 describe('leaf 0x1F', () => {
   test('says the same as 0xB where there is one die and the host reaches that far', () => {
-    const [guest] = guestsOf(INTEL, singleSocket(6, 2));
+    const [guest] = guestsOf(INTEL, resolveTopology({ cpus: 6, threads: 2 }));
     const registers = (number: number) =>
       subleaves(guest!.table, number).map(({ eax, ebx, ecx, edx }) => [eax, ebx, ecx, edx]);
     expect(registers(0x1f)).toEqual(registers(0xb));
   });
 
   test('stays away where the host does not reach that far', () => {
-    const [guest] = guestsOf(AMD, singleSocket(6, 2));
+    const [guest] = guestsOf(AMD, resolveTopology({ cpus: 6, threads: 2 }));
     expect(subleaves(guest!.table, 0x1f)).toEqual([]);
     expect(leaf(guest!.table, 0).eax).toBe(leaf(AMD, 0).eax);
   });
@@ -127,7 +127,7 @@ describe('leaf 0x1F', () => {
       ...entry,
       eax: entry.function === 0 ? 1 : entry.eax,
     }));
-    const [guest] = guestsOf(old, singleSocket(2, 1));
+    const [guest] = guestsOf(old, resolveTopology({ cpus: 2, threads: 1 }));
     expect(leaf(guest!.table, 0).eax).toBe(0xb);
     expect(subleaves(guest!.table, 0xb).length).toBe(3);
   });
@@ -141,13 +141,13 @@ describe('on an Intel host, leaf 4', () => {
       .map(({ eax }) => [field(eax, 7, 5), field(eax, 25, 14) + 1, field(eax, 31, 26) + 1]);
 
   test.each([
-    ['1 CPU', singleSocket(1, 1), [1, 1], 1],
-    ['2 cores', singleSocket(2, 1), [1, 2], 2],
-    ['1 core of 2 threads', singleSocket(2, 2), [2, 2], 1],
-    ['3 cores, whose ids take 2 bits', singleSocket(3, 1), [1, 4], 4],
-    ['3 cores of 2 threads', singleSocket(6, 2), [2, 8], 4],
+    ['1 CPU', resolveTopology({ cpus: 1, threads: 1 }), [1, 1], 1],
+    ['2 cores', resolveTopology({ cpus: 2, threads: 1 }), [1, 2], 2],
+    ['1 core of 2 threads', resolveTopology({ cpus: 2, threads: 2 }), [2, 2], 1],
+    ['3 cores, whose ids take 2 bits', resolveTopology({ cpus: 3, threads: 1 }), [1, 4], 4],
+    ['3 cores of 2 threads', resolveTopology({ cpus: 6, threads: 2 }), [2, 8], 4],
     ['2 dies of 3 cores of 2 threads', TWO_DIES, [2, 8], 8],
-    ['254 CPUs, of which 6 bits of core ids show', singleSocket(254, 1), [1, 256], 64],
+    ['254 CPUs, of which 6 bits of core ids show', resolveTopology({ cpus: 254, threads: 1 }), [1, 256], 64],
   ])('tells who shares each cache for %s', (_, topology, [ofCore, ofDie], coreIds) => {
     expect(cachesOf(topology)).toEqual([
       [1, ofCore!, coreIds],
@@ -158,7 +158,7 @@ describe('on an Intel host, leaf 4', () => {
   });
 
   test('keeps types, sizes and the entry that ends it', () => {
-    const after = subleaves(guestsOf(INTEL, singleSocket(4, 2))[2]!.table, 4);
+    const after = subleaves(guestsOf(INTEL, resolveTopology({ cpus: 4, threads: 2 }))[2]!.table, 4);
     const before = subleaves(INTEL, 4);
     const rest = (entries: readonly CpuidEntry[]) =>
       entries.map((entry) => ({ ...entry, eax: field(entry.eax, 13, 0) }));
@@ -169,11 +169,11 @@ describe('on an Intel host, leaf 4', () => {
 
 describe('on an AMD host', () => {
   test.each([
-    ['1 CPU', singleSocket(1, 1), 0, 0],
-    ['2 cores', singleSocket(2, 1), 1, 1],
-    ['3 cores of 2 threads', singleSocket(6, 2), 5, 3],
+    ['1 CPU', resolveTopology({ cpus: 1, threads: 1 }), 0, 0],
+    ['2 cores', resolveTopology({ cpus: 2, threads: 1 }), 1, 1],
+    ['3 cores of 2 threads', resolveTopology({ cpus: 6, threads: 2 }), 5, 3],
     ['2 dies of 3 cores of 2 threads', TWO_DIES, 11, 4],
-    ['254 CPUs', singleSocket(254, 1), 253, 8],
+    ['254 CPUs', resolveTopology({ cpus: 254, threads: 1 }), 253, 8],
   ])('leaf 0x80000008 tells threads and id bits of %s', (_, topology, threadsLessOne, idBits) => {
     const { ecx } = leaf(guestsOf(AMD, topology)[0]!.table, 0x8000_0008);
     expect(field(ecx, 7, 0)).toBe(threadsLessOne);
@@ -182,24 +182,24 @@ describe('on an AMD host', () => {
 
   test('leaf 0x80000008 keeps the address widths', () => {
     const before = leaf(AMD, 0x8000_0008);
-    const after = leaf(guestsOf(AMD, singleSocket(4, 2))[0]!.table, 0x8000_0008);
+    const after = leaf(guestsOf(AMD, resolveTopology({ cpus: 4, threads: 2 }))[0]!.table, 0x8000_0008);
     expect([after.eax, after.ebx, after.edx]).toEqual([before.eax, before.ebx, before.edx]);
   });
 
   test.each([
-    ['1 CPU', singleSocket(1, 1), 0],
-    ['2 cores', singleSocket(2, 1), 1],
+    ['1 CPU', resolveTopology({ cpus: 1, threads: 1 }), 0],
+    ['2 cores', resolveTopology({ cpus: 2, threads: 1 }), 1],
   ])('CmpLegacy is told for %s', (_, topology, bit) => {
     const { ecx } = leaf(guestsOf(AMD, topology)[0]!.table, 0x8000_0001);
     expect(field(ecx, 1, 1)).toBe(bit);
   });
 
   test.each([
-    ['1 CPU', singleSocket(1, 1), 1, 1],
-    ['3 cores', singleSocket(3, 1), 1, 3],
-    ['3 cores of 2 threads', singleSocket(6, 2), 2, 6],
+    ['1 CPU', resolveTopology({ cpus: 1, threads: 1 }), 1, 1],
+    ['3 cores', resolveTopology({ cpus: 3, threads: 1 }), 1, 3],
+    ['3 cores of 2 threads', resolveTopology({ cpus: 6, threads: 2 }), 2, 6],
     ['2 dies of 3 cores of 2 threads', TWO_DIES, 2, 6],
-    ['254 CPUs', singleSocket(254, 1), 1, 254],
+    ['254 CPUs', resolveTopology({ cpus: 254, threads: 1 }), 1, 254],
   ])('leaf 0x8000001D tells who shares each cache for %s', (_, topology, ofCore, ofDie) => {
     const caches = subleaves(guestsOf(AMD, topology)[0]!.table, 0x8000_001d);
     const shared = caches
@@ -250,20 +250,20 @@ describe('on an AMD host', () => {
     };
 
     test.each([
-      ['cores of 2 threads', singleSocket(4, 2)],
+      ['cores of 2 threads', resolveTopology({ cpus: 4, threads: 2 })],
       ['2 dies', { sockets: 1, diesPerSocket: 2, coresPerDie: 2, threadsPerCore: 1 }],
     ])('both are there for %s, which Linux would not believe in otherwise', (_, topology) => {
       expect(told(topology)).toEqual({ highest: 0x8000_001e, extensions: 1, places: 1 });
     });
 
     test('neither is for single-threaded cores of one die', () => {
-      expect(told(singleSocket(4, 1))).toEqual({ highest: 0x8000_0008, extensions: 0, places: 0 });
+      expect(told(resolveTopology({ cpus: 4, threads: 1 }))).toEqual({ highest: 0x8000_0008, extensions: 0, places: 0 });
     });
   });
 
   test('the caches as Linux 6.1 groups them by id are those of the die, whatever the counts', () => {
     for (const cpus of [1, 2, 3, 5, 6, 7, 12, 24, 100, 254]) {
-      const topology = singleSocket(cpus, 2);
+      const topology = resolveTopology({ cpus, threads: 2 });
       const l3 = leaf(guestsOf(AMD, topology, { indexes: [0] })[0]!.table, 0x8000_001d, 3);
       // cacheinfo_amd_init_llc_id: bits = get_count_order(num_sharing_cache)
       const bits = Math.ceil(Math.log2(field(l3.eax, 25, 14) + 1));
@@ -274,7 +274,7 @@ describe('on an AMD host', () => {
 
 describe('KVM leaves', () => {
   test.each(HOSTS)('on an %s host get a timing leaf with TSC and APIC frequency in kHz', (_, host) => {
-    const [guest] = guestsOf(host, singleSocket(1, 1), { changes: { tscKhz: 2_595_124 } });
+    const [guest] = guestsOf(host, resolveTopology({ cpus: 1, threads: 1 }), { changes: { tscKhz: 2_595_124 } });
     const { eax, ebx, ecx, edx } = leaf(guest!.table, 0x4000_0010);
     expect([eax, ebx, ecx, edx]).toEqual([2_595_124, 1_000_000, 0, 0]);
     expect(leaf(guest!.table, 0x4000_0000)).toEqual({
@@ -285,7 +285,7 @@ describe('KVM leaves', () => {
   });
 
   test('stay as they are when KVM does not tell the frequency', () => {
-    const [guest] = guestsOf(AMD, singleSocket(1, 1), { changes: { tscKhz: 0 } });
+    const [guest] = guestsOf(AMD, resolveTopology({ cpus: 1, threads: 1 }), { changes: { tscKhz: 0 } });
     expect(subleaves(guest!.table, 0x4000_0010)).toEqual([]);
     expect(leaf(guest!.table, 0x4000_0000)).toEqual(leaf(AMD, 0x4000_0000));
   });
@@ -298,7 +298,7 @@ describe.each(HOSTS)('on an %s host, a whole table', (_, host) => {
   const others = (table: readonly CpuidEntry[]) => table.filter((entry) => !REWRITTEN.has(entry.function));
 
   test('has every leaf that says nothing of topology as the host has it', () => {
-    const guest = guestsOf(host, singleSocket(6, 2), { changes: { tscKhz: 2_000_000 } })[5]!;
+    const guest = guestsOf(host, resolveTopology({ cpus: 6, threads: 2 }), { changes: { tscKhz: 2_000_000 } })[5]!;
     expect(others(guest.table)).toEqual(others(host));
   });
 

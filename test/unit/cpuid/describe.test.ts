@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
 import { describeCpuid } from '../../../src/cpuid/describe.ts';
 import { isAmd, vendorOf } from '../../../src/cpuid/leaf.ts';
-import { singleSocket } from '../../../src/smp/topology.ts';
+import { resolveTopology } from '../../../src/smp/topology.ts';
 import { AMD, guestsOf, INTEL } from './hosts.ts';
 
 test('vendors are read from leaf 0', () => {
@@ -11,7 +11,7 @@ test('vendors are read from leaf 0', () => {
 });
 
 test('a CPU of an Intel host is described by leaves 1, 4 and 0x1F', () => {
-  const guest = guestsOf(INTEL, singleSocket(6, 2))[5]!;
+  const guest = guestsOf(INTEL, resolveTopology({ cpus: 6, threads: 2 }))[5]!;
   expect(describeCpuid(guest.table)).toEqual({
     vendor: 'GenuineIntel',
     initialApicId: 5,

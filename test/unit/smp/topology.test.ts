@@ -3,7 +3,7 @@ import {
   coresPerSocket,
   cpuCount,
   placeCpus,
-  singleSocket,
+  resolveTopology,
   topologyShifts,
 } from '../../../src/smp/topology.ts';
 import { randomTopology } from './random-topology.ts';
@@ -14,17 +14,17 @@ function place(index: number, apicId: number, core: number, thread: number) {
 }
 
 test('one socket of single-threaded cores numbers them from 0 without gaps', () => {
-  const cpus = placeCpus(singleSocket(5, 1));
+  const cpus = placeCpus(resolveTopology({ cpus: 5, threads: 1 }));
   expect(cpus).toEqual([0, 1, 2, 3, 4].map((i) => place(i, i, i, 0)));
 });
 
 test('threads of a core are next to each other', () => {
-  const cpus = placeCpus(singleSocket(4, 2));
+  const cpus = placeCpus(resolveTopology({ cpus: 4, threads: 2 }));
   expect(cpus).toEqual([place(0, 0, 0, 0), place(1, 1, 0, 1), place(2, 2, 1, 0), place(3, 3, 1, 1)]);
 });
 
 test('an odd number of CPUs leaves the last core half full', () => {
-  const topology = singleSocket(5, 2);
+  const topology = resolveTopology({ cpus: 5, threads: 2 });
   const cpus = placeCpus(topology, 5);
   expect(topology.coresPerDie).toBe(3);
   expect(cpuCount(topology)).toBe(6);
@@ -46,13 +46,13 @@ test('dies take their own bits, between core and socket', () => {
 });
 
 test.each([0, 5, 1.5, -1])('%p CPUs cannot be placed where there are 4', (count) => {
-  expect(() => placeCpus(singleSocket(4, 1), count)).toThrow(
+  expect(() => placeCpus(resolveTopology({ cpus: 4, threads: 1 }), count)).toThrow(
     `Cannot place ${count} CPUs (expected 1 to 4 in this topology)`,
   );
 });
 
 test('254 CPUs with two threads a core stay below APIC id 254', () => {
-  const ids = placeCpus(singleSocket(254, 2)).map((cpu) => cpu.apicId);
+  const ids = placeCpus(resolveTopology({ cpus: 254, threads: 2 })).map((cpu) => cpu.apicId);
   expect(Math.max(...ids)).toBe(253);
 });
 

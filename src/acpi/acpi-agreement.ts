@@ -1,0 +1,64 @@
+/** Where the tables contradict one another: MADT, SRAT, SLIT and PPTT are four accounts of the same CPUs. */
+import type { MadtContents } from './madt-read.ts';
+import type { SratContents } from './numa-read.ts';
+import type { PpttContents } from './pptt-read.ts';
+
+export interface Accounts {
+  readonly madt: MadtContents | undefined;
+  readonly srat: SratContents | undefined;
+  readonly distances: readonly (readonly number[])[] | undefined;
+  readonly pptt: PpttContents | undefined;
+}
+
+export function findDisagreements({ madt, srat, distances, pptt }: Accounts): string[] {
+  const problems: string[] = [];
+  if (madt && srat) {
+    const apicIds = madt.processors.map((cpu) => cpu.apicId);
+    problems.push(
+      ...differences(
+        'APIC id',
+        'MADT',
+        apicIds,
+        'SRAT',
+        srat.cpus.map((cpu) => cpu.apicId),
+      ),
+    );
+  }
+  if (madt && pptt) {
+    const uids = madt.processors.map((cpu) => cpu.uid);
+    problems.push(
+      ...differences(
+        'processor',
+        'MADT',
+        uids,
+        'PPTT',
+        pptt.cpus.map((cpu) => cpu.uid),
+      ),
+    );
+  }
+  if (srat && distances) {
+    const nodes = new Set([...srat.cpus, ...srat.memory].map(({ node }) => node));
+    for (const node of nodes) {
+      if (node >= distances.length) problems.push(`SLIT: node ${node} of the SRAT is not in it`);
+    }
+  }
+  return problems;
+}
+
+function differences(
+  what: string,
+  firstName: string,
+  first: readonly number[],
+  secondName: string,
+  second: readonly number[],
+): string[] {
+  const [inFirst, inSecond] = [new Set(first), new Set(second)];
+  return [
+    ...first
+      .filter((id) => !inSecond.has(id))
+      .map((id) => `${secondName}: ${what} ${id} of the ${firstName} is not in it`),
+    ...second
+      .filter((id) => !inFirst.has(id))
+      .map((id) => `${firstName}: ${what} ${id} of the ${secondName} is not in it`),
+  ];
+}

@@ -1,0 +1,169 @@
+/**
+ * Reads ACPI tables back, from Volt's own plan or any memory, the way a kernel finds them, and says what is wrong
+ * with each and between them.
+ */
+import { getAscii, getU64, hex, viewOf } from '../binary/bytes.ts';
+import { byteSum } from '../binary/checksum.ts';
+import {
+  FADT,
+  HEADER,
+  MADT,
+  RSDP,
+  RSDP_OLD_BYTES,
+  RSDP_SIGNATURE,
+  SIGNATURE,
+  SLIT,
+  SRAT,
+} from './acpi.layout.ts';
+import { findDisagreements } from './acpi-agreement.ts';
+import { readFadt, type FadtContents } from './fadt-read.ts';
+import { readMadt, type MadtContents } from './madt-read.ts';
+import { readSlit, readSrat, type SratContents } from './numa-read.ts';
+import { readPptt, type PpttContents } from './pptt-read.ts';
+
+/** `bytes` bytes of guest memory from `address`; undefined when not all of them are there. */
+export type AcpiMemoryReader = (address: number, bytes: number) => Uint8Array | undefined;
+
+export interface AcpiTableRow {
+  readonly signature: string;
+  readonly address: number;
+  readonly bytes: number;
+  readonly revision: number;
+}
+
+export interface AcpiContents {
+  /** Its address; undefined when there is none, and then nothing else is there. */
+  readonly rsdp: number | undefined;
+  /** XSDT, FADT, DSDT and the rest, in the order in which they are found. */
+  readonly tables: readonly AcpiTableRow[];
+  readonly fadt: FadtContents | undefined;
+  readonly madt: MadtContents | undefined;
+  readonly srat: SratContents | undefined;
+  /** `[from][to]` */
+  readonly distances: readonly (readonly number[])[] | undefined;
+  readonly pptt: PpttContents | undefined;
+  /** Empty when a careful kernel would complain of nothing. */
+  readonly problems: readonly string[];
+}
+
+/** Where a kernel that is not told looks for the RSDP, on 16-byte boundaries. (ACPI 6.5 §5.2.5.1) */
+const SCAN = { from: 0xe_0000, to: 0x10_0000, step: 16 } as const;
+/** No table that is in order is larger. */
+const LARGEST_TABLE = 0x100_0000;
+const MINIMUM_BYTES: Readonly<Record<string, number>> = {
+  [SIGNATURE.fadt]: FADT.size,
+  [SIGNATURE.madt]: MADT.size,
+  [SIGNATURE.srat]: SRAT.size,
+  [SIGNATURE.slit]: SLIT.size,
+};
+
+/** Reads from the RSDP at `rsdp`, or, without an address, from the first that lies where kernels look for it. */
+export function readAcpiTables(
+  read: AcpiMemoryReader,
+  rsdp: number | undefined = findRsdp(read),
+): AcpiContents {
+  const problems: string[] = [];
+  const rows: AcpiTableRow[] = [];
+  const found = new Map<string, Uint8Array>();
+  const load = (address: number, signature?: string) => {
+    const table = readTable(read, address, signature, problems);
+    if (table === undefined) return undefined;
+    const name = getAscii(table, HEADER.signature, 4);
+    rows.push({ signature: name, address, bytes: table.length, revision: table[HEADER.revision]! });
+    if (found.has(name)) problems.push(`${name}: there are two`);
+    else found.set(name, table);
+    return table;
+  };
+  const decode = <T>(signature: string, decoder: (table: Uint8Array, problems: string[]) => T) => {
+    const table = found.get(signature);
+    return table && decoder(table, problems);
+  };
+
+  const xsdtAddress = readRsdp(read, rsdp, problems);
+  const xsdt = xsdtAddress === undefined ? undefined : load(xsdtAddress, SIGNATURE.xsdt);
+  for (const address of xsdt ? xsdtEntries(xsdt, problems) : []) load(address);
+  const fadt = decode(SIGNATURE.fadt, readFadt);
+  if (fadt) load(fadt.dsdt, SIGNATURE.dsdt);
+  const contents = {
+    rsdp,
+    tables: rows,
+    fadt,
+    madt: decode(SIGNATURE.madt, readMadt),
+    srat: decode(SIGNATURE.srat, readSrat),
+    distances: decode(SIGNATURE.slit, readSlit),
+    pptt: decode(SIGNATURE.pptt, readPptt),
+  };
+  if (xsdt && !fadt) problems.push('XSDT: it lists no FADT that can be read');
+  if (xsdt && !contents.madt) problems.push('XSDT: it lists no MADT that can be read');
+  return { ...contents, problems: [...problems, ...findDisagreements(contents)] };
+}
+
+function findRsdp(read: AcpiMemoryReader): number | undefined {
+  for (let address: number = SCAN.from; address < SCAN.to; address += SCAN.step) {
+    const start = read(address, RSDP_OLD_BYTES);
+    if (start && getAscii(start, 0, 8) === RSDP_SIGNATURE && byteSum(start) === 0) return address;
+  }
+  return undefined;
+}
+
+/** The address of the XSDT. */
+function readRsdp(
+  read: AcpiMemoryReader,
+  address: number | undefined,
+  problems: string[],
+): number | undefined {
+  const bytes = address === undefined ? undefined : read(address, RSDP.size);
+  if (bytes === undefined || getAscii(bytes, RSDP.signature, 8) !== RSDP_SIGNATURE) {
+    const where = address === undefined ? 'from 0xe0000 to 0xfffff' : `at ${hex(address)}`;
+    problems.push(`RSDP: there is none ${where}`);
+    return undefined;
+  }
+  const sums = [byteSum(bytes.subarray(0, RSDP_OLD_BYTES)), byteSum(bytes)];
+  if (sums.some((sum) => sum !== 0))
+    problems.push(`RSDP: its 20 and its 36 bytes add up to ${sums.join(' and ')} (expected 0)`);
+  const length = viewOf(bytes).getUint32(RSDP.length, true);
+  if (length !== RSDP.size) problems.push(`RSDP: its length is ${length} (expected ${RSDP.size})`);
+  if (bytes[RSDP.revision]! < 2) {
+    problems.push(`RSDP: its revision is ${bytes[RSDP.revision]} (expected 2, which has an XSDT)`);
+    return undefined;
+  }
+  return getU64(viewOf(bytes), RSDP.xsdt);
+}
+
+/** A whole table, if its header makes sense. */
+function readTable(
+  read: AcpiMemoryReader,
+  address: number,
+  signature: string | undefined,
+  problems: string[],
+): Uint8Array | undefined {
+  const header = read(address, HEADER.size);
+  if (header === undefined) {
+    problems.push(`${signature ?? 'table'} at ${hex(address)}: there is no memory`);
+    return undefined;
+  }
+  const name = getAscii(header, HEADER.signature, 4);
+  if (!/^[A-Z0-9]{4}$/.test(name) || (signature !== undefined && name !== signature)) {
+    problems.push(
+      `table at ${hex(address)}: signature ${JSON.stringify(name)} (expected ${signature ?? 'one'})`,
+    );
+    return undefined;
+  }
+  const length = viewOf(header).getUint32(HEADER.length, true);
+  const least = MINIMUM_BYTES[name] ?? HEADER.size;
+  const table = length >= least && length <= LARGEST_TABLE ? read(address, length) : undefined;
+  if (table === undefined) {
+    problems.push(`${name}: its length is ${length} (expected at least ${least}, and memory for it)`);
+    return undefined;
+  }
+  const sum = byteSum(table);
+  if (sum !== 0) problems.push(`${name}: its bytes add up to ${sum} (expected 0)`);
+  return table;
+}
+
+function xsdtEntries(xsdt: Uint8Array, problems: string[]): number[] {
+  const bytes = xsdt.length - HEADER.size;
+  if (bytes % 8 !== 0) problems.push(`XSDT: ${bytes} bytes of addresses (expected a multiple of 8)`);
+  const view = viewOf(xsdt);
+  return Array.from({ length: Math.floor(bytes / 8) }, (_, i) => getU64(view, HEADER.size + 8 * i));
+}

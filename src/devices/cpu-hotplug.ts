@@ -1,0 +1,132 @@
+/**
+ * The registers behind which CPUs come and go, as the DSDT's processor devices use them (machine/ports.ts tells
+ * each). The guest's side is `read` and `write` by port offset; the VMM's side plugs, asks for removal, and takes
+ * what the guest ejected. Whoever calls holds the bus lock.
+ */
+import { CPU_HOTPLUG, CPU_HOTPLUG_NONE, CPU_HOTPLUG_STATUS } from '../machine/ports.ts';
+
+/** Words of the device; those of each vCPU follow. */
+export const CPU_HOTPLUG_WORD = { selected: 0, size: 1 } as const;
+/** `flags` are CPU_HOTPLUG_STATUS; the _OST words hold what the guest said last, and `answers` counts that. */
+export const CPU_SLOT_WORD = { flags: 0, ostEvent: 1, ostStatus: 2, answers: 3, size: 4 } as const;
+const { selected } = CPU_HOTPLUG_WORD;
+const { present, inserted, removing, eject } = CPU_HOTPLUG_STATUS;
+
+/** Words for `count` vCPUs. */
+export function cpuHotplugWords(count: number): number {
+  return CPU_HOTPLUG_WORD.size + count * CPU_SLOT_WORD.size;
+}
+
+/** What a write asks of the VMM. */
+export const HOTPLUG_REQUEST = { none: 0, eject: 1, answered: 2 } as const;
+export type HotplugRequest = (typeof HOTPLUG_REQUEST)[keyof typeof HOTPLUG_REQUEST];
+
+export function resetCpuHotplug(words: Int32Array, presentCount: number): void {
+  words.fill(0);
+  for (let cpu = 0; cpu < presentCount; cpu++) words[slotWord(cpu, CPU_SLOT_WORD.flags)] = present;
+}
+
+function slotWord(cpu: number, word: number): number {
+  return CPU_HOTPLUG_WORD.size + cpu * CPU_SLOT_WORD.size + word;
+}
+
+function slotCount(words: Int32Array): number {
+  return (words.length - CPU_HOTPLUG_WORD.size) / CPU_SLOT_WORD.size;
+}
+
+/** A 32-bit read of the register at `offset`; others, and a selection beyond the last vCPU, read as 0. */
+export function cpuHotplugRead(words: Int32Array, offset: number): number {
+  switch (offset) {
+    case CPU_HOTPLUG.status: {
+      const cpu = words[selected]! >>> 0;
+      return cpu < slotCount(words) ? words[slotWord(cpu, CPU_SLOT_WORD.flags)]! : 0;
+    }
+    case CPU_HOTPLUG.next:
+      return selectNext(words);
+    default:
+      return 0;
+  }
+}
+
+function selectNext(words: Int32Array): number {
+  for (let cpu = 0; cpu < slotCount(words); cpu++) {
+    if ((words[slotWord(cpu, CPU_SLOT_WORD.flags)]! & (inserted | removing)) === 0) continue;
+    words[selected] = cpu;
+    return cpu;
+  }
+  return CPU_HOTPLUG_NONE;
+}
+
+/** A 32-bit write. `bootCpu` cannot be ejected. */
+export function cpuHotplugWrite(
+  words: Int32Array,
+  offset: number,
+  value: number,
+  bootCpu: number,
+): HotplugRequest {
+  if (offset === CPU_HOTPLUG.select) {
+    words[selected] = value;
+    return HOTPLUG_REQUEST.none;
+  }
+  const cpu = words[selected]! >>> 0;
+  if (cpu >= slotCount(words)) return HOTPLUG_REQUEST.none;
+  switch (offset) {
+    case CPU_HOTPLUG.status:
+      return writeStatus(words, cpu, value, bootCpu);
+    case CPU_HOTPLUG.ostEvent:
+      words[slotWord(cpu, CPU_SLOT_WORD.ostEvent)] = value;
+      return HOTPLUG_REQUEST.none;
+    case CPU_HOTPLUG.ostStatus:
+      words[slotWord(cpu, CPU_SLOT_WORD.ostStatus)] = value;
+      words[slotWord(cpu, CPU_SLOT_WORD.answers)]!++;
+      return HOTPLUG_REQUEST.answered;
+    default:
+      return HOTPLUG_REQUEST.none;
+  }
+}
+
+function writeStatus(words: Int32Array, cpu: number, value: number, bootCpu: number): HotplugRequest {
+  const at = slotWord(cpu, CPU_SLOT_WORD.flags);
+  const flags = words[at]! & ~(value & (inserted | removing));
+  const leaves = (value & eject) !== 0 && (flags & present) !== 0 && cpu !== bootCpu;
+  // Gone at once for the guest, which looks at _STA next; `eject` stays set until the VMM has parked the vCPU.
+  words[at] = leaves ? eject : flags;
+  return leaves ? HOTPLUG_REQUEST.eject : HOTPLUG_REQUEST.none;
+}
+
+/** The vCPU is there now, and the guest is to find it. */
+export function plugCpu(words: Int32Array, cpu: number): void {
+  words[slotWord(cpu, CPU_SLOT_WORD.flags)] = present | inserted;
+}
+
+/** The guest is to give the vCPU back, when it likes. */
+export function requestCpuRemoval(words: Int32Array, cpu: number): void {
+  words[slotWord(cpu, CPU_SLOT_WORD.flags)]! |= removing;
+}
+
+/** Neither wish stands any longer: nobody has answered. */
+export function withdrawCpuRequest(words: Int32Array, cpu: number): void {
+  words[slotWord(cpu, CPU_SLOT_WORD.flags)]! &= ~(inserted | removing);
+}
+
+export function isCpuPresent(words: Int32Array, cpu: number): boolean {
+  return (words[slotWord(cpu, CPU_SLOT_WORD.flags)]! & present) !== 0;
+}
+
+/** Whether the guest ejected the vCPU and it was not parked yet. */
+export function isCpuEjected(words: Int32Array, cpu: number): boolean {
+  return (words[slotWord(cpu, CPU_SLOT_WORD.flags)]! & eject) !== 0;
+}
+
+export function noteCpuParked(words: Int32Array, cpu: number): void {
+  words[slotWord(cpu, CPU_SLOT_WORD.flags)]! &= ~eject;
+}
+
+/** The guest's last _OST for the vCPU, and how many there were. (ACPI 6.5 §6.3.5) */
+export function cpuAnswer(words: Int32Array, cpu: number): { event: number; status: number; count: number } {
+  return {
+    event: words[slotWord(cpu, CPU_SLOT_WORD.ostEvent)]! >>> 0,
+    status: words[slotWord(cpu, CPU_SLOT_WORD.ostStatus)]! >>> 0,
+    count: words[slotWord(cpu, CPU_SLOT_WORD.answers)]!,
+  };
+}

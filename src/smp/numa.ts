@@ -1,0 +1,165 @@
+/**
+ * NUMA nodes of the guest: which CPUs and which memory belong together, and how far nodes are from each other.
+ * (ACPI 6.5 §5.2.16 SRAT, §5.2.17 SLIT)
+ */
+import { guestAddress, MIB, type GuestAddress } from '../machine/address.ts';
+import type { RamRange } from '../machine/layout.ts';
+import { VoltError } from '../volt-error.ts';
+
+/** One node as a user gives it; what is missing is shared out evenly. */
+export interface NumaRequest {
+  readonly node?: number | undefined;
+  /** vCPU indices */
+  readonly cpus?: readonly number[] | undefined;
+  readonly memoryBytes?: number | undefined;
+  /** To nodes 0, 1, …; 10 is local. */
+  readonly distances?: readonly number[] | undefined;
+  /** The host's node whose memory it gets. */
+  readonly hostNode?: number | undefined;
+}
+
+export interface NumaNode {
+  readonly cpus: readonly number[];
+  readonly memoryBytes: number;
+  readonly hostNode: number | undefined;
+}
+
+export interface NumaPlan {
+  readonly nodes: readonly NumaNode[];
+  /** `distances[from][to]` */
+  readonly distances: readonly (readonly number[])[];
+}
+
+export interface NodeMemory {
+  readonly address: GuestAddress;
+  readonly bytes: number;
+  readonly node: number;
+}
+
+export const LOCAL_DISTANCE = 10;
+const REMOTE_DISTANCE = 20;
+/** 255 means "no way there". (ACPI 6.5 §5.2.17) */
+const FARTHEST = 254;
+export const MAX_NUMA_NODES = 64;
+
+/**
+ * Completes and checks the nodes. `cpus` are there from the start, up to `maxCpus` may be plugged; those that no
+ * node names go to the last one, unless none is named anywhere: then all are dealt out in blocks. Throws VoltError
+ * 'config'.
+ */
+export function resolveNuma(
+  requests: readonly NumaRequest[],
+  machine: { readonly cpus: number; readonly maxCpus: number; readonly memoryBytes: number },
+): NumaPlan {
+  const ordered = orderNodes(requests);
+  const cpus = shareCpus(ordered, machine.cpus, machine.maxCpus);
+  const memory = shareMemory(ordered, machine.memoryBytes);
+  return {
+    nodes: ordered.map(({ hostNode }, i) => ({ cpus: cpus[i]!, memoryBytes: memory[i]!, hostNode })),
+    distances: resolveDistances(ordered),
+  };
+}
+
+function orderNodes(requests: readonly NumaRequest[]): NumaRequest[] {
+  const ordered: NumaRequest[] = [];
+  requests.forEach((request, i) => {
+    const node = request.node ?? i;
+    if (node >= requests.length) {
+      throw fault(`node ${node} of ${requests.length}`, `nodes 0 to ${requests.length - 1}, without a gap`);
+    }
+    if (ordered[node]) throw fault(`node ${node} twice`, 'each node once');
+    ordered[node] = request;
+  });
+  return ordered;
+}
+
+function shareCpus(requests: readonly NumaRequest[], cpus: number, maxCpus: number): number[][] {
+  const nodes = requests.map((request) => [...(request.cpus ?? [])]);
+  const owner = new Map<number, number>();
+  nodes.forEach((list, node) => {
+    for (const cpu of list) {
+      if (cpu >= maxCpus) throw fault(`vCPU ${cpu} in node ${node}`, `vCPUs from 0 to ${maxCpus - 1}`);
+      if (owner.has(cpu)) throw fault(`vCPU ${cpu} in nodes ${owner.get(cpu)} and ${node}`, 'it in one node');
+      owner.set(cpu, node);
+    }
+  });
+  for (let cpu = 0; cpu < maxCpus; cpu++) {
+    if (owner.has(cpu)) continue;
+    if (owner.size > 0 && cpu < cpus)
+      throw fault(`vCPU ${cpu} in no node`, 'each vCPU in one node, or none named at all');
+    const block = Math.min(Math.floor((cpu * nodes.length) / cpus), nodes.length - 1);
+    nodes[owner.size === 0 ? block : nodes.length - 1]!.push(cpu);
+  }
+  return nodes.map((list) => list.sort((a, b) => a - b));
+}
+
+function shareMemory(requests: readonly NumaRequest[], memoryBytes: number): number[] {
+  const named = requests.reduce((sum, request) => sum + (request.memoryBytes ?? 0), 0);
+  const open = requests.filter((request) => request.memoryBytes === undefined).length;
+  const rest = memoryBytes - named;
+  if (rest < 0 || (open === 0 && rest !== 0)) {
+    throw fault(`${named / MIB} MiB in all`, `the ${memoryBytes / MIB} MiB of the machine`);
+  }
+  const share = open === 0 ? 0 : Math.floor(rest / open / MIB) * MIB;
+  let left = rest;
+  let remaining = open;
+  return requests.map((request) => {
+    if (request.memoryBytes !== undefined) return request.memoryBytes;
+    remaining--;
+    const bytes = remaining === 0 ? left : share;
+    left -= bytes;
+    return bytes;
+  });
+}
+
+/** A distance given in one direction holds in the other too, unless that was given as well. */
+function resolveDistances(requests: readonly NumaRequest[]): number[][] {
+  requests.forEach(({ distances = [] }, from) => {
+    if (distances.length > requests.length) {
+      throw fault(
+        `${distances.length} distances from node ${from}`,
+        `at most one for each of ${requests.length} nodes`,
+      );
+    }
+    distances.forEach((distance, to) => {
+      if (from === to && distance !== LOCAL_DISTANCE)
+        throw fault(`distance ${distance} from node ${from} to itself`, `${LOCAL_DISTANCE}`);
+      if (from !== to && (distance <= LOCAL_DISTANCE || distance > FARTHEST)) {
+        throw fault(
+          `distance ${distance} from node ${from} to ${to}`,
+          `${LOCAL_DISTANCE + 1} to ${FARTHEST}`,
+        );
+      }
+    });
+  });
+  return requests.map(({ distances }, from) =>
+    requests.map((other, to) =>
+      from === to ? LOCAL_DISTANCE : (distances?.[to] ?? other.distances?.[from] ?? REMOTE_DISTANCE),
+    ),
+  );
+}
+
+/** Lays the nodes' memory over RAM in order: one node may have a piece below the MMIO hole and one above. */
+export function placeNodeMemory(
+  nodes: readonly Pick<NumaNode, 'memoryBytes'>[],
+  ranges: readonly RamRange[],
+): NodeMemory[] {
+  const pieces: NodeMemory[] = [];
+  let range = 0;
+  let used = 0;
+  nodes.forEach(({ memoryBytes }, node) => {
+    for (let left = memoryBytes; left > 0;) {
+      const { address, bytes } = ranges[range]!;
+      const taken = Math.min(left, bytes - used);
+      pieces.push({ address: guestAddress(address + used), bytes: taken, node });
+      left -= taken;
+      used += taken;
+      if (used === bytes) [range, used] = [range + 1, 0];
+    }
+  });
+  return pieces;
+}
+
+function fault(found: string, expected: string): VoltError {
+  return new VoltError('config', `Cannot use these NUMA nodes: ${found} (expected ${expected})`);
+}
