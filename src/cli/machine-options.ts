@@ -15,6 +15,7 @@ import {
 } from '../api/index.ts';
 import { collectDisk, DISK_HELP } from './device-options.ts';
 import { LOG_LEVELS, type Log, type LogLevel } from './log.ts';
+import { collectNet, NET_HELP } from './net-options.ts';
 import { parseMib } from './size.ts';
 
 const MAX_CONFIG_BYTES = 1024 * 1024;
@@ -46,6 +47,7 @@ export interface MachineFlags {
   readonly cpuAffinity?: string | undefined;
   readonly disk?: readonly Record<string, unknown>[] | undefined;
   readonly rng?: true | undefined;
+  readonly net?: readonly Record<string, unknown>[] | undefined;
   readonly config?: string | undefined;
   readonly logLevel: LogLevel;
 }
@@ -73,6 +75,7 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     )
     .option('--disk <what>', DISK_HELP, collectDisk, undefined)
     .option('--rng', "random numbers of the host's, by virtio")
+    .option('--net <what>', NET_HELP, collectNet, undefined)
     .addOption(
       new Option('--boot <protocol>', 'boot by this protocol instead of the one recognised').choices(
         BOOT_PROTOCOLS,
@@ -91,6 +94,8 @@ export function toConfig(flags: MachineFlags, log: Log): VmConfig {
   const fromFile = flags.config === undefined ? {} : readConfigFile(flags.config);
   const nameOf = (path: string) => {
     if (path.startsWith('drives') && flags.disk !== undefined) return `--disk${path.slice('drives'.length)}`;
+    if (path.startsWith('network-interfaces') && flags.net !== undefined)
+      return `--net${path.slice('network-interfaces'.length)}`;
     const known = FLAG_OF_PATH[path];
     if (known && flags[known.key] !== undefined) return known.flag;
     if (flags.config !== undefined)
@@ -133,6 +138,7 @@ function fromFlags(flags: MachineFlags): ConfigInput {
     ...sections,
     ...(flags.disk === undefined ? {} : { drives: flags.disk }),
     ...(flags.rng === undefined ? {} : { entropy: {} }),
+    ...(flags.net === undefined ? {} : { 'network-interfaces': flags.net }),
   };
 }
 

@@ -13,13 +13,7 @@ import { placeCpus, resolveTopology, type Topology } from '../smp/topology.ts';
 import { VoltError } from '../volt-error.ts';
 import { found, flag, isSection, oneOf, section, text, wholeNumber } from './config-values.ts';
 import { planVirtio, virtioCmdline } from './virtio-plan.ts';
-import {
-  checkDevices,
-  DEVICE_SECTIONS,
-  DRIVE_KEYS,
-  planDevices,
-  type DeviceConfig,
-} from './device-config.ts';
+import { checkDevices, DEVICE_SECTIONS, LIST_KEYS, planDevices, type DeviceConfig } from './device-config.ts';
 
 export const DEFAULT_CPUS = 2;
 export const DEFAULT_MEMORY_MIB = 512;
@@ -315,7 +309,8 @@ function configError(issue: v.BaseIssue<unknown>, nameOf: (path: string) => stri
 
 function unknownKeys(input: ConfigInput): string[] {
   return Object.entries(input).flatMap(([name, content]) => {
-    if (name === 'drives') return unknownDriveKeys(content);
+    const listed = LIST_KEYS[name];
+    if (listed) return unknownListKeys(name, content as readonly object[], listed);
     if (Object.hasOwn(DEVICE_SECTIONS, name)) return [];
     if (!Object.hasOwn(SECTIONS, name)) return [name];
     const known = SECTIONS[name as keyof typeof SECTIONS];
@@ -326,11 +321,11 @@ function unknownKeys(input: ConfigInput): string[] {
   });
 }
 
-function unknownDriveKeys(drives: unknown): string[] {
-  return (drives as readonly object[]).flatMap((drive, i) =>
-    Object.keys(drive)
-      .filter((key) => !DRIVE_KEYS.has(key))
-      .map((key) => `drives[${i}].${key}`),
+function unknownListKeys(name: string, items: readonly object[], known: ReadonlySet<string>): string[] {
+  return items.flatMap((item, i) =>
+    Object.keys(item)
+      .filter((key) => !known.has(key))
+      .map((key) => `${name}[${i}].${key}`),
   );
 }
 

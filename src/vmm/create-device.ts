@@ -3,6 +3,7 @@ import type { VirtioDevice } from '../devices/virtio/device.ts';
 import type { DeviceServices } from './device-services.ts';
 import { createBlockDevice } from './virtio-block.ts';
 import { createEntropyDevice } from './virtio-entropy.ts';
+import { createTapDevice } from './virtio-net.ts';
 import type { DeviceStart } from './virtio-link.ts';
 
 export function createDevice(start: DeviceStart, services: DeviceServices): VirtioDevice {
@@ -11,5 +12,7 @@ export function createDevice(start: DeviceStart, services: DeviceServices): Virt
       return createBlockDevice(start, services);
     case 'entropy':
       return createEntropyDevice(start, services);
+    case 'tap':
+      return createTapDevice(start, services);
   }
 }

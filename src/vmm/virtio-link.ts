@@ -1,9 +1,10 @@
 /** What the main thread tells a device worker, and the words they share. */
 import type { BlockStart } from './virtio-block.ts';
 import type { EntropyStart } from './virtio-entropy.ts';
+import type { TapStart } from './virtio-net.ts';
 
 /** What a device worker makes a device of: plain data, as it crosses threads by message. */
-export type DeviceStart = BlockStart | EntropyStart;
+export type DeviceStart = BlockStart | EntropyStart | TapStart;
 
 /** One device that a worker runs. */
 export interface DeviceSeat {

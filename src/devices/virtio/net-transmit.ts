@@ -19,6 +19,8 @@ export class Transmitter {
   readonly #limiter: RateLimiter;
   readonly #chain = new Chain();
   readonly #packet = new IoVector(MAX_CHAIN);
+  /** Waits for the port. */
+  #blocked = false;
   #cancelTimer: (() => void) | undefined;
 
   constructor(
@@ -41,9 +43,15 @@ export class Transmitter {
     this.#cancelTimer?.();
   }
 
-  /** Sends what is there. To be called for a kick, and when the port takes packets again. */
+  /** The port takes packets again, or may have done so all the time. */
+  portWritable(): void {
+    if (this.#blocked) this.run();
+  }
+
+  /** Sends what is there. To be called for a kick. */
   run(): void {
     if (this.#cancelTimer) return;
+    this.#blocked = false;
     let left = PACKETS_AT_ONCE;
     do {
       this.#queue.holdKicks();
@@ -77,6 +85,7 @@ export class Transmitter {
       packet.addBuffers(chain, 0, chain.firstWritable);
       if (this.#port.send(packet) === PORT_RESULT.wouldBlock) {
         this.#queue.undoNext();
+        this.#blocked = true;
         return false;
       }
     }

@@ -99,6 +99,7 @@ export class NetDevice implements VirtioDevice {
   /** What of the segmentation features is on. */
   #offloads: GuestOffloads = NO_OFFLOADS;
   #cancelTimer: (() => void) | undefined;
+  #linkUp = true;
 
   constructor(glue: NetGlue, settings: NetSettings) {
     this.#glue = glue;
@@ -126,6 +127,8 @@ export class NetDevice implements VirtioDevice {
       this.#transmitters[pair] =
         tx && new Transmitter(context, tx, transmit, port, this.#glue, this.#transmitLimiter);
     }
+    // It may have gone before there was a driver to tell.
+    if (!this.#linkUp) context.setConfig(NET_CONFIG.status, LINK_DOWN);
   }
 
   reset(): void {
@@ -149,7 +152,14 @@ export class NetDevice implements VirtioDevice {
 
   /** The port of this pair takes packets again. */
   portWritable(pair: number): void {
-    this.#transmitters[pair]?.run();
+    this.#transmitters[pair]?.portWritable();
+  }
+
+  /** What is behind the device came or went. */
+  setLink(up: boolean): void {
+    if (up === this.#linkUp) return;
+    this.#linkUp = up;
+    this.#context?.setConfig(NET_CONFIG.status, up ? LINK_UP : LINK_DOWN);
   }
 
   #longestPacket(): number {
@@ -221,6 +231,9 @@ export class NetDevice implements VirtioDevice {
     }
   }
 }
+
+const LINK_UP = Uint8Array.of(NET_STATUS.linkUpBit, 0);
+const LINK_DOWN = Uint8Array.of(0, 0);
 
 const NO_OFFLOADS: GuestOffloads = { csum: false, tso4: false, tso6: false, ecn: false, ufo: false };
 
