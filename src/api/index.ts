@@ -18,7 +18,7 @@ export { VirtualMachine, type VmOptions } from '../vmm/virtual-machine.ts';
 export { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 export type { TimelineRow } from '../vmm/timeline.ts';
 export { inspectFile, inspectMachine, dumpWrites, type FileInspection } from './inspect.ts';
-export type { Inspection } from '../vmm/inspection.ts';
+export type { Inspection, MpInspection } from '../vmm/inspection.ts';
 export { checkHost, type HostCheck } from './doctor.ts';
 export { runInTerminal, stderrIsTerminal, stdoutIsTerminal, type TerminalRun } from './run-in-terminal.ts';
 export { selftest, selftestCounts, type SelftestRow } from './selftest.ts';

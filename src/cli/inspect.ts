@@ -6,6 +6,7 @@ import {
   inspectMachine,
   type FileInspection,
   type Inspection,
+  type MpInspection,
 } from '../api/index.ts';
 import { createLog, writeStdout, type Log } from './log.ts';
 import { toConfig, type MachineFlags } from './machine-options.ts';
@@ -39,7 +40,7 @@ function inspectConfigured(flags: InspectFlags, log: Log): Inspected {
 
 function inspectGivenFile(path: string): Inspected {
   const result = inspectFile(path);
-  return { result, lines: () => formatMp(result) };
+  return { result, lines: () => formatMp(result.mpTables) };
 }
 
 function formatInspection(inspection: Inspection): string[] {
@@ -58,9 +59,11 @@ function formatInspection(inspection: Inspection): string[] {
       (row) => `  ${range(row.address, row.bytes)}  ${row.type === 1 ? 'RAM' : 'reserved'}`,
     ),
     '',
-    ...formatMp(inspection),
+    ...(inspection.mpTables ? formatMp(inspection.mpTables) : ['MP tables none']),
     '',
-    'CPUs      socket die core thread  APIC id  CPUID',
+    ...formatAcpi(inspection),
+    '',
+    'CPUs      socket die core thread node  APIC id  CPUID',
     ...inspection.cpus.map(formatCpu),
     '',
     ...formatEntry(inspection),
@@ -71,7 +74,23 @@ function formatInspection(inspection: Inspection): string[] {
   ];
 }
 
-function formatMp({ mpTables }: FileInspection): string[] {
+function formatAcpi({ acpi }: Inspection): string[] {
+  if (!acpi) return ['ACPI      none'];
+  const total = acpi.tables.reduce((sum, table) => sum + table.bytes, 0);
+  const lines = [
+    `ACPI      ${total} bytes in ${acpi.tables.length} tables, RSDP at ${address(acpi.rsdp ?? 0)}`,
+  ];
+  for (const { signature, address: at, bytes, revision } of acpi.tables)
+    lines.push(`  ${signature}  ${range(at, bytes)}  revision ${revision}`);
+  acpi.distances?.forEach((row, node) => {
+    const memory = acpi.srat?.memory.filter((piece) => piece.node === node) ?? [];
+    const bytes = memory.reduce((sum, piece) => sum + piece.bytes, 0);
+    lines.push(`  node ${node}: ${size(bytes)}, distances ${row.join(' ')}`);
+  });
+  return lines;
+}
+
+function formatMp(mpTables: MpInspection): string[] {
   const { floatingPointer, configTable } = mpTables;
   const lines = [`MP tables ${mpTables.bytes} bytes, floating pointer and configuration table`];
   if (floatingPointer) {
@@ -114,7 +133,8 @@ function formatCpu(cpu: Inspection['cpus'][number]): string {
   const place = [cpu.socket, cpu.die, cpu.core, cpu.thread]
     .map((n, i) => String(n).padStart([6, 3, 4, 6][i]!))
     .join(' ');
-  return `  ${`${cpu.index}${cpu.bsp ? ' BSP' : ''}`.padEnd(7)} ${place}  ${String(cpu.apicId).padStart(7)}  ${levels}`;
+  const role = cpu.bsp ? ' BSP' : cpu.present ? '' : ' off';
+  return `  ${`${cpu.index}${role}`.padEnd(7)} ${place} ${String(cpu.node ?? '-').padStart(4)}  ${String(cpu.apicId).padStart(7)}  ${levels}`;
 }
 
 function formatEntry({ entry }: Inspection): string[] {

@@ -16,6 +16,7 @@ import {
 import { collectDisk, DISK_HELP } from './device-options.ts';
 import { LOG_LEVELS, type Log, type LogLevel } from './log.ts';
 import { collectNet, NET_HELP } from './net-options.ts';
+import { parseCpusFlag, parseNumaFlag, toNumber } from './machine-flags.ts';
 import { parseMib } from './size.ts';
 
 const MAX_CONFIG_BYTES = 1024 * 1024;
@@ -32,6 +33,12 @@ const FLAG_OF_PATH: Readonly<Record<string, { flag: string; key: keyof MachineFl
   'volt.boot_cpu': { flag: '--boot-cpu', key: 'bootCpu' },
   'volt.cpu_affinity': { flag: '--cpu-affinity', key: 'cpuAffinity' },
   'volt.boot': { flag: '--boot', key: 'boot' },
+  'volt.max_cpus': { flag: '--cpus max', key: 'cpus' },
+  'volt.sockets': { flag: '--cpus sockets', key: 'cpus' },
+  'volt.dies': { flag: '--cpus dies', key: 'cpus' },
+  'volt.cores': { flag: '--cpus cores', key: 'cpus' },
+  'volt.threads': { flag: '--cpus threads', key: 'cpus' },
+  'volt.numa': { flag: '--numa', key: 'numa' },
 };
 
 export interface MachineFlags {
@@ -48,6 +55,11 @@ export interface MachineFlags {
   readonly disk?: readonly Record<string, unknown>[] | undefined;
   readonly rng?: true | undefined;
   readonly net?: readonly Record<string, unknown>[] | undefined;
+  readonly numa?: readonly string[] | undefined;
+  /** false by --no-acpi, and so on. */
+  readonly acpi: boolean;
+  readonly mptable: boolean;
+  readonly reboot: boolean;
   readonly config?: string | undefined;
   readonly logLevel: LogLevel;
 }
@@ -60,7 +72,10 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     )
     .option('-i, --initrd <file>', 'initial RAM disk')
     .option('-a, --cmdline <text>', `kernel command line (default: "${DEFAULT_CMDLINE}")`)
-    .option('-c, --cpus <count>', `number of vCPUs (default: ${DEFAULT_CPUS})`)
+    .option(
+      '-c, --cpus <count>',
+      `number of vCPUs, and where they sit: 8,sockets=2,dies=1,cores=2,threads=2; with max=16 more may be plugged (default: ${DEFAULT_CPUS})`,
+    )
     .option(
       '-m, --memory <size>',
       `guest RAM, such as 512M or 2G (default: ${DEFAULT_MEMORY_MIB}M)`,
@@ -68,6 +83,14 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     )
     .option('--boot-cpu <n>', 'the vCPU that is the BSP (default: 0)')
     .option('--cpu-affinity <list>', 'host CPUs for vCPUs, such as 0=2,1=3 or 0=0-1 (default: any)')
+    .option(
+      '--numa <node>',
+      'a NUMA node, such as node=0,cpus=0-1,memory=1G,distance=10:20,host=0; once for each',
+      (text: string, before: readonly string[] | undefined) => [...(before ?? []), text],
+    )
+    .option('--no-acpi', 'boot without ACPI tables')
+    .option('--no-mptable', 'boot without MP tables')
+    .option('--no-reboot', 'end when the guest resets itself, instead of starting it anew')
     .option('--hugepages', "back guest RAM with the host's reserved 2 MiB pages")
     .option(
       '--console <where>',
@@ -120,14 +143,20 @@ function hasKernel(file: ConfigInput): boolean {
 }
 
 function fromFlags(flags: MachineFlags): ConfigInput {
+  const cpus = flags.cpus === undefined ? { count: undefined, topology: {} } : parseCpusFlag(flags.cpus);
   const sections = dropEmpty({
     'boot-source': { kernel_image_path: flags.kernel, initrd_path: flags.initrd, boot_args: flags.cmdline },
     'machine-config': {
-      vcpu_count: flags.cpus === undefined ? undefined : toNumber(flags.cpus),
+      vcpu_count: cpus.count,
       mem_size_mib: flags.memory,
       huge_pages: flags.hugepages ? '2M' : undefined,
     },
     volt: {
+      ...cpus.topology,
+      numa: flags.numa?.map(parseNumaFlag),
+      acpi: flags.acpi ? undefined : false,
+      mp_tables: flags.mptable ? undefined : false,
+      reboot: flags.reboot ? undefined : 'exit',
       console: flags.console,
       boot: flags.boot,
       boot_cpu: flags.bootCpu === undefined ? undefined : toNumber(flags.bootCpu),
@@ -140,11 +169,6 @@ function fromFlags(flags: MachineFlags): ConfigInput {
     ...(flags.rng === undefined ? {} : { entropy: {} }),
     ...(flags.net === undefined ? {} : { 'network-interfaces': flags.net }),
   };
-}
-
-/** A text that is no decimal number stays a text, for the schema to refuse with its own words. */
-function toNumber(text: string): number | string {
-  return /^-?\d+(\.\d+)?$/.test(text) ? Number(text) : text;
 }
 
 function dropEmpty(sections: Record<string, Record<string, unknown>>): ConfigInput {

@@ -87,7 +87,7 @@ export async function setCpuCount(machine: HotplugMachine, count: number): Promi
   const surplus = Math.max(0, there.length - count);
   const free = all.filter((cpu) => !isCpuPresent(words, cpu));
   const added = free.slice(0, missing);
-  const removed = there.filter((cpu) => cpu !== machine.bootCpu).slice(-surplus || Infinity);
+  const removed = surplus === 0 ? [] : there.filter((cpu) => cpu !== machine.bootCpu).slice(-surplus);
   const unanswered = await plug(machine, added);
   await remove(machine, removed);
   return { present: all.filter((cpu) => isCpuPresent(words, cpu)).length, added, removed, unanswered };

@@ -1,8 +1,9 @@
 /** A plan as data for people and scripts, with everything in it checked. */
+import { readAcpiTables, type AcpiContents } from '../acpi/acpi-tables-read.ts';
 import type { EntryState, FileLoad, MemoryWrite } from '../boot/boot-plan.ts';
 import { buildE820, type E820Entry } from '../boot/e820.ts';
 import { baselineCpuid, type CpuVendor } from '../cpuid/baseline.ts';
-import { describeCpuid, type CpuidDescription } from '../cpuid/describe.ts';
+import { describeCpuid } from '../cpuid/describe.ts';
 import type { RamRange } from '../machine/layout.ts';
 import {
   readConfigTable,
@@ -10,7 +11,8 @@ import {
   type MpConfigTable,
   type MpFloatingPointer,
 } from '../smp/mp-table-read.ts';
-import type { CpuPlace, Topology } from '../smp/topology.ts';
+import type { Topology } from '../smp/topology.ts';
+import { compareAccounts, type AccountedCpu } from './cpu-accounts.ts';
 import { planCpuid, type MachinePlan } from './plan.ts';
 
 export interface MapRow {
@@ -30,19 +32,16 @@ export interface MpInspection {
   readonly bytes: number;
 }
 
-export interface CpuInspection extends CpuPlace {
-  readonly bsp: boolean;
-  readonly cpuid: CpuidDescription;
-}
-
 export interface Inspection {
   readonly boot: { readonly protocol: string; readonly summary: string; readonly cmdline: string };
   readonly ram: readonly RamRange[];
   readonly e820: readonly E820Entry[];
   readonly map: readonly MapRow[];
-  readonly mpTables: MpInspection;
+  /** undefined: there are none. */
+  readonly mpTables: MpInspection | undefined;
+  readonly acpi: AcpiContents | undefined;
   readonly topology: Topology;
-  readonly cpus: readonly CpuInspection[];
+  readonly cpus: readonly AccountedCpu[];
   readonly entry: EntryState;
   /** Empty when everything agrees. */
   readonly problems: readonly string[];
@@ -53,13 +52,19 @@ export function inspectPlan(plan: MachinePlan, cmdline: string, vendor: CpuVendo
   const cpus = plan.cpus.map((cpu) => ({
     ...cpu,
     bsp: cpu.index === plan.bootCpu,
+    present: cpu.index < plan.present,
+    node: plan.nodeOfCpu[cpu.index],
     cpuid: describeCpuid(planCpuid(plan, cpu, host)),
   }));
-  const { mpTables, problems } = inspectMpTables(
-    plan.mpTables.floatingPointer.address,
-    plan.mpTables.floatingPointer.bytes,
-    plan.mpTables.configTable.bytes,
-  );
+  const mp = plan.mpTables
+    ? inspectMpTables(
+        plan.mpTables.floatingPointer.address,
+        plan.mpTables.floatingPointer.bytes,
+        plan.mpTables.configTable.bytes,
+      )
+    : undefined;
+  // As a kernel reads them, from memory, not from what they were made of.
+  const acpi = plan.acpi ? readAcpiTables((address, bytes) => readWrites(plan, address, bytes)) : undefined;
   const map = [...plan.writes.map(rowOfWrite), ...plan.loads.map(rowOfLoad)].sort(
     (a, b) => a.address - b.address,
   );
@@ -68,11 +73,17 @@ export function inspectPlan(plan: MachinePlan, cmdline: string, vendor: CpuVendo
     ram: plan.ranges,
     e820: buildE820(plan.ranges),
     map,
-    mpTables,
+    mpTables: mp?.mpTables,
+    acpi,
     topology: plan.topology,
     cpus,
     entry: plan.boot.entry,
-    problems: [...problems, ...overlaps(map), ...disagreements(mpTables.configTable, cpus)],
+    problems: [
+      ...(mp?.problems ?? []),
+      ...(acpi?.problems ?? []),
+      ...overlaps(map),
+      ...compareAccounts({ cpus, mpTable: mp?.mpTables.configTable, acpi }),
+    ],
   };
 }
 
@@ -114,24 +125,9 @@ function overlaps(map: readonly MapRow[]): string[] {
   });
 }
 
-/** MP tables and CPUID are two accounts of the same CPUs. */
-function disagreements(table: MpConfigTable | undefined, cpus: readonly CpuInspection[]): string[] {
-  const listed = table?.entries.filter((entry) => entry.type === 'processor') ?? [];
-  if (listed.length !== cpus.length)
-    return [`MP tables list ${listed.length} CPUs and the machine has ${cpus.length}`];
-  return cpus.flatMap((cpu, i) => {
-    const problems: string[] = [];
-    const entry = listed[i]!;
-    if (entry.apicId !== cpu.apicId)
-      problems.push(`CPU ${i}: MP tables say APIC id ${entry.apicId}, not ${cpu.apicId}`);
-    if (entry.bootstrap !== cpu.bsp)
-      problems.push(`CPU ${i}: MP tables and the machine differ on whether it is the BSP`);
-    if (cpu.cpuid.initialApicId !== (cpu.apicId & 0xff)) {
-      problems.push(`CPU ${i}: CPUID leaf 1 says APIC id ${cpu.cpuid.initialApicId}, not ${cpu.apicId}`);
-    }
-    if (cpu.cpuid.x2apicId !== cpu.apicId) {
-      problems.push(`CPU ${i}: CPUID leaf 0xB says APIC id ${cpu.cpuid.x2apicId}, not ${cpu.apicId}`);
-    }
-    return problems;
-  });
+function readWrites(plan: MachinePlan, address: number, length: number): Uint8Array | undefined {
+  const write = plan.writes.find(
+    (each) => address >= each.address && address + length <= each.address + each.bytes.length,
+  );
+  return write?.bytes.subarray(address - write.address, address - write.address + length);
 }

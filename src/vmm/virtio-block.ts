@@ -1,7 +1,7 @@
 /** Disks: their files opened on the main thread, and the device made of them on its worker. */
 import { dirname } from 'node:path';
 import type { VirtioDevice } from '../devices/virtio/device.ts';
-import { BlockDevice, type BlockBackend } from '../devices/virtio/block.ts';
+import { BlockDevice } from '../devices/virtio/block.ts';
 import { blockFacts, type BlockShape } from '../devices/virtio/block-facts.ts';
 import { SECTOR_BYTES } from '../devices/virtio/block.regs.ts';
 import type { RateLimits } from '../devices/virtio/rate-limiter.ts';
@@ -17,11 +17,13 @@ import {
   writeAllAt,
   type FileShape,
 } from '../ffi/block-file.ts';
+import { EPOLL } from '../ffi/epoll.ts';
 import { ERRNO, errnoName, SyscallError } from '../ffi/errno.ts';
 import { OPEN, openFile, readAt, type OwnedFd } from '../ffi/file.ts';
 import { VoltError } from '../volt-error.ts';
 import { FileBackend } from './block-file.ts';
 import { OverlayBackend } from './block-overlay.ts';
+import { UringBackend } from './block-uring.ts';
 import type { BlockConfig } from './device-config.ts';
 import type { DeviceServices } from './device-services.ts';
 import {
@@ -40,6 +42,8 @@ export interface BlockStart {
   readonly fd: number;
   readonly overlay:
     { readonly fd: number; readonly shape: OverlayShape; readonly writeThrough: boolean } | undefined;
+  /** By io_uring. */
+  readonly async: boolean;
   readonly limits: RateLimits;
 }
 
@@ -69,6 +73,7 @@ export function openBlockDevice(config: BlockConfig): OpenDevice {
       shape: overlay.shape,
       writeThrough: config.cache === 'Writethrough',
     },
+    async: config.engine === 'Async',
     limits: config.limits,
   };
   const files = stack.move();
@@ -80,13 +85,34 @@ export function createBlockDevice(start: BlockStart, services: DeviceServices): 
     now: () => performance.now(),
     after: (delayMs: number, handler: () => void) => services.after(delayMs, handler),
   };
-  return new BlockDevice(start.shape, createBackend(start), glue, start.limits);
+  const { fd, overlay, shape, limits } = start;
+  if (overlay) {
+    const files = {
+      baseFd: fd,
+      overlayFd: overlay.fd,
+      shape: overlay.shape,
+      writeThrough: overlay.writeThrough,
+    };
+    return new BlockDevice(shape, new OverlayBackend(files), glue, limits);
+  }
+  const backend = start.async ? openUring(fd) : undefined;
+  if (!backend) return new BlockDevice(shape, new FileBackend(fd), glue, limits);
+  const device = new BlockDevice(shape, backend, glue, limits);
+  services.watch(backend.ringFd, EPOLL.in | EPOLL.edge, () => {
+    backend.collect();
+    device.settleLater();
+  });
+  return device;
 }
 
-function createBackend({ fd, overlay }: BlockStart): BlockBackend {
-  if (!overlay) return new FileBackend(fd);
-  const { shape, writeThrough } = overlay;
-  return new OverlayBackend({ baseFd: fd, overlayFd: overlay.fd, shape, writeThrough });
+/** undefined where the host has no io_uring, or forbids it: then blocking calls do. */
+function openUring(fd: number): UringBackend | undefined {
+  try {
+    return new UringBackend(fd);
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined;
+    throw error;
+  }
 }
 
 /** What makes no sense in one disk. */

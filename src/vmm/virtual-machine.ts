@@ -4,7 +4,7 @@
  * `new` builds everything up to the point where vCPUs could run; `start` lets them run; `ended` settles when the
  * first of them ends the machine, with all others stopped; dispose gives everything back.
  */
-import { isCpuPresent, resetCpuHotplug } from '../devices/cpu-hotplug.ts';
+import { resetCpuHotplug } from '../devices/cpu-hotplug.ts';
 import { resetI8042 } from '../devices/i8042.ts';
 import { resetUart, uartReceive } from '../devices/uart.ts';
 import { raiseOpenFilesLimit } from '../ffi/limits.ts';

@@ -13,6 +13,7 @@ import {
   splitDriver,
   type TestBuffer,
   type TestDriver,
+  type TestRam,
 } from './test-ram.ts';
 
 /** Each queue's rings have so many bytes of their own, from 0 on; buffers lie behind them. */
@@ -31,6 +32,8 @@ export interface BenchQueue extends TestDriver {
 export interface BenchOptions {
   readonly packed?: boolean;
   readonly ramBytes?: number;
+  /** Instead of memory that nobody but the bench has. */
+  readonly memory?: TestRam;
   /** Entries of each ring; at most 256. */
   readonly ringSize?: number;
 }
@@ -40,9 +43,13 @@ export function createDeviceBench(
   facts: DeviceFacts,
   device: VirtioDevice,
   features: readonly number[],
-  { packed = false, ramBytes = 0x40_0000, ringSize = 64 }: BenchOptions = {},
+  {
+    packed = false,
+    ramBytes = 0x40_0000,
+    ringSize = 64,
+    memory = createTestRam(ramBytes),
+  }: BenchOptions = {},
 ) {
-  const memory = createTestRam(ramBytes);
   const state = createDeviceState(facts);
   const failures: string[] = [];
   let interrupts = 0;

@@ -1,0 +1,79 @@
+/** Flags that hold several settings, taken apart into keys of the configuration. */
+import { VoltError } from '../api/index.ts';
+import { parseMib } from './size.ts';
+
+/** A text that is no decimal number stays a text, for the schema to refuse with its own words. */
+export function toNumber(text: string): number | string {
+  return /^-?\d+(\.\d+)?$/.test(text) ? Number(text) : text;
+}
+
+/** Names in `--cpus` by their keys in the section `volt`. */
+const CPUS_KEYS = {
+  sockets: 'sockets',
+  dies: 'dies',
+  cores: 'cores',
+  threads: 'threads',
+  max: 'max_cpus',
+} as const;
+
+export interface CpusFlag {
+  readonly count: number | string | undefined;
+  readonly topology: Readonly<Record<string, number | string>>;
+}
+
+/** `8,sockets=2,dies=1,cores=2,threads=2,max=16`; the count may be left out. Throws VoltError 'usage'. */
+export function parseCpusFlag(text: string): CpusFlag {
+  const [first = '', ...others] = text.split(',');
+  const settings = first.includes('=') ? [first, ...others] : others;
+  const topology: Record<string, number | string> = {};
+  for (const [name, value] of splitSettings('--cpus', settings, Object.keys(CPUS_KEYS))) {
+    topology[CPUS_KEYS[name as keyof typeof CPUS_KEYS]] = toNumber(value);
+  }
+  return { count: first.includes('=') ? undefined : toNumber(first), topology };
+}
+
+/** `node=0,cpus=0-1,memory=1G,distance=10:20,host=0`. Throws VoltError 'usage'. */
+export function parseNumaFlag(text: string): Record<string, unknown> {
+  const node: Record<string, unknown> = {};
+  const names = ['node', 'cpus', 'memory', 'distance', 'host'];
+  for (const [name, value] of splitSettings('--numa', text.split(','), names)) {
+    switch (name) {
+      case 'memory':
+        node['mem_size_mib'] = parseMib(value);
+        break;
+      case 'distance':
+        node['distance'] = value.split(':').map(toNumber);
+        break;
+      case 'host':
+        node['host_node'] = toNumber(value);
+        break;
+      case 'cpus':
+        node['cpus'] = value;
+        break;
+      default:
+        node[name] = toNumber(value);
+    }
+  }
+  return node;
+}
+
+function splitSettings(
+  flag: string,
+  settings: readonly string[],
+  names: readonly string[],
+): [string, string][] {
+  const seen = new Set<string>();
+  return settings.map((setting) => {
+    const [name = '', ...value] = setting.split('=');
+    if (!names.includes(name) || value.length !== 1 || value[0] === '') {
+      throw new VoltError(
+        'usage',
+        `Cannot use ${flag}: "${setting}" (expected ${names.map((each) => `${each}=…`).join(', ')})`,
+      );
+    }
+    if (seen.has(name))
+      throw new VoltError('usage', `Cannot use ${flag}: ${name} twice (expected each setting once)`);
+    seen.add(name);
+    return [name, value[0]!];
+  });
+}

@@ -1,0 +1,122 @@
+/**
+ * The accounts that a guest gets of its CPUs (MP tables, MADT, SRAT, PPTT, CPUID) held against the plan and so
+ * against one another.
+ */
+import type { AcpiContents } from '../acpi/acpi-tables-read.ts';
+import type { CpuidDescription } from '../cpuid/describe.ts';
+import type { MpConfigTable } from '../smp/mp-table-read.ts';
+import type { CpuPlace } from '../smp/topology.ts';
+
+export interface AccountedCpu extends CpuPlace {
+  readonly bsp: boolean;
+  readonly present: boolean;
+  readonly node: number | undefined;
+  readonly cpuid: CpuidDescription;
+}
+
+export interface CpuAccounts {
+  readonly cpus: readonly AccountedCpu[];
+  readonly mpTable: MpConfigTable | undefined;
+  readonly acpi: AcpiContents | undefined;
+}
+
+/** One line for each contradiction. */
+export function compareAccounts({ cpus, mpTable, acpi }: CpuAccounts): string[] {
+  return [
+    ...cpus.flatMap(compareCpuid),
+    ...(mpTable ? compareMpTable(cpus, mpTable) : []),
+    ...(acpi?.madt ? compareMadt(cpus, acpi.madt) : []),
+    ...(acpi?.srat ? compareSrat(cpus, acpi.srat) : []),
+    ...(acpi?.pptt ? comparePptt(cpus, acpi.pptt) : []),
+  ];
+}
+
+function compareCpuid(cpu: AccountedCpu): string[] {
+  const problems: string[] = [];
+  if (cpu.cpuid.initialApicId !== (cpu.apicId & 0xff)) {
+    problems.push(
+      `CPU ${cpu.index}: CPUID leaf 1 says APIC id ${cpu.cpuid.initialApicId}, not ${cpu.apicId & 0xff}`,
+    );
+  }
+  if (cpu.cpuid.x2apicId !== cpu.apicId) {
+    problems.push(`CPU ${cpu.index}: CPUID leaf 0xB says APIC id ${cpu.cpuid.x2apicId}, not ${cpu.apicId}`);
+  }
+  return problems;
+}
+
+/** MP tables know the CPUs that are there from the start. */
+function compareMpTable(all: readonly AccountedCpu[], table: MpConfigTable): string[] {
+  const cpus = all.filter((cpu) => cpu.present);
+  const listed = table.entries.filter((entry) => entry.type === 'processor');
+  if (listed.length !== cpus.length)
+    return [`MP tables list ${listed.length} CPUs and the machine has ${cpus.length}`];
+  return cpus.flatMap((cpu, i) => {
+    const entry = listed[i]!;
+    const problems: string[] = [];
+    if (entry.apicId !== cpu.apicId)
+      problems.push(`CPU ${cpu.index}: MP tables say APIC id ${entry.apicId}, not ${cpu.apicId}`);
+    if (entry.bootstrap !== cpu.bsp)
+      problems.push(`CPU ${cpu.index}: MP tables and the machine differ on whether it is the BSP`);
+    return problems;
+  });
+}
+
+function compareMadt(
+  cpus: readonly AccountedCpu[],
+  { processors }: NonNullable<AcpiContents['madt']>,
+): string[] {
+  const byUid = new Map(processors.map((processor) => [processor.uid, processor]));
+  const problems = cpus.flatMap((cpu) => {
+    const entry = byUid.get(cpu.index);
+    if (!entry) return [`CPU ${cpu.index}: the MADT does not list it`];
+    const wrong: string[] = [];
+    if (entry.apicId !== cpu.apicId)
+      wrong.push(`CPU ${cpu.index}: the MADT says APIC id ${entry.apicId}, not ${cpu.apicId}`);
+    if (entry.enabled !== cpu.present)
+      wrong.push(`CPU ${cpu.index}: the MADT and the machine differ on whether it is there`);
+    return wrong;
+  });
+  if (processors.length !== cpus.length)
+    problems.push(`the MADT lists ${processors.length} CPUs and there may be ${cpus.length}`);
+  const bsp = cpus.find((cpu) => cpu.bsp);
+  if (processors[0]?.apicId !== bsp?.apicId)
+    problems.push(`the MADT starts with APIC id ${processors[0]?.apicId}, not with the BSP's ${bsp?.apicId}`);
+  return problems;
+}
+
+function compareSrat(cpus: readonly AccountedCpu[], srat: NonNullable<AcpiContents['srat']>): string[] {
+  const nodes = new Map(srat.cpus.map(({ apicId, node }) => [apicId, node]));
+  return cpus
+    .filter((cpu) => nodes.get(cpu.apicId) !== cpu.node)
+    .map((cpu) => `CPU ${cpu.index}: the SRAT says node ${nodes.get(cpu.apicId)}, not ${cpu.node}`);
+}
+
+/** CPUs share a package, die or core in the PPTT if and only if their APIC ids say so. */
+function comparePptt(cpus: readonly AccountedCpu[], pptt: NonNullable<AcpiContents['pptt']>): string[] {
+  const paths = new Map(pptt.cpus.map(({ uid, path }) => [uid, path]));
+  const places = (cpu: AccountedCpu) => [cpu.socket, cpu.die, cpu.core, cpu.thread];
+  return cpus.slice(1).flatMap((cpu, i) => {
+    const before = cpus[i]!;
+    const [path, pathBefore] = [paths.get(cpu.index), paths.get(before.index)];
+    if (!path || !pathBefore) return [`CPU ${cpu.index}: the PPTT does not list it`];
+    const [sharesPackage, saysPackage] = [cpu.socket === before.socket, path[0] === pathBefore[0]];
+    const [sharesCore, saysCore] = [
+      sharedLevels(places(cpu), places(before)) >= 3,
+      cpu.cpuid.levels[0]!.logicalProcessors > 1 && sharedLevels(path, pathBefore) >= path.length - 1,
+    ];
+    const problems: string[] = [];
+    if (sharesPackage !== saysPackage)
+      problems.push(
+        `CPUs ${before.index} and ${cpu.index}: the PPTT and the APIC ids differ on their package`,
+      );
+    if (sharesCore !== saysCore)
+      problems.push(`CPUs ${before.index} and ${cpu.index}: the PPTT and the APIC ids differ on their core`);
+    return problems;
+  });
+}
+
+/** How many levels from the top two CPUs have in common. */
+function sharedLevels(a: readonly number[], b: readonly number[]): number {
+  const first = a.findIndex((value, level) => value !== b[level]);
+  return first < 0 ? a.length : first;
+}
