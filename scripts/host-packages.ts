@@ -17,6 +17,8 @@ export const hostPrograms = {
   'apt-get': 'apt',
   'apt-cache': 'apt',
   dpkg: 'dpkg',
+  ip: 'iproute2',
+  iperf3: 'iperf3',
 } as const;
 
 export type HostProgram = keyof typeof hostPrograms;

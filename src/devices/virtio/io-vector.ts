@@ -59,6 +59,18 @@ export class IoVector {
     return true;
   }
 
+  /** Cuts off what is beyond `bytes` bytes. */
+  truncate(bytes: number): void {
+    let [left, count] = [bytes, 0];
+    for (; count < this.count && left > 0; count++) {
+      const length = this.lengthOf(count);
+      if (length > left) this.words[(this.first + count) * WORDS + 2] = left;
+      left -= Math.min(left, length);
+    }
+    this.count = count;
+    this.bytes = bytes - left;
+  }
+
   /** Where piece `index` lies, counted from `first`. */
   hostOf(index: number): number {
     const at = (this.first + index) * WORDS;
