@@ -18,6 +18,7 @@ import { LOG_LEVELS, type Log, type LogLevel } from './log.ts';
 import { collectNet, NET_HELP } from './net-options.ts';
 import { parseCpusFlag, parseNumaFlag, toNumber } from './machine-flags.ts';
 import { parseMib } from './size.ts';
+import { parseVsock, VSOCK_HELP } from './vsock-options.ts';
 
 const MAX_CONFIG_BYTES = 1024 * 1024;
 
@@ -55,6 +56,7 @@ export interface MachineFlags {
   readonly disk?: readonly Record<string, unknown>[] | undefined;
   readonly rng?: true | undefined;
   readonly net?: readonly Record<string, unknown>[] | undefined;
+  readonly vsock?: Record<string, unknown> | undefined;
   readonly numa?: readonly string[] | undefined;
   /** false by --no-acpi, and so on. */
   readonly acpi: boolean;
@@ -99,6 +101,7 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     .option('--disk <what>', DISK_HELP, collectDisk, undefined)
     .option('--rng', "random numbers of the host's, by virtio")
     .option('--net <what>', NET_HELP, collectNet, undefined)
+    .option('--vsock <what>', VSOCK_HELP, parseVsock)
     .addOption(
       new Option('--boot <protocol>', 'boot by this protocol instead of the one recognised').choices(
         BOOT_PROTOCOLS,
@@ -117,6 +120,7 @@ export function toConfig(flags: MachineFlags, log: Log): VmConfig {
   const fromFile = flags.config === undefined ? {} : readConfigFile(flags.config);
   const nameOf = (path: string) => {
     if (path.startsWith('drives') && flags.disk !== undefined) return `--disk${path.slice('drives'.length)}`;
+    if (path.startsWith('vsock') && flags.vsock !== undefined) return `--vsock${path.slice('vsock'.length)}`;
     if (path.startsWith('network-interfaces') && flags.net !== undefined)
       return `--net${path.slice('network-interfaces'.length)}`;
     const known = FLAG_OF_PATH[path];
@@ -167,6 +171,7 @@ function fromFlags(flags: MachineFlags): ConfigInput {
     ...sections,
     ...(flags.disk === undefined ? {} : { drives: flags.disk }),
     ...(flags.rng === undefined ? {} : { entropy: {} }),
+    ...(flags.vsock === undefined ? {} : { vsock: flags.vsock }),
     ...(flags.net === undefined ? {} : { 'network-interfaces': flags.net }),
   };
 }

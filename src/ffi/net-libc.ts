@@ -12,6 +12,8 @@ function bind() {
     writev: { args: ['i32', 'ptr', 'i32'], returns: FFIType.i64_fast },
     // ssize_t sendmsg(int sockfd, const struct msghdr *msg, int flags)
     sendmsg: { args: ['i32', 'ptr', 'i32'], returns: FFIType.i64_fast },
+    // ssize_t send(int sockfd, const void *buf, size_t len, int flags)
+    send: { args: ['i32', 'ptr', 'u64', 'i32'], returns: FFIType.i64_fast },
     // ssize_t recv(int sockfd, void *buf, size_t len, int flags)
     recv: { args: ['i32', 'ptr', 'u64', 'i32'], returns: FFIType.i64_fast },
     // int bind(int sockfd, const struct sockaddr *addr, socklen_t addrlen)

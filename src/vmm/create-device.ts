@@ -4,6 +4,7 @@ import type { DeviceServices } from './device-services.ts';
 import { createBlockDevice } from './virtio-block.ts';
 import { createEntropyDevice } from './virtio-entropy.ts';
 import { createTapDevice } from './virtio-net.ts';
+import { createVsockDevice } from './virtio-vsock.ts';
 import type { DeviceStart } from './virtio-link.ts';
 
 export function createDevice(start: DeviceStart, services: DeviceServices): VirtioDevice {
@@ -14,5 +15,7 @@ export function createDevice(start: DeviceStart, services: DeviceServices): Virt
       return createEntropyDevice(start, services);
     case 'tap':
       return createTapDevice(start, services);
+    case 'vsock':
+      return createVsockDevice(start, services);
   }
 }

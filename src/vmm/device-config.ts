@@ -8,6 +8,7 @@ import { VIRTIO_GSIS } from '../machine/irqs.ts';
 import { VoltError } from '../volt-error.ts';
 import { flag, found, oneOf, section, text, wholeNumber } from './config-values.ts';
 import { DeviceId, NO_LIMITS, RateLimiterSchema } from './device-values.ts';
+import { VsockSchema, type VsockConfig } from './vsock-config.ts';
 import { INTERFACE_KEYS, InterfaceSchema, type NetConfig } from './net-config.ts';
 
 export const CACHE_MODES = ['Writeback', 'Writethrough', 'Unsafe'] as const;
@@ -36,7 +37,7 @@ export interface EntropyConfig {
   readonly limits: RateLimits;
 }
 
-export type DeviceConfig = BlockConfig | EntropyConfig | NetConfig;
+export type DeviceConfig = BlockConfig | EntropyConfig | NetConfig | VsockConfig;
 
 const DRIVE = {
   drive_id: DeviceId,
@@ -95,16 +96,18 @@ export const DEVICE_SECTIONS = {
   drives: listOf(DriveSchema),
   'network-interfaces': listOf(InterfaceSchema),
   entropy: v.optional(v.nullable(EntropySchema)),
+  vsock: v.optional(v.nullable(VsockSchema)),
 } as const;
 
 interface DeviceSections {
   readonly drives: readonly BlockConfig[];
   readonly 'network-interfaces': readonly NetConfig[];
   readonly entropy?: EntropyConfig | null | undefined;
+  readonly vsock?: VsockConfig | null | undefined;
 }
 
 /** The devices in the order of their places; the root disk comes first, so that Linux calls it vda. */
-export function planDevices({ drives, entropy, ...rest }: DeviceSections): {
+export function planDevices({ drives, entropy, vsock, ...rest }: DeviceSections): {
   devices: readonly DeviceConfig[];
   /** What the kernel's command line says about the root disk. */
   rootWords: string;
@@ -112,7 +115,7 @@ export function planDevices({ drives, entropy, ...rest }: DeviceSections): {
   const root = drives.find((drive) => drive.root);
   const disks = [...drives].sort((a, b) => Number(b.root) - Number(a.root));
   return {
-    devices: [...disks, ...rest['network-interfaces'], ...(entropy ? [entropy] : [])],
+    devices: [...disks, ...rest['network-interfaces'], ...[vsock, entropy].filter((each) => !!each)],
     rootWords: root ? `root=/dev/vda ${root.readOnly ? 'ro' : 'rw'}` : '',
   };
 }

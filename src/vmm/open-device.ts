@@ -3,6 +3,7 @@ import type { DeviceConfig } from './device-config.ts';
 import { openBlockDevice } from './virtio-block.ts';
 import { openEntropyDevice } from './virtio-entropy.ts';
 import { openTapDevice } from './virtio-net.ts';
+import { openVsockDevice } from './virtio-vsock.ts';
 import type { OpenDevice } from './virtio-machine.ts';
 
 /** Throws VoltError 'image' or 'host' that says what is wrong with the device's files. */
@@ -14,5 +15,7 @@ export function openDevice(config: DeviceConfig): OpenDevice {
       return openEntropyDevice(config);
     case 'net':
       return openTapDevice(config, config.tap ?? '');
+    case 'vsock':
+      return openVsockDevice(config);
   }
 }

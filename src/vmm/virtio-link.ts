@@ -2,9 +2,10 @@
 import type { BlockStart } from './virtio-block.ts';
 import type { EntropyStart } from './virtio-entropy.ts';
 import type { TapStart } from './virtio-net.ts';
+import type { VsockStart } from './virtio-vsock.ts';
 
 /** What a device worker makes a device of: plain data, as it crosses threads by message. */
-export type DeviceStart = BlockStart | EntropyStart | TapStart;
+export type DeviceStart = BlockStart | EntropyStart | TapStart | VsockStart;
 
 /** One device that a worker runs. */
 export interface DeviceSeat {
