@@ -59,6 +59,7 @@ run_spin() { # never returns
   while :; do
     beat=$((beat + 1))
     echo "VOLT-GUEST beat $beat"
+    echo "VOLT-GUEST $(grep NMI: /proc/interrupts)"
     sleep 1
   done
 }

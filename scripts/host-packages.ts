@@ -19,6 +19,9 @@ export const hostPrograms = {
   dpkg: 'dpkg',
   ip: 'iproute2',
   iperf3: 'iperf3',
+  fio: 'fio',
+  'mkfs.ext4': 'e2fsprogs',
+  e2fsck: 'e2fsprogs',
 } as const;
 
 export type HostProgram = keyof typeof hostPrograms;

@@ -108,7 +108,8 @@ const helpText = `Usage: bun scripts/initrd.ts FILE
 
 Writes the guest initrd to FILE. Words on the guest's kernel command line:
   volt.end=reboot|poweroff|halt|shell|panic   how the guest ends (default reboot)
-  volt.run=spin                               one busy loop per CPU, a "VOLT-GUEST beat N" line each second
+  volt.run=spin                               one busy loop per CPU, each second a line "VOLT-GUEST beat N"
+                                              and the line of /proc/interrupts that counts NMIs
 `;
 
 if (import.meta.main) {

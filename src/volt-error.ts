@@ -10,6 +10,7 @@
  */
 export type VoltErrorCode = 'usage' | 'config' | 'image' | 'host' | 'guest' | 'internal';
 
+/** What callers of Volt catch: `code` says what kind of thing is wrong, `message` is one line made to be shown. */
 export class VoltError extends Error {
   readonly code: VoltErrorCode;
 

@@ -6,6 +6,7 @@ import { KvmSystem } from '../kvm/system.ts';
 import { GIB, MIB, guestAddress } from '../machine/address.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
 
+/** One thing that Volt needs of its host, and what to do where it is missing. */
 export interface HostCheck {
   readonly name: string;
   /** 'warn': Volt runs, with less. 'fail': it does not. */

@@ -6,6 +6,7 @@ export {
   BOOT_PROTOCOLS,
   DEFAULT_CMDLINE,
   DEFAULT_CPUS,
+  DEFAULT_HANG_REPORT_SECONDS,
   DEFAULT_MEMORY_MIB,
   mergeConfig,
   parseConfig,
@@ -23,7 +24,11 @@ export { checkHost, type HostCheck } from './doctor.ts';
 export { runInTerminal, stderrIsTerminal, stdoutIsTerminal, type TerminalRun } from './run-in-terminal.ts';
 export { selftest, selftestCounts, type SelftestRow } from './selftest.ts';
 export { VmControl } from './vm-control.ts';
+export { readConsole, type ConsoleReader } from './read-console.ts';
+export { openSymbols } from './open-symbols.ts';
 export { parseCpuList } from '../machine/cpu-list.ts';
 export { IPI_MODES } from '../smp/ipi.ts';
+export { MP_STATE_NAMES } from '../smp/vcpu-state.ts';
 export * from './control/index.ts';
+export type * from './control/target.ts';
 export { MP_TABLE_MAX_CPUS } from '../smp/mp-table.ts';

@@ -17,6 +17,7 @@ export interface MachineInspection {
   readonly writes: readonly MemoryWrite[];
 }
 
+/** Plans a machine and checks the plan, without KVM. Throws VoltError for what `new VirtualMachine` would refuse, too. */
 export function inspectMachine(config: VmConfig): MachineInspection {
   using kernel = openKernel(config.kernelPath);
   using initrd = config.initrdPath === undefined ? undefined : openImage(config.initrdPath, '--initrd');
@@ -43,6 +44,7 @@ export function dumpWrites(writes: readonly MemoryWrite[], directory: string): s
 /** A memory dump stops being searched here: MP tables lie below 1 MiB. */
 const DUMP_BYTES = 16 * 1024 * 1024;
 
+/** MP tables as they were found in a file, and what is wrong with them. */
 export interface FileInspection {
   readonly mpTables: MpInspection;
   readonly problems: readonly string[];

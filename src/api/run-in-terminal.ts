@@ -1,13 +1,16 @@
 /** Runs a VM with this process's terminal, pipes and signals as its console: what `volt run` does. */
+import type { SyscallError } from '../ffi/errno.ts';
 import { OPEN, openFile } from '../ffi/file.ts';
 import { isTerminal } from '../ffi/terminal.ts';
 import { ConsolePump, descriptorSink, discardSink, type ConsoleSink } from '../vmm/console-pump.ts';
 import type { ConsoleInput } from '../vmm/console-input.ts';
 import type { ConsoleConfig } from '../vmm/config.ts';
-import { describePlace, sampleVcpus } from '../vmm/vcpu-control.ts';
+import { sampleVcpus } from '../vmm/vcpu-control.ts';
+import { describePlace } from '../vmm/vcpu-place.ts';
 import { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 
+/** How a run in a terminal ended. */
 export interface TerminalRun {
   readonly end: VmEnd;
   /** The code the process should exit with: the guest's, or 128 + n after signal n. */
@@ -26,22 +29,34 @@ const HELP = [
   'Ctrl-A Ctrl-A  send Ctrl-A to the guest',
 ];
 
-/** Starts `vm` and resolves when it has ended, with the terminal restored and all output written. */
+export interface TerminalOptions {
+  readonly console: ConsoleConfig;
+  /** Hears what Volt itself has to tell, a line each. */
+  readonly say: (line: string) => void;
+  /** Makes the next machine when the guest resets itself; undefined: that ends it. */
+  readonly restart: (() => VirtualMachine) | undefined;
+}
+
+/**
+ * Starts `first` and resolves when it, or the last machine that `restart` made, has ended, with the terminal
+ * restored and all output written. Machines that were restarted are disposed of.
+ */
 export async function runInTerminal(
-  vm: VirtualMachine,
-  config: ConsoleConfig,
-  say: (line: string) => void,
+  first: VirtualMachine,
+  { console, say, restart }: TerminalOptions,
 ): Promise<TerminalRun> {
+  let vm = first;
   let exitCode: number | undefined;
   const stop = (code: number) => {
     exitCode ??= code;
     void vm.stop();
   };
-  const pump = new ConsolePump(vm.shared, openSink(config), (error) => {
+  const sink = openSink(console);
+  const onBroken = (error: SyscallError) => {
     const why = error.code === 'EPIPE' ? "the console's reader went away" : 'the console cannot be written';
     say(`${why} (${error.code}); ending the guest`);
     stop(EXIT_CODE.failed);
-  });
+  };
   const listeners = Object.entries(SIGNALS).map(([signal, number]) => {
     const listener = () => stop(128 + number);
     process.on(signal, listener);
@@ -51,13 +66,19 @@ export async function runInTerminal(
   const restoreTerminal = () => input?.close();
   process.on('exit', restoreTerminal);
   try {
-    const pumping = pump.run();
-    vm.start();
-    if (config.kind === 'stdio') input = await openInput(vm, say, stop);
-    const end = await vm.ended;
-    await pump.finish();
-    await Promise.race([pumping, Bun.sleep(0)]);
-    return { end, exitCode: exitCode ?? end.exitCode };
+    for (;;) {
+      const pump = new ConsolePump(vm.shared, sink, onBroken);
+      const pumping = pump.run();
+      vm.start();
+      if (console.kind === 'stdio') input ??= await openInput(() => vm, say, stop);
+      const end = await vm.ended;
+      await pump.finish();
+      await Promise.race([pumping, Bun.sleep(0)]);
+      if (end.kind !== 'reset' || !restart || exitCode !== undefined)
+        return { end, exitCode: exitCode ?? end.exitCode };
+      vm[Symbol.dispose]();
+      vm = restart();
+    }
   } finally {
     restoreTerminal();
     process.off('exit', restoreTerminal);
@@ -67,17 +88,17 @@ export async function runInTerminal(
 
 /** Loaded only now, because the streams behind stdin take longer to load than a guest takes to start. */
 async function openInput(
-  vm: VirtualMachine,
+  vm: () => VirtualMachine,
   say: (line: string) => void,
   stop: (code: number) => void,
 ): Promise<ConsoleInput> {
   const { openConsoleInput } = await import('../vmm/console-input.ts');
   const input = openConsoleInput(
-    (bytes) => vm.sendConsole(bytes),
+    (bytes) => vm().sendConsole(bytes),
     (action) => {
       if (action === 'leave') stop(LEFT_BY_KEY);
       else if (action === 'help') HELP.forEach((line) => say(line));
-      else void showPlaces(vm, say);
+      else void showPlaces(vm(), say);
     },
   );
   if (input.interactive) say('Ctrl-A x ends the guest, Ctrl-A h helps');
@@ -86,7 +107,7 @@ async function openInput(
 
 async function showPlaces(vm: VirtualMachine, say: (line: string) => void): Promise<void> {
   await sampleVcpus(vm.vcpus);
-  for (const vcpu of vm.vcpus) say(describePlace(vcpu));
+  for (const vcpu of vm.vcpus) say(describePlace(vcpu, vm.symbols.describe));
 }
 
 function openSink(config: ConsoleConfig): ConsoleSink {
@@ -108,6 +129,7 @@ export function stderrIsTerminal(): boolean {
   return isTerminal(2);
 }
 
+/** Whether somebody may be looking at stdout. */
 export function stdoutIsTerminal(): boolean {
   return isTerminal(STDOUT);
 }

@@ -17,6 +17,7 @@ const ReportSchema = v.object({
   job: v.object({ speedup: v.number() }),
 });
 
+/** How the embedded kernel fared with so many CPUs. */
 export interface SelftestRow {
   readonly cpus: number;
   readonly passed: boolean;

@@ -1,27 +1,33 @@
 /** A running VM as the control socket and embedding programs steer it. */
-import { statSync } from 'node:fs';
+import { hex } from '../binary/bytes.ts';
 import { getThreadAffinity } from '../ffi/affinity.ts';
-import { REGS, SREGS } from '../kvm/abi.ts';
-import { readMpState, readRegs, readSregs } from '../kvm/vcpu.ts';
-import { mpStateName } from '../smp/vcpu-state.ts';
+import { readThreadStat } from '../ffi/thread-stat.ts';
+import { KVM_MP_STATE, REGS, SREGS } from '../kvm/abi.ts';
+import {
+  readMpState,
+  readRegs,
+  readSipiVector,
+  readSregs,
+  writeMpState,
+  writeSipiVector,
+} from '../kvm/vcpu.ts';
+import { mpStateName, mpStateNumber } from '../smp/vcpu-state.ts';
+import { describeDevice } from '../vmm/device-status.ts';
 import { exitName } from '../vmm/exit-report.ts';
 import { EXIT_COUNTERS, VCPU_WORD } from '../vmm/shared-state.ts';
-import {
-  lastMpState,
-  lifecycleOf,
-  pauseVcpus,
-  phaseOf,
-  pinVcpu,
-  resumeVcpus,
-  sampleVcpus,
-  type LiveVcpu,
-} from '../vmm/vcpu-control.ts';
+import { pauseVcpus, pinVcpu, resumeVcpus, sampleVcpus, type LiveVcpu } from '../vmm/vcpu-control.ts';
+import { lastMpState, lastRip, lastSipiVector, lifecycleOf, phaseOf, wasSampled } from '../vmm/vcpu-place.ts';
+import type { StuckLiveVcpu } from '../vmm/hang-watch.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 import { VoltError } from '../volt-error.ts';
+import type { KnownMpState } from '../smp/vcpu-state.ts';
 import type {
   ControlTarget,
+  CpuChange,
+  DeviceStatus,
   IpiRequest,
   RegisterSet,
+  StuckVcpu,
   VcpuStatus,
   VmEvent,
   VmStatus,
@@ -29,16 +35,32 @@ import type {
 
 const SPECIAL = ['cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer', 'apicBase'] as const;
 
+/** Sees and steers the vCPUs of a VM; what the control socket serves. Several may share a VM. */
 export class VmControl implements ControlTarget {
-  readonly #vm: VirtualMachine;
+  #vm: VirtualMachine;
   readonly #startedAt = performance.now();
   readonly #listeners = new Set<(event: VmEvent) => void>();
+  #hangSeconds: number | undefined;
   #ended = false;
 
   /** Make it when the VM starts: `uptimeMs` counts from here. */
   constructor(vm: VirtualMachine) {
     this.#vm = vm;
+    this.#watchEnd(vm);
+  }
+
+  /** From now on this is the machine: the guest of the one before has reset itself. Before `vm` starts. */
+  attach(vm: VirtualMachine): void {
+    this.#vm = vm;
+    this.#ended = false;
+    this.#watchEnd(vm);
+    if (this.#hangSeconds !== undefined) this.reportHangs(this.#hangSeconds);
+    this.#tell({ kind: 'rebooted', atMs: this.#now() });
+  }
+
+  #watchEnd(vm: VirtualMachine): void {
     void vm.ended.then((end) => {
+      if (end.kind === 'reset' && vm.config.reboot === 'restart') return;
       this.#ended = true;
       this.#tell({
         kind: 'ended',
@@ -60,6 +82,7 @@ export class VmControl implements ControlTarget {
       pid: process.pid,
       uptimeMs: this.#now(),
       vcpus: vcpus.length,
+      maxVcpus: config.maxCpus,
       memoryBytes: config.memoryBytes,
       kernel: config.kernelPath ?? 'embedded',
     };
@@ -69,28 +92,56 @@ export class VmControl implements ControlTarget {
     return this.#vm.vcpus.map((vcpu) => this.#vcpuStatus(vcpu));
   }
 
+  devices(): readonly DeviceStatus[] {
+    return this.#vm.devices.map(describeDevice);
+  }
+
   /** Out of KVM_RUN for the moment it takes, unless it is paused anyway. */
   async registers(index: number): Promise<RegisterSet> {
     const vcpu = this.#vcpu(index);
-    const wasRunning = phaseOf(vcpu.words) !== 'paused';
-    if (wasRunning) await pauseVcpus([vcpu]);
-    try {
-      return readRegisterSet(vcpu.kvm.fd);
-    } finally {
-      if (wasRunning) await resumeVcpus([vcpu]);
-    }
+    return this.#vm.turns.take(async () => {
+      const wasRunning = phaseOf(vcpu.words) !== 'paused';
+      if (wasRunning) await pauseVcpus([vcpu]);
+      try {
+        return readRegisterSet(vcpu.kvm.fd);
+      } finally {
+        if (wasRunning) await resumeVcpus([vcpu]);
+      }
+    });
   }
 
   async pause(indices?: readonly number[]): Promise<void> {
     const vcpus = this.#select(indices);
-    await pauseVcpus(vcpus);
+    await this.#vm.turns.take(() => pauseVcpus(vcpus));
     this.#tell({ kind: 'paused', vcpus: vcpus.map(({ index }) => index), atMs: this.#now() });
   }
 
   async resume(indices?: readonly number[]): Promise<void> {
     const vcpus = this.#select(indices);
-    await resumeVcpus(vcpus);
+    await this.#vm.turns.take(() => resumeVcpus(vcpus));
     this.#tell({ kind: 'resumed', vcpus: vcpus.map(({ index }) => index), atMs: this.#now() });
+  }
+
+  /**
+   * KVM_SET_MP_STATE of a vCPU that is paused or was not started yet. `vector` is for `sipi-received` alone: the
+   * vCPU then starts at vector × 0x1000. Throws SyscallError for a state that this host's KVM does not take.
+   */
+  async setMpState(index: number, state: KnownMpState, vector?: number): Promise<void> {
+    const { kvm, words } = this.#vcpu(index);
+    checkMpRequest(index, state, vector);
+    await this.#vm.turns.take(() => {
+      const phase = phaseOf(words);
+      if (phase !== 'paused' && phase !== 'created') {
+        throw new VoltError(
+          'usage',
+          `Cannot set the MP state of vCPU ${index}: it is ${phase} (expected paused)`,
+        );
+      }
+      if (vector !== undefined) writeSipiVector(kvm.fd, vector);
+      writeMpState(kvm.fd, mpStateNumber(state));
+      Atomics.store(words, VCPU_WORD.mpState, readMpState(kvm.fd));
+    });
+    this.#tell({ kind: 'mp-state', vcpu: index, state, atMs: this.#now() });
   }
 
   stop(): Promise<unknown> {
@@ -100,6 +151,20 @@ export class VmControl implements ControlTarget {
   /** Brings MP states and RIPs up to date, which `vcpus` then shows. */
   async sample(): Promise<void> {
     await sampleVcpus(this.#vm.vcpus);
+  }
+
+  /** Presses the power button. Throws VoltError 'usage' when the guest has no ACPI. */
+  powerDown(): void {
+    this.#mustRun();
+    this.#vm.pressPowerButton();
+    this.#tell({ kind: 'powerdown', atMs: this.#now() });
+  }
+
+  async setCpuCount(count: number): Promise<CpuChange> {
+    this.#mustRun();
+    const change = await this.#vm.setCpuCount(count);
+    this.#tell({ kind: 'cpus', change, atMs: this.#now() });
+    return change;
   }
 
   sendIpi(request: IpiRequest): void {
@@ -123,30 +188,73 @@ export class VmControl implements ControlTarget {
     this.#tell({ kind: 'affinity', vcpu: index, cpus, atMs: this.#now() });
   }
 
+  /**
+   * Tells listeners `hang` when no vCPU makes progress for so many seconds, once for each time that it happens. Starts
+   * with the guest; call it once. docs/control.md says what progress is.
+   */
+  reportHangs(seconds: number): void {
+    this.#hangSeconds = seconds;
+    // Not before the guest runs, and what it takes is loaded then.
+    const timer = setTimeout(() => void this.#watch(seconds), (seconds * 1000) / 10);
+    timer.unref();
+    void this.#vm.ended.then(() => clearTimeout(timer));
+  }
+
   onEvent(listener: (event: VmEvent) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
+  async #watch(seconds: number): Promise<void> {
+    const { HangWatch } = await import('../vmm/hang-watch.ts');
+    const vm = this.#vm;
+    if (this.#ended) return;
+    const onHang = (stuck: readonly StuckLiveVcpu[]) =>
+      this.#tell({
+        kind: 'hang',
+        seconds,
+        vcpus: stuck.map((each) => this.#stuckVcpu(each)),
+        atMs: this.#now(),
+      });
+    const watch = new HangWatch({ vcpus: () => vm.vcpus, shared: vm.shared, seconds, onHang });
+    void vm.ended.then(() => watch[Symbol.dispose]());
+  }
+
+  #stuckVcpu({ vcpu: { index, words }, why }: StuckLiveVcpu): StuckVcpu {
+    const { rip = '0x0', ...place } = this.#placeOf(words);
+    return { index, why, state: lifecycleOf(words), rip, ...place };
+  }
+
   #vcpuStatus({ index, words }: LiveVcpu): VcpuStatus {
     const { plan } = this.#vm;
     const threadId = Atomics.load(words, VCPU_WORD.threadId);
+    const stat = threadId === 0 ? undefined : readThreadStat(threadId);
     const exits: Record<string, number> = {};
     for (let reason = 0; reason < EXIT_COUNTERS; reason++) {
-      const count = words[VCPU_WORD.exits + reason]!;
+      const count = words[VCPU_WORD.exits + reason]! >>> 0;
       if (count > 0) exits[exitName(reason)] = count;
     }
-    const out = phaseOf(words) === 'paused' || phaseOf(words) === 'stopped';
+    const sipiVector = lastSipiVector(words);
     return {
       index,
       apicId: plan.cpus[index]!.apicId,
       bsp: index === plan.bootCpu,
       state: lifecycleOf(words),
-      mpState: out ? lastMpState(words) : undefined,
+      mpState: lastMpState(words),
+      ...(sipiVector === undefined ? {} : { sipiVector }),
       threadId,
-      affinity: threadId !== 0 && isAlive(threadId) ? getThreadAffinity(threadId) : [],
+      affinity: stat ? getThreadAffinity(threadId) : [],
+      ...stat,
+      ...this.#placeOf(words),
       exits,
     };
+  }
+
+  #placeOf(words: Int32Array): Pick<VcpuStatus, 'rip' | 'symbol'> {
+    if (!wasSampled(words)) return {};
+    const rip = lastRip(words);
+    const symbol = this.#vm.symbols.describe(rip);
+    return { rip: hex(rip), ...(symbol === undefined ? {} : { symbol }) };
   }
 
   #select(indices: readonly number[] | undefined): readonly LiveVcpu[] {
@@ -156,9 +264,10 @@ export class VmControl implements ControlTarget {
 
   #vcpu(index: number): LiveVcpu {
     this.#mustRun();
-    const vcpu = Number.isInteger(index) ? this.#vm.vcpus[index] : undefined;
+    const { vcpus } = this.#vm;
+    const vcpu = vcpus.find((each) => each.index === index);
     if (vcpu) return vcpu;
-    throw new VoltError('usage', `Cannot find vCPU ${index} (expected 0 to ${this.#vm.vcpus.length - 1})`);
+    throw new VoltError('usage', `Cannot find vCPU ${index} (expected 0 to ${vcpus.at(-1)!.index})`);
   }
 
   #mustRun(): void {
@@ -178,14 +287,27 @@ export class VmControl implements ControlTarget {
 function readRegisterSet(vcpuFd: number): RegisterSet {
   const regs = readRegs(vcpuFd);
   const sregs = readSregs(vcpuFd);
-  const hex = (view: DataView, offset: number) => `0x${view.getBigUint64(offset, true).toString(16)}`;
+  const valueAt = (view: DataView, offset: number) => hex(view.getBigUint64(offset, true));
   const general: Record<string, string> = {};
-  for (const [name, offset] of Object.entries(REGS)) if (name !== 'size') general[name] = hex(regs, offset);
+  for (const [name, offset] of Object.entries(REGS))
+    if (name !== 'size') general[name] = valueAt(regs, offset);
   const special: Record<string, string> = {};
-  for (const name of SPECIAL) special[name] = hex(sregs, SREGS[name]);
-  return { general, special, mpState: mpStateName(readMpState(vcpuFd)) };
+  for (const name of SPECIAL) special[name] = valueAt(sregs, SREGS[name]);
+  const mpState = readMpState(vcpuFd);
+  const vector = mpState === KVM_MP_STATE.sipiReceived ? { sipiVector: readSipiVector(vcpuFd) } : {};
+  return { general, special, mpState: mpStateName(mpState), ...vector };
 }
 
-function isAlive(threadId: number): boolean {
-  return statSync(`/proc/self/task/${threadId}`, { throwIfNoEntry: false }) !== undefined;
+function checkMpRequest(index: number, state: KnownMpState, vector: number | undefined): void {
+  const fits = state === 'sipi-received' ? isVector(vector) : vector === undefined;
+  if (fits) return;
+  const expected = state === 'sipi-received' ? 'a vector from 0 to 255' : 'no vector';
+  throw new VoltError(
+    'usage',
+    `Cannot set the MP state of vCPU ${index} to ${state}: vector is ${vector ?? 'missing'} (expected ${expected})`,
+  );
+}
+
+function isVector(vector: number | undefined): boolean {
+  return Number.isInteger(vector) && vector! >= 0 && vector! <= 255;
 }

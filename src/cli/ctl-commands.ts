@@ -1,11 +1,17 @@
 /** `volt ctl`: one call to a running guest's control socket, printed for people or as JSON. */
-import { Command, InvalidArgumentError, Option, type CommandUnknownOpts } from '@commander-js/extra-typings';
-import { writeSync } from 'node:fs';
+import {
+  Argument,
+  Command,
+  InvalidArgumentError,
+  Option,
+  type CommandUnknownOpts,
+} from '@commander-js/extra-typings';
 import {
   connectControl,
   EXIT_CODE,
-  findSocket,
   IPI_MODES,
+  MP_STATE_NAMES,
+  openSymbols,
   parseCpuList,
   VoltError,
   type ControlClient,
@@ -14,8 +20,17 @@ import {
   type ControlResult,
 } from '../api/index.ts';
 import { commanderError } from './commander-error.ts';
-import { formatRegs, formatStatus, formatVcpus } from './ctl-format.ts';
-import { writeStdout } from './log.ts';
+import {
+  formatCpuChange,
+  formatDevices,
+  formatRegs,
+  formatStatus,
+  formatVcpus,
+  formatWhere,
+  withSymbols,
+} from './ctl-format.ts';
+import { guestSocket } from './find-guest.ts';
+import { writeLine, writeStdout } from './log.ts';
 
 /** Takes everything after `volt ctl`. Returns the process's exit code. */
 export async function ctl(words: readonly string[], outer: CommandUnknownOpts): Promise<number> {
@@ -51,7 +66,7 @@ function commandsFor(guest: string, json: boolean, outer: CommandUnknownOpts): C
   ) => {
     using client = await connectTo(guest);
     const result = await client.call(method, params);
-    if (wantsJson()) writeStdout(`${JSON.stringify(result, null, 2)}\n`);
+    if (wantsJson()) writeJson(result);
     else if (print) writeStdout(print(result));
   };
 
@@ -61,8 +76,23 @@ function commandsFor(guest: string, json: boolean, outer: CommandUnknownOpts): C
     .action(() => send('status', {}, formatStatus));
   program
     .command('vcpus')
-    .description('a line for each vCPU: state, KVM MP state, thread, host CPUs, exits')
+    .description('a line for each vCPU: state, KVM MP state, thread, host CPUs, exits, RIP')
     .action(() => send('vcpus', {}, formatVcpus));
+  program
+    .command('devices')
+    .description('virtio devices: state, features and queues with their counters')
+    .action(() => send('devices', {}, formatDevices));
+  program
+    .command('where')
+    .description('where each vCPU is now: its state, RIP, and the function there if its name is known')
+    .option('--symbols <file>', "System.map or ELF file; default: what the guest's process knows")
+    .action(async ({ symbols }) => {
+      const symbolOf = symbols === undefined ? undefined : openSymbols(symbols);
+      using client = await connectTo(guest);
+      const vcpus = await client.call('vcpus', {});
+      if (wantsJson()) writeJson(withSymbols(vcpus, symbolOf).map(toPlace));
+      else writeStdout(formatWhere(vcpus, symbolOf));
+    });
   program
     .command('regs')
     .description('registers of a vCPU, which leaves the guest for a moment unless it is paused')
@@ -118,6 +148,26 @@ Examples:
     .argument('<cpus>', 'host CPUs, such as 2 or 0-1,3', toCpus)
     .action((vcpu, cpus) => send('affinity', { vcpu, cpus }));
   program
+    .command('mp-state')
+    .description("set a paused vCPU's MP state as KVM knows it")
+    .argument('<vcpu>', "the vCPU's number", toNumber)
+    .addArgument(new Argument('<state>', 'one of').choices(MP_STATE_NAMES))
+    .argument('[vector]', 'with sipi-received: where it starts, / 0x1000', toNumber)
+    .action((vcpu, state, vector) =>
+      send('mp-state', { vcpu, state, ...(vector === undefined ? {} : { vector }) }),
+    );
+  program
+    .command('cpus')
+    .description(
+      'plug or remove vCPUs until there are so many; answers when the guest has taken or given them',
+    )
+    .argument('<count>', 'at most the max of --cpus', toNumber)
+    .action((count) => send('cpus', { count }, formatCpuChange));
+  program
+    .command('powerdown')
+    .description('press the power button: a guest that listens shuts itself down')
+    .action(() => send('powerdown', {}));
+  program
     .command('events')
     .description('print what happens, one line of JSON each, until the guest ends or Ctrl-C')
     .action(async () => {
@@ -127,8 +177,16 @@ Examples:
   return program;
 }
 
+function toPlace({ index, state, rip, symbol }: ControlResult<'vcpus'>[number]) {
+  return { index, state, rip, symbol };
+}
+
+function writeJson(result: unknown): void {
+  writeStdout(`${JSON.stringify(result, null, 2)}\n`);
+}
+
 function connectTo(guest: string): Promise<ControlClient> {
-  return connectControl(/^\d+$/.test(guest) ? findSocket(Number(guest)) : guest);
+  return connectControl(guestSocket(guest));
 }
 
 interface IpiFlags {
@@ -170,18 +228,4 @@ function toCpus(text: string): number[] {
   const cpus = parseCpuList(text);
   if (cpus) return cpus;
   throw new InvalidArgumentError('Expected host CPUs such as 2 or 0-1,3.');
-}
-
-/** False when nobody reads any more: `volt ctl … events | head` is to end. */
-function writeLine(line: string): boolean {
-  const bytes = Buffer.from(`${line}\n`, 'utf8');
-  for (let done = 0; done < bytes.length;) {
-    try {
-      done += writeSync(1, bytes, done);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return false;
-      Bun.sleepSync(1);
-    }
-  }
-  return true;
 }

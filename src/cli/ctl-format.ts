@@ -28,11 +28,15 @@ export function formatStatus(status: ControlResult<'status'>): string {
     ['state', status.state],
     ['process', String(status.pid)],
     ['uptime', formatDuration(status.uptimeMs)],
-    ['vCPUs', String(status.vcpus)],
+    ['vCPUs', vcpuCount(status)],
     ['memory', `${status.memoryBytes / MIB} MiB`],
     ['kernel', printable(status.kernel)],
   ] as const;
   return rows.map(([name, value]) => `${name.padEnd(7)}  ${value}\n`).join('');
+}
+
+function vcpuCount({ vcpus, maxVcpus }: ControlResult<'status'>): string {
+  return maxVcpus > vcpus ? `${vcpus} of at most ${maxVcpus}` : String(vcpus);
 }
 
 export function formatVcpus(vcpus: ControlResult<'vcpus'>): string {
@@ -41,23 +45,122 @@ export function formatVcpus(vcpus: ControlResult<'vcpus'>): string {
     String(vcpu.apicId),
     vcpu.bsp ? 'BSP' : 'AP',
     vcpu.state,
-    vcpu.mpState ?? '-',
+    formatMpState(vcpu),
     vcpu.threadId === 0 ? '-' : String(vcpu.threadId),
     formatCpuList(vcpu.affinity),
     formatExits(vcpu.exits),
+    formatPlace(vcpu),
   ]);
-  const header = ['VCPU', 'APIC', 'ROLE', 'STATE', 'MP STATE', 'THREAD', 'HOST CPUS', 'EXITS'];
+  const header = ['VCPU', 'APIC', 'ROLE', 'STATE', 'MP STATE', 'THREAD', 'HOST CPUS', 'EXITS', 'RIP'];
   return formatTable(header, rows, [0, 1, 5]);
 }
 
-export function formatRegs({ general, special, mpState }: ControlResult<'regs'>): string {
+export function formatDevices(devices: ControlResult<'devices'>): string {
+  const rows = devices.flatMap((device) =>
+    device.queues.map((queue, i) => [
+      ...(i === 0
+        ? [device.id, device.kind, `0x${device.address.toString(16)}`, String(device.gsi)]
+        : ['', '', '', '']),
+      i === 0 ? device.state : '',
+      `${queue.index}`,
+      `${queue.size}/${queue.maxSize}`,
+      String(queue.chains),
+      formatBytes(queue.bytesFromGuest),
+      formatBytes(queue.bytesToGuest),
+      String(queue.kicks),
+      String(queue.interrupts),
+    ]),
+  );
+  const header = [
+    'ID',
+    'KIND',
+    'ADDRESS',
+    'GSI',
+    'STATE',
+    'QUEUE',
+    'SIZE',
+    'REQUESTS',
+    'FROM GUEST',
+    'TO GUEST',
+    'KICKS',
+    'INTERRUPTS',
+  ];
+  const table = formatTable(header, rows, [3, 5, 6, 7, 8, 9, 10, 11]);
+  const notes = devices.flatMap(({ id, features, failure }) => [
+    `${printable(id)}: ${features.length === 0 ? 'no features' : features.map(printable).join(', ')}\n`,
+    ...(failure === undefined ? [] : [`${printable(id)}: gave up on its driver: ${printable(failure)}\n`]),
+  ]);
+  return `${table}${notes.join('')}`;
+}
+
+/** `1536` → `1.5 KiB`. */
+function formatBytes(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let unit = 0;
+  while (bytes >= 1024 && unit < units.length - 1) {
+    bytes /= 1024;
+    unit++;
+  }
+  return `${unit === 0 ? bytes : bytes.toFixed(1)} ${units[unit]}`;
+}
+
+interface Place {
+  readonly rip?: string | undefined;
+  readonly symbol?: string | undefined;
+}
+
+/** `0xffffffff81c00a13 default_idle+0x13` */
+export function formatPlace({ rip, symbol }: Place): string {
+  if (rip === undefined) return '-';
+  return symbol === undefined ? rip : `${rip} ${symbol}`;
+}
+
+/** A line for each vCPU; `symbolOf`, where given, knows better than the guest's process. */
+export function formatWhere(
+  vcpus: ControlResult<'vcpus'>,
+  symbolOf?: (address: bigint) => string | undefined,
+): string {
+  const rows = withSymbols(vcpus, symbolOf).map((vcpu) => [
+    String(vcpu.index),
+    vcpu.state,
+    vcpu.rip ?? '-',
+    vcpu.symbol ?? '-',
+  ]);
+  return formatTable(['VCPU', 'STATE', 'RIP', 'SYMBOL'], rows, [0]);
+}
+
+/** The same vCPUs with the names that `symbolOf` has for where they are. */
+export function withSymbols(
+  vcpus: ControlResult<'vcpus'>,
+  symbolOf: ((address: bigint) => string | undefined) | undefined,
+): ControlResult<'vcpus'> {
+  if (!symbolOf) return vcpus;
+  return vcpus.map(({ symbol: _, ...vcpu }) => {
+    const symbol = vcpu.rip === undefined ? undefined : symbolOf(BigInt(vcpu.rip));
+    return symbol === undefined ? vcpu : { ...vcpu, symbol };
+  });
+}
+
+/** `sipi-received 0x08`: where the vCPU will start, in pages. */
+export function formatMpState({
+  mpState,
+  sipiVector,
+}: {
+  readonly mpState?: string | undefined;
+  readonly sipiVector?: number | undefined;
+}): string {
+  if (mpState === undefined) return '-';
+  return sipiVector === undefined ? mpState : `${mpState} 0x${sipiVector.toString(16).padStart(2, '0')}`;
+}
+
+export function formatRegs({ general, special, ...mp }: ControlResult<'regs'>): string {
   const group = (values: Readonly<Record<string, string>>) =>
     Object.entries(values).map(([name, value]) => `${printable(name).padEnd(8)}  ${printable(value)}\n`);
   return [
     ...group(general),
     '\n',
     ...group(special),
-    `\n${'mpState'.padEnd(8)}  ${printable(mpState)}\n`,
+    `\n${'mpState'.padEnd(8)}  ${printable(formatMpState(mp))}\n`,
   ].join('');
 }
 
@@ -100,6 +203,15 @@ function formatExits(exits: Readonly<Record<string, number>>): string {
 }
 
 /** What a guest's process says must not steer this terminal. */
-function printable(text: string): string {
+export function printable(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
+}
+
+export function formatCpuChange({ present, added, removed, unanswered }: ControlResult<'cpus'>): string {
+  const what = [
+    ...(added.length > 0 ? [`added ${added.join(', ')}`] : []),
+    ...(removed.length > 0 ? [`removed ${removed.join(', ')}`] : []),
+    ...(unanswered.length > 0 ? [`the guest has not answered for ${unanswered.join(', ')}`] : []),
+  ];
+  return `${present} vCPUs${what.length > 0 ? `: ${what.join('; ')}` : ''}\n`;
 }

@@ -5,6 +5,8 @@ const COMMANDS = `
 Commands:
   status                 what the guest is and whether it runs
   vcpus                  a line for each vCPU
+  where                  where each vCPU is now; --symbols FILE for names of functions
+  devices                virtio devices, their queues and counters
   regs <vcpu>            registers of a vCPU
   pause [vcpus...]       take vCPUs out of the guest; without numbers, all
   resume [vcpus...]      let them run again
@@ -13,6 +15,9 @@ Commands:
   nmi [vcpu]             send an NMI; without a number, to all
   start-ap <vcpu> <vector>   start a waiting AP at vector x 0x1000
   affinity <vcpu> <cpus> pin a vCPU's thread to host CPUs
+  mp-state <vcpu> <state> [vector]   set a paused vCPU's MP state as KVM knows it
+  cpus <count>           plug or remove vCPUs until there are so many
+  powerdown              press the power button
   events                 print what happens, one line of JSON each, until the guest ends
 
 Examples:

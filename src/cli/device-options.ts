@@ -35,7 +35,8 @@ export function parseDisk(text: string, index: number): Json {
       return value;
     };
     const among = (table: Readonly<Record<string, string>>) => {
-      const known = table[needed(Object.keys(table).join('|'))];
+      const word = needed(Object.keys(table).join('|'));
+      const known = Object.hasOwn(table, word) ? table[word] : undefined;
       if (known === undefined) throw bad(`${key} is ${value}`, Object.keys(table).join(', '));
       return known;
     };

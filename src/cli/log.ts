@@ -52,3 +52,17 @@ export function writeStdout(text: string): void {
     }
   }
 }
+
+/** For results that come again and again. False when nobody reads any more: `volt ctl … events | head` is to end. */
+export function writeLine(line: string): boolean {
+  const bytes = Buffer.from(`${line}\n`, 'utf8');
+  for (let done = 0; done < bytes.length;) {
+    try {
+      done += writeSync(1, bytes, done);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return false;
+      Bun.sleepSync(1);
+    }
+  }
+  return true;
+}

@@ -32,8 +32,10 @@ export function parseCpusFlag(text: string): CpusFlag {
   return { count: first.includes('=') ? undefined : toNumber(first), topology };
 }
 
+export type NumaFlag = Readonly<Record<string, unknown>>;
+
 /** `node=0,cpus=0-1,memory=1G,distance=10:20,host=0`. Throws VoltError 'usage'. */
-export function parseNumaFlag(text: string): Record<string, unknown> {
+export function parseNumaFlag(text: string): NumaFlag {
   const node: Record<string, unknown> = {};
   const names = ['node', 'cpus', 'memory', 'distance', 'host'];
   for (const [name, value] of splitSettings('--numa', text.split(','), names)) {

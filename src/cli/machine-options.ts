@@ -16,7 +16,7 @@ import {
 import { collectDisk, DISK_HELP } from './device-options.ts';
 import { LOG_LEVELS, type Log, type LogLevel } from './log.ts';
 import { collectNet, NET_HELP } from './net-options.ts';
-import { parseCpusFlag, parseNumaFlag, toNumber } from './machine-flags.ts';
+import { parseCpusFlag, parseNumaFlag, toNumber, type NumaFlag } from './machine-flags.ts';
 import { parseMib } from './size.ts';
 import { parseVsock, VSOCK_HELP } from './vsock-options.ts';
 
@@ -40,6 +40,8 @@ const FLAG_OF_PATH: Readonly<Record<string, { flag: string; key: keyof MachineFl
   'volt.cores': { flag: '--cpus cores', key: 'cpus' },
   'volt.threads': { flag: '--cpus threads', key: 'cpus' },
   'volt.numa': { flag: '--numa', key: 'numa' },
+  'volt.symbols': { flag: '--symbols', key: 'symbols' },
+  'volt.hang_report_s': { flag: '--hang-report', key: 'hangReport' },
 };
 
 export interface MachineFlags {
@@ -53,15 +55,17 @@ export interface MachineFlags {
   readonly boot?: string | undefined;
   readonly bootCpu?: string | undefined;
   readonly cpuAffinity?: string | undefined;
+  readonly numa?: readonly NumaFlag[] | undefined;
   readonly disk?: readonly Record<string, unknown>[] | undefined;
   readonly rng?: true | undefined;
   readonly net?: readonly Record<string, unknown>[] | undefined;
   readonly vsock?: Record<string, unknown> | undefined;
-  readonly numa?: readonly string[] | undefined;
   /** false by --no-acpi, and so on. */
   readonly acpi: boolean;
   readonly mptable: boolean;
   readonly reboot: boolean;
+  readonly symbols?: string | undefined;
+  readonly hangReport?: string | undefined;
   readonly config?: string | undefined;
   readonly logLevel: LogLevel;
 }
@@ -88,7 +92,7 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     .option(
       '--numa <node>',
       'a NUMA node, such as node=0,cpus=0-1,memory=1G,distance=10:20,host=0; once for each',
-      (text: string, before: readonly string[] | undefined) => [...(before ?? []), text],
+      (text: string, before: readonly NumaFlag[] | undefined) => [...(before ?? []), parseNumaFlag(text)],
     )
     .option('--no-acpi', 'boot without ACPI tables')
     .option('--no-mptable', 'boot without MP tables')
@@ -157,7 +161,7 @@ function fromFlags(flags: MachineFlags): ConfigInput {
     },
     volt: {
       ...cpus.topology,
-      numa: flags.numa?.map(parseNumaFlag),
+      numa: flags.numa,
       acpi: flags.acpi ? undefined : false,
       mp_tables: flags.mptable ? undefined : false,
       reboot: flags.reboot ? undefined : 'exit',
@@ -165,6 +169,8 @@ function fromFlags(flags: MachineFlags): ConfigInput {
       boot: flags.boot,
       boot_cpu: flags.bootCpu === undefined ? undefined : toNumber(flags.bootCpu),
       cpu_affinity: flags.cpuAffinity,
+      symbols: flags.symbols,
+      hang_report_s: flags.hangReport === undefined ? undefined : toNumber(flags.hangReport),
     },
   });
   return {

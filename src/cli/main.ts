@@ -1,5 +1,6 @@
 /** Entry point of the `volt` executable. Subcommands are loaded when they are called. */
-import { Command, type CommandUnknownOpts } from '@commander-js/extra-typings';
+import { Command, InvalidArgumentError, type CommandUnknownOpts } from '@commander-js/extra-typings';
+import { DEFAULT_HANG_REPORT_SECONDS } from '../api/index.ts';
 import { commanderError } from './commander-error.ts';
 import { addCtlCommand } from './ctl.ts';
 import { machineOptions } from './machine-options.ts';
@@ -14,7 +15,7 @@ Examples:
   volt --config vm.json --timeline
   volt inspect --cpus 4 --kernel vmlinux
   volt doctor
-  volt --kernel vmlinux --control         then, elsewhere: volt ps; volt ctl PID vcpus
+  volt --kernel vmlinux --control         then, elsewhere: volt ps; volt top; volt ctl PID where
 
 Exit codes:
   0    the guest ended itself (reset, power-off, or status 0 on port 0xf4)
@@ -24,6 +25,28 @@ Exit codes:
   4    KVM could not run the guest any further
   64+  64 + the status that the guest wrote to port 0xf4, at most 125
   130  the console was left with Ctrl-A x; 128 + n after signal n`;
+
+const TOP_HELP = `
+Columns:
+  HOST      the host CPU that the vCPU's thread runs on
+  CPU%      of one host CPU
+  STEAL%    of the time in which it was ready to run and had no host CPU
+  EXITS/s   exits from the guest to volt; MOST: the most frequent by KVM's reason
+  RIP       where it was when it was looked at
+
+Keys:
+  q, Ctrl-C leave
+  space     look now
+
+Without a terminal on stdout, tables are printed one after the other.`;
+
+const INTERVAL = { shortest: 0.1, longest: 3600 } as const;
+
+function toInterval(text: string): number {
+  const seconds = /^\d{1,4}(\.\d{1,3})?$/.test(text) ? Number(text) : NaN;
+  if (seconds >= INTERVAL.shortest && seconds <= INTERVAL.longest) return seconds;
+  throw new InvalidArgumentError(`Expected seconds from ${INTERVAL.shortest} to ${INTERVAL.longest}.`);
+}
 
 /** What the default command takes, for `volt --help`: commander shows only the options of volt itself there. */
 function describeOptions(command: CommandUnknownOpts): string {
@@ -49,6 +72,14 @@ const runCommand = machineOptions(program.command('run', { isDefault: true }))
   .option(
     '--control [path]',
     'open a control socket for volt ctl and volt ps, at PATH or where volt ps looks',
+  )
+  .option(
+    '--symbols <file>',
+    "System.map or ELF file with the guest's symbols (default: the kernel file's own)",
+  )
+  .option(
+    '--hang-report <seconds>',
+    `say so when no vCPU makes progress for so long, or off (default: ${DEFAULT_HANG_REPORT_SECONDS})`,
   )
   .action(async (flags) => {
     const { run } = await import('./run.ts');
@@ -93,6 +124,21 @@ program
   .action(async (flags) => {
     const { ps } = await import('./ps.ts');
     process.exitCode = await ps(flags);
+  });
+
+program
+  .command('top')
+  .description('show what the vCPUs of a running guest do, each second')
+  .argument('[guest]', 'its control socket or process id (default: the one that runs)')
+  .option('-d, --interval <seconds>', 'how often to look', toInterval, 1)
+  .option('--once', 'print one table after one interval')
+  .option('--json', 'print a line of JSON for each interval')
+  .option('--symbols <file>', "System.map or ELF file; default: what the guest's process knows")
+  .option('--no-sample', 'leave vCPUs in the guest: state and RIP are those of the last look')
+  .addHelpText('after', TOP_HELP)
+  .action(async (guest, flags) => {
+    const { top } = await import('./top.ts');
+    process.exitCode = await top(guest, flags);
   });
 
 addCtlCommand(program);

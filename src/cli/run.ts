@@ -6,6 +6,7 @@ import {
   VmControl,
   VoltError,
   type ControlServer,
+  type StuckReason,
   type TimelineRow,
   type VmConfig,
 } from '../api/index.ts';
@@ -23,11 +24,24 @@ export interface RunFlags extends MachineFlags {
 export async function run(flags: RunFlags): Promise<number> {
   const log = createLog(flags.logLevel);
   const config = runConfig(toConfig(flags, log), flags);
-  const vm = new VirtualMachine(config, { timeline: flags.timeline ?? false });
+  const create = () => new VirtualMachine(config, { timeline: flags.timeline ?? false, warn: log.warn });
+  let vm = create();
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
-  await using control = await openControlSocket(vm, flags.control);
-  if (control) log.info(`control socket at ${control.path}`);
-  const { end, exitCode } = await runInTerminal(vm, config.console, log.always);
+  const control = new VmControl(vm);
+  if (config.hangReportSeconds > 0) reportHangs(control, config.hangReportSeconds, log.warn);
+  await using server = openControlSocket(control, flags.control);
+  if (server) log.info(`control socket at ${server.path}`);
+  const restart = () => {
+    log.info('the guest has reset itself; starting it anew');
+    vm = create();
+    control.attach(vm);
+    return vm;
+  };
+  const { end, exitCode } = await runInTerminal(vm, {
+    console: config.console,
+    say: log.always,
+    restart: config.reboot === 'restart' ? restart : undefined,
+  });
   for (const line of end.lines) log.error(line);
   if (end.lines.length === 0) log.info(`guest ended: ${end.kind} on vCPU ${end.vcpu}`);
   // Where everybody was matters most when the guest failed, or was stopped because it hung.
@@ -38,12 +52,27 @@ export async function run(flags: RunFlags): Promise<number> {
 }
 
 /** Before the guest starts, so that a path that does not do is told at once and nothing of its life is missed. */
-async function openControlSocket(
-  vm: VirtualMachine,
-  where: string | true | undefined,
-): Promise<ControlServer | undefined> {
+function openControlSocket(control: VmControl, where: string | true | undefined): ControlServer | undefined {
   if (where === undefined) return undefined;
-  return openControl(new VmControl(vm), where === true ? undefined : where);
+  return openControl(control, where === true ? undefined : where);
+}
+
+const STUCK_WORDS: Readonly<Record<StuckReason, string>> = {
+  'halted-for-good': 'halted with interrupts off',
+  spins: 'spins with interrupts off',
+  'waits-for-sipi': 'waits for a SIPI',
+  stalled: 'does not come out of KVM',
+};
+
+function reportHangs(control: VmControl, seconds: number, say: (line: string) => void): void {
+  control.reportHangs(seconds);
+  control.onEvent((event) => {
+    if (event.kind !== 'hang') return;
+    say(`the guest hangs: no vCPU has made progress for ${seconds} s`);
+    for (const { index, why, rip, symbol } of event.vcpus) {
+      say(`  vCPU ${index}: ${STUCK_WORDS[why]}, RIP ${rip}${symbol === undefined ? '' : ` (${symbol})`}`);
+    }
+  });
 }
 
 /** `--json` is a word that the embedded kernel understands. */

@@ -14,6 +14,7 @@ const FOUND: Readonly<Record<string, string>> = {
   ENAMETOOLONG: 'the path is too long',
 };
 
+/** Whether a regular file lies at `path`, and how large it is; never throws. */
 export function statPath(path: string): PathState {
   try {
     const stat = statSync(path);

@@ -126,6 +126,17 @@ export const X2APIC_API = { use32bitIds: 1 << 0, disableBroadcastQuirk: 1 << 1 }
 
 export const MP_STATE = { mpState: 0x00, size: 0x04 } as const;
 
+/** `struct kvm_vcpu_events`; its flags say which of the fields KVM_SET_VCPU_EVENTS is to take. */
+export const VCPU_EVENTS = {
+  nmiInjected: 0x0c,
+  nmiPending: 0x0d,
+  nmiMasked: 0x0e,
+  sipiVector: 0x10,
+  flags: 0x14,
+  size: 0x40,
+} as const;
+export const VCPUEVENT_VALID_SIPI_VECTOR = 2;
+
 /** `struct kvm_run`: the page that KVM and Volt share for each vCPU. The exit's own fields start at 0x20. */
 export const RUN = {
   requestInterruptWindow: 0x00,
@@ -249,6 +260,8 @@ export const IOCTL = {
   setCpuid2: ioc(WRITE, 0x90, CPUID2.size),
   getMpState: ioc(READ, 0x98, MP_STATE.size),
   setMpState: ioc(WRITE, 0x99, MP_STATE.size),
+  getVcpuEvents: ioc(READ, 0x9f, VCPU_EVENTS.size),
+  setVcpuEvents: ioc(WRITE, 0xa0, VCPU_EVENTS.size),
   getTscKhz: ioc(0, 0xa3, 0),
   enableCap: ioc(WRITE, 0xa3, ENABLE_CAP.size),
   signalMsi: ioc(WRITE, 0xa5, MSI.size),

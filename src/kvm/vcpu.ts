@@ -1,9 +1,22 @@
 /** A vCPU's file descriptor and the page it shares with KVM. */
 import { putU64, viewOf } from '../binary/bytes.ts';
+import { ERRNO } from '../ffi/errno.ts';
 import { OwnedFd } from '../ffi/file.ts';
 import { checked, libc } from '../ffi/libc.ts';
 import { MAP, Mapping, PROT } from '../ffi/mapping.ts';
-import { FPU, IOCTL, KVM_MP_STATE, LAPIC, MP_STATE, MSR_ENTRY, MSRS, REGS, SREGS } from './abi.ts';
+import {
+  FPU,
+  IOCTL,
+  KVM_MP_STATE,
+  LAPIC,
+  MP_STATE,
+  MSR_ENTRY,
+  MSRS,
+  REGS,
+  SREGS,
+  VCPU_EVENTS,
+  VCPUEVENT_VALID_SIPI_VECTOR,
+} from './abi.ts';
 import type { CpuidEntry } from '../machine/cpuid-entry.ts';
 import { encodeCpuid } from './cpuid-codec.ts';
 
@@ -137,6 +150,33 @@ export function readMpState(
 ): number {
   checked(libc.ioctl(vcpuFd, IOCTL.getMpState, scratch), 'KVM_GET_MP_STATE');
   return scratch[0] ?? 0;
+}
+
+/** KVM_SET_MP_STATE to one of KVM_MP_STATE. The vCPU must be out of KVM_RUN, or the call waits for that. */
+export function writeMpState(vcpuFd: number, state: number): void {
+  checked(libc.ioctl(vcpuFd, IOCTL.setMpState, Uint32Array.of(state)), 'KVM_SET_MP_STATE', (errno) =>
+    errno === ERRNO.EINVAL ? "this host's KVM does not put a vCPU into this state from outside" : undefined,
+  );
+}
+
+/**
+ * The vector of a SIPI that the vCPU has received and not yet followed, from KVM_GET_VCPU_EVENTS. Linux since 3.10
+ * says 0 whatever it is: there it is kept in the local APIC, and taken on the way into the guest.
+ */
+export function readSipiVector(vcpuFd: number): number {
+  const events = new Uint8Array(VCPU_EVENTS.size);
+  checked(libc.ioctl(vcpuFd, IOCTL.getVcpuEvents, events), 'KVM_GET_VCPU_EVENTS');
+  return viewOf(events).getUint32(VCPU_EVENTS.sipiVector, true);
+}
+
+/** KVM_SET_VCPU_EVENTS: the vector of the next SIPI that KVM_SET_MP_STATE lets the vCPU receive. */
+export function writeSipiVector(vcpuFd: number, vector: number): void {
+  const events = new Uint8Array(VCPU_EVENTS.size);
+  checked(libc.ioctl(vcpuFd, IOCTL.getVcpuEvents, events), 'KVM_GET_VCPU_EVENTS');
+  const view = viewOf(events);
+  view.setUint32(VCPU_EVENTS.sipiVector, vector, true);
+  view.setUint32(VCPU_EVENTS.flags, VCPUEVENT_VALID_SIPI_VECTOR, true);
+  checked(libc.ioctl(vcpuFd, IOCTL.setVcpuEvents, events), 'KVM_SET_VCPU_EVENTS');
 }
 
 /** KVM_GET_REGS; offsets in REGS. The vCPU must be out of KVM_RUN, or the call waits for that. */

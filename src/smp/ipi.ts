@@ -5,9 +5,12 @@
 import { LAYOUT } from '../machine/layout.ts';
 import { VoltError } from '../volt-error.ts';
 
+/** Delivery modes of an interrupt from outside, by their names in requests. */
 export const IPI_MODES = ['fixed', 'lowest-priority', 'nmi', 'init', 'sipi', 'extint'] as const;
+/** One of IPI_MODES. */
 export type IpiMode = (typeof IPI_MODES)[number];
 
+/** An interrupt from outside. Which vectors fit which mode, `checkIpiVector` checks. */
 export interface IpiRequest {
   /** Index of a vCPU, all of them, or all but `except`. */
   readonly destination: number | 'all' | 'all-but';

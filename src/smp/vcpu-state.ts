@@ -94,10 +94,16 @@ export const MP_STATE_NAMES = [
   'halted',
   'sipi-received',
 ] as const;
-export type MpStateName = (typeof MP_STATE_NAMES)[number] | 'unknown';
+export type KnownMpState = (typeof MP_STATE_NAMES)[number];
+export type MpStateName = KnownMpState | 'unknown';
 
 export function mpStateName(state: number): MpStateName {
   return MP_STATE_NAMES[state] ?? 'unknown';
+}
+
+/** The number that KVM has for a state. */
+export function mpStateNumber(name: KnownMpState): number {
+  return MP_STATE_NAMES.indexOf(name);
 }
 
 /** What the worker of a vCPU is doing, as far as Volt itself knows. */

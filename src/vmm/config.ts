@@ -15,10 +15,17 @@ import { found, flag, isSection, oneOf, section, text, wholeNumber } from './con
 import { planVirtio, virtioCmdline } from './virtio-plan.ts';
 import { checkDevices, DEVICE_SECTIONS, LIST_KEYS, planDevices, type DeviceConfig } from './device-config.ts';
 
+/** vCPUs of a machine that says nothing of them. */
 export const DEFAULT_CPUS = 2;
+/** RAM of a machine that says nothing of it, in MiB. */
 export const DEFAULT_MEMORY_MIB = 512;
 /** `reboot=k` resets through the i8042, which ends Volt; `panic=-1` does so after a panic, without waiting. */
 export const DEFAULT_CMDLINE = 'console=ttyS0 reboot=k panic=-1';
+
+/** Later than Linux, whose own watchdogs tell of a CPU that hangs after about 21 seconds, and know more of it. */
+export const DEFAULT_HANG_REPORT_SECONDS = 30;
+const SHORTEST_HANG_REPORT_SECONDS = 0.1;
+const LONGEST_HANG_REPORT_SECONDS = 86_400;
 
 const MINIMUM_MEMORY_MIB = MINIMUM_MEMORY_BYTES / MIB;
 const MAXIMUM_MEMORY_MIB = 16 * 1024 * 1024;
@@ -29,11 +36,14 @@ export const MAX_CPUS = 4096;
 /** Most of what one level of the topology may count. */
 const MAX_LEVEL = 1024;
 export const REBOOT_ACTIONS = ['restart', 'exit'] as const;
+/** Boot protocols by the names that `--boot` and `volt.boot` take. */
 export const BOOT_PROTOCOLS = ['linux', 'bzimage', 'pvh', 'multiboot'] as const;
 
+/** Where `runInTerminal` takes the guest's serial console. */
 export type ConsoleConfig =
   { readonly kind: 'stdio' } | { readonly kind: 'none' } | { readonly kind: 'file'; readonly path: string };
 
+/** A machine, validated: what `parseConfig` gives and `VirtualMachine` takes. */
 export interface VmConfig {
   /** undefined: the embedded SMP kernel. */
   readonly kernelPath: string | undefined;
@@ -59,8 +69,12 @@ export interface VmConfig {
   /** Host CPUs that each vCPU's thread may run on, by vCPU index; others run anywhere. */
   readonly affinity: ReadonlyMap<number, readonly number[]>;
   readonly boot: (typeof BOOT_PROTOCOLS)[number] | undefined;
-  /** Virtio devices, in the order of their places on the bus. */
+  /** Virtio devices, in the order of their places. */
   readonly devices: readonly DeviceConfig[];
+  /** System.map or ELF file with the guest's symbols; undefined: those of the kernel file itself. */
+  readonly symbolsPath: string | undefined;
+  /** After so many seconds without progress the guest is said to hang; 0: never. */
+  readonly hangReportSeconds: number;
 }
 
 const ConsoleSchema = v.pipe(
@@ -127,6 +141,24 @@ const NumaSchema = v.pipe(
   ),
 );
 
+const seconds = (issue: v.BaseIssue<unknown>) =>
+  `${found(issue.input)} (expected seconds from ${SHORTEST_HANG_REPORT_SECONDS} to ${LONGEST_HANG_REPORT_SECONDS}, or off)`;
+
+const SecondsSchema = v.union(
+  [
+    v.pipe(
+      v.literal('off'),
+      v.transform(() => 0),
+    ),
+    v.pipe(
+      v.number(seconds),
+      v.minValue(SHORTEST_HANG_REPORT_SECONDS, seconds),
+      v.maxValue(LONGEST_HANG_REPORT_SECONDS, seconds),
+    ),
+  ],
+  seconds,
+);
+
 /** Every section and key that Volt acts on. */
 const SECTIONS = {
   'boot-source': {
@@ -154,6 +186,8 @@ const SECTIONS = {
     reboot: v.optional(oneOf(REBOOT_ACTIONS), 'restart'),
     cpu_affinity: v.optional(AffinitySchema, ''),
     boot: v.optional(oneOf(BOOT_PROTOCOLS)),
+    symbols: v.optional(text),
+    hang_report_s: v.optional(SecondsSchema, DEFAULT_HANG_REPORT_SECONDS),
   },
 } as const;
 
@@ -208,6 +242,8 @@ function toVmConfig(file: v.InferOutput<typeof FileSchema>, nameOf: (path: strin
     affinity: volt.cpu_affinity,
     boot: volt.boot,
     devices,
+    symbolsPath: volt.symbols,
+    hangReportSeconds: volt.hang_report_s,
   };
   checkTables(config, nameOf);
   return config;
@@ -262,6 +298,7 @@ export function fitsMpTables({ topology, cpus }: Pick<VmConfig, 'topology' | 'cp
 /** What `parseConfig` takes: sections of keys, from a JSON file or from flags. */
 export type ConfigInput = Readonly<Record<string, unknown>>;
 
+/** A configuration that passed the gate. */
 export interface ParsedConfig {
   readonly config: VmConfig;
   /** Keys that were not understood, as `section.key`. */

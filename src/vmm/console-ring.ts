@@ -19,6 +19,12 @@ export function pushConsoleByte(shared: SharedState, byte: number): void {
   ringDoorbell(words);
 }
 
+/** Whether a vCPU that writes now has to wait for whoever reads the console. */
+export function isConsoleFull({ words, transmitted }: SharedState): boolean {
+  const waiting = (Atomics.load(words, VM_WORD.transmitHead) - Atomics.load(words, VM_WORD.transmitTail)) | 0;
+  return waiting >= transmitted.length;
+}
+
 /** The oldest bytes that lie in one piece, at most `limit`; empty when there is none. */
 export function peekConsole(shared: SharedState, limit: number): Uint8Array {
   const { words, transmitted } = shared;

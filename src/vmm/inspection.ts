@@ -32,6 +32,7 @@ export interface MpInspection {
   readonly bytes: number;
 }
 
+/** A plan for people: what would be built, where, and whether its parts agree. */
 export interface Inspection {
   readonly boot: { readonly protocol: string; readonly summary: string; readonly cmdline: string };
   readonly ram: readonly RamRange[];

@@ -5,7 +5,7 @@
 import { ERRNO, SyscallError } from '../ffi/errno.ts';
 import { lastErrno, libc } from '../ffi/libc.ts';
 import { EXIT, IOCTL, KVM_MP_STATE, MP_STATE, REGS, RUN } from '../kvm/abi.ts';
-import { readMpState, readRegs } from '../kvm/vcpu.ts';
+import { readMpState, readRegs, readSipiVector } from '../kvm/vcpu.ts';
 import { BUS_EVENT, readPort, writePort, type Board, type BusEvent } from './board.ts';
 import { reportExit } from './exit-report.ts';
 import {
@@ -117,9 +117,12 @@ export function setPhase(words: Int32Array, phase: (typeof VCPU_PHASE)[keyof typ
 
 function publishPlace({ fd, words }: VcpuContext): void {
   const regs = readRegs(fd);
-  Atomics.store(words, VCPU_WORD.mpState, readMpState(fd, mpStateScratch));
-  Atomics.store(words, VCPU_WORD.ripLow, regs.getInt32(REGS.rip, true));
-  Atomics.store(words, VCPU_WORD.ripHigh, regs.getInt32(REGS.rip + 4, true));
+  const mpState = readMpState(fd, mpStateScratch);
+  Atomics.store(words, VCPU_WORD.mpState, mpState);
+  Atomics.store(words, VCPU_WORD.sipiVector, mpState === KVM_MP_STATE.sipiReceived ? readSipiVector(fd) : 0);
+  for (let at = 0; at < REGS.size; at += 4) {
+    Atomics.store(words, VCPU_WORD.regs + at / 4, regs.getInt32(at, true));
+  }
 }
 
 /** `rep ins` and `rep outs` arrive as one exit with a count; each element is one bus access. */

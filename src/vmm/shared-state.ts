@@ -6,6 +6,7 @@ import { CMOS_WORD } from '../devices/cmos.ts';
 import { cpuHotplugWords } from '../devices/cpu-hotplug.ts';
 import { I8042_WORD } from '../devices/i8042.ts';
 import { UART_WORD } from '../devices/uart.ts';
+import { REGS } from '../kvm/abi.ts';
 
 /** Words of the VM as a whole. */
 export const VM_WORD = {
@@ -27,6 +28,8 @@ export const VM_WORD = {
   size: 8,
 } as const;
 
+const REGS_WORDS = REGS.size / 4;
+
 /** Words of one vCPU. */
 export const VCPU_WORD = {
   /** One of VCPU_COMMAND, set by the main thread. */
@@ -35,16 +38,19 @@ export const VCPU_WORD = {
   threadId: 1,
   /** One of VCPU_PHASE, set by the worker; notified. */
   phase: 2,
-  /** KVM's MP state, and RIP as two halves, as of the last time the worker came out of KVM_RUN for the main thread. */
+  /**
+   * KVM's MP state, the vector of a SIPI that it received and did not follow yet, and the bytes of struct kvm_regs, as
+   * of the last time the worker came out of KVM_RUN for the main thread.
+   */
   mpState: 3,
-  ripLow: 4,
-  ripHigh: 5,
-  /** Counts the main thread's wishes to have the three words above brought up to date, and those fulfilled. */
-  sampleWanted: 6,
-  sampleDone: 7,
+  sipiVector: 4,
+  regs: 5,
+  /** Counts the main thread's wishes to have the words above brought up to date, and those fulfilled. */
+  sampleWanted: 5 + REGS_WORDS,
+  sampleDone: 6 + REGS_WORDS,
   /** Exits by KVM reason, counting on and on; written by the vCPU's worker alone. */
-  exits: 8,
-  size: 8 + 48,
+  exits: 7 + REGS_WORDS,
+  size: 7 + REGS_WORDS + 48,
 } as const;
 
 export const EXIT_COUNTERS = VCPU_WORD.size - VCPU_WORD.exits;

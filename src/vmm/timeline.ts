@@ -1,6 +1,7 @@
 /** When each phase of a boot happened, for --timeline. */
 import { now, VCPU_MOMENT, VM_MOMENT, type SharedState } from './shared-state.ts';
 
+/** A phase of a boot and when it happened. */
 export interface TimelineRow {
   readonly phase: string;
   /** Milliseconds since the process started. */

@@ -3,15 +3,9 @@ import { onlineCpus, setThreadAffinity } from '../ffi/affinity.ts';
 import { kickThread } from '../ffi/signal.ts';
 import { RUN } from '../kvm/abi.ts';
 import { tellGuestItWasPaused, type KvmVcpu } from '../kvm/vcpu.ts';
-import {
-  mpStateName,
-  reconcile,
-  type MpStateName,
-  type VcpuState,
-  type WorkerPhase,
-} from '../smp/vcpu-state.ts';
 import { VoltError } from '../volt-error.ts';
 import { VCPU_COMMAND, VCPU_PHASE, VCPU_WORD } from './shared-state.ts';
+import { phaseOf } from './vcpu-place.ts';
 
 export interface LiveVcpu {
   readonly index: number;
@@ -23,8 +17,6 @@ export interface LiveVcpu {
 
 /** How long a vCPU may take to come out of KVM_RUN. It takes microseconds; more means that its worker hangs. */
 const KICK_TIMEOUT_MS = 10_000;
-
-const PHASE_NAMES: readonly WorkerPhase[] = ['created', 'running', 'paused', 'stopped', 'parked'];
 
 /** Makes KVM_RUN return soon, or at once when it is entered next. */
 export function kick({ words, runFlags }: LiveVcpu): void {
@@ -90,20 +82,25 @@ export async function waitUntilRunning({ index, words }: LiveVcpu): Promise<void
   }
 }
 
-/** Brings MP state and RIP of running vCPUs up to date, with one short exit each. */
+/** Brings MP state and registers of running vCPUs up to date, with one short exit each. */
 export async function sampleVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
-  const running = vcpus.filter(({ words }) => Atomics.load(words, VCPU_WORD.phase) === VCPU_PHASE.running);
-  for (const vcpu of running) {
-    Atomics.add(vcpu.words, VCPU_WORD.sampleWanted, 1);
-    kick(vcpu);
+  const looks = vcpus.map((vcpu) => trySample(vcpu, KICK_TIMEOUT_MS));
+  for (const [i, answered] of (await Promise.all(looks)).entries()) {
+    if (!answered) throw doesNotLeave('look at', vcpus[i]!.index);
   }
-  for (const { index, words } of running) {
-    const wanted = Atomics.load(words, VCPU_WORD.sampleWanted);
-    // Not "equal": another caller may have wished for a later sample meanwhile, and the worker skips to that.
-    const isOlder = (done: number) => ((done - wanted) | 0) < 0;
-    const busy = (done: number) => isOlder(done) && phaseOf(words) === 'running';
-    if (!(await waitWhile(words, VCPU_WORD.sampleDone, busy))) throw doesNotLeave('look at', index);
-  }
+}
+
+/** The same for one vCPU. False when it did not come out of KVM_RUN in time; true for one that does not run. */
+export async function trySample(vcpu: LiveVcpu, timeoutMs: number): Promise<boolean> {
+  const { words } = vcpu;
+  if (phaseOf(words) !== 'running') return true;
+  Atomics.add(words, VCPU_WORD.sampleWanted, 1);
+  const wanted = Atomics.load(words, VCPU_WORD.sampleWanted);
+  kick(vcpu);
+  // Not "equal": another caller may have wished for a later sample meanwhile, and the worker skips to that.
+  const isOlder = (done: number) => ((done - wanted) | 0) < 0;
+  const busy = (done: number) => isOlder(done) && phaseOf(words) === 'running';
+  return waitWhile(words, VCPU_WORD.sampleDone, busy, timeoutMs);
 }
 
 /** Moves a running vCPU's thread. Throws VoltError 'usage' for a host CPU that is not online. */
@@ -129,33 +126,14 @@ export function checkHostCpus(index: number, cpus: readonly number[]): void {
   );
 }
 
-export function phaseOf(words: Int32Array): WorkerPhase {
-  return PHASE_NAMES[Atomics.load(words, VCPU_WORD.phase)] ?? 'stopped';
-}
-
-export function lastMpState(words: Int32Array): MpStateName {
-  return mpStateName(Atomics.load(words, VCPU_WORD.mpState));
-}
-
-/** `vCPU 1: halted, RIP 0x1000`, as of the last sample. */
-export function describePlace({ index, words }: LiveVcpu): string {
-  const low = BigInt(Atomics.load(words, VCPU_WORD.ripLow) >>> 0);
-  const high = BigInt(Atomics.load(words, VCPU_WORD.ripHigh) >>> 0);
-  return `vCPU ${index}: ${lifecycleOf(words)}, RIP 0x${((high << 32n) | low).toString(16)}`;
-}
-
-/** The lifecycle state, as far as it is known without disturbing the vCPU. */
-export function lifecycleOf(words: Int32Array): VcpuState {
-  return reconcile(phaseOf(words), lastMpState(words));
-}
-
-/** True once `busy` is false for the word; false when that takes longer than a kick may. */
+/** True once `busy` is false for the word; false when that takes too long. */
 async function waitWhile(
   words: Int32Array,
   word: number,
   busy: (value: number) => boolean,
+  timeoutMs: number = KICK_TIMEOUT_MS,
 ): Promise<boolean> {
-  const deadline = performance.now() + KICK_TIMEOUT_MS;
+  const deadline = performance.now() + timeoutMs;
   for (;;) {
     const value = Atomics.load(words, word);
     if (!busy(value)) return true;

@@ -23,7 +23,7 @@ import { OPEN, openFile, readAt, type OwnedFd } from '../ffi/file.ts';
 import { VoltError } from '../volt-error.ts';
 import { FileBackend } from './block-file.ts';
 import { OverlayBackend } from './block-overlay.ts';
-import { UringBackend } from './block-uring.ts';
+import { UringBackend, type UringOptions } from './block-uring.ts';
 import type { BlockConfig } from './device-config.ts';
 import type { DeviceServices } from './device-services.ts';
 import {
@@ -42,8 +42,9 @@ export interface BlockStart {
   readonly fd: number;
   readonly overlay:
     { readonly fd: number; readonly shape: OverlayShape; readonly writeThrough: boolean } | undefined;
-  /** By io_uring. */
-  readonly async: boolean;
+  /** `Cached`: by io_uring, but for writes, which the page cache takes at once. */
+  readonly engine: 'Sync' | 'Async' | 'Cached';
+  readonly direct: boolean;
   readonly limits: RateLimits;
 }
 
@@ -73,7 +74,8 @@ export function openBlockDevice(config: BlockConfig): OpenDevice {
       shape: overlay.shape,
       writeThrough: config.cache === 'Writethrough',
     },
-    async: config.engine === 'Async',
+    engine: config.engine ?? (config.direct || config.cache === 'Writethrough' ? 'Async' : 'Cached'),
+    direct: config.direct,
     limits: config.limits,
   };
   const files = stack.move();
@@ -95,8 +97,11 @@ export function createBlockDevice(start: BlockStart, services: DeviceServices): 
     };
     return new BlockDevice(shape, new OverlayBackend(files), glue, limits);
   }
-  const backend = start.async ? openUring(fd) : undefined;
-  if (!backend) return new BlockDevice(shape, new FileBackend(fd), glue, limits);
+  const backend =
+    start.engine === 'Sync'
+      ? undefined
+      : openUring(fd, { writeAtOnce: start.engine === 'Cached', direct: start.direct });
+  if (!backend) return new BlockDevice(shape, new FileBackend(fd, start.direct), glue, limits);
   const device = new BlockDevice(shape, backend, glue, limits);
   services.watch(backend.ringFd, EPOLL.in | EPOLL.edge, () => {
     backend.collect();
@@ -106,9 +111,9 @@ export function createBlockDevice(start: BlockStart, services: DeviceServices): 
 }
 
 /** undefined where the host has no io_uring, or forbids it: then blocking calls do. */
-function openUring(fd: number): UringBackend | undefined {
+function openUring(fd: number, options: UringOptions): UringBackend | undefined {
   try {
-    return new UringBackend(fd);
+    return new UringBackend(fd, options);
   } catch (error) {
     if (error instanceof SyscallError) return undefined;
     throw error;

@@ -24,7 +24,9 @@ import { createBoard, type Board } from './board.ts';
 import type { VmConfig } from './config.ts';
 import { parkEjected, setCpuCount, type CpuChange, type HotplugMachine } from './cpu-hotplug.ts';
 import { deliverIpi } from './deliver-ipi.ts';
+import { checkSymbolsPath, GuestSymbols } from './guest-symbols.ts';
 import { openImage, openKernel, type ImageFile } from './image-file.ts';
+import { bindNodes } from './node-memory.ts';
 import { planCpuid, planImage, planMachine, type HostFacts, type MachinePlan } from './plan.ts';
 import { readVcpuState } from './register-dump.ts';
 import {
@@ -39,7 +41,7 @@ import {
   type SharedState,
 } from './shared-state.ts';
 import { Timeline } from './timeline.ts';
-import { bindNodes } from './node-memory.ts';
+import { Turns } from './turns.ts';
 import {
   checkHostCpus,
   kick,
@@ -55,9 +57,12 @@ import type { VirtioReport } from './virtio-link.ts';
 import { VirtioMachine, type MachineDevice } from './virtio-machine.ts';
 import { vcpuWorkerUrl } from './worker-url.ts';
 
+/** What a VM may be told beside its configuration. */
 export interface VmOptions {
   /** Note when APs start; costs each AP some polling when it wakes up. */
   readonly timeline?: boolean;
+  /** Hears what does not stop the guest, a line each, such as symbols that cannot be read. */
+  readonly warn?: (line: string) => void;
 }
 
 interface Vcpu extends LiveVcpu {
@@ -73,13 +78,16 @@ const HIGHEST_XAPIC_ID = 254;
 /** How long dispose waits for vCPU threads that do not leave the guest. */
 const DISPOSE_TIMEOUT_MS = 5000;
 
+/** A virtual machine: `new` builds it, `start` lets it run, `ended` tells how it ended, dispose gives everything back. */
 export class VirtualMachine implements Disposable {
   readonly config: VmConfig;
   readonly plan: MachinePlan;
   readonly shared: SharedState;
   readonly timeline = new Timeline();
-  /** What is not as asked for, in sentences. */
-  readonly warnings: string[] = [];
+  /** Names of the guest's code addresses; nothing is read until somebody asks for one. */
+  readonly symbols: GuestSymbols;
+  /** For whatever takes vCPUs out of the guest or lets them in again, so that no caller undoes another's pause. */
+  readonly turns = new Turns();
   /** Settles once no vCPU runs any more. Never rejects. */
   readonly ended: Promise<VmEnd>;
 
@@ -105,6 +113,8 @@ export class VirtualMachine implements Disposable {
     // Before any thread is made: a host CPU that is not there would stop the guest halfway.
     for (const [index, cpus] of config.affinity) checkHostCpus(index, cpus);
     checkOpenFilesLimit(config.maxCpus, config.devices.length);
+    if (config.symbolsPath !== undefined) checkSymbolsPath(config.symbolsPath);
+    const { warn = () => {} } = options;
     this.#recordTimeline = options.timeline ?? false;
     this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
     // Workers take the longest to come up, so they start first, beside everything below.
@@ -133,8 +143,9 @@ export class VirtualMachine implements Disposable {
       if (bootCpu !== 0) this.#vm.setBootCpu(cpus[bootCpu]!.apicId);
       this.timeline.mark('VM made');
 
+      this.symbols = new GuestSymbols(config, this.plan.boot.protocol, warn);
       const memory = this.#stack.use(new GuestMemory(this.plan.ranges, { hugepages: config.hugepages }));
-      this.warnings.push(...bindNodes(memory, this.plan.nodeMemory, config.numa));
+      for (const warning of bindNodes(memory, this.plan.nodeMemory, config.numa)) warn(warning);
       this.#loadMemory(memory, kernel, initrd);
       this.timeline.mark('kernel loaded');
 

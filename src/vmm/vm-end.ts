@@ -1,6 +1,7 @@
 /** How a VM ended, in words and as the exit code of the `volt` process. */
 import type { RegisterDump, VcpuReport } from './vcpu-report.ts';
 
+/** Exit codes of the `volt` process. README.md explains them to users. */
 export const EXIT_CODE = {
   /** The guest ended itself: reset, power-off, or status 0 written to the exit port. */
   ok: 0,
@@ -19,6 +20,7 @@ export const EXIT_CODE = {
 /** Highest code of a guest status, below those that shells give a meaning (126 and up). */
 const HIGHEST_GUEST_CODE = 125;
 
+/** How a VM ended: what `VirtualMachine.ended` settles with. */
 export interface VmEnd {
   readonly kind: VcpuReport['kind'];
   readonly exitCode: number;

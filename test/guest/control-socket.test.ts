@@ -1,6 +1,7 @@
 /** The control socket of the real binary, with a guest on real vCPUs behind it. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { existsSync, statSync } from 'node:fs';
+import type { VcpuStatus } from '../../src/api/index.ts';
 import { kvmOpens, runVolt, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
 import { waitUntil } from './guest-run.ts';
 
@@ -81,6 +82,72 @@ describe('the control socket of a running guest', () => {
       ['running', false],
     ]);
     expect(listed.find(({ pid }) => pid === volt.pid)?.socket).toBe(volt.socket);
+  });
+
+  needsKvm('tells where each vCPU is, by the names in the embedded kernel', async () => {
+    await using volt = await new BusyVolt(2).beating();
+
+    const where = await volt.ctl('where');
+    const places = JSON.parse((await volt.ctl('where', '--json')).stdout) as {
+      rip: string;
+      symbol?: string;
+    }[];
+
+    // Ring 0 of this kernel has a name for every address; its hot loops in ring 3 are part of it, too.
+    expect(where.stdout).toMatch(
+      /^VCPU  STATE .*\n   0  \w+ +0x1[0-9a-f]{5}  \w+(\+0x[0-9a-f]+)?\n   1  \w+ +0x1[0-9a-f]{5}  \w+/,
+    );
+    expect(places.map(({ symbol }) => typeof symbol)).toEqual(['string', 'string']);
+  });
+
+  needsKvm('takes names from the file of --symbols instead', async () => {
+    using folder = new TemporaryFolder();
+    const map = await folder.write('map', '0000000000100000 T everything\n0000000000200000 B _end\n');
+    await using volt = await new BusyVolt(1).beating();
+    await volt.ctl('pause');
+
+    const { stdout } = await volt.ctl('where', '--symbols', map);
+    const missing = await volt.ctl('where', '--symbols', folder.at('none'));
+
+    expect(stdout).toMatch(/ everything\+0x[0-9a-f]+\n$/);
+    expect(missing.stderr).toBe(
+      `volt: Cannot use --symbols ${folder.at('none')}: there is no such file (expected the path of a file)\n`,
+    );
+    expect(missing.exitCode).toBe(2);
+  });
+
+  needsKvm('tells host CPUs and times of the threads of vCPUs', async () => {
+    await using volt = await new BusyVolt(2).beating();
+    const look = async () => JSON.parse((await volt.ctl('vcpus', '--json')).stdout) as VcpuStatus[];
+
+    const before = await look();
+    const beats = volt.beats.length;
+    await waitUntil('another heartbeat', () => volt.beats.length > beats);
+    const after = await look();
+
+    expect(after.every(({ affinity, hostCpu }) => affinity.includes(hostCpu!))).toBe(true);
+    after.forEach(({ runtimeNs }, i) => expect(runtimeNs).toBeGreaterThan(before[i]!.runtimeNs!));
+    after.forEach(({ waitNs }, i) => expect(waitNs).toBeGreaterThanOrEqual(before[i]!.waitNs!));
+  });
+
+  needsKvm('volt top shows how busy each vCPU is, and nothing of a paused one', async () => {
+    await using volt = await new BusyVolt(2).beating();
+    const look = async () => {
+      const { stdout } = await runVolt(['top', volt.socket, '--once', '--json', '--interval', '0.3']);
+      return (
+        JSON.parse(stdout) as { vcpus: { state: string; cpuPercent: number; rip: string; hostCpu: number }[] }
+      ).vcpus;
+    };
+
+    const busy = await look();
+    await volt.ctl('pause', '1');
+    const [running, paused] = await look();
+
+    busy.forEach(({ cpuPercent }) => expect(cpuPercent).toBeGreaterThan(0));
+    busy.forEach(({ rip }) => expect(rip).toMatch(/^0x1[0-9a-f]{5}$/));
+    expect(running).toMatchObject({ state: 'running' });
+    expect(paused).toMatchObject({ state: 'paused', exitsPerSecond: 0 });
+    expect(paused!.cpuPercent).toBeLessThan(running!.cpuPercent);
   });
 
   needsKvm('pauses a guest, which then stands still, and resumes it', async () => {

@@ -2,81 +2,26 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { existsSync } from 'node:fs';
 import { parseConfig, VirtualMachine } from '../../src/api/index.ts';
-import type { VmEvent } from '../../src/api/control/target.ts';
 import { VmControl } from '../../src/api/vm-control.ts';
-import { ConsolePump } from '../../src/vmm/console-pump.ts';
+import {
+  readMpState,
+  readSipiVector,
+  readRegs,
+  readSregs,
+  writeMpState,
+  writeSipiVector,
+} from '../../src/kvm/vcpu.ts';
 import { VCPU_WORD } from '../../src/vmm/shared-state.ts';
-import { TemporaryFolder } from '../cli/volt-process.ts';
-import { smallConfig, waitUntil } from './guest-run.ts';
-import { asm, buildPvhElf, program, u32 } from './tiny-guest.ts';
+import { getU64 } from '../../src/binary/bytes.ts';
+import { KVM_MP_STATE, REGS, SEGMENT, SREGS } from '../../src/kvm/abi.ts';
+import { waitUntil } from './guest-run.ts';
+import { busyMachine, copyTo8000, Running, tinyMachine } from './running.ts';
+import { asm, program } from './tiny-guest.ts';
 
 /** For hangs only. */
 setDefaultTimeout(120_000);
 
 const needsKvm = test.skipIf(!existsSync('/dev/kvm'));
-
-/** A machine under way, its console and its control; stopped and given back at the end of the test. */
-class Running implements AsyncDisposable {
-  readonly vm: VirtualMachine;
-  readonly control: VmControl;
-  readonly events: VmEvent[] = [];
-  readonly #pump: ConsolePump;
-  #output = '';
-
-  constructor(vm: VirtualMachine) {
-    this.vm = vm;
-    this.#pump = new ConsolePump(
-      vm.shared,
-      (bytes) => this.#take(bytes),
-      () => {},
-    );
-    void this.#pump.run();
-    this.control = new VmControl(vm);
-    this.control.onEvent((event) => this.events.push(event));
-    vm.start();
-  }
-
-  get output(): string {
-    return this.#output;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.vm.stop();
-    await this.#pump.finish();
-    this.vm[Symbol.dispose]();
-  }
-
-  #take(bytes: Uint8Array): number {
-    this.#output += Buffer.from(bytes).toString('latin1');
-    return bytes.length;
-  }
-}
-
-/** The embedded kernel with every CPU busy for ever, once it says so. */
-async function busyMachine(cpus: number): Promise<Running> {
-  const input = {
-    'boot-source': { boot_args: 'loop' },
-    'machine-config': { vcpu_count: cpus, mem_size_mib: 64 },
-  };
-  const running = new Running(new VirtualMachine(parseConfig(input).config));
-  await waitUntil('the first heartbeat', () => running.output.includes('heartbeat 1:'));
-  return running;
-}
-
-async function tinyMachine(code: Uint8Array, cpus: number): Promise<Running> {
-  using folder = new TemporaryFolder();
-  const path = await folder.write('kernel', buildPvhElf(code));
-  return new Running(new VirtualMachine(smallConfig(path, cpus)));
-}
-
-/** Copies real-mode code to 0x8000, four bytes at a time, where a SIPI with vector 8 finds it. */
-function copyTo8000(code: readonly number[]): number[] {
-  const padded = [...code, ...Array<number>((4 - (code.length % 4)) % 4).fill(0x90)];
-  return Array.from({ length: padded.length / 4 }, (_, i) => {
-    const word = padded.slice(4 * i, 4 * i + 4);
-    return [0xc7, 0x05, ...u32(0x8000 + 4 * i), ...word];
-  }).flat();
-}
 
 /** 16-bit: out 0x3F8, 'A'; then 0 to the exit port. */
 const AP_PRINTS_AND_ENDS = [
@@ -115,6 +60,77 @@ describe('MP state', () => {
 
     expect(end.exitCode).toBe(0);
     expect(JSON.parse(running.output)).toMatchObject({ verdict: 'pass', cpus: { apicIds: [2, 0, 1] } });
+  });
+});
+
+describe('setting the MP state', () => {
+  const stateOf = async (running: Running, index: number) => (await running.control.registers(index)).mpState;
+
+  needsKvm('every state of x86 can be set, by its name, on a vCPU that is out of the guest', async () => {
+    const code = program(asm.print('up'), asm.halt());
+    await using running = await tinyMachine(code, 2);
+    await waitUntil('output', () => running.output === 'up');
+    await running.control.pause();
+
+    const read: string[] = [];
+    for (const state of ['runnable', 'uninitialized', 'init-received', 'halted'] as const) {
+      await running.control.setMpState(1, state);
+      read.push(await stateOf(running, 1));
+    }
+
+    expect(read).toEqual(['runnable', 'uninitialized', 'init-received', 'halted']);
+    expect(running.control.vcpus()[1]).toMatchObject({ state: 'paused', mpState: 'halted' });
+    expect(running.events.filter(({ kind }) => kind === 'mp-state')).toHaveLength(4);
+  });
+
+  needsKvm('sipi-received with a vector starts an AP at vector x 0x1000', async () => {
+    const code = program(copyTo8000(AP_PRINTS_AND_ENDS), asm.print('ready'), asm.halt());
+    await using running = await tinyMachine(code, 2);
+    await waitUntil('the BSP', () => running.output === 'ready');
+    await running.control.pause([1]);
+
+    await running.control.setMpState(1, 'sipi-received', 8);
+    await running.control.resume([1]);
+
+    expect(await running.vm.ended).toMatchObject({ kind: 'guest-exit', exitCode: 0, vcpu: 1 });
+    await waitUntil("the AP's byte", () => running.output === 'readyA');
+  });
+
+  needsKvm(
+    'KVM follows a SIPI as soon as it is asked for the state, and keeps its vector to itself',
+    async () => {
+      await using running = await tinyMachine(program(asm.print('up'), asm.halt()), 2);
+      await waitUntil('output', () => running.output === 'up');
+      await running.control.pause();
+      const { fd } = running.vm.vcpus[1]!.kvm;
+
+      writeSipiVector(fd, 8);
+      writeMpState(fd, KVM_MP_STATE.sipiReceived);
+      const vector = readSipiVector(fd);
+      const state = readMpState(fd);
+
+      // Linux: "never valid when reporting to user space". An older KVM would say 8 and sipi-received.
+      expect(vector).toBe(0);
+      expect(state).toBe(KVM_MP_STATE.runnable);
+      expect(getU64(readSregs(fd), SREGS.cs + SEGMENT.base)).toBe(0x8000);
+      expect(getU64(readRegs(fd), REGS.rip)).toBe(0);
+    },
+  );
+
+  needsKvm('is refused for a running vCPU, and for a vector that does not fit', async () => {
+    await using running = await busyMachine(2);
+
+    const refusals = await Promise.all([
+      running.control.setMpState(1, 'halted').catch(String),
+      running.control.setMpState(1, 'sipi-received').catch(String),
+      running.control.setMpState(1, 'halted', 8).catch(String),
+    ]);
+
+    expect(refusals).toEqual([
+      'VoltError: Cannot set the MP state of vCPU 1: it is running (expected paused)',
+      'VoltError: Cannot set the MP state of vCPU 1 to sipi-received: vector is missing (expected a vector from 0 to 255)',
+      'VoltError: Cannot set the MP state of vCPU 1 to halted: vector is 8 (expected no vector)',
+    ]);
   });
 });
 
@@ -158,6 +174,25 @@ describe('pause and resume', () => {
     expect(running.events.map(({ kind }) => kind)).toEqual(['paused']);
   });
 
+  needsKvm('whoever reads registers meanwhile undoes no pause', async () => {
+    await using running = await busyMachine(2);
+
+    for (let round = 0; round < 20; round++) {
+      const other = new VmControl(running.vm);
+      const reading = [running.control.registers(1), other.registers(1), running.control.registers(0)];
+      await Promise.all([
+        ...reading,
+        running.control.pause(),
+        other.registers(1),
+        running.control.registers(1),
+      ]);
+
+      expect(running.control.vcpus().map(({ state }) => state)).toEqual(['paused', 'paused']);
+      await Promise.all([running.control.registers(1), running.control.resume()]);
+      expect(running.control.vcpus().map(({ state }) => state)).toEqual(['running', 'running']);
+    }
+  });
+
   needsKvm('a paused guest can be stopped', async () => {
     await using running = await busyMachine(2);
     await running.control.pause();
@@ -197,6 +232,28 @@ describe('interrupts from outside', () => {
 
     expect(end).toMatchObject({ kind: 'guest-exit', exitCode: 0, vcpu: 1 });
     await waitUntil("the AP's byte", () => running.output === 'readyA');
+  });
+
+  needsKvm('INIT and SIPI restart a running AP of the embedded kernel, in its trampoline', async () => {
+    await using running = await busyMachine(2);
+
+    running.control.startAp(1, 8);
+    const place = async () => {
+      await running.control.sample();
+      return running.control.vcpus()[1]!;
+    };
+    let ap = await place();
+    await waitUntil('the AP to park', () => {
+      void place().then((now) => (ap = now));
+      return ap.state === 'halted';
+    });
+
+    // It finds its block taken, by itself when it was started first, and parks without touching it.
+    const rip = Number(ap.rip);
+    expect(rip).toBeGreaterThan(0x8000);
+    expect(rip).toBeLessThan(0x9000);
+    expect((await running.control.registers(1)).special['efer']).toBe('0x500');
+    expect(running.control.vcpus()[0]!.state).toBe('running');
   });
 
   needsKvm('INIT takes a running AP back to waiting for a SIPI', async () => {

@@ -5,7 +5,7 @@ import { runVolt, TemporaryFolder, type RunOptions, type VoltRun } from '../cli/
 import { buildPvhElf } from './tiny-guest.ts';
 
 /** Little RAM and one CPU, because a tiny guest uses no more. */
-const SMALL = ['--memory', '32M', '--cpus', '1'];
+const SMALL = ['--memory', '32M', '--cpus', '1', '--no-reboot'];
 
 /** Runs a guest's code by `volt --kernel`; later flags win over the small machine. */
 export async function runGuest(

@@ -74,6 +74,7 @@ export async function callOnce<M extends Method>(
   return await client.call(method, params, timeoutMs);
 }
 
+/** A connection to a running guest. Calls may overlap; they are answered in order. */
 export class ControlClient implements Disposable {
   readonly path: string;
   readonly #input = createLineBuffer(MAX_ANSWER_BYTES);

@@ -19,6 +19,7 @@ export interface SocketPlaces {
   readonly tmp: string;
 }
 
+/** A running guest of this user, as `volt ps` lists it. */
 export interface GuestSocket {
   readonly pid: number;
   /** What to connect to. */

@@ -25,11 +25,16 @@ export function createDispatch(target: ControlTarget): Dispatch {
       case 'status':
         return target.status();
       case 'vcpus':
-        await target.sample?.();
+        if (call.params.sample ?? true) await target.sample?.();
         return target.vcpus();
+      case 'devices':
+        return target.devices();
       case 'stop':
         await target.stop();
         return DONE;
+      case 'cpus':
+        // Not in order: the guest may take its time, and others are not to wait for it.
+        return target.setCpuCount(call.params.count);
       case 'regs':
         return inOrder(() => target.registers(call.params.vcpu));
       default:
@@ -39,7 +44,10 @@ export function createDispatch(target: ControlTarget): Dispatch {
   };
 }
 
-type Change = Extract<Call, { method: 'pause' | 'resume' | 'ipi' | 'nmi' | 'start-ap' | 'affinity' }>;
+type Change = Extract<
+  Call,
+  { method: 'pause' | 'resume' | 'ipi' | 'nmi' | 'start-ap' | 'affinity' | 'mp-state' | 'powerdown' }
+>;
 
 function change(target: ControlTarget, { method, params }: Change): unknown {
   switch (method) {
@@ -55,6 +63,10 @@ function change(target: ControlTarget, { method, params }: Change): unknown {
       return target.startAp(params.vcpu, params.vector);
     case 'affinity':
       return target.setAffinity(params.vcpu, params.cpus);
+    case 'powerdown':
+      return target.powerDown();
+    case 'mp-state':
+      return target.setMpState(params.vcpu, params.state, params.vector);
   }
 }
 

@@ -7,6 +7,7 @@
 import * as v from 'valibot';
 import { MAX_HOST_CPUS } from '../../machine/cpu-list.ts';
 import { IPI_MODES } from '../../smp/ipi.ts';
+import { MP_STATE_NAMES } from '../../smp/vcpu-state.ts';
 import type { VmEvent } from './target.ts';
 
 /** Of a request, without its newline. */
@@ -88,7 +89,8 @@ const IpiSchema = v.pipe(
 /** Every method with the schema of its params. */
 export const METHODS = {
   status: strict({}),
-  vcpus: strict({}),
+  vcpus: strict({ sample: v.exactOptional(v.boolean(expect('true or false'))) }),
+  devices: strict({}),
   regs: strict({ vcpu }),
   pause: strict({ vcpus: v.exactOptional(vcpus) }),
   resume: strict({ vcpus: v.exactOptional(vcpus) }),
@@ -97,10 +99,19 @@ export const METHODS = {
   nmi: strict({ vcpu: v.exactOptional(vcpu) }),
   'start-ap': strict({ vcpu, vector }),
   affinity: strict({ vcpu, cpus: hostCpus }),
+  'mp-state': strict({
+    vcpu,
+    state: v.picklist(MP_STATE_NAMES, expect(MP_STATE_NAMES.join(', '))),
+    vector: v.exactOptional(vector),
+  }),
+  cpus: strict({ count: whole('a number of vCPUs', MAX_VCPU) }),
+  powerdown: strict({}),
   events: strict({}),
 } as const;
 
+/** Name of a method of the control protocol. */
 export type Method = keyof typeof METHODS;
+/** What a method takes. */
 export type ParamsOf<M extends Method> = v.InferOutput<(typeof METHODS)[M]>;
 
 /** One call with its method's checked params. */

@@ -1,7 +1,7 @@
 /** What the methods of the control protocol answer. Answers are checked too: anything may listen at a path. */
 import * as v from 'valibot';
 import type { Method } from './protocol.ts';
-import type { RegisterSet, VcpuStatus, VmStatus } from './target.ts';
+import type { CpuChange, DeviceStatus, RegisterSet, VcpuStatus, VmStatus } from './target.ts';
 
 const whole = v.pipe(v.number(), v.integer());
 const values = v.record(v.string(), v.string());
@@ -14,6 +14,7 @@ export const RESULTS = {
     pid: whole,
     uptimeMs: v.number(),
     vcpus: whole,
+    maxVcpus: whole,
     memoryBytes: v.number(),
     kernel: v.string(),
   }),
@@ -24,12 +25,47 @@ export const RESULTS = {
       bsp: v.boolean(),
       state: v.string(),
       mpState: v.optional(v.string()),
+      sipiVector: v.optional(whole),
       threadId: whole,
       affinity: v.array(whole),
+      hostCpu: v.optional(whole),
+      runtimeNs: v.optional(v.number()),
+      waitNs: v.optional(v.number()),
+      rip: v.optional(v.pipe(v.string(), v.regex(/^0x[0-9a-f]{1,16}$/))),
+      symbol: v.optional(v.string()),
       exits: v.record(v.string(), v.number()),
     }),
   ),
-  regs: v.looseObject({ general: values, special: values, mpState: v.string() }),
+  devices: v.array(
+    v.looseObject({
+      id: v.string(),
+      kind: v.string(),
+      address: v.number(),
+      gsi: whole,
+      state: v.string(),
+      failure: v.optional(v.string()),
+      failures: whole,
+      features: v.array(v.string()),
+      queues: v.array(
+        v.looseObject({
+          index: whole,
+          size: whole,
+          maxSize: whole,
+          kicks: v.number(),
+          chains: v.number(),
+          bytesFromGuest: v.number(),
+          bytesToGuest: v.number(),
+          interrupts: v.number(),
+        }),
+      ),
+    }),
+  ),
+  regs: v.looseObject({
+    general: values,
+    special: values,
+    mpState: v.string(),
+    sipiVector: v.optional(whole),
+  }),
   pause: OkSchema,
   resume: OkSchema,
   stop: OkSchema,
@@ -37,6 +73,14 @@ export const RESULTS = {
   nmi: OkSchema,
   'start-ap': OkSchema,
   affinity: OkSchema,
+  'mp-state': OkSchema,
+  cpus: v.looseObject({
+    present: whole,
+    added: v.array(whole),
+    removed: v.array(whole),
+    unanswered: v.array(whole),
+  }),
+  powerdown: OkSchema,
   events: v.looseObject({ subscribed: v.literal(true) }),
 } as const satisfies Record<Method, v.GenericSchema>;
 
@@ -47,6 +91,7 @@ interface Ok {
 interface Results extends Record<Method, unknown> {
   status: VmStatus;
   vcpus: readonly VcpuStatus[];
+  devices: readonly DeviceStatus[];
   regs: RegisterSet;
   pause: Ok;
   resume: Ok;
@@ -55,7 +100,11 @@ interface Results extends Record<Method, unknown> {
   nmi: Ok;
   'start-ap': Ok;
   affinity: Ok;
+  'mp-state': Ok;
+  cpus: CpuChange;
+  powerdown: Ok;
   events: { readonly subscribed: true };
 }
 
+/** What a method answers. */
 export type ResultOf<M extends Method> = Results[M];

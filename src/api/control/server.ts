@@ -10,6 +10,7 @@ import type { ControlTarget } from './target.ts';
 
 export const MAX_CLIENTS = 64;
 
+/** An open control socket; closed by `close` or by leaving the block that `await using` it. */
 export interface ControlServer extends AsyncDisposable {
   /** Absolute. */
   readonly path: string;

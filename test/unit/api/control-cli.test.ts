@@ -54,6 +54,8 @@ describe('volt ctl', () => {
     ['nmi 1', ['sendIpi {"destination":1,"mode":"nmi"}']],
     ['start-ap 1 0x08', ['startAp 1 8']],
     ['affinity 1 0-1,3', ['setAffinity 1 [0,1,3]']],
+    ['mp-state 1 halted', ['setMpState 1 "halted"']],
+    ['mp-state 1 sipi-received 0x08', ['setMpState 1 "sipi-received" 8']],
     ['ipi --mode init --to 1', ['sendIpi {"destination":1,"mode":"init"}']],
     [
       'ipi --mode fixed --vector 0x30 --to all --except 0',

@@ -2,13 +2,15 @@
 import { describe, expect, test } from 'bun:test';
 import {
   formatCpuList,
+  formatDevices,
   formatDuration,
   formatRegs,
   formatStatus,
   formatTable,
   formatVcpus,
+  formatWhere,
 } from '../../../src/cli/ctl-format.ts';
-import { FAKE_REGISTERS, FAKE_STATUS, fakeVcpu } from './control-support.ts';
+import { FAKE_DEVICE, FAKE_REGISTERS, FAKE_STATUS, fakeVcpu } from './control-support.ts';
 
 test('durations have their two largest units', () => {
   const shown = [0, 1500, 59_999, 60_000, 3_600_000, 90_061_000, 8_640_000_000].map(formatDuration);
@@ -21,6 +23,15 @@ test('CPU lists are those of the kernel', () => {
 });
 
 describe('tables', () => {
+  test('of devices have a line for each queue, and say what was agreed on and what went wrong', () => {
+    expect(formatDevices([FAKE_DEVICE])).toBe(
+      'ID     KIND   ADDRESS     GSI  STATE   QUEUE     SIZE  REQUESTS  FROM GUEST  TO GUEST  KICKS  INTERRUPTS\n' +
+        'disk0  block  0xd0000000    5  failed      0  128/256        97     1.5 KiB       0 B     42          61\n' +
+        'disk0: flush, version1\n' +
+        'disk0: gave up on its driver: queue 0 makes no sense\n',
+    );
+  });
+
   test('are as wide as they need to be', () => {
     expect(
       formatTable(
@@ -36,14 +47,21 @@ describe('tables', () => {
 
   test('of vCPUs', () => {
     const vcpus = [
-      { ...fakeVcpu(0), mpState: undefined, affinity: [0, 1], exits: { io: 5, hlt: 9, mmio: 1, intr: 2 } },
+      {
+        ...fakeVcpu(0),
+        mpState: undefined,
+        affinity: [0, 1],
+        exits: { io: 5, hlt: 9, mmio: 1, intr: 2 },
+        rip: '0x100010',
+        symbol: 'main+0x10',
+      },
       { ...fakeVcpu(1), mpState: 'uninitialized' as const, affinity: [1], threadId: 0, exits: {} },
     ];
     expect(formatVcpus(vcpus)).toBe(
       [
-        'VCPU  APIC  ROLE  STATE             MP STATE       THREAD  HOST CPUS  EXITS',
-        '   0     0  BSP   running           -                 100  0-1        17 (hlt 9, io 5, intr 2, …)',
-        '   1     1  AP    waiting-for-sipi  uninitialized       -  1          0',
+        'VCPU  APIC  ROLE  STATE             MP STATE       THREAD  HOST CPUS  EXITS                        RIP',
+        '   0     0  BSP   running           -                 100  0-1        17 (hlt 9, io 5, intr 2, …)  0x100010 main+0x10',
+        '   1     1  AP    waiting-for-sipi  uninitialized       -  1          0                            -',
         '',
       ].join('\n'),
     );
@@ -72,6 +90,32 @@ test('registers are one a line, in their groups', () => {
     'mpState   runnable',
     '',
   ]);
+});
+
+describe('where', () => {
+  const vcpus = [{ ...fakeVcpu(0), rip: '0x100010', symbol: 'main+0x10' }, fakeVcpu(1)];
+
+  test('is a line for each vCPU', () => {
+    expect(formatWhere(vcpus)).toBe(
+      [
+        'VCPU  STATE             RIP       SYMBOL',
+        '   0  running           0x100010  main+0x10',
+        '   1  waiting-for-sipi  -         -',
+        '',
+      ].join('\n'),
+    );
+  });
+
+  test('takes the names of the symbols it is given, and no others', () => {
+    expect(formatWhere(vcpus, (address) => `at${address}`)).toContain('0x100010  at1048592\n');
+    expect(formatWhere(vcpus, () => undefined)).not.toContain('main');
+  });
+});
+
+test('a SIPI that was received shows its vector', () => {
+  const sipi = { mpState: 'sipi-received', sipiVector: 8 } as const;
+  expect(formatVcpus([{ ...fakeVcpu(1), ...sipi }])).toContain('  sipi-received 0x08  ');
+  expect(formatRegs({ ...FAKE_REGISTERS, ...sipi })).toEndWith('\nmpState   sipi-received 0x08\n');
 });
 
 test('what a guest calls itself cannot steer the terminal', () => {

@@ -10,6 +10,7 @@ describe('requests that are taken', () => {
     ['status', undefined],
     ['status', {}],
     ['vcpus', {}],
+    ['devices', {}],
     ['regs', { vcpu: 0 }],
     ['pause', {}],
     ['pause', { vcpus: [0, 3] }],
@@ -22,6 +23,8 @@ describe('requests that are taken', () => {
     ['nmi', { vcpu: 1 }],
     ['start-ap', { vcpu: 1, vector: 8 }],
     ['affinity', { vcpu: 1, cpus: [0, 1023] }],
+    ['mp-state', { vcpu: 1, state: 'init-received' }],
+    ['mp-state', { vcpu: 1, state: 'sipi-received', vector: 255 }],
     ['events', {}],
   ])('%s %j', (method, params) => {
     const incoming = call(method, params);
@@ -130,6 +133,12 @@ const BAD_PARAMS: readonly [string, unknown, string][] = [
   ['affinity', { vcpu: 1, cpus: [] }, "cpus: [] (expected host CPUs' numbers"],
   ['affinity', { vcpu: 1, cpus: [1024] }, 'cpus.0: 1024 (expected a host CPU from 0 to 1023)'],
   ['affinity', { vcpu: 1, cpus: '0-1' }, 'cpus: "0-1"'],
+  ['mp-state', { vcpu: 1, state: 'asleep' }, 'state: "asleep" (expected runnable, uninitialized'],
+  [
+    'mp-state',
+    { vcpu: 1, state: 'sipi-received', vector: 256 },
+    'vector: 256 (expected a vector from 0 to 255)',
+  ],
   ['events', { from: 0 }, 'from: no such parameter'],
 ];
 

@@ -58,6 +58,7 @@ describe('methods', () => {
     ['nmi', { vcpu: 1 }, ['sendIpi {"destination":1,"mode":"nmi"}'], done],
     ['start-ap', { vcpu: 1, vector: 8 }, ['startAp 1 8'], done],
     ['affinity', { vcpu: 1, cpus: [0, 3] }, ['setAffinity 1 [0,3]'], done],
+    ['mp-state', { vcpu: 1, state: 'halted' }, ['setMpState 1 "halted"'], done],
     ['events', undefined, [], { subscribed: true }],
   ] as const)('%s %j', async (method, params, calls, result) => {
     const client = await connect();

@@ -3,8 +3,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type {
+  CpuChange,
   ControlTarget,
+  DeviceStatus,
   IpiRequest,
+  KnownMpState,
   RegisterSet,
   VcpuStatus,
   VmEvent,
@@ -16,8 +19,32 @@ export const FAKE_STATUS: VmStatus = {
   pid: 4711,
   uptimeMs: 1500,
   vcpus: 2,
+  maxVcpus: 2,
   memoryBytes: 512 * 1024 * 1024,
   kernel: '/boot/vmlinux-ä',
+};
+
+export const FAKE_DEVICE: DeviceStatus = {
+  id: 'disk0',
+  kind: 'block',
+  address: 0xd000_0000,
+  gsi: 5,
+  state: 'failed',
+  failure: 'queue 0 makes no sense',
+  failures: 1,
+  features: ['flush', 'version1'],
+  queues: [
+    {
+      index: 0,
+      size: 128,
+      maxSize: 256,
+      kicks: 42,
+      chains: 97,
+      bytesFromGuest: 1536,
+      bytesToGuest: 0,
+      interrupts: 61,
+    },
+  ],
 };
 
 export const FAKE_REGISTERS: RegisterSet = {
@@ -52,6 +79,11 @@ export class FakeTarget implements ControlTarget {
   status(): VmStatus {
     this.#called('status');
     return FAKE_STATUS;
+  }
+
+  devices(): readonly DeviceStatus[] {
+    this.#called('devices');
+    return [FAKE_DEVICE];
   }
 
   vcpus(): readonly VcpuStatus[] {
@@ -93,6 +125,19 @@ export class FakeTarget implements ControlTarget {
   setAffinity(index: number, cpus: readonly number[]): void {
     this.#called('setAffinity', index, cpus);
     this.tell({ kind: 'affinity', vcpu: index, cpus, atMs: 4 });
+  }
+
+  powerDown(): void {
+    this.#called('powerDown');
+  }
+
+  async setCpuCount(count: number): Promise<CpuChange> {
+    this.#called('setCpuCount', count);
+    return { present: count, added: [2], removed: [], unanswered: [] };
+  }
+
+  async setMpState(index: number, state: KnownMpState, vector?: number): Promise<void> {
+    this.#called('setMpState', index, state, vector);
   }
 
   onEvent(listener: (event: VmEvent) => void): () => void {

@@ -257,7 +257,11 @@ describe('on an AMD host', () => {
     });
 
     test('neither is for single-threaded cores of one die', () => {
-      expect(told(resolveTopology({ cpus: 4, threads: 1 }))).toEqual({ highest: 0x8000_0008, extensions: 0, places: 0 });
+      expect(told(resolveTopology({ cpus: 4, threads: 1 }))).toEqual({
+        highest: 0x8000_0008,
+        extensions: 0,
+        places: 0,
+      });
     });
   });
 
@@ -274,7 +278,9 @@ describe('on an AMD host', () => {
 
 describe('KVM leaves', () => {
   test.each(HOSTS)('on an %s host get a timing leaf with TSC and APIC frequency in kHz', (_, host) => {
-    const [guest] = guestsOf(host, resolveTopology({ cpus: 1, threads: 1 }), { changes: { tscKhz: 2_595_124 } });
+    const [guest] = guestsOf(host, resolveTopology({ cpus: 1, threads: 1 }), {
+      changes: { tscKhz: 2_595_124 },
+    });
     const { eax, ebx, ecx, edx } = leaf(guest!.table, 0x4000_0010);
     expect([eax, ebx, ecx, edx]).toEqual([2_595_124, 1_000_000, 0, 0]);
     expect(leaf(guest!.table, 0x4000_0000)).toEqual({
@@ -298,7 +304,9 @@ describe.each(HOSTS)('on an %s host, a whole table', (_, host) => {
   const others = (table: readonly CpuidEntry[]) => table.filter((entry) => !REWRITTEN.has(entry.function));
 
   test('has every leaf that says nothing of topology as the host has it', () => {
-    const guest = guestsOf(host, resolveTopology({ cpus: 6, threads: 2 }), { changes: { tscKhz: 2_000_000 } })[5]!;
+    const guest = guestsOf(host, resolveTopology({ cpus: 6, threads: 2 }), {
+      changes: { tscKhz: 2_000_000 },
+    })[5]!;
     expect(others(guest.table)).toEqual(others(host));
   });
 

@@ -11,7 +11,12 @@ describe('the MSI of an interrupt', () => {
     [{ destination: 1, mode: 'sipi', vector: 8 }, 0xfee0_1000, 0x4608],
     [{ destination: 1, mode: 'init', level: false, trigger: 'level' }, 0xfee0_1000, 0x8500],
   ])('%p goes to %p with %p', (request, address, data) => {
-    expect(encodeMsi(request, 1)).toEqual({ address, data });
+    expect(encodeMsi(request, 1)).toEqual({ address, addressHigh: 0, data });
+  });
+
+  test('carries the upper bits of an x2APIC id in the upper half of its address', () => {
+    const msi = encodeMsi({ destination: 0, mode: 'nmi' }, 0x1234);
+    expect([msi.address, msi.addressHigh]).toEqual([0xfee3_4000, 0x1200]);
   });
 
   test('reaches the highest 8-bit id', () => {
@@ -21,9 +26,16 @@ describe('the MSI of an interrupt', () => {
 
 describe('targets', () => {
   test('are one, all, or all but one', () => {
-    expect(ipiTargets({ destination: 2, mode: 'nmi' }, 4)).toEqual([2]);
-    expect(ipiTargets({ destination: 'all', mode: 'nmi' }, 3)).toEqual([0, 1, 2]);
-    expect(ipiTargets({ destination: 'all-but', except: 1, mode: 'nmi' }, 3)).toEqual([0, 2]);
+    expect(ipiTargets({ destination: 2, mode: 'nmi' }, [0, 1, 2, 3])).toEqual([2]);
+    expect(ipiTargets({ destination: 'all', mode: 'nmi' }, [0, 1, 2])).toEqual([0, 1, 2]);
+    expect(ipiTargets({ destination: 'all-but', except: 1, mode: 'nmi' }, [0, 1, 2])).toEqual([0, 2]);
+  });
+
+  test('are those that are there, where some were unplugged', () => {
+    expect(ipiTargets({ destination: 'all', mode: 'nmi' }, [0, 1, 3])).toEqual([0, 1, 3]);
+    expect(voltErrorOf(() => ipiTargets({ destination: 2, mode: 'nmi' }, [0, 1, 3])).message).toBe(
+      'Cannot send an interrupt: destination is 2 (expected a vCPU from 0 to 3)',
+    );
   });
 
   test.each<[IpiRequest, string]>([
@@ -32,7 +44,9 @@ describe('targets', () => {
     [{ destination: 1.5, mode: 'nmi' }, 'destination is 1.5 (expected a vCPU from 0 to 3)'],
     [{ destination: 'all-but', mode: 'nmi' }, 'except is missing (expected a vCPU from 0 to 3)'],
   ])('%p is refused', (request, message) => {
-    expect(voltErrorOf(() => ipiTargets(request, 4)).message).toBe(`Cannot send an interrupt: ${message}`);
+    expect(voltErrorOf(() => ipiTargets(request, [0, 1, 2, 3])).message).toBe(
+      `Cannot send an interrupt: ${message}`,
+    );
   });
 });
 

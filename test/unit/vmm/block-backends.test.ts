@@ -1,6 +1,15 @@
 /** The three backends of a disk on real files, each against a model: whatever is asked, they agree with an array. */
 import { describe, expect, test } from 'bun:test';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BLOCK_OP, BlockRequest, type BlockOp } from '../../../src/devices/virtio/block-request.ts';
@@ -47,8 +56,8 @@ class Bench implements Disposable {
     writeFileSync(this.path, this.content);
   }
 
-  open(path: string): number {
-    const fd = openSync(path, 'r+');
+  open(path: string, flags = 0): number {
+    const fd = openSync(path, constants.O_RDWR | flags);
     this.#fds.push(fd);
     return fd;
   }
@@ -136,6 +145,12 @@ function compare(
 const BACKENDS: readonly [string, (bench: Bench) => BlockBackend][] = [
   ['preadv and pwritev', (bench) => new FileBackend(bench.open(bench.path))],
   ['io_uring', (bench) => new UringBackend(bench.open(bench.path))],
+  ['io_uring, but for writes', (bench) => new UringBackend(bench.open(bench.path), { writeAtOnce: true })],
+  ['direct pread and pwrite', (bench) => new FileBackend(bench.open(bench.path, constants.O_DIRECT), true)],
+  [
+    'direct io_uring',
+    (bench) => new UringBackend(bench.open(bench.path, constants.O_DIRECT), { direct: true }),
+  ],
   ['an overlay', (bench) => bench.openOverlay(bench.createOverlay())],
 ];
 

@@ -19,6 +19,7 @@ function createTestBoard() {
     },
     lowMemoryBytes: 64 * MIB,
     virtio: [],
+    bootCpu: 0,
     exitStatus: 0,
   };
   return { board, sent };

@@ -17,7 +17,12 @@ describe('defaults', () => {
         initrdPath: undefined,
         cmdline: DEFAULT_CMDLINE,
         cpus: 2,
-        threadsPerCore: 1,
+        maxCpus: 2,
+        topology: { sockets: 1, diesPerSocket: 1, coresPerDie: 2, threadsPerCore: 1 },
+        numa: undefined,
+        acpi: true,
+        mpTables: true,
+        reboot: 'restart',
         memoryBytes: 512 * MIB,
         hugepages: false,
         console: { kind: 'stdio' },
@@ -25,6 +30,8 @@ describe('defaults', () => {
         affinity: new Map(),
         boot: undefined,
         devices: [],
+        symbolsPath: undefined,
+        hangReportSeconds: 30,
       },
       unknownKeys: [],
     });
@@ -75,7 +82,12 @@ test("Firecracker's file is understood, and what is not is named", () => {
     initrdPath: undefined,
     cmdline: 'console=ttyS0 reboot=k panic=1 pci=off root=/dev/vda rw',
     cpus: 4,
-    threadsPerCore: 2,
+    maxCpus: 4,
+    topology: { sockets: 1, diesPerSocket: 1, coresPerDie: 2, threadsPerCore: 2 },
+    numa: undefined,
+    acpi: true,
+    mpTables: true,
+    reboot: 'restart',
     memoryBytes: GIB,
     hugepages: true,
     console: { kind: 'stdio' },
@@ -97,6 +109,8 @@ test("Firecracker's file is understood, and what is not is named", () => {
         limits: { bandwidth: undefined, ops: undefined },
       },
     ],
+    symbolsPath: undefined,
+    hangReportSeconds: 30,
   });
   expect(unknownKeys).toEqual(['cpu-config', 'machine-config.cpu_template', 'network-interfaces', 'vsock']);
 });
@@ -129,26 +143,25 @@ describe('unknown keys', () => {
 describe('every limit', () => {
   test.each([
     [{ vcpu_count: 1 }, { cpus: 1 }],
-    [{ vcpu_count: 254 }, { cpus: 254 }],
+    [{ vcpu_count: 4096 }, { cpus: 4096 }],
     [{ mem_size_mib: 32 }, { memoryBytes: 32 * MIB }],
     [{ mem_size_mib: 16 * 1024 * 1024 }, { memoryBytes: 2 ** 44 }],
     [{ huge_pages: 'None', mem_size_mib: 33 }, { hugepages: false }],
     [{ huge_pages: '2M', mem_size_mib: 34 }, { hugepages: true }],
     [
       { smt: true, vcpu_count: 3 },
-      { threadsPerCore: 2, cpus: 3 },
+      { topology: { threadsPerCore: 2, coresPerDie: 2 }, cpus: 3 },
     ],
   ])('is inclusive: %j', (keys, expected) => {
     expect(parseConfig(machine(keys)).config).toMatchObject(expected as object);
   });
 
-  const CPUS =
-    '(expected a whole number from 1 to 254: MP tables have 8-bit APIC ids, and one of them is for the I/O APIC)';
+  const CPUS = '(expected a whole number from 1 to 4096)';
   const MEMORY = '(expected a whole number from 32 to 16777216 MiB)';
 
   test.each([
     [machine({ vcpu_count: 0 }), `machine-config.vcpu_count: 0 ${CPUS}`],
-    [machine({ vcpu_count: 255 }), `machine-config.vcpu_count: 255 ${CPUS}`],
+    [machine({ vcpu_count: 4097 }), `machine-config.vcpu_count: 4097 ${CPUS}`],
     [machine({ vcpu_count: 1.5 }), `machine-config.vcpu_count: 1.5 ${CPUS}`],
     [machine({ vcpu_count: 'two' }), `machine-config.vcpu_count: "two" ${CPUS}`],
     [machine({ vcpu_count: null }), `machine-config.vcpu_count: null ${CPUS}`],
@@ -255,4 +268,23 @@ test('whatever JSON says, it is a config or refused in words', () => {
     return strayErrorOf(() => parseConfig(input));
   });
   expect(stray.filter((error) => error !== undefined)).toEqual([]);
+});
+
+describe('hang_report_s', () => {
+  test.each([
+    [undefined, 30],
+    ['off', 0],
+    [0.1, 0.1],
+    [86_400, 86_400],
+  ])('%p is %p seconds', (hang_report_s, seconds) => {
+    expect(
+      parseConfig(volt(hang_report_s === undefined ? {} : { hang_report_s })).config.hangReportSeconds,
+    ).toBe(seconds);
+  });
+
+  test.each([0, 0.09, 86_401, -1, 'on', true, null])('%p is refused', (hang_report_s) => {
+    expect(messageFor(volt({ hang_report_s }))).toBe(
+      `Cannot use volt.hang_report_s: ${JSON.stringify(hang_report_s)} (expected seconds from 0.1 to 86400, or off)`,
+    );
+  });
 });

@@ -31,7 +31,7 @@ function planFor(wanted: Wanted = {}) {
 }
 
 const timerKind = (wanted: Wanted) =>
-  readConfigTable(planFor(wanted).mpTables.configTable.bytes).value!.entries.flatMap((entry) =>
+  readConfigTable(planFor(wanted).mpTables!.configTable.bytes).value!.entries.flatMap((entry) =>
     entry.type === 'io-interrupt' && entry.sourceIrq === 0 ? [entry.kind] : [],
   );
 
@@ -65,7 +65,7 @@ describe('the MP tables of a plan', () => {
     [2, '2-cpus'],
     [4, '4-cpus'],
   ])('for %p CPUs are the golden ones', (cpus, vector) => {
-    const { floatingPointer, configTable } = planFor({ cpus }).mpTables;
+    const { floatingPointer, configTable } = planFor({ cpus }).mpTables!;
     expect([...floatingPointer.bytes, ...configTable.bytes]).toEqual([
       ...readHexVector(`mp-table/${vector}.hex`),
     ]);
@@ -114,6 +114,13 @@ describe('the writes of a plan', () => {
       'command-line',
       'mp-floating-pointer',
       'mp-config-table',
+      'acpi-xsdt',
+      'acpi-dsdt',
+      'acpi-fadt',
+      'acpi-madt',
+      'acpi-pptt',
+      'acpi-spcr',
+      'acpi-rsdp',
     ]);
   });
 });
@@ -138,7 +145,7 @@ describe('the CPUs of a plan', () => {
     const plan = planFor({ cpus: 6, smt: true });
     const host = { cpuid, tscDeadline: true, tscKhz: 2_000_000 };
     const tables = plan.cpus.map((cpu) => planCpuid(plan, cpu, host));
-    const listed = readConfigTable(plan.mpTables.configTable.bytes).value!.entries.flatMap((entry) =>
+    const listed = readConfigTable(plan.mpTables!.configTable.bytes).value!.entries.flatMap((entry) =>
       entry.type === 'processor' ? [entry.apicId] : [],
     );
     expect(tables.map((table) => field(leaf(table, 1).ebx, 31, 24))).toEqual(listed);
@@ -161,13 +168,13 @@ describe('an inspection', () => {
   });
 
   test('counts the bytes of both MP structures', () => {
-    const sizes = [1, 2, 4].map((cpus) => inspectPlan(planFor({ cpus }), '', 'GenuineIntel').mpTables.bytes);
+    const sizes = [1, 2, 4].map((cpus) => inspectPlan(planFor({ cpus }), '', 'GenuineIntel').mpTables!.bytes);
     expect(sizes).toEqual([224, 244, 284]);
   });
 
   test('finds MP tables that were changed', () => {
     const plan = planFor({ cpus: 2 });
-    plan.mpTables.configTable.bytes[44 + 20 + 1] = 3;
+    plan.mpTables!.configTable.bytes[44 + 20 + 1] = 3;
     expect(inspectPlan(plan, '', 'GenuineIntel').problems).toEqual([
       'MP configuration table: bytes add up to 2 (expected 0)',
       'CPU 1: MP tables say APIC id 3, not 1',

@@ -1,0 +1,26 @@
+/** The guest's serial console for programs that embed Volt. */
+import { ConsolePump } from '../vmm/console-pump.ts';
+import type { VirtualMachine } from '../vmm/virtual-machine.ts';
+
+/** A console that is being read. */
+export interface ConsoleReader {
+  /** Resolves when `take` has had all that the guest ever printed; to be awaited after `vm.ended`. */
+  finish(): Promise<void>;
+}
+
+/**
+ * Hands everything that the guest prints to `take`, piece by piece; each piece is a copy. To be called before
+ * `vm.start()`, once for a VM. A guest whose console nobody reads stands still after 64 KiB of output.
+ */
+export function readConsole(vm: VirtualMachine, take: (bytes: Uint8Array) => void): ConsoleReader {
+  const pump = new ConsolePump(
+    vm.shared,
+    (bytes) => {
+      take(bytes.slice());
+      return bytes.length;
+    },
+    () => {},
+  );
+  void pump.run();
+  return { finish: () => pump.finish() };
+}

@@ -1,0 +1,84 @@
+/** What a virtio device and its driver are at, read from their shared state without disturbing either. */
+import { BLOCK_FEATURE } from '../devices/virtio/block.regs.ts';
+import {
+  DEVICE_WORD,
+  driverHasFeature,
+  QUEUE_COUNTER,
+  QUEUE_WORD,
+  queueWord,
+} from '../devices/virtio/device-state.ts';
+import { DEVICE_TYPE, FEATURE, STATUS } from '../devices/virtio/mmio.regs.ts';
+import type { MachineDevice } from './virtio-machine.ts';
+
+export interface QueueStatus {
+  readonly index: number;
+  /** Entries: as the driver set it up, 0 before that, and at most. */
+  readonly size: number;
+  readonly maxSize: number;
+  readonly kicks: number;
+  /** Requests served. */
+  readonly chains: number;
+  readonly bytesFromGuest: number;
+  readonly bytesToGuest: number;
+  readonly interrupts: number;
+}
+
+export interface DeviceStatus {
+  readonly id: string;
+  readonly kind: string;
+  readonly address: number;
+  readonly gsi: number;
+  /** `reset`: no driver; `starting`: one that is not ready; `failed`: it broke the rules and has not reset yet. */
+  readonly state: 'reset' | 'starting' | 'running' | 'failed';
+  /** Why it failed last. */
+  readonly failure?: string;
+  readonly failures: number;
+  /** Agreed on with the driver, by the names of the specification in camel case. */
+  readonly features: readonly string[];
+  readonly queues: readonly QueueStatus[];
+}
+
+/** Feature bits of device types, by name. */
+const FEATURES_OF_TYPE: Readonly<Record<number, Readonly<Record<string, number>>>> = {
+  [DEVICE_TYPE.block]: BLOCK_FEATURE,
+};
+const FEATURE_BITS = 64;
+
+export function describeDevice({ config, place, state, failure }: MachineDevice): DeviceStatus {
+  const { words, counters } = state;
+  const names: Readonly<Record<string, number>> = {
+    ...FEATURE,
+    ...FEATURES_OF_TYPE[words[DEVICE_WORD.type]!],
+  };
+  const nameOf = new Map(Object.entries(names).map(([name, bit]) => [bit, name]));
+  const bits = Array.from({ length: FEATURE_BITS }, (_, bit) => bit);
+  return {
+    id: config.id,
+    kind: config.kind,
+    address: place.address,
+    gsi: place.gsi,
+    state: stateOf(Atomics.load(words, DEVICE_WORD.status)),
+    ...(failure === undefined ? {} : { failure }),
+    failures: Atomics.load(words, DEVICE_WORD.failures),
+    features: bits.filter((bit) => driverHasFeature(words, bit)).map((bit) => nameOf.get(bit) ?? `bit${bit}`),
+    queues: Array.from({ length: state.queueCount }, (_, index) => {
+      const at = index * QUEUE_COUNTER.size;
+      return {
+        index,
+        size: words[queueWord(index, QUEUE_WORD.ready)] ? words[queueWord(index, QUEUE_WORD.size)]! : 0,
+        maxSize: words[queueWord(index, QUEUE_WORD.sizeMax)]!,
+        kicks: counters[at + QUEUE_COUNTER.kicks]!,
+        chains: counters[at + QUEUE_COUNTER.chains]!,
+        bytesFromGuest: counters[at + QUEUE_COUNTER.bytesOut]!,
+        bytesToGuest: counters[at + QUEUE_COUNTER.bytesIn]!,
+        interrupts: counters[at + QUEUE_COUNTER.interrupts]!,
+      };
+    }),
+  };
+}
+
+function stateOf(status: number): DeviceStatus['state'] {
+  if (status === 0) return 'reset';
+  if (status & (STATUS.needsResetBit | STATUS.failedBit)) return 'failed';
+  return status & STATUS.driverOkBit ? 'running' : 'starting';
+}
