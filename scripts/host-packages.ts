@@ -19,6 +19,7 @@ export const hostPrograms = {
   dpkg: 'dpkg',
   ip: 'iproute2',
   iperf3: 'iperf3',
+  socat: 'socat',
   fio: 'fio',
   'mkfs.ext4': 'e2fsprogs',
   e2fsck: 'e2fsprogs',

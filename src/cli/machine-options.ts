@@ -13,6 +13,7 @@ import {
   type ConfigInput,
   type VmConfig,
 } from '../api/index.ts';
+import { BALLOON_HELP, parseBalloon } from './balloon-options.ts';
 import { collectDisk, DISK_HELP } from './device-options.ts';
 import { LOG_LEVELS, type Log, type LogLevel } from './log.ts';
 import { collectNet, NET_HELP } from './net-options.ts';
@@ -60,6 +61,7 @@ export interface MachineFlags {
   readonly rng?: true | undefined;
   readonly net?: readonly Record<string, unknown>[] | undefined;
   readonly vsock?: Record<string, unknown> | undefined;
+  readonly balloon?: true | Record<string, unknown> | undefined;
   /** false by --no-acpi, and so on. */
   readonly acpi: boolean;
   readonly mptable: boolean;
@@ -106,6 +108,7 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     .option('--rng', "random numbers of the host's, by virtio")
     .option('--net <what>', NET_HELP, collectNet, undefined)
     .option('--vsock <what>', VSOCK_HELP, parseVsock)
+    .option('--balloon [what]', BALLOON_HELP, parseBalloon)
     .addOption(
       new Option('--boot <protocol>', 'boot by this protocol instead of the one recognised').choices(
         BOOT_PROTOCOLS,
@@ -125,6 +128,8 @@ export function toConfig(flags: MachineFlags, log: Log): VmConfig {
   const nameOf = (path: string) => {
     if (path.startsWith('drives') && flags.disk !== undefined) return `--disk${path.slice('drives'.length)}`;
     if (path.startsWith('vsock') && flags.vsock !== undefined) return `--vsock${path.slice('vsock'.length)}`;
+    if (path.startsWith('balloon') && flags.balloon !== undefined)
+      return `--balloon${path.slice('balloon'.length)}`;
     if (path.startsWith('network-interfaces') && flags.net !== undefined)
       return `--net${path.slice('network-interfaces'.length)}`;
     const known = FLAG_OF_PATH[path];
@@ -178,6 +183,7 @@ function fromFlags(flags: MachineFlags): ConfigInput {
     ...(flags.disk === undefined ? {} : { drives: flags.disk }),
     ...(flags.rng === undefined ? {} : { entropy: {} }),
     ...(flags.vsock === undefined ? {} : { vsock: flags.vsock }),
+    ...(flags.balloon === undefined ? {} : { balloon: flags.balloon === true ? {} : flags.balloon }),
     ...(flags.net === undefined ? {} : { 'network-interfaces': flags.net }),
   };
 }

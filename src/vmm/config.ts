@@ -13,7 +13,14 @@ import { placeCpus, resolveTopology, type Topology } from '../smp/topology.ts';
 import { VoltError } from '../volt-error.ts';
 import { found, flag, isSection, oneOf, section, text, wholeNumber } from './config-values.ts';
 import { planVirtio, virtioCmdline } from './virtio-plan.ts';
-import { checkDevices, DEVICE_SECTIONS, LIST_KEYS, planDevices, type DeviceConfig } from './device-config.ts';
+import {
+  checkDevices,
+  DEVICE_KEYS,
+  DEVICE_SECTIONS,
+  LIST_KEYS,
+  planDevices,
+  type DeviceConfig,
+} from './device-config.ts';
 
 /** vCPUs of a machine that says nothing of them. */
 export const DEFAULT_CPUS = 2;
@@ -346,11 +353,11 @@ function configError(issue: v.BaseIssue<unknown>, nameOf: (path: string) => stri
 
 function unknownKeys(input: ConfigInput): string[] {
   return Object.entries(input).flatMap(([name, content]) => {
-    const listed = LIST_KEYS[name];
-    if (listed) return unknownListKeys(name, content as readonly object[], listed);
-    if (Object.hasOwn(DEVICE_SECTIONS, name)) return [];
-    if (!Object.hasOwn(SECTIONS, name)) return [name];
-    const known = SECTIONS[name as keyof typeof SECTIONS];
+    if (Object.hasOwn(LIST_KEYS, name))
+      return unknownListKeys(name, content as readonly object[], LIST_KEYS[name]!);
+    const sections: Readonly<Record<string, object>> = { ...SECTIONS, ...DEVICE_KEYS };
+    if (!Object.hasOwn(sections, name)) return [name];
+    const known = sections[name]!;
     return Object.keys((content ?? {}) as object)
       .filter((key) => !Object.hasOwn(known, key))
       .map((key) => `${name}.${key}`)

@@ -1,6 +1,7 @@
 /** From what the main thread opened to a device that runs, on its device worker. */
 import type { VirtioDevice } from '../devices/virtio/device.ts';
 import type { DeviceServices } from './device-services.ts';
+import { createBalloonDevice } from './virtio-balloon.ts';
 import { createBlockDevice } from './virtio-block.ts';
 import { createEntropyDevice } from './virtio-entropy.ts';
 import { createTapDevice } from './virtio-net.ts';
@@ -17,5 +18,7 @@ export function createDevice(start: DeviceStart, services: DeviceServices): Virt
       return createTapDevice(start, services);
     case 'vsock':
       return createVsockDevice(start, services);
+    case 'balloon':
+      return createBalloonDevice(start, services);
   }
 }

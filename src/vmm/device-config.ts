@@ -8,7 +8,8 @@ import { VIRTIO_GSIS } from '../machine/irqs.ts';
 import { VoltError } from '../volt-error.ts';
 import { flag, found, oneOf, section, text, wholeNumber } from './config-values.ts';
 import { DeviceId, NO_LIMITS, RateLimiterSchema } from './device-values.ts';
-import { VsockSchema, type VsockConfig } from './vsock-config.ts';
+import { BALLOON, BalloonSchema, type BalloonConfig } from './balloon-config.ts';
+import { VSOCK, VsockSchema, type VsockConfig } from './vsock-config.ts';
 import { INTERFACE_KEYS, InterfaceSchema, type NetConfig } from './net-config.ts';
 
 export const CACHE_MODES = ['Writeback', 'Writethrough', 'Unsafe'] as const;
@@ -37,7 +38,7 @@ export interface EntropyConfig {
   readonly limits: RateLimits;
 }
 
-export type DeviceConfig = BlockConfig | EntropyConfig | NetConfig | VsockConfig;
+export type DeviceConfig = BlockConfig | EntropyConfig | NetConfig | VsockConfig | BalloonConfig;
 
 const DRIVE = {
   drive_id: DeviceId,
@@ -75,8 +76,10 @@ const DriveSchema = v.pipe(
   })),
 );
 
+const ENTROPY = { rate_limiter: v.optional(v.nullable(RateLimiterSchema)) } as const;
+
 const EntropySchema = v.pipe(
-  section({ rate_limiter: v.optional(v.nullable(RateLimiterSchema)) }),
+  section(ENTROPY),
   v.transform(({ rate_limiter }): EntropyConfig => ({
     kind: 'entropy',
     id: 'rng',
@@ -91,12 +94,20 @@ function listOf<const T extends v.GenericSchema>(item: T) {
   );
 }
 
+/** Keys that are known in each section that is one device. */
+export const DEVICE_KEYS: Readonly<Record<string, object>> = {
+  entropy: ENTROPY,
+  vsock: VSOCK,
+  balloon: BALLOON,
+};
+
 /** Sections of the configuration that describe devices. */
 export const DEVICE_SECTIONS = {
   drives: listOf(DriveSchema),
   'network-interfaces': listOf(InterfaceSchema),
   entropy: v.optional(v.nullable(EntropySchema)),
   vsock: v.optional(v.nullable(VsockSchema)),
+  balloon: v.optional(v.nullable(BalloonSchema)),
 } as const;
 
 interface DeviceSections {
@@ -104,10 +115,11 @@ interface DeviceSections {
   readonly 'network-interfaces': readonly NetConfig[];
   readonly entropy?: EntropyConfig | null | undefined;
   readonly vsock?: VsockConfig | null | undefined;
+  readonly balloon?: BalloonConfig | null | undefined;
 }
 
 /** The devices in the order of their places; the root disk comes first, so that Linux calls it vda. */
-export function planDevices({ drives, entropy, vsock, ...rest }: DeviceSections): {
+export function planDevices({ drives, entropy, vsock, balloon, ...rest }: DeviceSections): {
   devices: readonly DeviceConfig[];
   /** What the kernel's command line says about the root disk. */
   rootWords: string;
@@ -115,7 +127,7 @@ export function planDevices({ drives, entropy, vsock, ...rest }: DeviceSections)
   const root = drives.find((drive) => drive.root);
   const disks = [...drives].sort((a, b) => Number(b.root) - Number(a.root));
   return {
-    devices: [...disks, ...rest['network-interfaces'], ...[vsock, entropy].filter((each) => !!each)],
+    devices: [...disks, ...rest['network-interfaces'], ...[vsock, balloon, entropy].filter((each) => !!each)],
     rootWords: root ? `root=/dev/vda ${root.readOnly ? 'ro' : 'rw'}` : '',
   };
 }

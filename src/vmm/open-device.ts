@@ -1,5 +1,6 @@
 /** From a device's configuration to its open files, on the main thread. */
 import type { DeviceConfig } from './device-config.ts';
+import { openBalloonDevice } from './virtio-balloon.ts';
 import { openBlockDevice } from './virtio-block.ts';
 import { openEntropyDevice } from './virtio-entropy.ts';
 import { openTapDevice } from './virtio-net.ts';
@@ -17,5 +18,7 @@ export function openDevice(config: DeviceConfig): OpenDevice {
       return openTapDevice(config, config.tap ?? '');
     case 'vsock':
       return openVsockDevice(config);
+    case 'balloon':
+      return openBalloonDevice(config);
   }
 }

@@ -11,8 +11,10 @@ export interface VsockConfig {
   readonly path: string;
 }
 
+export const VSOCK = { guest_cid: wholeNumber(MIN_GUEST_CID, MAX_GUEST_CID), uds_path: text } as const;
+
 export const VsockSchema = v.pipe(
-  section({ guest_cid: wholeNumber(MIN_GUEST_CID, MAX_GUEST_CID), uds_path: text }),
+  section(VSOCK),
   v.transform(({ guest_cid, uds_path }): VsockConfig => ({
     kind: 'vsock',
     id: 'vsock',

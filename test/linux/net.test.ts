@@ -45,7 +45,7 @@ function boot(tuntap: string, net: string, cpus: number) {
     ip tuntap add tap7 mode tap ${tuntap}
     ip addr add 10.0.7.1/24 dev tap7
     ip link set tap7 up
-    iperf3 -s >/dev/null & server=$!
+    iperf3 -s >/dev/null 2>&1 & server=$!
     trap 'kill $server' EXIT
     ${volt} --cmdline "console=ttyS0 reboot=k panic=-1 volt.run=check"`;
   return runOnLinuxHost(['unshare', '--net', 'sh', '-c', script], SECONDS);
