@@ -20,6 +20,7 @@ export const hostPrograms = {
   ip: 'iproute2',
   iperf3: 'iperf3',
   socat: 'socat',
+  passt: 'passt',
   fio: 'fio',
   'mkfs.ext4': 'e2fsprogs',
   e2fsck: 'e2fsprogs',

@@ -5,6 +5,7 @@ import { createBalloonDevice } from './virtio-balloon.ts';
 import { createBlockDevice } from './virtio-block.ts';
 import { createEntropyDevice } from './virtio-entropy.ts';
 import { createTapDevice } from './virtio-net.ts';
+import { createUserNetDevice } from './virtio-user-net.ts';
 import { createVsockDevice } from './virtio-vsock.ts';
 import type { DeviceStart } from './virtio-link.ts';
 
@@ -16,6 +17,8 @@ export function createDevice(start: DeviceStart, services: DeviceServices): Virt
       return createEntropyDevice(start, services);
     case 'tap':
       return createTapDevice(start, services);
+    case 'user-net':
+      return createUserNetDevice(start, services);
     case 'vsock':
       return createVsockDevice(start, services);
     case 'balloon':

@@ -4,6 +4,7 @@ import { openBalloonDevice } from './virtio-balloon.ts';
 import { openBlockDevice } from './virtio-block.ts';
 import { openEntropyDevice } from './virtio-entropy.ts';
 import { openTapDevice } from './virtio-net.ts';
+import { openUserNetDevice } from './virtio-user-net.ts';
 import { openVsockDevice } from './virtio-vsock.ts';
 import type { OpenDevice } from './virtio-machine.ts';
 
@@ -15,7 +16,7 @@ export function openDevice(config: DeviceConfig): OpenDevice {
     case 'entropy':
       return openEntropyDevice(config);
     case 'net':
-      return openTapDevice(config, config.tap ?? '');
+      return config.tap === undefined ? openUserNetDevice(config) : openTapDevice(config, config.tap);
     case 'vsock':
       return openVsockDevice(config);
     case 'balloon':
