@@ -10,6 +10,7 @@ import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT } from './linux-host.ts
 const SECONDS = 150;
 const cache = resolve(import.meta.dir, '../../.cache/test');
 const initrd = join(cache, 'net-initrd');
+const userInitrd = join(cache, 'user-net-initrd');
 let kernel: DebianKernel;
 
 const GUEST = `
@@ -25,13 +26,29 @@ iperf3 -c 10.0.7.1 -t 3 -f m -R | sed 's/^/VOLT-GUEST down /' | grep receiver
 iperf3 -c 10.0.7.1 -u -b 5M -t 1 -f m | sed 's/^/VOLT-GUEST udp /' | grep receiver
 `;
 
+/** Gets its address by DHCP, and what a server on the host's loopback has, through the address of its gateway. */
+const USER_GUEST = `
+ip link set eth0 up
+cat >/tmp/dhcp <<'END'
+#!/bin/sh
+[ "$1" = bound ] || exit 0
+ip addr add $ip/$mask dev $interface
+ip route add default via $router
+echo "VOLT-GUEST address=$ip router=$router"
+END
+chmod +x /tmp/dhcp
+udhcpc -i eth0 -n -q -t 10 -s /tmp/dhcp 2>/dev/null
+wget -q -O - http://192.0.2.1:8080/file | wc -c | sed 's/^/VOLT-GUEST downloaded=/'
+`;
+
 beforeAll(async () => {
   mkdirSync(cache, { recursive: true });
-  await ensurePackages(['ip', 'iperf3']);
+  await ensurePackages(['ip', 'iperf3', 'passt', 'busybox']);
   kernel = await fetchDebianKernel('amd64');
   const modules = ['virtio_mmio', 'virtio_net'];
   const guest = { modules, programs: ['iperf3'], script: GUEST };
   await Bun.write(initrd, await buildDeviceInitrd(kernel, guest));
+  await Bun.write(userInitrd, await buildDeviceInitrd(kernel, { modules, script: USER_GUEST }));
 }, LINUX_TEST.timeout);
 
 afterAll(stopLinuxHost);
@@ -67,6 +84,38 @@ describe('Debian 6.1 with a network', () => {
       expect(stdout).toMatch(/VOLT-GUEST up .* [1-9][\d.]* MBytes .* receiver/);
       expect(stdout).toMatch(/VOLT-GUEST down .* [1-9][\d.]* MBytes .* receiver/);
       expect(stdout).toMatch(/VOLT-GUEST udp .* 0\/\d+ \(0%\) .*receiver/);
+      expect(stderr).toBe('');
+      expect(exitCode).toBe(0);
+    },
+    LINUX_TEST,
+  );
+
+  test(
+    'without a tap gets an address by DHCP and reaches servers, by passt',
+    async () => {
+      // passt takes addresses and routes from the host's interface with the default route: here one of ours.
+      const script = `
+        set -e
+        ip link set lo up
+        ip tuntap add up0 mode tap
+        ip addr add 192.0.2.2/24 dev up0
+        ip link set up0 up
+        ip route add default via 192.0.2.1
+        folder=$(mktemp -d)
+        chmod 755 $folder
+        dd if=/dev/urandom of=$folder/file bs=1M count=3 2>/dev/null
+        busybox httpd -f -p 127.0.0.1:8080 -h $folder & server=$!
+        trap 'kill $server; rm -r $folder' EXIT
+        ${VOLT} --cpus 1 --kernel ${kernel.vmlinux} --initrd ${userInitrd} --net user \
+          --cmdline "console=ttyS0 reboot=k panic=-1 volt.run=check"`;
+
+      const { stdout, stderr, exitCode } = await runOnLinuxHost(
+        ['unshare', '--net', 'sh', '-c', script],
+        SECONDS,
+      );
+
+      expect(stdout).toContain('VOLT-GUEST address=192.0.2.2 router=192.0.2.1');
+      expect(stdout).toContain(`VOLT-GUEST downloaded=${3 << 20}`);
       expect(stderr).toBe('');
       expect(exitCode).toBe(0);
     },

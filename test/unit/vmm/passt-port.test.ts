@@ -1,5 +1,6 @@
 /** Frames over a stream, with a test at the other end; and passt itself, where it is installed. */
 import { afterAll, describe, expect, test } from 'bun:test';
+import { join } from 'node:path';
 import { describeNet } from '../../../src/devices/virtio/net.ts';
 import { IoVector } from '../../../src/devices/virtio/io-vector.ts';
 import { PORT_RESULT } from '../../../src/devices/virtio/net-port.ts';
@@ -101,6 +102,19 @@ describe('the port of passt', () => {
 
     expect(port.receive(vector([0, 100]))).toBe(PORT_RESULT.wouldBlock);
   });
+});
+
+test('without passt, --net user says in one line what to install', () => {
+  const main = join(import.meta.dir, '../../../src/cli/main.ts');
+  const { exitCode, stderr } = Bun.spawnSync([process.execPath, main, '--net', 'user'], {
+    env: { PATH: '' },
+  });
+
+  expect(stderr.toString()).toContain(
+    'Cannot use --net user: the program passt is not installed (expected it on the PATH: apt-get install passt)',
+  );
+  expect(stderr.toString().trim().split('\n')).toHaveLength(1);
+  expect(exitCode).toBe(1);
 });
 
 describe.skipIf(Bun.which('passt') === null)('passt', () => {
