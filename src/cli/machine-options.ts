@@ -14,6 +14,7 @@ import {
   type VmConfig,
 } from '../api/index.ts';
 import { BALLOON_HELP, parseBalloon } from './balloon-options.ts';
+import { collectConsole, VIRTIO_CONSOLE_HELP } from './console-options.ts';
 import { collectDisk, DISK_HELP } from './device-options.ts';
 import { LOG_LEVELS, type Log, type LogLevel } from './log.ts';
 import { collectNet, NET_HELP } from './net-options.ts';
@@ -61,6 +62,7 @@ export interface MachineFlags {
   readonly rng?: true | undefined;
   readonly net?: readonly Record<string, unknown>[] | undefined;
   readonly vsock?: Record<string, unknown> | undefined;
+  readonly virtioConsole?: readonly Record<string, unknown>[] | undefined;
   readonly balloon?: true | Record<string, unknown> | undefined;
   /** false by --no-acpi, and so on. */
   readonly acpi: boolean;
@@ -108,6 +110,7 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     .option('--rng', "random numbers of the host's, by virtio")
     .option('--net <what>', NET_HELP, collectNet, undefined)
     .option('--vsock <what>', VSOCK_HELP, parseVsock)
+    .option('--virtio-console <what>', VIRTIO_CONSOLE_HELP, collectConsole, undefined)
     .option('--balloon [what]', BALLOON_HELP, parseBalloon)
     .addOption(
       new Option('--boot <protocol>', 'boot by this protocol instead of the one recognised').choices(
@@ -128,6 +131,8 @@ export function toConfig(flags: MachineFlags, log: Log): VmConfig {
   const nameOf = (path: string) => {
     if (path.startsWith('drives') && flags.disk !== undefined) return `--disk${path.slice('drives'.length)}`;
     if (path.startsWith('vsock') && flags.vsock !== undefined) return `--vsock${path.slice('vsock'.length)}`;
+    if (path.startsWith('virtio-consoles') && flags.virtioConsole !== undefined)
+      return `--virtio-console${path.slice('virtio-consoles'.length)}`;
     if (path.startsWith('balloon') && flags.balloon !== undefined)
       return `--balloon${path.slice('balloon'.length)}`;
     if (path.startsWith('network-interfaces') && flags.net !== undefined)
@@ -182,6 +187,7 @@ function fromFlags(flags: MachineFlags): ConfigInput {
     ...sections,
     ...(flags.disk === undefined ? {} : { drives: flags.disk }),
     ...(flags.rng === undefined ? {} : { entropy: {} }),
+    ...(flags.virtioConsole === undefined ? {} : { 'virtio-consoles': flags.virtioConsole }),
     ...(flags.vsock === undefined ? {} : { vsock: flags.vsock }),
     ...(flags.balloon === undefined ? {} : { balloon: flags.balloon === true ? {} : flags.balloon }),
     ...(flags.net === undefined ? {} : { 'network-interfaces': flags.net }),

@@ -3,6 +3,7 @@ import type { VirtioDevice } from '../devices/virtio/device.ts';
 import type { DeviceServices } from './device-services.ts';
 import { createBalloonDevice } from './virtio-balloon.ts';
 import { createBlockDevice } from './virtio-block.ts';
+import { createConsoleDevice } from './virtio-console.ts';
 import { createEntropyDevice } from './virtio-entropy.ts';
 import { createTapDevice } from './virtio-net.ts';
 import { createUserNetDevice } from './virtio-user-net.ts';
@@ -21,6 +22,8 @@ export function createDevice(start: DeviceStart, services: DeviceServices): Virt
       return createUserNetDevice(start, services);
     case 'vsock':
       return createVsockDevice(start, services);
+    case 'console':
+      return createConsoleDevice(start, services);
     case 'balloon':
       return createBalloonDevice(start, services);
   }

@@ -7,6 +7,7 @@ import type { RateLimits } from '../devices/virtio/rate-limiter.ts';
 import { VIRTIO_GSIS } from '../machine/irqs.ts';
 import { VoltError } from '../volt-error.ts';
 import { flag, found, oneOf, section, text, wholeNumber } from './config-values.ts';
+import { CONSOLE_KEYS, ConsolesSchema, type ConsoleDeviceConfig } from './console-config.ts';
 import { DeviceId, NO_LIMITS, RateLimiterSchema } from './device-values.ts';
 import { BALLOON, BalloonSchema, type BalloonConfig } from './balloon-config.ts';
 import { VSOCK, VsockSchema, type VsockConfig } from './vsock-config.ts';
@@ -38,7 +39,8 @@ export interface EntropyConfig {
   readonly limits: RateLimits;
 }
 
-export type DeviceConfig = BlockConfig | EntropyConfig | NetConfig | VsockConfig | BalloonConfig;
+export type DeviceConfig =
+  BlockConfig | EntropyConfig | NetConfig | VsockConfig | BalloonConfig | ConsoleDeviceConfig;
 
 const DRIVE = {
   drive_id: DeviceId,
@@ -57,6 +59,7 @@ const DRIVE = {
 export const LIST_KEYS: Readonly<Record<string, ReadonlySet<string>>> = {
   drives: new Set(Object.keys(DRIVE)),
   'network-interfaces': INTERFACE_KEYS,
+  'virtio-consoles': CONSOLE_KEYS,
 };
 
 const DriveSchema = v.pipe(
@@ -105,6 +108,7 @@ export const DEVICE_KEYS: Readonly<Record<string, object>> = {
 export const DEVICE_SECTIONS = {
   drives: listOf(DriveSchema),
   'network-interfaces': listOf(InterfaceSchema),
+  'virtio-consoles': ConsolesSchema,
   entropy: v.optional(v.nullable(EntropySchema)),
   vsock: v.optional(v.nullable(VsockSchema)),
   balloon: v.optional(v.nullable(BalloonSchema)),
@@ -113,6 +117,7 @@ export const DEVICE_SECTIONS = {
 interface DeviceSections {
   readonly drives: readonly BlockConfig[];
   readonly 'network-interfaces': readonly NetConfig[];
+  readonly 'virtio-consoles': ConsoleDeviceConfig | undefined;
   readonly entropy?: EntropyConfig | null | undefined;
   readonly vsock?: VsockConfig | null | undefined;
   readonly balloon?: BalloonConfig | null | undefined;
@@ -127,7 +132,11 @@ export function planDevices({ drives, entropy, vsock, balloon, ...rest }: Device
   const root = drives.find((drive) => drive.root);
   const disks = [...drives].sort((a, b) => Number(b.root) - Number(a.root));
   return {
-    devices: [...disks, ...rest['network-interfaces'], ...[vsock, balloon, entropy].filter((each) => !!each)],
+    devices: [
+      ...disks,
+      ...rest['network-interfaces'],
+      ...[vsock, rest['virtio-consoles'], balloon, entropy].filter((each) => !!each),
+    ],
     rootWords: root ? `root=/dev/vda ${root.readOnly ? 'ro' : 'rw'}` : '',
   };
 }

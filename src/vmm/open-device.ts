@@ -2,6 +2,7 @@
 import type { DeviceConfig } from './device-config.ts';
 import { openBalloonDevice } from './virtio-balloon.ts';
 import { openBlockDevice } from './virtio-block.ts';
+import { openConsoleDevice } from './virtio-console.ts';
 import { openEntropyDevice } from './virtio-entropy.ts';
 import { openTapDevice } from './virtio-net.ts';
 import { openUserNetDevice } from './virtio-user-net.ts';
@@ -19,6 +20,8 @@ export function openDevice(config: DeviceConfig): OpenDevice {
       return config.tap === undefined ? openUserNetDevice(config) : openTapDevice(config, config.tap);
     case 'vsock':
       return openVsockDevice(config);
+    case 'console':
+      return openConsoleDevice(config);
     case 'balloon':
       return openBalloonDevice(config);
   }

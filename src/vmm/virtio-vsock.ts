@@ -2,12 +2,8 @@
 import { rmSync } from 'node:fs';
 import type { VirtioDevice } from '../devices/virtio/device.ts';
 import { describeVsock, VsockDevice } from '../devices/virtio/vsock.ts';
-import { SyscallError } from '../ffi/errno.ts';
-import type { OwnedFd } from '../ffi/file.ts';
-import { MAX_SOCKET_PATH_BYTES, probeListener, type ListenerState } from '../ffi/unix-socket.ts';
-import { listenAt } from '../ffi/unix-stream.ts';
-import { VoltError } from '../volt-error.ts';
 import type { DeviceServices } from './device-services.ts';
+import { openListeningSocket } from './listening-socket.ts';
 import type { OpenDevice } from './virtio-machine.ts';
 import type { VsockConfig } from './vsock-config.ts';
 import { VsockStreams } from './vsock-streams.ts';
@@ -24,7 +20,7 @@ const SUFFIX_BYTES = 11;
 
 /** Throws VoltError 'host' when the socket cannot be made. */
 export function openVsockDevice({ guestCid, path }: VsockConfig): OpenDevice {
-  const listener = listen(path);
+  const listener = openListeningSocket('--vsock path=', path, SUFFIX_BYTES);
   return {
     facts: describeVsock(guestCid),
     start: { kind: 'vsock', guestCid, path, listener: listener.fd },
@@ -53,33 +49,4 @@ export function createVsockDevice(
       device.reset();
     },
   };
-}
-
-const TAKEN: Readonly<Partial<Record<ListenerState, string>>> = {
-  listening: 'another process listens there',
-  busy: 'another process listens there',
-  other: 'there is a file already',
-  forbidden: 'permission denied',
-};
-
-/** For this user alone. Takes the place of a socket on which nobody listens any more. */
-function listen(path: string): OwnedFd {
-  const bad = (found: string, expected: string, cause?: unknown) =>
-    new VoltError('host', `Cannot use --vsock path=${path}: ${found} (expected ${expected})`, { cause });
-  const bytes = Buffer.byteLength(path);
-  const most = MAX_SOCKET_PATH_BYTES - SUFFIX_BYTES;
-  if (bytes > most) throw bad(`the path has ${bytes} bytes`, `at most ${most}`);
-  const state = probeListener(path);
-  const taken = TAKEN[state];
-  if (taken !== undefined) throw bad(taken, 'a path of its own for each guest');
-  if (state === 'dead') rmSync(path, { force: true });
-  const mask = process.umask(0o177);
-  try {
-    return listenAt(path);
-  } catch (error) {
-    if (!(error instanceof SyscallError)) throw error;
-    throw bad(error.message, 'a path in a directory that you may write', error);
-  } finally {
-    process.umask(mask);
-  }
 }
