@@ -11,6 +11,7 @@ import { createEventFd, signalEventFd } from '../ffi/epoll.ts';
 import type { KvmVm } from '../kvm/vm.ts';
 import { offsetAddress } from '../machine/address.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
+import type { BalloonControl } from './balloon-control.ts';
 import type { DeviceConfig } from './device-config.ts';
 import { openDevice } from './open-device.ts';
 import type { VirtioLink } from './virtio-bus.ts';
@@ -30,6 +31,8 @@ export interface OpenDevice {
   readonly start: DeviceStart;
   /** Whether serving it may block for long. */
   readonly blocks: boolean;
+  /** Of a balloon: what steers it while it runs. */
+  readonly balloon?: BalloonControl;
   /** Closes its files, after the worker has stopped. */
   close(): void;
 }
@@ -39,6 +42,7 @@ export interface MachineDevice {
   readonly place: VirtioPlace;
   readonly facts: DeviceFacts;
   readonly state: DeviceState;
+  readonly balloon: BalloonControl | undefined;
   /** Why it gave up on its driver last. */
   failure: string | undefined;
 }
@@ -68,7 +72,9 @@ export class VirtioMachine implements Disposable {
       const seats: { seat: DeviceSeat; blocks: boolean }[] = [];
       configs.forEach((config, i) => {
         const place = places[i]!;
-        const { facts, start, blocks } = this.#stack.adopt(openDevice(config), (device) => device.close());
+        const { facts, start, blocks, balloon } = this.#stack.adopt(openDevice(config), (device) =>
+          device.close(),
+        );
         const state = createDeviceState(facts);
         const interrupt = this.#stack.use(createEventFd());
         vm.addIrqFd(place.gsi, interrupt.fd);
@@ -77,7 +83,7 @@ export class VirtioMachine implements Disposable {
           vm.addIoEventFd(offsetAddress(place.address, MMIO_REGISTER.queueNotify), queue, event.fd);
           return event.fd;
         });
-        devices.push({ config, place, facts, state, failure: undefined });
+        devices.push({ config, place, facts, state, balloon, failure: undefined });
         const seat = {
           id: config.id,
           buffer: state.buffer,
