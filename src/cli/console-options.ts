@@ -5,8 +5,7 @@ import { dropUndefined } from './net-options.ts';
 type Json = Record<string, unknown>;
 
 export const VIRTIO_CONSOLE_HELP =
-  'a port of a virtio console: socket=FILE (a Unix socket) or file=FILE (appended to), with name=NAME, tty (hvc0, …); ' +
-  'may be given again';
+  'a port of a virtio console: socket=FILE or file=FILE, with name=NAME, tty (hvc0, …); may be given again';
 
 /** For commander: each adds one. */
 export function collectConsole(text: string, before: readonly Json[] | undefined): readonly Json[] {

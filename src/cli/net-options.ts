@@ -5,8 +5,7 @@ import { readWords } from './device-words.ts';
 type Json = Record<string, unknown>;
 
 export const NET_HELP =
-  'a network interface: tap=NAME or user, with mac=ADDRESS, id=NAME, queues=N, bw=SIZE (per second, each way), ' +
-  'iops=N; may be given again';
+  'a network interface: tap=NAME or user, with mac=…, id=…, queues=N, bw=SIZE (a second), iops=N; may be given again';
 
 /** `index` names interfaces without an id. */
 export function parseNet(text: string, index: number): Json {
