@@ -1,4 +1,5 @@
 /** What the main thread tells a device worker, and the words they share. */
+import type { HostPointer } from '../ffi/libc.ts';
 import type { BalloonStart } from './virtio-balloon.ts';
 import type { BlockStart } from './virtio-block.ts';
 import type { ConsoleStart } from './virtio-console.ts';
@@ -29,6 +30,8 @@ export interface VirtioWorkerStart {
   readonly name: string;
   readonly ram: readonly { readonly address: number; readonly bytes: number; readonly host: number }[];
   readonly seats: readonly DeviceSeat[];
+  /** System call filter for this thread, from `placeFilter`. */
+  readonly filter: HostPointer | undefined;
 }
 
 /** Words of one device worker. `stopped` is notified. */

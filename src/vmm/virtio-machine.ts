@@ -8,6 +8,7 @@ import { createDeviceState, type DeviceState } from '../devices/virtio/device-st
 import type { DeviceFacts } from '../devices/virtio/device.ts';
 import { MMIO_REGISTER } from '../devices/virtio/mmio.regs.ts';
 import { createEventFd, signalEventFd } from '../ffi/epoll.ts';
+import type { HostPointer } from '../ffi/libc.ts';
 import type { KvmVm } from '../kvm/vm.ts';
 import { offsetAddress } from '../machine/address.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
@@ -49,7 +50,7 @@ export interface MachineDevice {
 
 interface DeviceWorker {
   readonly worker: Worker;
-  readonly start: VirtioWorkerStart;
+  readonly start: Omit<VirtioWorkerStart, 'filter'>;
   readonly words: Int32Array;
 }
 
@@ -62,6 +63,7 @@ export class VirtioMachine implements Disposable {
   readonly links: readonly VirtioLink[];
   readonly #stack = new DisposableStack();
   readonly #workers: DeviceWorker[] = [];
+  #filter: HostPointer | undefined;
   #started = false;
 
   /** Opens what the devices stand for. Throws VoltError for what cannot be opened; nothing is left behind then. */
@@ -101,6 +103,11 @@ export class VirtioMachine implements Disposable {
     }
   }
 
+  /** Every worker lays this placed filter over itself before it looks at a ring. Before `start`. */
+  confine(filter: HostPointer): void {
+    this.#filter = filter;
+  }
+
   /** Lets the workers run. `onReport` is told what goes wrong in them. */
   start(onReport: (report: VirtioReport) => void): void {
     this.#started = true;
@@ -113,7 +120,7 @@ export class VirtioMachine implements Disposable {
         event.preventDefault();
         onReport({ kind: 'failed', message: event.message });
       };
-      worker.postMessage(start);
+      worker.postMessage({ ...start, filter: this.#filter });
     }
   }
 

@@ -185,6 +185,7 @@ describe('a forbidden system call ends the process and is named', () => {
     ['ptrace', 'ptrace', ''],
     ['a number that is no call', 'unknown', ''],
     ["on a vCPU's thread: pinning", 'vcpu', ''],
+    ["on a device's thread: a second filter", 'device', ''],
     ['on a worker made later: socket', 'worker', ''],
   ])('%s', async (_what, action, parameter) => {
     const named: Record<string, string> = {
@@ -192,6 +193,7 @@ describe('a forbidden system call ends the process and is named', () => {
       create: 'openat',
       unknown: 'of an unknown number',
       vcpu: 'sched_setaffinity',
+      device: 'seccomp',
       worker: 'socket',
     };
 
