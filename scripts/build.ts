@@ -1,16 +1,30 @@
 /** Builds the one executable, `./volt`. Usage: bun scripts/build.ts [OUTFILE] */
 import { resolve } from 'node:path';
+import { sealExecutable } from './seal-executable.ts';
 
 const root = resolve(import.meta.dir, '..');
 
 /** Workers are entry points of their own: they are found by their paths inside the executable. */
 const ENTRIES = ['src/cli/main.ts', 'src/vmm/vcpu-worker.ts', 'src/vmm/virtio-worker.ts'];
 
+/** The folder that Volt is started in is the user's: nothing there may change what Volt is. */
+const STAND_ALONE = [
+  '--no-compile-autoload-dotenv',
+  '--no-compile-autoload-bunfig',
+  '--no-compile-autoload-tsconfig',
+  '--no-compile-autoload-package-json',
+];
+
+/** Otherwise the folder that Volt is built in would be part of the executable, which is to be the same everywhere. */
+const NO_BUILD_PATH = ['--define', 'import.meta.url="file:///volt/"'];
+
 /** Throws with the compiler's output when it fails. */
 export function buildVolt(outfile: string = resolve(root, 'volt')): void {
-  const argv = ['build', '--compile', '--minify', '--bytecode', ...ENTRIES, '--outfile', outfile];
+  const flags = ['--compile', '--minify', '--bytecode', ...STAND_ALONE, ...NO_BUILD_PATH];
+  const argv = ['build', ...flags, ...ENTRIES, '--outfile', outfile];
   const build = Bun.spawnSync([process.execPath, ...argv], { cwd: root, stdout: 'pipe', stderr: 'pipe' });
   if (build.exitCode !== 0) throw new Error(`Cannot build ${outfile}:\n${build.stdout}${build.stderr}`);
+  sealExecutable(outfile);
 }
 
 if (import.meta.main) {

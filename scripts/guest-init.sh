@@ -25,14 +25,16 @@ print_topology() {
     [ -r "$cpu/topology/core_id" ] || continue
     cpus=$((cpus + 1))
     read -r package <"$cpu/topology/physical_package_id"
+    # Some CPUs number the cores of each die from 0.
+    read -r die <"$cpu/topology/die_id"
     read -r core <"$cpu/topology/core_id"
     case "$seen_packages" in
       *" $package "*) ;;
       *) seen_packages="$seen_packages$package " sockets=$((sockets + 1)) ;;
     esac
     case "$seen_cores" in
-      *" $package/$core "*) ;;
-      *) seen_cores="$seen_cores$package/$core " cores=$((cores + 1)) ;;
+      *" $package/$die/$core "*) ;;
+      *) seen_cores="$seen_cores$package/$die/$core " cores=$((cores + 1)) ;;
     esac
   done
   # Not by `read`: it reads single bytes, and Linux 6.1 answers those with end of file here.

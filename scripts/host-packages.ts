@@ -24,6 +24,14 @@ export const hostPrograms = {
   fio: 'fio',
   'mkfs.ext4': 'e2fsprogs',
   e2fsck: 'e2fsprogs',
+  'dpkg-deb': 'dpkg',
+  tar: 'tar',
+  lintian: 'lintian',
+  man: 'man-db',
+  fish: 'fish',
+  zsh: 'zsh',
+  'systemd-analyze': 'systemd',
+  'qemu-x86_64': 'qemu-user',
 } as const;
 
 export type HostProgram = keyof typeof hostPrograms;

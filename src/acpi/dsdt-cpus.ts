@@ -15,7 +15,6 @@ import {
   call,
   createDwordField,
   device,
-  eisaId,
   field,
   FIELD_ACCESS,
   FIELD_UPDATE,
@@ -31,16 +30,14 @@ import {
   notify,
   operationRegion,
   otherwise,
-  path,
   REGION_SPACE,
   release,
   returnValue,
   store,
-  string,
   subtract,
   whileLoop,
-  type Aml,
 } from './aml.ts';
+import { eisaId, path, string, type Aml } from './aml-encoding.ts';
 import { needsX2apic } from './madt.ts';
 
 /** Asks the hotplug registers for all that happened and tells the guest. */
@@ -192,10 +189,8 @@ function madtMethods(cpus: readonly AcpiCpu[], uid: Aml, apicId: Aml): Aml[] {
   return [...(cpus.every(needsX2apic) ? [] : [localApic]), ...(cpus.some(needsX2apic) ? [localX2apic] : [])];
 }
 
-function entryOf(type: number, size: number): Uint8Array {
-  const entry = new Uint8Array(size);
-  entry.set([type, size]);
-  return entry;
+function entryOf(type: number, size: number): Aml {
+  return [type, size, ...Array<number>(size - 2).fill(0)];
 }
 
 /** The statements that notify the vCPU Arg0, one of `cpus`, of Arg1. */

@@ -7,7 +7,6 @@ import {
   bitAnd,
   call,
   device,
-  eisaId,
   field,
   FIELD_ACCESS,
   FIELD_UPDATE,
@@ -18,13 +17,11 @@ import {
   notify,
   operationRegion,
   packageObject,
-  path,
   REGION_SPACE,
   scope,
   store,
-  string,
-  type Aml,
 } from './aml.ts';
+import { concat, eisaId, path, string, type Aml } from './aml-encoding.ts';
 import { edgeInterrupt, fixedMemory, ioPorts, resourceTemplate } from './aml-resources.ts';
 import { CPU_SCAN_METHOD, processorContainer } from './dsdt-cpus.ts';
 import { buildTable } from './sdt.ts';
@@ -44,8 +41,8 @@ export function buildDsdt(inputs: AcpiInputs): Uint8Array {
     processorContainer(inputs),
     ...inputs.virtio.map(virtioDevice),
   ];
-  const body = [nameObject('\\_S5', sleepType), scope('\\_SB', ...devices)];
-  return buildTable(SIGNATURE.dsdt, REVISION, HEADER.size, body);
+  const body = concat(nameObject('\\_S5', sleepType), scope('\\_SB', ...devices));
+  return buildTable(SIGNATURE.dsdt, REVISION, HEADER.size, [Uint8Array.from(body)]);
 }
 
 function serialPort(): Aml {

@@ -1,6 +1,7 @@
 /** Checks of this host: whether it can run Volt, and what to do where it cannot. */
 import { readFileSync } from 'node:fs';
 import { SyscallError } from '../ffi/errno.ts';
+import { hasSeccomp, landlockAbi } from '../ffi/sandbox.ts';
 import { CAP } from '../kvm/abi.ts';
 import { KvmSystem } from '../kvm/system.ts';
 import { GIB, MIB, guestAddress } from '../machine/address.ts';
@@ -53,7 +54,14 @@ const CAPABILITIES: readonly NeededCapability[] = [
 
 /** Never throws: what goes wrong is a check that fails. */
 export function checkHost(): HostCheck[] {
-  return [...checkKvm(), checkGuestMemory(), checkHugePages(), checkOpenFiles(), checkCpuCount()];
+  return [
+    ...checkKvm(),
+    checkGuestMemory(),
+    checkHugePages(),
+    checkOpenFiles(),
+    ...checkSandbox(),
+    checkCpuCount(),
+  ];
 }
 
 function checkKvm(): HostCheck[] {
@@ -119,6 +127,29 @@ function checkOpenFiles(): HostCheck {
   const name = 'open files';
   if (limit === 'unlimited' || Number(limit) >= 1024) return { name, state: 'ok', found: `up to ${limit}` };
   return { name, state: 'warn', found: `up to ${limit}`, advice: 'raise ulimit -n: every vCPU needs three' };
+}
+
+function checkSandbox(): HostCheck[] {
+  const abi = landlockAbi();
+  const lock = abi > 0 ? `yes, ABI ${abi}` : 'no';
+  return [
+    hasSeccomp()
+      ? { name: 'system call filters', state: 'ok', found: 'yes' }
+      : {
+          name: 'system call filters',
+          state: 'warn',
+          found: 'no',
+          advice: 'guests run in half a sandbox; use a host kernel with CONFIG_SECCOMP_FILTER',
+        },
+    abi > 0
+      ? { name: 'Landlock', state: 'ok', found: lock }
+      : {
+          name: 'Landlock',
+          state: 'warn',
+          found: lock,
+          advice: 'files are less well kept from guests; boot the host with lsm=landlock,… (5.13 or later)',
+        },
+  ];
 }
 
 function checkCpuCount(): HostCheck {

@@ -7,19 +7,20 @@ export {
   DEFAULT_CMDLINE,
   DEFAULT_CPUS,
   DEFAULT_HANG_REPORT_SECONDS,
-  DEFAULT_MEMORY_MIB,
   mergeConfig,
   parseConfig,
   type ConfigInput,
-  type ConsoleConfig,
   type ParsedConfig,
   type VmConfig,
 } from '../vmm/config.ts';
+export { DEFAULT_MEMORY_MIB, type ConsoleConfig } from '../vmm/config-machine.ts';
 export { VirtualMachine, type VmOptions } from '../vmm/virtual-machine.ts';
 export { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 export type { TimelineRow } from '../vmm/timeline.ts';
 export { inspectFile, inspectMachine, dumpWrites, type FileInspection } from './inspect.ts';
 export type { Inspection, MpInspection } from '../vmm/inspection.ts';
+export { confine } from './confine.ts';
+export type { MetricsServer } from './metrics/server.ts';
 export { checkHost, type HostCheck } from './doctor.ts';
 export { runInTerminal, stderrIsTerminal, stdoutIsTerminal, type TerminalRun } from './run-in-terminal.ts';
 export { selftest, selftestCounts, type SelftestRow } from './selftest.ts';

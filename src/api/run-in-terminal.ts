@@ -2,13 +2,15 @@
 import type { SyscallError } from '../ffi/errno.ts';
 import { OPEN, openFile } from '../ffi/file.ts';
 import { isTerminal } from '../ffi/terminal.ts';
+import { fileSink } from '../vmm/console-file.ts';
 import { ConsolePump, descriptorSink, discardSink, type ConsoleSink } from '../vmm/console-pump.ts';
 import type { ConsoleInput } from '../vmm/console-input.ts';
-import type { ConsoleConfig } from '../vmm/config.ts';
+import type { ConsoleConfig } from '../vmm/config-machine.ts';
 import { sampleVcpus } from '../vmm/vcpu-control.ts';
 import { describePlace } from '../vmm/vcpu-place.ts';
 import { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
+import { createShutdown } from './shutdown.ts';
 
 /** How a run in a terminal ended. */
 export interface TerminalRun {
@@ -29,12 +31,20 @@ const HELP = [
   'Ctrl-A Ctrl-A  send Ctrl-A to the guest',
 ];
 
+/** A kernel that panics at once and reboots would go on for ever. */
+const RESET_LIMIT = 5;
+const RESET_LIMIT_MS = 10_000;
+
 export interface TerminalOptions {
   readonly console: ConsoleConfig;
   /** Hears what Volt itself has to tell, a line each. */
   readonly say: (line: string) => void;
   /** Makes the next machine when the guest resets itself; undefined: that ends it. */
   readonly restart: (() => VirtualMachine) | undefined;
+  /** How long the guest may take to power off after SIGTERM; 0: it is not asked. */
+  readonly shutdownMs: number;
+  /** Called when all that the run needs is open, before the first guest instruction. */
+  readonly beforeStart?: () => void;
 }
 
 /**
@@ -43,7 +53,7 @@ export interface TerminalOptions {
  */
 export async function runInTerminal(
   first: VirtualMachine,
-  { console, say, restart }: TerminalOptions,
+  { console, say, restart, shutdownMs, beforeStart = () => {} }: TerminalOptions,
 ): Promise<TerminalRun> {
   let vm = first;
   let exitCode: number | undefined;
@@ -51,14 +61,16 @@ export async function runInTerminal(
     exitCode ??= code;
     void vm.stop();
   };
-  const sink = openSink(console);
+  const sink = openSink(console, say);
   const onBroken = (error: SyscallError) => {
     const why = error.code === 'EPIPE' ? "the console's reader went away" : 'the console cannot be written';
     say(`${why} (${error.code}); ending the guest`);
     stop(EXIT_CODE.failed);
   };
   const listeners = Object.entries(SIGNALS).map(([signal, number]) => {
-    const listener = () => stop(128 + number);
+    const end = () => stop(128 + number);
+    const listener =
+      signal === 'SIGTERM' ? createShutdown({ vm: () => vm, timeoutMs: shutdownMs, stop: end, say }) : end;
     process.on(signal, listener);
     return { signal, listener };
   });
@@ -66,6 +78,8 @@ export async function runInTerminal(
   const restoreTerminal = () => input?.close();
   process.on('exit', restoreTerminal);
   try {
+    beforeStart();
+    const resets: number[] = [];
     for (;;) {
       const pump = new ConsolePump(vm.shared, sink, onBroken);
       const pumping = pump.run();
@@ -76,6 +90,15 @@ export async function runInTerminal(
       await Promise.race([pumping, Bun.sleep(0)]);
       if (end.kind !== 'reset' || !restart || exitCode !== undefined)
         return { end, exitCode: exitCode ?? end.exitCode };
+      if (
+        resets.push(performance.now()) === RESET_LIMIT &&
+        resets.at(-1)! - resets.shift()! < RESET_LIMIT_MS
+      ) {
+        say(
+          `the guest has reset itself ${RESET_LIMIT} times within ${RESET_LIMIT_MS / 1000} s; ending it (expected one that comes up; --no-reboot ends it at its first reset)`,
+        );
+        return { end, exitCode: EXIT_CODE.failed };
+      }
       vm[Symbol.dispose]();
       vm = restart();
     }
@@ -110,7 +133,7 @@ async function showPlaces(vm: VirtualMachine, say: (line: string) => void): Prom
   for (const vcpu of vm.vcpus) say(describePlace(vcpu, vm.symbols.describe));
 }
 
-function openSink(config: ConsoleConfig): ConsoleSink {
+function openSink(config: ConsoleConfig, say: (line: string) => void): ConsoleSink {
   switch (config.kind) {
     case 'none':
       return discardSink;
@@ -119,7 +142,7 @@ function openSink(config: ConsoleConfig): ConsoleSink {
     case 'file': {
       // Never truncated: a log that is already there is worth more than a short command line.
       const file = openFile(config.path, OPEN.writeOnly | OPEN.create | OPEN.append, undefined, 0o644);
-      return descriptorSink(file.fd);
+      return fileSink(file.fd, say);
     }
   }
 }

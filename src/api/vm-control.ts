@@ -16,7 +16,14 @@ import { mpStateName, mpStateNumber } from '../smp/vcpu-state.ts';
 import { describeDevice } from '../vmm/device-status.ts';
 import { exitName } from '../vmm/exit-report.ts';
 import { EXIT_COUNTERS, VCPU_WORD } from '../vmm/shared-state.ts';
-import { pauseVcpus, pinVcpu, resumeVcpus, sampleVcpus, type LiveVcpu } from '../vmm/vcpu-control.ts';
+import {
+  pauseVcpus,
+  pinVcpu,
+  resumeVcpus,
+  sampleVcpus,
+  setVcpuNice,
+  type LiveVcpu,
+} from '../vmm/vcpu-control.ts';
 import { lastMpState, lastRip, lastSipiVector, lifecycleOf, phaseOf, wasSampled } from '../vmm/vcpu-place.ts';
 import type { StuckLiveVcpu } from '../vmm/hang-watch.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
@@ -220,6 +227,12 @@ export class VmControl implements ControlTarget {
     const timer = setTimeout(() => void this.#watch(seconds), (seconds * 1000) / 10);
     timer.unref();
     void this.#vm.ended.then(() => clearTimeout(timer));
+  }
+
+  /** Nice value of a vCPU's thread: -20 gets most of the host's CPUs, 19 least. Throws SyscallError for what only root may. */
+  setNice(index: number, nice: number): void {
+    setVcpuNice(this.#vcpu(index), nice);
+    this.#tell({ kind: 'nice', vcpu: index, nice, atMs: this.#now() });
   }
 
   onEvent(listener: (event: VmEvent) => void): () => void {

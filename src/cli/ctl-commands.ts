@@ -49,7 +49,8 @@ export async function ctl(words: readonly string[], outer: CommandUnknownOpts): 
   return EXIT_CODE.ok;
 }
 
-function commandsFor(guest: string, json: boolean, outer: CommandUnknownOpts): CommandUnknownOpts {
+/** The commands of `volt ctl`, for the guest that its help names. */
+export function commandsFor(guest: string, json: boolean, outer: CommandUnknownOpts): CommandUnknownOpts {
   const program = new Command(`volt ctl ${guest}`)
     .description('Steers this guest.')
     .option('--json', 'print the answer as JSON');
@@ -155,6 +156,13 @@ Examples:
     .argument('<cpus>', 'host CPUs, such as 2 or 0-1,3', toCpus)
     .action((vcpu, cpus) => send('affinity', { vcpu, cpus }));
   program
+    .command('nice')
+    .description("set the nice value of a vCPU's thread")
+    .argument('<vcpu>', "the vCPU's number", toNumber)
+    .argument('<nice>', 'from -20, most of the host, to 19', toNice)
+    .allowUnknownOption()
+    .action((vcpu, nice) => send('nice', { vcpu, nice }));
+  program
     .command('mp-state')
     .description("set a paused vCPU's MP state as KVM knows it")
     .argument('<vcpu>', "the vCPU's number", toNumber)
@@ -221,6 +229,11 @@ function toIpi({ mode, to, except, vector, trigger, deassert }: IpiFlags): Contr
 function toNumber(text: string): number {
   if (/^(\d{1,10}|0x[0-9a-f]{1,8})$/i.test(text)) return Number(text);
   throw new InvalidArgumentError('Expected a whole number such as 3 or 0x30.');
+}
+
+function toNice(text: string): number {
+  if (/^-?\d{1,2}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('Expected a nice value from -20 to 19.');
 }
 
 function collect(text: string, before: number[] | undefined): number[] {

@@ -15,6 +15,7 @@ Commands:
   nmi [vcpu]             send an NMI; without a number, to all
   start-ap <vcpu> <vector>   start a waiting AP at vector x 0x1000
   affinity <vcpu> <cpus> pin a vCPU's thread to host CPUs
+  nice <vcpu> <nice>     set the nice value of a vCPU's thread, -20 to 19
   mp-state <vcpu> <state> [vector]   set a paused vCPU's MP state as KVM knows it
   cpus <count>           plug or remove vCPUs until there are so many
   powerdown              press the power button

@@ -12,8 +12,7 @@ const ENGINE: Readonly<Record<string, string>> = { sync: 'Sync', async: 'Async' 
 const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
 
 export const DISK_HELP =
-  'a disk: FILE, or path=FILE with readonly, id=NAME, cache=writeback|writethrough|unsafe, direct, overlay=FILE, ' +
-  'queues=N, bw=SIZE (per second), iops=N, engine=sync|async; may be given again';
+  'a disk: FILE, or path=FILE,readonly,overlay=FILE,… (docs/disks.md); may be given again';
 
 /** `path=FILE,readonly,…` or a bare path to an object of the `drives` section. `index` names disks without an id. */
 export function parseDisk(text: string, index: number): Json {

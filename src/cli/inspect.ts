@@ -8,7 +8,7 @@ import {
   type Inspection,
   type MpInspection,
 } from '../api/index.ts';
-import { createLog, writeStdout, type Log } from './log.ts';
+import { createLog, setLogFormat, writeStdout, type Log } from './log.ts';
 import { toConfig, type MachineFlags } from './machine-options.ts';
 
 export interface InspectFlags extends MachineFlags {
@@ -19,6 +19,7 @@ export interface InspectFlags extends MachineFlags {
 
 /** Returns the exit code: 0, or 1 when something does not add up. */
 export function inspect(flags: InspectFlags): number {
+  setLogFormat(flags.logFormat);
   const log = createLog(flags.logLevel);
   const { result, lines } =
     flags.from === undefined ? inspectConfigured(flags, log) : inspectGivenFile(flags.from);

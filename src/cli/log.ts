@@ -5,6 +5,19 @@ import { stderrIsTerminal } from '../api/index.ts';
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
+export const LOG_FORMATS = ['text', 'json'] as const;
+export type LogFormat = (typeof LOG_FORMATS)[number];
+
+/** What the command line asked for, for errors that end the command too. */
+let format: LogFormat = 'text';
+
+export function setLogFormat(wanted: LogFormat): void {
+  format = wanted;
+}
+
+/** syslog's severities, which systemd takes at the beginning of a line. (sd-daemon(3)) */
+const SEVERITY = { error: 3, warn: 4, info: 6, debug: 7 } as const satisfies Record<LogLevel, number>;
+
 const COLOUR = { error: '31', warn: '33', info: '36', debug: '90' } as const satisfies Record<
   LogLevel,
   string
@@ -17,13 +30,25 @@ export function createLog(level: LogLevel): Log {
   const colour = terminal && !process.env['NO_COLOR'];
   // A console in raw mode does not turn LF into CR LF by itself; in cooked mode the CR does no harm.
   const newline = terminal ? '\r\n' : '\n';
-  const write = (of: LogLevel) => (line: string) => {
-    if (LOG_LEVELS.indexOf(of) > LOG_LEVELS.indexOf(level)) return;
+  const journal = !terminal && process.env['JOURNAL_STREAM'] !== undefined;
+  const say = (of: LogLevel, line: string) => {
+    if (format === 'json') return writeStderr(jsonLine(of, line));
     const name = colour ? `\x1b[${COLOUR[of]}mvolt:\x1b[0m` : 'volt:';
-    writeStderr(`${name} ${oneLine(line)}${newline}`);
+    writeStderr(`${journal ? `<${SEVERITY[of]}>` : ''}${name} ${oneLine(line)}${newline}`);
   };
-  const always = (line: string) => writeStderr(`volt: ${oneLine(line)}${newline}`);
+  const write = (of: LogLevel) => (line: string) => {
+    if (LOG_LEVELS.indexOf(of) <= LOG_LEVELS.indexOf(level)) say(of, line);
+  };
+  const always = (line: string) => {
+    if (format === 'json' || journal) say('info', line);
+    else writeStderr(`volt: ${oneLine(line)}${newline}`);
+  };
   return { always, error: write('error'), warn: write('warn'), info: write('info'), debug: write('debug') };
+}
+
+function jsonLine(level: LogLevel, message: string): string {
+  const entry = { time: new Date().toISOString(), level, message: oneLine(message), pid: process.pid };
+  return `${JSON.stringify(entry)}\n`;
 }
 
 /** What guests and files say may hold line ends, and other characters that would steer a terminal. */

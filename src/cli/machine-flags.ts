@@ -37,7 +37,7 @@ export type NumaFlag = Readonly<Record<string, unknown>>;
 /** `node=0,cpus=0-1,memory=1G,distance=10:20,host=0`. Throws VoltError 'usage'. */
 export function parseNumaFlag(text: string): NumaFlag {
   const node: Record<string, unknown> = {};
-  const names = ['node', 'cpus', 'memory', 'distance', 'host'];
+  const names = ['node', 'cpus', 'memory', 'distance', 'latency', 'bandwidth', 'host'];
   for (const [name, value] of splitSettings('--numa', text.split(','), names)) {
     switch (name) {
       case 'memory':
@@ -45,6 +45,12 @@ export function parseNumaFlag(text: string): NumaFlag {
         break;
       case 'distance':
         node['distance'] = value.split(':').map(toNumber);
+        break;
+      case 'latency':
+        node['latency_ns'] = value.split(':').map(toNumber);
+        break;
+      case 'bandwidth':
+        node['bandwidth_mbps'] = value.split(':').map(toNumber);
         break;
       case 'host':
         node['host_node'] = toNumber(value);

@@ -16,7 +16,7 @@ import {
 import { BALLOON_HELP, parseBalloon } from './balloon-options.ts';
 import { collectConsole, VIRTIO_CONSOLE_HELP } from './console-options.ts';
 import { collectDisk, DISK_HELP } from './device-options.ts';
-import { LOG_LEVELS, type Log, type LogLevel } from './log.ts';
+import { LOG_FORMATS, LOG_LEVELS, type Log, type LogFormat, type LogLevel } from './log.ts';
 import { collectNet, NET_HELP } from './net-options.ts';
 import { parseCpusFlag, parseNumaFlag, toNumber, type NumaFlag } from './machine-flags.ts';
 import { parseMib } from './size.ts';
@@ -72,6 +72,7 @@ export interface MachineFlags {
   readonly hangReport?: string | undefined;
   readonly config?: string | undefined;
   readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
 }
 
 export function machineOptions<T extends Command<[], {}>>(command: T) {
@@ -84,7 +85,7 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     .option('-a, --cmdline <text>', `kernel command line (default: "${DEFAULT_CMDLINE}")`)
     .option(
       '-c, --cpus <count>',
-      `number of vCPUs, and where they sit: 8,sockets=2,dies=1,cores=2,threads=2; with max=16 more may be plugged (default: ${DEFAULT_CPUS})`,
+      `number of vCPUs, and where they sit: 8,sockets=2,cores=2,threads=2; max=16 to plug more later (default: ${DEFAULT_CPUS})`,
     )
     .option(
       '-m, --memory <size>',
@@ -122,6 +123,11 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
       new Option('--log-level <level>', 'how much Volt says on stderr')
         .choices(LOG_LEVELS)
         .default('warn' as const),
+    )
+    .addOption(
+      new Option('--log-format <format>', 'text, or one JSON object a line')
+        .choices(LOG_FORMATS)
+        .default('text' as const),
     );
 }
 

@@ -1,4 +1,5 @@
 /** Entry point of the `volt` executable. Subcommands are loaded when they are called. */
+import './environment.ts';
 import { Command, InvalidArgumentError, type CommandUnknownOpts } from '@commander-js/extra-typings';
 import { DEFAULT_HANG_REPORT_SECONDS } from '../api/index.ts';
 import { commanderError } from './commander-error.ts';
@@ -58,7 +59,18 @@ function describeOptions(command: CommandUnknownOpts): string {
     .join('\n');
 }
 
-const program = new Command('volt')
+function toSeconds(text: string): number {
+  if (/^\d{1,6}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('Expected whole seconds such as 60.');
+}
+
+function toId(text: string): number {
+  if (/^\d{1,10}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('Expected a number such as 65534.');
+}
+
+/** Man pages and completions are made from it too. */
+export const program = new Command('volt')
   .description('Boots a Linux or other x86-64 kernel under KVM.')
   .version(VERSION, '-V, --version', 'print the version')
   .helpOption('-h, --help', 'print this help')
@@ -81,6 +93,22 @@ const runCommand = machineOptions(program.command('run', { isDefault: true }))
     '--hang-report <seconds>',
     `say so when no vCPU makes progress for so long, or off (default: ${DEFAULT_HANG_REPORT_SECONDS})`,
   )
+  .option(
+    '--metrics <addr|path>',
+    'serve OpenMetrics at ADDRESS:PORT, or on a Unix socket at a path with a slash',
+  )
+  .option(
+    '--shutdown-timeout <s>',
+    'after SIGTERM: how long a guest that hears the power button may take to power off; 0 does not ask',
+    toSeconds,
+    60,
+  )
+  .option('--jail <dir>', 'run with DIR as the whole file system; paths are those in it; needs root')
+  .option('--uid <n>', 'in the jail: the user to become', toId)
+  .option('--gid <n>', 'in the jail: the group to become', toId)
+  .option('--netns <path>', 'in the jail: the network namespace to join')
+  .option('--cgroup <name>', 'in the jail: the cgroup to join, below /sys/fs/cgroup')
+  .option('--no-sandbox', 'keep all privileges and system calls while the guest runs')
   .action(async (flags) => {
     const { run } = await import('./run.ts');
     process.exitCode = await run(flags);
@@ -127,6 +155,17 @@ program
   });
 
 program
+  .command('health')
+  .description('tell whether guests run: exit code 0 for yes, 1 for a paused one, 2 for none or no answer')
+  .argument('[guest]', 'the socket or process id of a guest; without it, all that volt ps lists')
+  .option('--timeout <seconds>', 'how long a guest may take to answer', '5')
+  .option('--json', 'as JSON')
+  .action(async (guest, flags) => {
+    const { health } = await import('./health.ts');
+    process.exitCode = await health(guest, flags);
+  });
+
+program
   .command('top')
   .description('show what the vCPUs of a running guest do, each second')
   .argument('[guest]', 'its control socket or process id (default: the one that runs)')
@@ -146,9 +185,11 @@ addCtlCommand(program);
 program.addHelpText('after', () => `\nOptions of volt run:\n${describeOptions(runCommand)}\n${EXAMPLES}`);
 
 // No top-level await: bytecode is compiled from CommonJS.
-program
-  .parseAsync()
-  .catch((error: unknown) => {
-    process.exitCode = fail(error);
-  })
-  .finally(() => process.exit());
+if (import.meta.main) {
+  program
+    .parseAsync()
+    .catch((error: unknown) => {
+      process.exitCode = fail(error);
+    })
+    .finally(() => process.exit());
+}

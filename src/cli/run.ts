@@ -1,27 +1,41 @@
 /** `volt run`: boots a guest with this terminal as its console. */
 import {
+  confine,
   openControl,
   runInTerminal,
   VirtualMachine,
   VmControl,
   VoltError,
   type ControlServer,
+  type MetricsServer,
   type StuckReason,
   type TimelineRow,
   type VmConfig,
 } from '../api/index.ts';
-import { createLog, writeStderr } from './log.ts';
+import { createLog, setLogFormat, writeStderr, type Log } from './log.ts';
 import { toConfig, type MachineFlags } from './machine-options.ts';
+import { VERSION } from './version.ts';
 
 export interface RunFlags extends MachineFlags {
   readonly timeline?: true | undefined;
   readonly json?: true | undefined;
   /** true: at the default path. */
   readonly control?: string | true | undefined;
+  readonly metrics?: string | undefined;
+  /** Seconds. */
+  readonly shutdownTimeout: number;
+  readonly jail?: string | undefined;
+  readonly uid?: number | undefined;
+  readonly gid?: number | undefined;
+  readonly netns?: string | undefined;
+  readonly cgroup?: string | undefined;
+  readonly sandbox: boolean;
 }
 
 /** Returns the process's exit code. */
 export async function run(flags: RunFlags): Promise<number> {
+  setLogFormat(flags.logFormat);
+  if (flags.jail !== undefined) await startInJail(flags.jail, flags);
   const log = createLog(flags.logLevel);
   const config = runConfig(toConfig(flags, log), flags);
   const create = () => new VirtualMachine(config, { timeline: flags.timeline ?? false, warn: log.warn });
@@ -31,9 +45,21 @@ export async function run(flags: RunFlags): Promise<number> {
   if (config.hangReportSeconds > 0) reportHangs(control, config.hangReportSeconds, log.warn);
   await using server = openControlSocket(control, flags.control);
   if (server) log.info(`control socket at ${server.path}`);
+  await using metrics = await openMetricsServer(() => vm, control, flags.metrics);
+  if (metrics) log.info(`metrics at ${metrics.where}`);
+  let confineNext: ((next: VirtualMachine) => void) | undefined;
+  const enterSandbox = () => {
+    if (!flags.sandbox) return;
+    const sockets = [server?.path, metrics?.path].filter((path) => path !== undefined);
+    const { missing, confineVm } = confine(config, sockets);
+    tellMissing(missing, log);
+    confineNext = confineVm;
+    confineVm(vm);
+  };
   const restart = () => {
     log.info('the guest has reset itself; starting it anew');
     vm = create();
+    confineNext?.(vm);
     control.attach(vm);
     return vm;
   };
@@ -41,6 +67,8 @@ export async function run(flags: RunFlags): Promise<number> {
     console: config.console,
     say: log.always,
     restart: config.reboot === 'restart' ? restart : undefined,
+    shutdownMs: flags.shutdownTimeout * 1000,
+    beforeStart: enterSandbox,
   });
   for (const line of end.lines) log.error(line);
   if (end.lines.length === 0) log.info(`guest ended: ${end.kind} on vCPU ${end.vcpu}`);
@@ -51,10 +79,45 @@ export async function run(flags: RunFlags): Promise<number> {
   return exitCode;
 }
 
+const JAIL_FLAGS = ['--jail', '--uid', '--gid', '--netns', '--cgroup'];
+
+/** Starts this command again in the jail, without the words that made it. Does not return. */
+async function startInJail(directory: string, { uid, gid, netns, cgroup }: RunFlags): Promise<never> {
+  if (uid === undefined || gid === undefined || uid === 0) {
+    throw new VoltError(
+      'usage',
+      'Cannot use --jail: it says nobody to become (expected --uid and --gid of a user other than root)',
+    );
+  }
+  const { enterJail } = await import('../api/jail.ts');
+  const words = process.argv.slice(2);
+  const kept = words.filter((word, i) => {
+    const isFlag = JAIL_FLAGS.some((flag) => word === flag || word.startsWith(`${flag}=`));
+    return !isFlag && !JAIL_FLAGS.includes(words[i - 1] ?? '');
+  });
+  return enterJail({ directory, uid, gid, netns, cgroup }, kept);
+}
+
+function tellMissing(missing: readonly string[], log: Log): void {
+  if (missing.length === 0) return;
+  log.info(`the sandbox has holes: this host has no ${missing.join(' and no ')}; volt doctor says more`);
+}
+
 /** Before the guest starts, so that a path that does not do is told at once and nothing of its life is missed. */
 function openControlSocket(control: VmControl, where: string | true | undefined): ControlServer | undefined {
   if (where === undefined) return undefined;
   return openControl(control, where === true ? undefined : where);
+}
+
+/** Loaded only when it is wanted. */
+async function openMetricsServer(
+  vm: () => VirtualMachine,
+  control: VmControl,
+  where: string | undefined,
+): Promise<MetricsServer | undefined> {
+  if (where === undefined) return undefined;
+  const { openMetrics } = await import('../api/metrics/server.ts');
+  return openMetrics(vm, control, VERSION, where);
 }
 
 const STUCK_WORDS: Readonly<Record<StuckReason, string>> = {

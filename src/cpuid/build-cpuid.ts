@@ -60,7 +60,8 @@ export function buildCpuid(inputs: CpuidInputs): CpuidEntry[] {
   const amd = isAmd(inputs.host);
   let table: CpuidEntry[] = [...inputs.host];
   table = setFeatures(table, inputs);
-  table = setExtendedTopology(table, inputs);
+  // AMD has no leaf 0x1F, but tells dies by 0x8000001E; Linux 6.1 divides its cores by the dies twice if it finds both.
+  table = setExtendedTopology(table, inputs, !amd && inputs.topology.diesPerSocket > 1);
   table = setHypervisorTiming(table, inputs.tscKhz);
   return amd ? setAmdTopology(table, inputs) : setIntelCaches(table, inputs);
 }
@@ -81,11 +82,10 @@ function setFeatures(table: CpuidEntry[], { place, topology, tscDeadline }: Cpui
   }));
 }
 
-/** Leaf 0xB, and 0x1F with dies where the CPU reaches that far or dies have to be told. */
-function setExtendedTopology(table: CpuidEntry[], inputs: CpuidInputs): CpuidEntry[] {
+/** Leaf 0xB, and 0x1F where the CPU reaches that far or dies have to be told in it. */
+function setExtendedTopology(table: CpuidEntry[], inputs: CpuidInputs, withDies: boolean): CpuidEntry[] {
   const { topology } = inputs;
   const highest = findLeaf(table, LEAF.basic)?.eax ?? 0;
-  const withDies = topology.diesPerSocket > 1;
   const wanted = withDies ? LEAF.extendedTopologyV2 : LEAF.extendedTopology;
   const reached = Math.max(highest, wanted);
   const raised = mapLeaf(table, LEAF.basic, () => ({ eax: reached }));

@@ -5,6 +5,7 @@
 export const ERRNO = {
   EPERM: 1,
   ENOENT: 2,
+  ESRCH: 3,
   EINTR: 4,
   EIO: 5,
   ENXIO: 6,
@@ -35,6 +36,7 @@ export const ERRNO = {
   EPROTOTYPE: 91,
   EOPNOTSUPP: 95,
   ECONNREFUSED: 111,
+  EDQUOT: 122,
 } as const;
 
 export type ErrnoCode = keyof typeof ERRNO;

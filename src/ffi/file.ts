@@ -44,6 +44,13 @@ export function openFile(
   return new OwnedFd(fd);
 }
 
+const F_DUPFD_CLOEXEC = 1030;
+
+/** A second descriptor of the same open file. Throws SyscallError. */
+export function duplicateFd({ fd }: { readonly fd: number }): OwnedFd {
+  return new OwnedFd(checked(libc.fcntl(fd, F_DUPFD_CLOEXEC, 0), 'fcntl(F_DUPFD_CLOEXEC)'));
+}
+
 /** Reads up to `target.length` bytes at `offset`; returns how many there were before the end of the file. */
 export function readAt(fd: number, target: Uint8Array, offset: number): number {
   let done = 0;

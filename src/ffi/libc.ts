@@ -3,7 +3,7 @@
  *
  * Symbols are bound on first use: a run that only prints its help opens no library.
  */
-import { dlopen, FFIType, read, toArrayBuffer, type Pointer } from 'bun:ffi';
+import { dlopen, FFIType, ptr, read, toArrayBuffer, type Pointer } from 'bun:ffi';
 import { SyscallError } from './errno.ts';
 
 /** An address in this process. 0 is never valid. */
@@ -17,6 +17,10 @@ const { symbols: libc } = dlopen('libc.so.6', {
   open: { args: ['ptr', 'i32', 'u32'], returns: 'i32' },
   // int close(int fd)
   close: { args: ['i32'], returns: 'i32' },
+  // int dup2(int oldfd, int newfd)
+  dup2: { args: ['i32', 'i32'], returns: 'i32' },
+  // int fcntl(int fd, int cmd, ...)
+  fcntl: { args: ['i32', 'i32', 'i64'], returns: 'i32' },
   // ssize_t pread(int fd, void *buf, size_t count, off_t offset)
   pread: { args: ['i32', 'ptr', 'u64', 'i64'], returns: FFIType.i64_fast },
   // ssize_t write(int fd, const void *buf, size_t count)
@@ -29,6 +33,10 @@ const { symbols: libc } = dlopen('libc.so.6', {
   mmap: { args: ['ptr', 'u64', 'i32', 'i32', 'i32', 'i64'], returns: 'ptr' },
   // int munmap(void *addr, size_t length)
   munmap: { args: ['ptr', 'u64'], returns: 'i32' },
+  // int mprotect(void *addr, size_t len, int prot)
+  mprotect: { args: ['u64', 'u64', 'i32'], returns: 'i32' },
+  // long syscall(long number, ...)
+  syscall: { args: ['i64', 'u64', 'u64', 'u64', 'u64', 'u64', 'u64'], returns: FFIType.i64_fast },
   // int poll(struct pollfd *fds, nfds_t nfds, int timeout)
   poll: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
   // int sigaction(int signum, const struct sigaction *act, struct sigaction *oldact)
@@ -45,12 +53,12 @@ const { symbols: libc } = dlopen('libc.so.6', {
   sched_setaffinity: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
   // int sched_getaffinity(pid_t pid, size_t cpusetsize, cpu_set_t *mask)
   sched_getaffinity: { args: ['i32', 'u64', 'ptr'], returns: 'i32' },
+  // int setpriority(int which, id_t who, int prio)
+  setpriority: { args: ['i32', 'u32', 'i32'], returns: 'i32' },
   // int getrlimit(int resource, struct rlimit *rlim)
   getrlimit: { args: ['i32', 'ptr'], returns: 'i32' },
   // int setrlimit(int resource, const struct rlimit *rlim)
   setrlimit: { args: ['i32', 'ptr'], returns: 'i32' },
-  // long syscall(SYS_mbind, void *addr, unsigned long len, int mode, const unsigned long *nodemask, unsigned long maxnode, unsigned flags)
-  syscall: { args: ['i64', 'ptr', 'u64', 'u64', 'ptr', 'u64', 'u64'], returns: FFIType.i64_fast },
   // int socket(int domain, int type, int protocol)
   socket: { args: ['i32', 'i32', 'i32'], returns: 'i32' },
   // int connect(int sockfd, const struct sockaddr *addr, socklen_t addrlen)
@@ -94,6 +102,11 @@ export function cString(text: string): Uint8Array {
 /** An ArrayBuffer over memory that stays owned by whoever mapped it. At most 4 GiB. */
 export function arrayBufferAt(address: HostPointer, bytes: number): ArrayBuffer {
   return toArrayBuffer(address as number as Pointer, 0, bytes);
+}
+
+/** Where the bytes of an array are, for calls that take addresses as numbers. The caller keeps the array alive. */
+export function addressOf(bytes: Uint8Array): HostPointer {
+  return ptr(bytes) as number as HostPointer;
 }
 
 export function asPointer(address: HostPointer | 0): Pointer {

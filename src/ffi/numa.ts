@@ -1,7 +1,7 @@
 /** NUMA nodes of this host and memory that comes from one of them. */
 import { readFileSync } from 'node:fs';
 import { parseCpuList } from '../machine/cpu-list.ts';
-import { asPointer, checked, libc, type HostPointer } from './libc.ts';
+import { addressOf, checked, libc, type HostPointer } from './libc.ts';
 
 /** Linux x86-64 system call number; glibc leaves mbind to libnuma. */
 const SYS_MBIND = 237;
@@ -29,10 +29,11 @@ export function bindMemory(
   policy: (typeof MEMORY_POLICY)[keyof typeof MEMORY_POLICY],
 ): void {
   const mask = new BigUint64Array(MASK_WORDS);
+  const maskAddress = addressOf(new Uint8Array(mask.buffer));
   mask[Math.floor(node / 64)] = 1n << BigInt(node % 64);
   // SAFETY: changes where pages of the caller's own mapping will come from, nothing else.
   checked(
-    Number(libc.syscall(SYS_MBIND, asPointer(address), bytes, policy, mask, MASK_WORDS * 64, 0)),
+    Number(libc.syscall(SYS_MBIND, address, bytes, policy, maskAddress, MASK_WORDS * 64, 0)),
     `mbind to host node ${node}`,
   );
 }

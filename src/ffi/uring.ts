@@ -9,12 +9,13 @@ import { ioLibc } from './io-libc.ts';
 import { lastErrno } from './libc.ts';
 import { MAP, Mapping, PROT } from './mapping.ts';
 
-const SYS = { setup: 425, enter: 426 } as const;
+const SYS = { setup: 425, enter: 426, register: 427 } as const;
 
 /** `struct io_uring_params`, with the two tables of offsets in it. */
 export const URING_PARAMS = {
   sqEntries: 0x00,
   cqEntries: 0x04,
+  flags: 0x08,
   features: 0x14,
   sqOff: { head: 0x28, tail: 0x2c, ringMask: 0x30, array: 0x40 },
   cqOff: { head: 0x50, tail: 0x54, ringMask: 0x58, cqes: 0x64 },
@@ -43,9 +44,83 @@ const OFFSET_SQES = 0x1000_0000;
 const ENTER_GET_EVENTS = 1;
 const TWO_POW_32 = 2 ** 32;
 
+/** `struct io_uring_restriction` */
+export const URING_RESTRICTION = { opcode: 0x00, op: 0x02, size: 0x10 } as const;
+const RESTRICT_SQE_OP = 1;
+const REGISTER = { restrictions: 11, enableRings: 12 } as const;
+const SETUP_DISABLED = 1 << 6;
+
+/** A ring as other threads can take it over: plain data. */
+export interface UringFacts {
+  readonly fd: number;
+  readonly entries: number;
+  readonly cqEntries: number;
+  readonly sqOff: { readonly tail: number; readonly ringMask: number; readonly array: number };
+  readonly cqOff: {
+    readonly head: number;
+    readonly tail: number;
+    readonly ringMask: number;
+    readonly cqes: number;
+  };
+}
+
+/**
+ * Makes a ring that can read, write and flush, and nothing else, for good: seccomp does not see what a ring does. The
+ * caller owns its descriptor. Throws SyscallError: a kernel before 5.10, or one that forbids it
+ * (kernel.io_uring_disabled).
+ */
+export function createUring(wantedEntries: number): UringFacts {
+  const params = new Uint8Array(URING_PARAMS.size);
+  const view = new DataView(params.buffer);
+  view.setUint32(URING_PARAMS.flags, SETUP_DISABLED, true);
+  const fd = call('io_uring_setup', SYS.setup, wantedEntries, ptr(params));
+  try {
+    const read = (offset: number) => view.getUint32(offset, true);
+    const needed = FEATURE.singleMmap | FEATURE.submitStable;
+    if ((read(URING_PARAMS.features) & needed) !== needed)
+      throw new SyscallError('io_uring_setup', ERRNO.ENOSYS, 'this kernel is older than 5.10');
+    restrict(fd);
+    const { sqOff, cqOff } = URING_PARAMS;
+    return {
+      fd,
+      entries: read(URING_PARAMS.sqEntries),
+      cqEntries: read(URING_PARAMS.cqEntries),
+      sqOff: { tail: read(sqOff.tail), ringMask: read(sqOff.ringMask), array: read(sqOff.array) },
+      cqOff: {
+        head: read(cqOff.head),
+        tail: read(cqOff.tail),
+        ringMask: read(cqOff.ringMask),
+        cqes: read(cqOff.cqes),
+      },
+    };
+  } catch (error) {
+    new OwnedFd(fd).close();
+    throw error;
+  }
+}
+
+function restrict(fd: number): void {
+  const ops = Object.values(URING_OP);
+  const restrictions = new Uint8Array(ops.length * URING_RESTRICTION.size);
+  const view = new DataView(restrictions.buffer);
+  ops.forEach((op, i) => {
+    view.setUint16(i * URING_RESTRICTION.size + URING_RESTRICTION.opcode, RESTRICT_SQE_OP, true);
+    view.setUint8(i * URING_RESTRICTION.size + URING_RESTRICTION.op, op);
+  });
+  call('io_uring_register', SYS.register, fd, REGISTER.restrictions, ptr(restrictions), ops.length);
+  call('io_uring_register', SYS.register, fd, REGISTER.enableRings);
+}
+
+function call(name: string, number: number, a: number, b: number, c = 0, d = 0): number {
+  const result = Number(ioLibc().syscall(number, a, b, c, d, null, 0));
+  if (result < 0) throw new SyscallError(name, lastErrno());
+  return result;
+}
+
 export class Uring implements Disposable {
   readonly entries: number;
-  readonly #owned: OwnedFd;
+  /** Readable while there is something to reap. Owned by whoever made the ring. */
+  readonly fd: number;
   readonly #rings: Mapping;
   readonly #sqes: Mapping;
   readonly #ring32: Int32Array;
@@ -58,45 +133,26 @@ export class Uring implements Disposable {
   readonly #cqes: number;
   #unsubmitted = 0;
 
-  /** Throws SyscallError: an old kernel, or one that forbids it (kernel.io_uring_disabled). */
-  constructor(wantedEntries: number) {
-    const params = new Uint8Array(URING_PARAMS.size);
-    const fd = Number(ioLibc().syscall(SYS.setup, wantedEntries, ptr(params), 0, 0, null, 0));
-    if (fd < 0) throw new SyscallError('io_uring_setup', lastErrno());
-    this.#owned = new OwnedFd(fd);
-    const view = new DataView(params.buffer);
-    const read = (offset: number) => view.getUint32(offset, true);
-    const needed = FEATURE.singleMmap | FEATURE.submitStable;
-    if ((read(URING_PARAMS.features) & needed) !== needed) {
-      this.#owned.close();
-      throw new SyscallError('io_uring_setup', ERRNO.ENOSYS, 'this kernel is older than 5.5');
-    }
-    this.entries = read(URING_PARAMS.sqEntries);
-    const { sqOff, cqOff } = URING_PARAMS;
-    const cqEntries = read(URING_PARAMS.cqEntries);
-    const ringBytes = Math.max(
-      read(sqOff.array) + 4 * this.entries,
-      read(cqOff.cqes) + URING_CQE.size * cqEntries,
-    );
+  /** Maps a ring that `createUring` made, in the thread that will use it. Throws SyscallError. */
+  constructor(facts: UringFacts) {
+    const { fd, entries, cqEntries, sqOff, cqOff } = facts;
+    this.fd = fd;
+    this.entries = entries;
+    const ringBytes = Math.max(sqOff.array + 4 * entries, cqOff.cqes + URING_CQE.size * cqEntries);
     const map = (bytes: number, fileOffset: number, what: string) =>
       new Mapping({ bytes, prot: PROT.read | PROT.write, flags: MAP.shared, fd, fileOffset, what });
     this.#rings = map(ringBytes, OFFSET_RINGS, 'io_uring rings');
-    this.#sqes = map(URING_SQE.size * this.entries, OFFSET_SQES, 'io_uring entries');
+    this.#sqes = map(URING_SQE.size * entries, OFFSET_SQES, 'io_uring entries');
     this.#ring32 = new Int32Array(this.#rings.view(0, ringBytes - (ringBytes % 4)));
-    this.#sqe32 = new Uint32Array(this.#sqes.view(0, URING_SQE.size * this.entries));
-    this.#sqTail = read(sqOff.tail) / 4;
-    this.#sqMask = this.#ring32[read(sqOff.ringMask) / 4]!;
-    this.#cqHead = read(cqOff.head) / 4;
-    this.#cqTail = read(cqOff.tail) / 4;
-    this.#cqMask = this.#ring32[read(cqOff.ringMask) / 4]!;
-    this.#cqes = read(cqOff.cqes) / 4;
+    this.#sqe32 = new Uint32Array(this.#sqes.view(0, URING_SQE.size * entries));
+    this.#sqTail = sqOff.tail / 4;
+    this.#sqMask = this.#ring32[sqOff.ringMask / 4]!;
+    this.#cqHead = cqOff.head / 4;
+    this.#cqTail = cqOff.tail / 4;
+    this.#cqMask = this.#ring32[cqOff.ringMask / 4]!;
+    this.#cqes = cqOff.cqes / 4;
     // Entry n of the submission ring is always SQE n.
-    for (let i = 0; i < this.entries; i++) this.#ring32[read(sqOff.array) / 4 + i] = i;
-  }
-
-  /** Readable while there is something to reap. */
-  get fd(): number {
-    return this.#owned.fd;
+    for (let i = 0; i < entries; i++) this.#ring32[sqOff.array / 4 + i] = i;
   }
 
   /**
@@ -174,6 +230,5 @@ export class Uring implements Disposable {
   [Symbol.dispose](): void {
     this.#sqes[Symbol.dispose]();
     this.#rings[Symbol.dispose]();
-    this.#owned.close();
   }
 }

@@ -14,6 +14,10 @@ export interface NumaRequest {
   readonly memoryBytes?: number | undefined;
   /** To nodes 0, 1, …; 10 is local. */
   readonly distances?: readonly number[] | undefined;
+  /** Of reads and writes to nodes 0, 1, …, in nanoseconds. */
+  readonly latencies?: readonly number[] | undefined;
+  /** To nodes 0, 1, …, in MB/s. */
+  readonly bandwidths?: readonly number[] | undefined;
   /** The host's node whose memory it gets. */
   readonly hostNode?: number | undefined;
 }
@@ -28,6 +32,9 @@ export interface NumaPlan {
   readonly nodes: readonly NumaNode[];
   /** `distances[from][to]` */
   readonly distances: readonly (readonly number[])[];
+  /** `[from][to]`, where they are known. */
+  readonly latency: readonly (readonly number[])[] | undefined;
+  readonly bandwidth: readonly (readonly number[])[] | undefined;
 }
 
 export interface NodeMemory {
@@ -57,6 +64,8 @@ export function resolveNuma(
   return {
     nodes: ordered.map(({ hostNode }, i) => ({ cpus: cpus[i]!, memoryBytes: memory[i]!, hostNode })),
     distances: resolveDistances(ordered),
+    latency: resolveMatrix(ordered, 'latencies'),
+    bandwidth: resolveMatrix(ordered, 'bandwidths'),
   };
 }
 
@@ -137,6 +146,24 @@ function resolveDistances(requests: readonly NumaRequest[]): number[][] {
       from === to ? LOCAL_DISTANCE : (distances?.[to] ?? other.distances?.[from] ?? REMOTE_DISTANCE),
     ),
   );
+}
+
+/** All figures or none: the HMAT has no way to leave one out. */
+function resolveMatrix(
+  requests: readonly NumaRequest[],
+  what: 'latencies' | 'bandwidths',
+): readonly (readonly number[])[] | undefined {
+  const rows = requests.map((request) => request[what]);
+  if (rows.every((row) => row === undefined)) return undefined;
+  return rows.map((row = [], node) => {
+    if (row.length !== requests.length) {
+      throw fault(
+        `${row.length} ${what} of node ${node}`,
+        `one for each of ${requests.length} nodes, or none anywhere`,
+      );
+    }
+    return row;
+  });
 }
 
 /** Lays the nodes' memory over RAM in order: one node may have a piece below the MMIO hole and one above. */

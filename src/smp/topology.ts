@@ -75,7 +75,7 @@ export function resolveTopology(request: TopologyRequest): Topology {
   const spread = Math.ceil((sockets === undefined ? max : cpus) / ((sockets ?? 1) * perCore));
   const coresPerDie = cores ?? spread;
   const perSocket = coresPerDie * perCore;
-  if (sockets !== undefined && cpus <= (sockets - 1) * perSocket) {
+  if (sockets !== undefined && cores === undefined && cpus <= (sockets - 1) * perSocket) {
     throw new VoltError(
       'config',
       `Cannot spread ${cpus} CPUs over ${sockets} sockets of ${dies} dies with ${threads} threads a core: one would be empty (expected fewer sockets, or more CPUs)`,

@@ -30,6 +30,12 @@ export function transferBounced(fd: number, request: BlockRequest): number {
   return 0;
 }
 
+/** Gives the buffer back, which is made again when it is needed. */
+export function releaseBounce(): void {
+  bounce?.mapping[Symbol.dispose]();
+  bounce = undefined;
+}
+
 function makeBounce() {
   const mapping = new Mapping({
     bytes: BOUNCE_BYTES,

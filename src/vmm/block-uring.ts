@@ -12,16 +12,14 @@ import { Uring, URING_FSYNC_DATA_SYNC, URING_OP } from '../ffi/uring.ts';
 import { transferBounced } from './block-bounce.ts';
 import { perform } from './block-file.ts';
 
-const ENTRIES = 256;
-
 export interface UringOptions {
   readonly writeAtOnce?: boolean;
   readonly direct?: boolean;
 }
 
-export class UringBackend implements BlockBackend {
+export class UringBackend implements BlockBackend, Disposable {
   readonly #fd: number;
-  readonly #ring = new Uring(ENTRIES);
+  readonly #ring: Uring;
   readonly #writeAtOnce: boolean;
   readonly #direct: boolean;
   /** Requests in flight by their index. */
@@ -32,9 +30,10 @@ export class UringBackend implements BlockBackend {
   #finish: (request: BlockRequest, errno: number) => void = () => {};
   readonly #take = (index: number, result: number) => this.#landed(index, result);
 
-  /** `writeAtOnce`: writes do not go through the ring; `direct`: the file was opened with O_DIRECT. Throws SyscallError where there is no io_uring. */
-  constructor(fd: number, { writeAtOnce = false, direct = false }: UringOptions = {}) {
+  /** `writeAtOnce`: writes do not go through the ring; `direct`: the file was opened with O_DIRECT. The ring becomes this backend's. */
+  constructor(fd: number, ring: Uring, { writeAtOnce = false, direct = false }: UringOptions = {}) {
     this.#fd = fd;
+    this.#ring = ring;
     this.#direct = direct;
     this.#writeAtOnce = writeAtOnce;
   }
@@ -85,6 +84,10 @@ export class UringBackend implements BlockBackend {
       this.#ring.submit(1);
       this.collect();
     }
+  }
+
+  [Symbol.dispose](): void {
+    this.#ring[Symbol.dispose]();
   }
 
   #push(request: BlockRequest): void {

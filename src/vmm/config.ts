@@ -5,12 +5,21 @@
  */
 import * as v from 'valibot';
 import { MIB } from '../machine/address.ts';
-import { parseCpuList } from '../machine/cpu-list.ts';
-import { MINIMUM_MEMORY_BYTES } from '../machine/layout.ts';
 import { MP_TABLE_MAX_CPUS } from '../smp/mp-table.ts';
-import { MAX_NUMA_NODES, resolveNuma, type NumaPlan, type NumaRequest } from '../smp/numa.ts';
+import { resolveNuma, type NumaPlan } from '../smp/numa.ts';
 import { placeCpus, resolveTopology, type Topology } from '../smp/topology.ts';
 import { VoltError } from '../volt-error.ts';
+import {
+  AffinitySchema,
+  ConsoleSchema,
+  HangReportSchema,
+  MAXIMUM_MEMORY_MIB,
+  memoryOfNodes,
+  MINIMUM_MEMORY_MIB,
+  NumaSchema,
+  toNumaRequest,
+  type ConsoleConfig,
+} from './config-machine.ts';
 import { found, flag, isSection, oneOf, section, text, wholeNumber } from './config-values.ts';
 import { planVirtio, virtioCmdline } from './virtio-plan.ts';
 import {
@@ -24,18 +33,11 @@ import {
 
 /** vCPUs of a machine that says nothing of them. */
 export const DEFAULT_CPUS = 2;
-/** RAM of a machine that says nothing of it, in MiB. */
-export const DEFAULT_MEMORY_MIB = 512;
-/** `reboot=k` resets through the i8042, which ends Volt; `panic=-1` does so after a panic, without waiting. */
+/** `reboot=k` resets through the i8042, which every kernel can; `panic=-1` does so after a panic, without waiting. */
 export const DEFAULT_CMDLINE = 'console=ttyS0 reboot=k panic=-1';
 
 /** Later than Linux, whose own watchdogs tell of a CPU that hangs after about 21 seconds, and know more of it. */
 export const DEFAULT_HANG_REPORT_SECONDS = 30;
-const SHORTEST_HANG_REPORT_SECONDS = 0.1;
-const LONGEST_HANG_REPORT_SECONDS = 86_400;
-
-const MINIMUM_MEMORY_MIB = MINIMUM_MEMORY_BYTES / MIB;
-const MAXIMUM_MEMORY_MIB = 16 * 1024 * 1024;
 const HUGE_PAGE_MIB = 2;
 
 /** Of vCPUs, present or to be plugged; a host's KVM may allow fewer. */
@@ -45,10 +47,6 @@ const MAX_LEVEL = 1024;
 export const REBOOT_ACTIONS = ['restart', 'exit'] as const;
 /** Boot protocols by the names that `--boot` and `volt.boot` take. */
 export const BOOT_PROTOCOLS = ['linux', 'bzimage', 'pvh', 'multiboot'] as const;
-
-/** Where `runInTerminal` takes the guest's serial console. */
-export type ConsoleConfig =
-  { readonly kind: 'stdio' } | { readonly kind: 'none' } | { readonly kind: 'file'; readonly path: string };
 
 /** A machine, validated: what `parseConfig` gives and `VirtualMachine` takes. */
 export interface VmConfig {
@@ -84,88 +82,6 @@ export interface VmConfig {
   readonly hangReportSeconds: number;
 }
 
-const ConsoleSchema = v.pipe(
-  text,
-  v.check(
-    (value) => value === 'stdio' || value === 'none' || /^file=./.test(value),
-    (issue) => `${found(issue.input)} (expected stdio, none or file=PATH)`,
-  ),
-  v.transform((value): ConsoleConfig =>
-    value.startsWith('file=') ? { kind: 'file', path: value.slice(5) } : { kind: value as 'stdio' | 'none' },
-  ),
-);
-
-/** `0=2,1=3`: vCPU 0 on host CPU 2, vCPU 1 on 3; several host CPUs for one as `0=0-1` or `0=1+3`. */
-const AffinitySchema = v.pipe(
-  v.string((issue) => `${found(issue.input)} (expected a text such as 0=2,1=3)`),
-  v.rawTransform(({ dataset, addIssue, NEVER }) => {
-    const map = new Map<number, readonly number[]>();
-    for (const pair of dataset.value === '' ? [] : dataset.value.split(',')) {
-      const match = /^(\d{1,3})=([\d+-]+)$/.exec(pair.trim());
-      const cpus = match && parseCpuList(match[2]!.replaceAll('+', ','));
-      if (!match || !cpus || map.has(Number(match[1]))) {
-        addIssue({
-          message: `${found(dataset.value)} (expected VCPU=HOSTCPU pairs such as 0=2,1=3, each vCPU once)`,
-        });
-        return NEVER;
-      }
-      map.set(Number(match[1]), cpus);
-    }
-    return map as ReadonlyMap<number, readonly number[]>;
-  }),
-);
-
-const cpuList = v.pipe(
-  v.string((issue) => `${found(issue.input)} (expected a text such as "0-1,4")`),
-  v.rawTransform(({ dataset, addIssue, NEVER }) => {
-    const cpus = parseCpuList(dataset.value.replaceAll('+', ','));
-    if (cpus) return cpus as readonly number[];
-    addIssue({ message: `${found(dataset.value)} (expected vCPUs such as "0-1" or "0+2")` });
-    return NEVER;
-  }),
-);
-
-const NumaNodeSchema = v.strictObject(
-  {
-    node: v.optional(wholeNumber(0, MAX_NUMA_NODES - 1)),
-    cpus: v.optional(cpuList),
-    mem_size_mib: v.optional(wholeNumber(0, MAXIMUM_MEMORY_MIB, ' MiB')),
-    distance: v.optional(
-      v.array(
-        wholeNumber(1, 255),
-        (issue) => `${found(issue.input)} (expected a list of distances such as [10, 20])`,
-      ),
-    ),
-    host_node: v.optional(wholeNumber(0, 1023)),
-  },
-  (issue) => `${found(issue.input)} (expected an object of node, cpus, mem_size_mib, distance and host_node)`,
-);
-const NumaSchema = v.pipe(
-  v.array(NumaNodeSchema, (issue) => `${found(issue.input)} (expected a list of nodes)`),
-  v.maxLength(
-    MAX_NUMA_NODES,
-    (issue) => `${found(issue.input.length)} nodes (expected at most ${MAX_NUMA_NODES})`,
-  ),
-);
-
-const seconds = (issue: v.BaseIssue<unknown>) =>
-  `${found(issue.input)} (expected seconds from ${SHORTEST_HANG_REPORT_SECONDS} to ${LONGEST_HANG_REPORT_SECONDS}, or off)`;
-
-const SecondsSchema = v.union(
-  [
-    v.pipe(
-      v.literal('off'),
-      v.transform(() => 0),
-    ),
-    v.pipe(
-      v.number(seconds),
-      v.minValue(SHORTEST_HANG_REPORT_SECONDS, seconds),
-      v.maxValue(LONGEST_HANG_REPORT_SECONDS, seconds),
-    ),
-  ],
-  seconds,
-);
-
 /** Every section and key that Volt acts on. */
 const SECTIONS = {
   'boot-source': {
@@ -194,7 +110,7 @@ const SECTIONS = {
     cpu_affinity: v.optional(AffinitySchema, ''),
     boot: v.optional(oneOf(BOOT_PROTOCOLS)),
     symbols: v.optional(text),
-    hang_report_s: v.optional(SecondsSchema, DEFAULT_HANG_REPORT_SECONDS),
+    hang_report_s: v.optional(HangReportSchema, DEFAULT_HANG_REPORT_SECONDS),
   },
 } as const;
 
@@ -254,31 +170,6 @@ function toVmConfig(file: v.InferOutput<typeof FileSchema>, nameOf: (path: strin
   };
   checkTables(config, nameOf);
   return config;
-}
-
-type NumaNodeInput = v.InferOutput<typeof NumaNodeSchema>;
-
-function toNumaRequest({
-  node,
-  cpus,
-  mem_size_mib: mib,
-  distance,
-  host_node: hostNode,
-}: NumaNodeInput): NumaRequest {
-  return {
-    node,
-    cpus,
-    memoryBytes: mib === undefined ? undefined : mib * MIB,
-    distances: distance,
-    hostNode,
-  };
-}
-
-/** What the machine has when only its nodes say how much, in MiB. */
-function memoryOfNodes(nodes: readonly NumaNodeInput[]): number {
-  const sum = nodes.reduce((total, { mem_size_mib: mib }) => total + (mib ?? 0), 0);
-  const complete = nodes.length > 0 && nodes.every(({ mem_size_mib: mib }) => mib !== undefined);
-  return complete ? Math.max(sum, MINIMUM_MEMORY_MIB) : DEFAULT_MEMORY_MIB;
 }
 
 /** What a guest without ACPI cannot be told. */

@@ -9,6 +9,8 @@ export interface DeviceServices {
   unwatch(fd: number): void;
   /** Calls `handler` once, `delayMs` from now or a little later. Returns what takes that back. */
   after(delayMs: number, handler: () => void): () => void;
+  /** Calls `release` when the worker ends, after the devices were stopped. */
+  atEnd(release: () => void): void;
 }
 
 interface Timer {
@@ -20,6 +22,7 @@ interface Timer {
 export class WorkerServices implements DeviceServices, Disposable {
   readonly #epoll = new Epoll();
   readonly #timers = new Set<Timer>();
+  readonly #releases = new DisposableStack();
 
   watch(fd: number, events: number, handler: (events: number) => void): void {
     this.#epoll.add(fd, events, handler);
@@ -45,7 +48,12 @@ export class WorkerServices implements DeviceServices, Disposable {
     if (this.#timers.size > 0) this.#runTimers();
   }
 
+  atEnd(release: () => void): void {
+    this.#releases.defer(release);
+  }
+
   [Symbol.dispose](): void {
+    this.#releases.dispose();
     this.#epoll[Symbol.dispose]();
   }
 

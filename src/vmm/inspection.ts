@@ -24,6 +24,7 @@ export interface MapRow {
   readonly from: 'volt' | 'kernel' | 'initrd';
 }
 
+/** MP tables, read back. */
 export interface MpInspection {
   readonly floatingPointerAddress: number;
   readonly floatingPointer: MpFloatingPointer | undefined;

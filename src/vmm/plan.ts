@@ -5,13 +5,13 @@
 import type { BootInputs } from '../boot/boot-inputs.ts';
 import type { BootPlan, FileLoad, MemoryWrite } from '../boot/boot-plan.ts';
 import { planBoot } from '../boot/plan-boot.ts';
-import { buildAcpiTables, type AcpiTables } from '../acpi/acpi-tables.ts';
+import { buildAcpiTables, type AcpiNuma, type AcpiTables } from '../acpi/acpi-tables.ts';
 import type { ByteSource } from '../binary/byte-source.ts';
 import { buildCpuid } from '../cpuid/build-cpuid.ts';
 import type { CpuidEntry } from '../machine/cpuid-entry.ts';
 import { LAYOUT, ramRanges, type RamRange } from '../machine/layout.ts';
 import { buildMpTables, type MpTables } from '../smp/mp-table.ts';
-import { placeNodeMemory, type NodeMemory } from '../smp/numa.ts';
+import { placeNodeMemory, type NodeMemory, type NumaPlan } from '../smp/numa.ts';
 import { placeCpus, topologyShifts, type CpuPlace, type Topology } from '../smp/topology.ts';
 import { fitsMpTables, type VmConfig } from './config.ts';
 import { planVirtio } from './virtio-plan.ts';
@@ -124,10 +124,14 @@ function planAcpi(
     cpus: [bsp!, ...cpus],
     bootCpu: config.bootCpu,
     cpuHotplug: config.maxCpus > config.cpus,
-    ...(config.numa ? { numa: { memory, distances: config.numa.distances } } : {}),
+    ...(config.numa ? { numa: acpiNuma(config.numa, memory) } : {}),
     virtio: planVirtio(config.devices),
     serial: true,
   });
+}
+
+function acpiNuma({ distances, latency, bandwidth }: NumaPlan, memory: readonly NodeMemory[]): AcpiNuma {
+  return { memory, distances, ...(latency ? { latency } : {}), ...(bandwidth ? { bandwidth } : {}) };
 }
 
 /** The CPUID table of one vCPU of the plan. */

@@ -54,9 +54,13 @@ const MP_STATE_WORDS: Readonly<Record<number, string>> = {
   [KVM_MP_STATE.sipiReceived]: 'starting (SIPI received)',
 };
 
-/** `halted at RIP 0x1000`: where a vCPU that is out of KVM_RUN was. */
+/** `halted, RIP 0x1000`: where a vCPU that is out of KVM_RUN was. Never throws: KVM may have lost the vCPU. */
 export function readVcpuState(vcpuFd: number): string {
-  const state = readMpState(vcpuFd);
-  const words = MP_STATE_WORDS[state] ?? `in MP state ${state}`;
-  return `${words}, RIP 0x${readRegs(vcpuFd).getBigUint64(REGS.rip, true).toString(16)}`;
+  try {
+    const state = readMpState(vcpuFd);
+    const words = MP_STATE_WORDS[state] ?? `in MP state ${state}`;
+    return `${words}, RIP 0x${readRegs(vcpuFd).getBigUint64(REGS.rip, true).toString(16)}`;
+  } catch (error) {
+    return `unknown (${error instanceof Error ? error.message : String(error)})`;
+  }
 }

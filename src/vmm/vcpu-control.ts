@@ -1,5 +1,6 @@
 /** Steering live vCPUs from the main thread: pause, resume, look where they are. */
 import { onlineCpus, setThreadAffinity } from '../ffi/affinity.ts';
+import { setThreadNice } from '../ffi/priority.ts';
 import { kickThread } from '../ffi/signal.ts';
 import { RUN } from '../kvm/abi.ts';
 import { tellGuestItWasPaused, type KvmVcpu } from '../kvm/vcpu.ts';
@@ -108,11 +109,27 @@ export function pinVcpu({ index, words }: LiveVcpu, cpus: readonly number[]): vo
   checkHostCpus(index, cpus);
   if (cpus.length === 0)
     throw new VoltError('usage', `Cannot pin vCPU ${index} to no CPU (expected at least one)`);
-  const threadId = Atomics.load(words, VCPU_WORD.threadId);
-  if (threadId === 0 || phaseOf(words) === 'stopped') {
-    throw new VoltError('usage', `Cannot pin vCPU ${index}: it has no thread (expected a VM that runs)`);
+  setThreadAffinity(threadOf('pin', index, words), cpus);
+}
+
+/** Sets the nice value of a running vCPU's thread. Throws SyscallError when this user may not. */
+export function setVcpuNice({ index, words }: LiveVcpu, nice: number): void {
+  if (!Number.isInteger(nice) || nice < NICE.most || nice > NICE.least) {
+    throw new VoltError(
+      'usage',
+      `Cannot set the nice value of vCPU ${index}: ${nice} (expected a whole number from ${NICE.most} to ${NICE.least})`,
+    );
   }
-  setThreadAffinity(threadId, cpus);
+  setThreadNice(threadOf('set the nice value of', index, words), nice);
+}
+
+/** From the most to the least of the host's CPUs. (setpriority(2)) */
+const NICE = { most: -20, least: 19 } as const;
+
+function threadOf(action: string, index: number, words: Int32Array): number {
+  const threadId = Atomics.load(words, VCPU_WORD.threadId);
+  if (threadId !== 0 && phaseOf(words) !== 'stopped') return threadId;
+  throw new VoltError('usage', `Cannot ${action} vCPU ${index}: it has no thread (expected a VM that runs)`);
 }
 
 /** Throws VoltError 'usage' for a host CPU that is not online. */

@@ -1,6 +1,7 @@
 /** Entry point of a vCPU's Worker: waits for its VcpuStart, runs the vCPU, reports why it ended. */
 import { setThreadAffinity } from '../ffi/affinity.ts';
 import { arrayBufferAt, cString, libc, type HostPointer } from '../ffi/libc.ts';
+import { installFilter } from '../ffi/sandbox.ts';
 import { createBoard } from './board.ts';
 import { runVcpu, setPhase } from './run-loop.ts';
 import {
@@ -34,6 +35,8 @@ export interface VcpuStart {
   /** Host CPUs for this thread; undefined: any. */
   readonly affinity: readonly number[] | undefined;
   readonly timeline: boolean;
+  /** System call filter for this thread, from `placeFilter`. */
+  readonly filter: HostPointer | undefined;
 }
 
 declare const self: { onmessage: ((event: { data: VcpuStart }) => void) | null };
@@ -70,6 +73,7 @@ function run(start: VcpuStart): VcpuReport {
   // SAFETY: the main thread keeps kvm_run mapped until this worker has reported.
   const page = arrayBufferAt(start.runAddress, start.runBytes);
   if (start.affinity) setThreadAffinity(0, start.affinity);
+  if (start.filter !== undefined) installFilter(start.filter, 'this');
   if (!waitForTurn(shared, start, words)) return { kind: 'stopped' };
   setPhase(words, VCPU_PHASE.running);
   moments[VCPU_MOMENT.entered] = now();

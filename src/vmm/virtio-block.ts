@@ -10,21 +10,22 @@ import {
   flushFile,
   growFile,
   lastChangeMs,
-  lockFile,
   OPEN_DATA_SYNC,
   OPEN_DIRECT,
   syncDirectory,
   writeAllAt,
-  type FileShape,
 } from '../ffi/block-file.ts';
 import { EPOLL } from '../ffi/epoll.ts';
-import { ERRNO, errnoName, SyscallError } from '../ffi/errno.ts';
-import { OPEN, openFile, readAt, type OwnedFd } from '../ffi/file.ts';
+import { errnoName } from '../ffi/errno.ts';
+import { OPEN, readAt } from '../ffi/file.ts';
+import { Uring, type UringFacts } from '../ffi/uring.ts';
 import { VoltError } from '../volt-error.ts';
+import { releaseBounce } from './block-bounce.ts';
 import { FileBackend } from './block-file.ts';
 import { OverlayBackend } from './block-overlay.ts';
-import { UringBackend, type UringOptions } from './block-uring.ts';
+import { UringBackend } from './block-uring.ts';
 import type { BlockConfig } from './device-config.ts';
+import { openDiskFile, unusableDisk, type DiskFile } from './disk-files.ts';
 import type { DeviceServices } from './device-services.ts';
 import {
   checkOverlay,
@@ -44,6 +45,8 @@ export interface BlockStart {
     { readonly fd: number; readonly shape: OverlayShape; readonly writeThrough: boolean } | undefined;
   /** `Cached`: by io_uring, but for writes, which the page cache takes at once. */
   readonly engine: 'Sync' | 'Async' | 'Cached';
+  /** undefined: without io_uring. */
+  readonly ring: UringFacts | undefined;
   readonly direct: boolean;
   readonly limits: RateLimits;
 }
@@ -52,8 +55,8 @@ export interface BlockStart {
 export function openBlockDevice(config: BlockConfig): OpenDevice {
   checkTogether(config);
   using stack = new DisposableStack();
-  const { file, shape: found } = openDisk(config);
-  stack.use(file);
+  const file = stack.use(openDisk(config));
+  const found = file.shape;
   const overlay =
     config.overlay === undefined ? undefined : openOverlay(config.overlay, file.fd, found.bytes);
   if (overlay) stack.use(overlay.file);
@@ -65,6 +68,7 @@ export function openBlockDevice(config: BlockConfig): OpenDevice {
     blockBytes: found.blockBytes,
     flush: config.cache === 'Writeback',
   };
+  const engine = config.engine ?? (config.direct || config.cache === 'Writethrough' ? 'Async' : 'Cached');
   const start: BlockStart = {
     kind: 'block',
     shape,
@@ -74,7 +78,8 @@ export function openBlockDevice(config: BlockConfig): OpenDevice {
       shape: overlay.shape,
       writeThrough: config.cache === 'Writethrough',
     },
-    engine: config.engine ?? (config.direct || config.cache === 'Writethrough' ? 'Async' : 'Cached'),
+    engine,
+    ring: overlay || engine === 'Sync' ? undefined : file.openRing(),
     direct: config.direct,
     limits: config.limits,
   };
@@ -88,6 +93,7 @@ export function createBlockDevice(start: BlockStart, services: DeviceServices): 
     after: (delayMs: number, handler: () => void) => services.after(delayMs, handler),
   };
   const { fd, overlay, shape, limits } = start;
+  services.atEnd(releaseBounce);
   if (overlay) {
     const files = {
       baseFd: fd,
@@ -97,12 +103,11 @@ export function createBlockDevice(start: BlockStart, services: DeviceServices): 
     };
     return new BlockDevice(shape, new OverlayBackend(files), glue, limits);
   }
-  const backend =
-    start.engine === 'Sync'
-      ? undefined
-      : openUring(fd, { writeAtOnce: start.engine === 'Cached', direct: start.direct });
-  if (!backend) return new BlockDevice(shape, new FileBackend(fd, start.direct), glue, limits);
+  if (!start.ring) return new BlockDevice(shape, new FileBackend(fd, start.direct), glue, limits);
+  const options = { writeAtOnce: start.engine === 'Cached', direct: start.direct };
+  const backend = new UringBackend(fd, new Uring(start.ring), options);
   const device = new BlockDevice(shape, backend, glue, limits);
+  services.atEnd(() => backend[Symbol.dispose]());
   services.watch(backend.ringFd, EPOLL.in | EPOLL.edge, () => {
     backend.collect();
     device.settleLater();
@@ -110,56 +115,35 @@ export function createBlockDevice(start: BlockStart, services: DeviceServices): 
   return device;
 }
 
-/** undefined where the host has no io_uring, or forbids it: then blocking calls do. */
-function openUring(fd: number, options: UringOptions): UringBackend | undefined {
-  try {
-    return new UringBackend(fd, options);
-  } catch (error) {
-    if (error instanceof SyscallError) return undefined;
-    throw error;
-  }
-}
-
 /** What makes no sense in one disk. */
 function checkTogether({ path, overlay, readOnly, direct }: BlockConfig): void {
   if (overlay !== undefined && readOnly)
-    throw unusable(
+    throw unusableDisk(
       path,
       'readonly and overlay are both given',
       'one of them: an overlay is there to be written',
     );
   if (overlay !== undefined && direct)
-    throw unusable(
+    throw unusableDisk(
       path,
       'direct and overlay are both given',
       'one of them: an overlay copies parts of blocks',
     );
 }
 
-function openDisk(config: BlockConfig): { file: OwnedFd; shape: FileShape } {
+function openDisk(config: BlockConfig): DiskFile {
   const written = !config.readOnly && config.overlay === undefined;
   const flags =
     (written ? OPEN.readWrite : OPEN.readOnly) |
     (config.cache === 'Writethrough' && written ? OPEN_DATA_SYNC : 0) |
     (config.direct ? OPEN_DIRECT : 0);
   const file = openDiskFile(config.path, flags, written, config.direct);
-  try {
-    const shape = fileShape(file.fd);
-    if (shape.kind === 'other') {
-      throw unusable(
-        config.path,
-        'it is neither a file nor a block device',
-        'a disk image or a block device',
-      );
-    }
-    if (shape.bytes === 0 || shape.bytes % SECTOR_BYTES !== 0) {
-      throw unusable(config.path, `it has ${shape.bytes} bytes`, 'whole sectors of 512 bytes, at least one');
-    }
-    return { file, shape };
-  } catch (error) {
-    file.close();
-    throw error;
-  }
+  const { kind, bytes } = file.shape;
+  if (kind !== 'other' && bytes > 0 && bytes % SECTOR_BYTES === 0) return file;
+  file[Symbol.dispose]();
+  throw kind === 'other'
+    ? unusableDisk(config.path, 'it is neither a file nor a block device', 'a disk image or a block device')
+    : unusableDisk(config.path, `it has ${bytes} bytes`, 'whole sectors of 512 bytes, at least one');
 }
 
 /** Opens an overlay, or makes it where there is no file yet. */
@@ -167,20 +151,19 @@ function openOverlay(
   path: string,
   baseFd: number,
   baseBytes: number,
-): { file: OwnedFd; shape: OverlayShape } {
+): { file: DiskFile; shape: OverlayShape } {
   const shape = overlayShape(baseBytes, lastChangeMs(baseFd));
   const file = openDiskFile(path, OPEN.readWrite | OPEN.create, true, false);
   try {
-    const found = fileShape(file.fd);
-    if (found.kind !== 'file') throw unusable(path, 'as an overlay it is no file', 'a file');
-    if (found.bytes === 0) createOverlay(file.fd, path, shape);
+    if (file.shape.kind !== 'file') throw unusableDisk(path, 'as an overlay it is no file', 'a file');
+    if (fileShape(file.fd).bytes === 0) createOverlay(file.fd, path, shape);
     const header = new Uint8Array(OVERLAY_HEADER.size);
     readAt(file.fd, header, 0);
     const problem = checkOverlay(header, fileShape(file.fd).bytes, shape);
     if (problem !== undefined) throw new VoltError('image', `Cannot use overlay=${path}: ${problem}`);
     return { file, shape };
   } catch (error) {
-    file.close();
+    file[Symbol.dispose]();
     throw error;
   }
 }
@@ -195,47 +178,4 @@ function createOverlay(fd: number, path: string, shape: OverlayShape): void {
   if (failed)
     throw new VoltError('host', `Cannot make overlay=${path}: ${errnoName(failed)} (expected room for it)`);
   syncDirectory(dirname(path));
-}
-
-const FOUND: Readonly<Record<number, string>> = {
-  [ERRNO.ENOENT]: 'there is no such file',
-  [ERRNO.ENOTDIR]: 'a part of the path is not a directory',
-  [ERRNO.EACCES]: 'permission denied',
-  [ERRNO.EPERM]: 'not permitted',
-  [ERRNO.EISDIR]: 'it is a directory',
-  [ERRNO.ELOOP]: 'too many symbolic links',
-  [ERRNO.EROFS]: 'its file system is read-only',
-  [ERRNO.ETXTBSY]: 'it is a program that runs',
-  [ERRNO.EBUSY]: 'it is in use',
-  [ERRNO.ENXIO]: 'there is no such device',
-};
-
-/** Opens and locks. Throws VoltError 'image'. */
-export function openDiskFile(path: string, flags: number, exclusive: boolean, direct: boolean): OwnedFd {
-  let file: OwnedFd;
-  try {
-    // A FIFO without a writer must not hold us up.
-    file = openFile(path, flags | OPEN.nonBlocking);
-  } catch (error) {
-    if (!(error instanceof SyscallError)) throw error;
-    if (direct && error.errno === ERRNO.EINVAL)
-      throw unusable(path, 'its file system has no direct I/O', 'a disk without direct');
-    const found = FOUND[error.errno] ?? error.message;
-    throw unusable(
-      path,
-      found,
-      exclusive ? 'a file that you may write, or readonly' : 'a file that you may read',
-    );
-  }
-  if (lockFile(file.fd, exclusive)) return file;
-  file.close();
-  throw unusable(
-    path,
-    exclusive ? 'another machine uses it' : 'another machine writes it',
-    exclusive ? 'a disk of its own, an overlay=FILE, or readonly for all' : 'a disk that nobody writes',
-  );
-}
-
-function unusable(path: string, found: string, expected: string): VoltError {
-  return new VoltError('image', `Cannot use --disk ${path}: ${found} (expected ${expected})`);
 }

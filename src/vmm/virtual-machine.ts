@@ -7,19 +7,19 @@
 import { resetCpuHotplug } from '../devices/cpu-hotplug.ts';
 import { resetI8042 } from '../devices/i8042.ts';
 import { resetUart, uartReceive } from '../devices/uart.ts';
+import type { HostPointer } from '../ffi/libc.ts';
 import { raiseOpenFilesLimit } from '../ffi/limits.ts';
 import { installKickHandler } from '../ffi/signal.ts';
-import { CAP, KVM_MP_STATE, RUN } from '../kvm/abi.ts';
+import { CAP } from '../kvm/abi.ts';
 import { KvmSystem } from '../kvm/system.ts';
-import { readMpState, readTscKhz, type KvmVcpu } from '../kvm/vcpu.ts';
+import { readTscKhz } from '../kvm/vcpu.ts';
 import { IrqLine, type KvmVm } from '../kvm/vm.ts';
 import { GSI } from '../machine/irqs.ts';
 import { ACPI_EVENT } from '../machine/ports.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
 import type { IpiRequest } from '../smp/ipi.ts';
-import { mpStateName } from '../smp/vcpu-state.ts';
 import { VoltError } from '../volt-error.ts';
-import { applyCommonState, applyEntry, applyLoad, applyWrites } from './apply.ts';
+import { applyEntry, applyLoad, applyWrites } from './apply.ts';
 import { createBoard, type Board } from './board.ts';
 import type { VmConfig } from './config.ts';
 import { parkEjected, setCpuCount, type CpuChange, type HotplugMachine } from './cpu-hotplug.ts';
@@ -27,35 +27,25 @@ import { deliverIpi } from './deliver-ipi.ts';
 import { checkSymbolsPath, GuestSymbols } from './guest-symbols.ts';
 import { openImage, openKernel, type ImageFile } from './image-file.ts';
 import { bindNodes } from './node-memory.ts';
-import { planCpuid, planImage, planMachine, type HostFacts, type MachinePlan } from './plan.ts';
+import { planImage, planMachine, type MachinePlan } from './plan.ts';
 import { readVcpuState } from './register-dump.ts';
 import {
   createSharedState,
   lockBus,
   ringDoorbell,
   unlockBus,
-  VCPU_COMMAND,
-  VCPU_PHASE,
-  VCPU_WORD,
   VM_WORD,
   type SharedState,
 } from './shared-state.ts';
 import { Timeline } from './timeline.ts';
 import { Turns } from './turns.ts';
-import {
-  checkHostCpus,
-  kick,
-  parkVcpu,
-  unparkVcpu,
-  waitUntilRunning,
-  type LiveVcpu,
-} from './vcpu-control.ts';
+import { checkHostCpus, type LiveVcpu } from './vcpu-control.ts';
 import type { VcpuMessage } from './vcpu-report.ts';
-import type { VcpuStart } from './vcpu-worker.ts';
+import { VcpuSet } from './vcpu-set.ts';
 import { describeEnd, type VmEnd } from './vm-end.ts';
 import type { VirtioReport } from './virtio-link.ts';
 import { VirtioMachine, type MachineDevice } from './virtio-machine.ts';
-import { vcpuWorkerUrl } from './worker-url.ts';
+import { workerErrorLine } from './worker-url.ts';
 
 /** What a VM may be told beside its configuration. */
 export interface VmOptions {
@@ -65,18 +55,8 @@ export interface VmOptions {
   readonly warn?: (line: string) => void;
 }
 
-interface Vcpu extends LiveVcpu {
-  readonly worker: Worker;
-  /** Its local APIC's registers as reset leaves them. */
-  readonly lapic: Uint8Array;
-  ended: boolean;
-}
-
 /** Above it an id needs x2APIC; 255 is the broadcast. */
 const HIGHEST_XAPIC_ID = 254;
-
-/** How long dispose waits for vCPU threads that do not leave the guest. */
-const DISPOSE_TIMEOUT_MS = 5000;
 
 /** A virtual machine: `new` builds it, `start` lets it run, `ended` tells how it ended, dispose gives everything back. */
 export class VirtualMachine implements Disposable {
@@ -92,14 +72,11 @@ export class VirtualMachine implements Disposable {
   readonly ended: Promise<VmEnd>;
 
   readonly #stack = new DisposableStack();
-  readonly #workers: Worker[] = [];
-  readonly #vcpus: Vcpu[] = [];
+  readonly #vcpus: VcpuSet;
   readonly #board: Board;
   readonly #vm: KvmVm;
   /** undefined: a machine without virtio devices. */
   readonly #virtio: VirtioMachine | undefined;
-  readonly #host: HostFacts;
-  readonly #recordTimeline: boolean;
   readonly #acpiEvent: IrqLine;
   #hotplug: Promise<unknown> = Promise.resolve();
   #cause: VcpuMessage | undefined;
@@ -115,10 +92,9 @@ export class VirtualMachine implements Disposable {
     checkOpenFilesLimit(config.maxCpus, config.devices.length);
     if (config.symbolsPath !== undefined) checkSymbolsPath(config.symbolsPath);
     const { warn = () => {} } = options;
-    this.#recordTimeline = options.timeline ?? false;
     this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
-    // Workers take the longest to come up, so they start first, beside everything below.
-    const workers = Array.from({ length: config.cpus }, () => this.#spawnWorker());
+    // Its threads come up beside everything below.
+    this.#vcpus = new VcpuSet(config.cpus);
     try {
       const kernel = this.#stack.use(openKernel(config.kernelPath));
       const initrd = config.initrdPath
@@ -155,9 +131,12 @@ export class VirtualMachine implements Disposable {
       const present = cpus.slice(0, config.cpus);
       const kvmVcpus = present.map((cpu) => this.#stack.use(this.#vm.createVcpu(cpu.apicId)));
       const tscKhz = readTscKhz(kvmVcpus[0]!.fd);
-      this.#host = { cpuid: system.supportedCpuid(), tscDeadline, tscKhz };
+      const host = { cpuid: system.supportedCpuid(), tscDeadline, tscKhz };
       this.shared = createSharedState(config.maxCpus);
-      kvmVcpus.forEach((kvm, i) => this.#vcpus.push(this.#prepareVcpu(i, kvm, workers[i]!)));
+      const { plan, shared } = this;
+      const virtio = this.#virtio?.links ?? [];
+      const timeline = options.timeline ?? false;
+      this.#vcpus.prepare({ config, plan, vm: this.#vm, host, shared, virtio, timeline }, kvmVcpus);
       applyEntry(kvmVcpus[bootCpu]!, this.plan.boot.entry);
       resetUart(this.shared.uart);
       resetI8042(this.shared.i8042);
@@ -175,6 +154,11 @@ export class VirtualMachine implements Disposable {
     }
   }
 
+  /** Every vCPU's thread lays this placed filter over itself before it enters the guest. Before `start`. */
+  confineVcpus(filter: HostPointer): void {
+    this.#vcpus.confine(filter);
+  }
+
   /** Lets the vCPUs run: the APs first, the BSP when all of them are about to wait for their SIPI. */
   start(): void {
     if (this.#started) {
@@ -185,7 +169,7 @@ export class VirtualMachine implements Disposable {
     this.#started = true;
     installKickHandler();
     this.#virtio?.start((report) => this.#onDeviceReport(report));
-    for (const vcpu of this.#vcpus) this.#startVcpu(vcpu);
+    this.#vcpus.start((message) => this.#onReport(message));
     if (this.config.maxCpus > this.config.cpus) void this.#parkEjectedForever();
     this.timeline.mark('vCPUs told to start');
   }
@@ -200,7 +184,7 @@ export class VirtualMachine implements Disposable {
 
   /** What steers the vCPUs that are in the machine now, by ascending index. */
   get vcpus(): readonly LiveVcpu[] {
-    return this.#vcpus.filter(({ words }) => Atomics.load(words, VCPU_WORD.phase) !== VCPU_PHASE.parked);
+    return this.#vcpus.present;
   }
 
   /**
@@ -229,6 +213,11 @@ export class VirtualMachine implements Disposable {
     return this.#virtio?.devices ?? [];
   }
 
+  /** True while the guest has not looked why it was interrupted: it is not listening, or not yet. */
+  get powerButtonUnheard(): boolean {
+    return (Atomics.load(this.shared.words, VM_WORD.acpiEvents) & ACPI_EVENT.powerButton) !== 0;
+  }
+
   /** Delivers an interrupt from outside. Throws VoltError 'usage' for a request that makes no sense. */
   sendIpi(request: IpiRequest): void {
     deliverIpi(
@@ -254,60 +243,16 @@ export class VirtualMachine implements Disposable {
     this.#closed = true;
     const vcpusQuiet = !this.#started || this.#waitUntilStopped();
     const quiet = (this.#virtio?.stop() ?? true) && vcpusQuiet;
-    for (const worker of this.#workers.splice(0)) worker.terminate();
+    this.#vcpus.terminateWorkers();
     // A thread that would not leave still uses its mappings: then they stay, rather than being a crash.
     if (quiet) this.#stack.dispose();
     // Without an end so far; afterwards this changes nothing.
     this.#resolveEnded(describeEnd(this.config.bootCpu, { kind: 'stopped' }, []));
   }
 
-  /** Stops all vCPUs and blocks, for microseconds as a rule, until their threads have left the guest for good. */
   #waitUntilStopped(): boolean {
     this.#stopVcpus();
-    const deadline = performance.now() + DISPOSE_TIMEOUT_MS;
-    return this.#vcpus.every(({ words }) => {
-      for (;;) {
-        const phase = Atomics.load(words, VCPU_WORD.phase);
-        if (phase === VCPU_PHASE.stopped) return true;
-        const left = deadline - performance.now();
-        if (left <= 0) return false;
-        Atomics.wait(words, VCPU_WORD.phase, phase, left);
-      }
-    });
-  }
-
-  #prepareVcpu(index: number, kvm: KvmVcpu, worker: Worker): Vcpu {
-    kvm.setCpuid(planCpuid(this.plan, this.plan.cpus[index]!, this.#host));
-    applyCommonState(kvm);
-    const runFlags = new Uint8Array(kvm.runPage.view(0, RUN.exitReason));
-    const words = this.shared.vcpuWords(index);
-    words[VCPU_WORD.mpState] = checkMpState(kvm.fd, index, index === this.plan.bootCpu);
-    return { index, kvm, worker, words, runFlags, lapic: kvm.readLapic(), ended: false };
-  }
-
-  #startVcpu({ kvm, worker, index }: Vcpu): void {
-    worker.onmessage = ({ data }: MessageEvent<VcpuMessage>) => this.#onReport(data);
-    worker.onerror = (event) => {
-      event.preventDefault();
-      this.#onReport({ index, report: { kind: 'failed', message: errorLine(event.message) } });
-    };
-    const start: VcpuStart = {
-      buffer: this.shared.buffer,
-      vcpuCount: this.shared.vcpuCount,
-      index,
-      vcpuFd: kvm.fd,
-      vmFd: this.#vm.fd,
-      runAddress: kvm.runPage.address,
-      runBytes: kvm.runPage.bytes,
-      lowMemoryBytes: this.#board.lowMemoryBytes,
-      virtio: this.#virtio?.links ?? [],
-      bootCpu: this.plan.bootCpu,
-      apsAtStart: this.config.cpus - 1,
-      bsp: index === this.plan.bootCpu,
-      affinity: this.config.affinity.get(index),
-      timeline: this.#recordTimeline,
-    };
-    worker.postMessage(start);
+    return this.#vcpus.waitUntilStopped();
   }
 
   #raiseAcpiEvent(event: number): void {
@@ -323,26 +268,11 @@ export class VirtualMachine implements Disposable {
       present: config.cpus,
       maxCpus: config.maxCpus,
       bootCpu: plan.bootCpu,
-      readyVcpu: (index) => this.#readyVcpu(index),
-      parkVcpu: (index) => parkVcpu(this.#vcpus[index]!),
+      readyVcpu: (index) => this.#vcpus.ready(index, (kvm) => this.#stack.use(kvm)),
+      parkVcpu: (index) => this.#vcpus.park(index),
       tellGuest: () => this.#raiseAcpiEvent(ACPI_EVENT.cpuHotplug),
       hasEnded: () => Atomics.load(shared.words, VM_WORD.ending) !== 0,
     };
-  }
-
-  /** A vCPU beyond those made before is the next one, since the lowest free ones are plugged first. */
-  async #readyVcpu(index: number): Promise<void> {
-    const parked = this.#vcpus[index];
-    if (parked) {
-      parked.kvm.resetToWait(parked.lapic);
-      unparkVcpu(parked);
-      return waitUntilRunning(parked);
-    }
-    const kvm = this.#stack.use(this.#vm.createVcpu(this.plan.cpus[index]!.apicId));
-    const vcpu = this.#prepareVcpu(index, kvm, this.#spawnWorker());
-    this.#vcpus.push(vcpu);
-    this.#startVcpu(vcpu);
-    return waitUntilRunning(vcpu);
   }
 
   async #parkEjectedForever(): Promise<void> {
@@ -355,12 +285,6 @@ export class VirtualMachine implements Disposable {
     }
   }
 
-  #spawnWorker(): Worker {
-    const worker = new Worker(vcpuWorkerUrl(), { smol: true });
-    this.#workers.push(worker);
-    return worker;
-  }
-
   #loadMemory(memory: GuestMemory, kernel: ImageFile, initrd: ImageFile | undefined): void {
     const files = { kernel, initrd };
     for (const load of this.plan.loads) applyLoad(memory, load, files[load.file]!);
@@ -371,18 +295,16 @@ export class VirtualMachine implements Disposable {
   }
 
   #onReport({ index, report }: VcpuMessage): void {
-    const vcpu = this.#vcpus[index];
-    if (!vcpu || vcpu.ended) return;
-    vcpu.ended = true;
+    if (!this.#vcpus.noteEnd(index)) return;
     // The first report tells why the VM ended; what follows is how the others were stopped because of it.
     if (!this.#cause || (this.#cause.report.kind === 'stopped' && report.kind !== 'stopped')) {
       this.#cause = { index, report };
     }
     this.#stopVcpus();
-    if (this.#vcpus.every((each) => each.ended)) {
+    if (this.#vcpus.allEnded) {
       // What the guest wrote before its end is to be in its files.
       this.#virtio?.stop();
-      const states = this.#vcpus.map(({ kvm }) => readVcpuState(kvm.fd));
+      const states = this.#vcpus.kvmVcpus.map(({ fd }) => readVcpuState(fd));
       this.#resolveEnded(describeEnd(this.#cause.index, this.#cause.report, states));
     }
   }
@@ -392,41 +314,18 @@ export class VirtualMachine implements Disposable {
     if (report.kind === 'device-failed') return;
     this.#cause ??= {
       index: this.config.bootCpu,
-      report: { kind: 'failed', message: errorLine(report.message) },
+      report: { kind: 'failed', message: workerErrorLine(report.message) },
     };
     this.#stopVcpus();
   }
 
   #stopVcpus(): void {
     Atomics.store(this.shared.words, VM_WORD.ending, 1);
-    for (const vcpu of this.#vcpus) {
-      const { words, ended } = vcpu;
-      if (ended || Atomics.exchange(words, VCPU_WORD.command, VCPU_COMMAND.stop) === VCPU_COMMAND.stop)
-        continue;
-      Atomics.notify(words, VCPU_WORD.command);
-      kick(vcpu);
-    }
+    this.#vcpus.stop();
     Atomics.notify(this.shared.words, VM_WORD.transmitTail);
     Atomics.notify(this.shared.words, VM_WORD.hotplugRequests);
     ringDoorbell(this.shared.words);
   }
-}
-
-/** KVM's own account of who may run: a BSP starts runnable, APs uninitialized. Anything else is a defect. */
-function checkMpState(vcpuFd: number, index: number, bsp: boolean): number {
-  const expected = bsp ? KVM_MP_STATE.runnable : KVM_MP_STATE.uninitialized;
-  const found = readMpState(vcpuFd);
-  if (found === expected) return found;
-  throw new VoltError(
-    'internal',
-    `Cannot start vCPU ${index}: KVM has it ${mpStateName(found)} (expected ${mpStateName(expected)})`,
-  );
-}
-
-/** The runtime's message for an error that escaped a worker has a piece of source and a stack around it. */
-function errorLine(message: string): string {
-  const line = /^\s*(?:\w*[Ee]rror): .*$/m.exec(message) ?? /^.*$/m.exec(message);
-  return `${line?.[0].trim()} (a defect of Volt; please report it)`;
 }
 
 /** A vCPU takes KVM's descriptor and two of its Worker's event loop. */

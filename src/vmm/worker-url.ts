@@ -14,3 +14,9 @@ export function vcpuWorkerUrl(): string {
 export function virtioWorkerUrl(): string {
   return workerUrl('virtio-worker');
 }
+
+/** The runtime's message for an error that escaped a worker has a piece of source and a stack around it. */
+export function workerErrorLine(message: string): string {
+  const line = /^\s*(?:\w*[Ee]rror): .*$/m.exec(message) ?? /^.*$/m.exec(message);
+  return `${line?.[0].trim()} (a defect of Volt; please report it)`;
+}

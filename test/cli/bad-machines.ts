@@ -3,8 +3,7 @@ import { badConfig, badConfigText, badFlags, FOLDER, type BadInput } from './bad
 import { buildBzImage, buildElf } from './images.ts';
 
 const MIB = 0x10_0000;
-const CPUS =
-  'a whole number from 1 to 254: MP tables have 8-bit APIC ids, and one of them is for the I/O APIC';
+const CPUS = 'a whole number from 1 to 4096';
 const MEMORY = 'a whole number from 32 to 16777216 MiB';
 const HELP = 'volt --help lists all flags';
 
@@ -65,13 +64,83 @@ export const BAD_INITRDS: readonly BadInput[] = [
 const MACHINE_FLAGS: readonly BadInput[] = [
   ...[
     ['0', '0'],
-    ['255', '255'],
+    ['4097', '4097'],
     ['-1', '-1'],
     ['1.5', '1.5'],
     ['abc', '"abc"'],
     ['', '""'],
     ['1e2', '"1e2"'],
   ].map(([given, shown]) => badFlags(['--cpus', given!], `Cannot use --cpus: ${shown} (expected ${CPUS})`)),
+  badFlags(
+    ['--cpus', '255', '--no-acpi'],
+    'Cannot use --cpus: 255 vCPUs, where MP tables have 8-bit APIC ids and reach 254, without ACPI (expected ACPI to be on)',
+  ),
+  badFlags(
+    ['--cpus', '2,max=4', '--no-acpi'],
+    'Cannot use --cpus max: 4 vCPUs are to be plugged without ACPI (expected ACPI to be on)',
+  ),
+  badFlags(
+    ['--cpus', '4,max=2'],
+    'Cannot use --cpus max: 2 (expected at least the 4 vCPUs that are there from the start)',
+  ),
+  badFlags(
+    ['--cpus', '4,sockets=x'],
+    'Cannot use --cpus sockets: "x" (expected a whole number from 1 to 1024)',
+  ),
+  badFlags(
+    ['--cpus', '4,sockets=2,cores=3'],
+    'Cannot use this topology: 2 sockets × 1 dies × 3 cores × 1 threads make 6 CPUs (expected 4)',
+  ),
+  badFlags(
+    ['--cpus', '2,sockets=3'],
+    'Cannot spread 2 CPUs over 3 sockets of 1 dies with 1 threads a core: one would be empty (expected fewer sockets, or more CPUs)',
+  ),
+  badFlags(
+    ['--cpus', '2,nodes=1'],
+    'Cannot use --cpus: "nodes=1" (expected sockets=…, dies=…, cores=…, threads=…, max=…)',
+  ),
+  badFlags(['--cpus', '2,max=4,max=5'], 'Cannot use --cpus: max twice (expected each setting once)'),
+  badFlags(
+    ['--numa', 'node=0,speed=9'],
+    'Cannot use --numa: "speed=9" (expected node=…, cpus=…, memory=…, distance=…, latency=…, bandwidth=…, host=…)',
+  ),
+  badFlags(
+    ['--numa', 'memory=lots'],
+    "option '--numa <node>' argument 'memory=lots' is invalid. Expected a size with a unit, such as 512M or 2G; " +
+      HELP,
+  ),
+  badFlags(
+    ['--numa', 'node=1'],
+    'Cannot use these NUMA nodes: node 1 of 1 (expected nodes 0 to 0, without a gap)',
+  ),
+  badFlags(
+    ['--numa', 'node=0', '--numa', 'node=0'],
+    'Cannot use these NUMA nodes: node 0 twice (expected each node once)',
+  ),
+  badFlags(
+    ['--numa', 'cpus=0'],
+    'Cannot use these NUMA nodes: vCPU 1 in no node (expected each vCPU in one node, or none named at all)',
+  ),
+  badFlags(
+    ['--numa', 'cpus=0-7'],
+    'Cannot use these NUMA nodes: vCPU 2 in node 0 (expected vCPUs from 0 to 1)',
+  ),
+  badFlags(
+    ['--numa', 'memory=1G', '--memory', '512M'],
+    'Cannot use these NUMA nodes: 1024 MiB in all (expected the 512 MiB of the machine)',
+  ),
+  badFlags(
+    ['--numa', 'distance=20'],
+    'Cannot use these NUMA nodes: distance 20 from node 0 to itself (expected 10)',
+  ),
+  badFlags(
+    ['--numa', 'distance=10:20'],
+    'Cannot use these NUMA nodes: 2 distances from node 0 (expected at most one for each of 1 nodes)',
+  ),
+  badFlags(
+    ['--numa', 'cpus=0-1', '--no-acpi'],
+    'Cannot use --numa: NUMA nodes are told without ACPI (expected ACPI to be on)',
+  ),
   ...[
     ['0M', '0'],
     ['16M', '16'],
@@ -254,7 +323,7 @@ const CONFIG_KEYS: readonly BadInput[] = [
   badKey('boot-source', 'initrd_path', 5, 'a text'),
   badKey('boot-source', 'boot_args', 5, 'a text'),
   badKey('machine-config', 'vcpu_count', 0, CPUS),
-  badKey('machine-config', 'vcpu_count', 300, CPUS),
+  badKey('machine-config', 'vcpu_count', 5000, CPUS),
   badKey('machine-config', 'vcpu_count', '2', CPUS),
   badKey('machine-config', 'vcpu_count', null, CPUS),
   badKey('machine-config', 'mem_size_mib', 5, MEMORY),

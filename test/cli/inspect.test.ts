@@ -37,7 +37,8 @@ describe('volt inspect', () => {
     expect(stdout).toContain('    processor     APIC id 0, version 0x14, BSP\n');
     expect(stdout).toContain('    I/O APIC      id 2, version 0x11 at 0xfec00000\n');
     expect(stdout).toContain('    interrupt     bus 0 IRQ 0 -> APIC 2 pin 0, ExtINT\n');
-    expect(stdout).toContain('  0 BSP        0   0    0      0        0  SMT 1>>0, core 2>>1\n');
+    expect(stdout).toContain('ACPI      965 bytes in 6 tables, RSDP at 0xeffc0\n');
+    expect(stdout).toContain('  0 BSP        0   0    0      0    -        0  SMT 1>>0, core 2>>1\n');
     expect(stdout).toContain('Entry     32-bit protected mode\n  rip 0x1');
     expect(stdout).toEndWith('Checks    checksums, counts, ids and overlaps are all right\n');
     expect(stderr).toBe('');
@@ -108,7 +109,7 @@ describe('volt inspect --dump', () => {
     using kernels = new TemporaryFolder();
     const kernel = await kernels.write('kernel', buildElf());
 
-    const files = await dump(folder, ['--kernel', kernel, '--cpus', '2']);
+    const files = await dump(folder, ['--kernel', kernel, '--cpus', '2', '--no-acpi']);
 
     expect(files).toEqual([
       'bios-data-area@0x400.bin',
@@ -119,6 +120,18 @@ describe('volt inspect --dump', () => {
       'page-tables@0x9000.bin',
       'zero-page@0x7000.bin',
     ]);
+  });
+
+  test('has the ACPI tables among them', async () => {
+    using folder = new TemporaryFolder();
+
+    const files = await dump(folder, ['--no-mptable']);
+
+    const acpi = files.filter((file) => file.startsWith('acpi-')).map((file) => file.split('@')[0]!);
+    expect(acpi).toEqual(
+      ['dsdt', 'fadt', 'madt', 'pptt', 'rsdp', 'spcr', 'xsdt'].map((name) => `acpi-${name}`),
+    );
+    expect(files.filter((file) => file.startsWith('mp-'))).toEqual([]);
   });
 
   test('makes the folder, and names the files with --log-level info', async () => {

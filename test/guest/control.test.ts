@@ -1,6 +1,6 @@
 /** Steering real vCPUs through the library. All of it needs /dev/kvm. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { parseConfig, VirtualMachine } from '../../src/api/index.ts';
 import { VmControl } from '../../src/api/vm-control.ts';
 import {
@@ -302,5 +302,26 @@ describe('affinity', () => {
     running.control.setAffinity(0, [0]);
 
     expect(running.events.at(-1)).toMatchObject({ kind: 'affinity', vcpu: 0, cpus: [0] });
+  });
+});
+
+describe('priority', () => {
+  /** Field 19 of /proc/PID/stat. (proc(5)) */
+  const niceOf = (threadId: number) =>
+    Number(
+      readFileSync(`/proc/self/task/${threadId}/stat`, 'latin1')
+        .replace(/^.*\) /, '')
+        .split(' ')[19 - 3],
+    );
+
+  needsKvm('is the nice value of the thread of one vCPU, and shows there', async () => {
+    await using running = await busyMachine(2);
+    const [bsp, ap] = running.control.vcpus();
+
+    running.control.setNice(1, 10);
+
+    expect([niceOf(bsp!.threadId), niceOf(ap!.threadId)]).toEqual([niceOf(process.pid), 10]);
+    expect(running.events.at(-1)).toMatchObject({ kind: 'nice', vcpu: 1, nice: 10 });
+    expect(() => running.control.setNice(1, 20)).toThrow('20 (expected a whole number from -20 to 19)');
   });
 });

@@ -1,8 +1,8 @@
 /** How guests end, and what volt's exit code and stderr then say. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { kvmOpens } from '../cli/volt-process.ts';
+import { kvmOpens, runVolt, TemporaryFolder } from '../cli/volt-process.ts';
 import { runGuest } from './guest-run.ts';
-import { asm, LOAD_ADDRESS, program } from './tiny-guest.ts';
+import { asm, buildPvhElf, LOAD_ADDRESS, program } from './tiny-guest.ts';
 
 setDefaultTimeout(120_000);
 
@@ -22,6 +22,7 @@ describe.skipIf(!kvmOpens)('a guest that ends itself (needs /dev/kvm)', () => {
     ['the output port of the i8042', [...asm.out8(0x64, 0xd1), ...asm.out8(0x60, 0xfe)]],
     ['the reset control at 0xCF9', asm.out8(0xcf9, 0x06)],
     ['system control port A', asm.out8(0x92, 0x01)],
+    ['S5 by the sleep control register', asm.out8(0x600, 0x34)],
     ['SLP_EN at 0x604', asm.out16(0x604, 0x2000)],
     ['SLP_EN with a sleep type at 0x604', asm.out16(0x604, 0x3400)],
   ])('by %s: exit code 0', async (_, code) => {
@@ -32,12 +33,28 @@ describe.skipIf(!kvmOpens)('a guest that ends itself (needs /dev/kvm)', () => {
     expect(exitCode).toBe(0);
   });
 
+  test('by a reset again and again: it is started anew a few times, and then no more', async () => {
+    using folder = new TemporaryFolder();
+    const path = await folder.write(
+      'kernel',
+      buildPvhElf(program(asm.print('.'), asm.out8(0x64, 0xfe), NEVER_REACHED)),
+    );
+
+    const { stdout, stderr, exitCode } = await runVolt(['--kernel', path, '--memory', '32M', '--cpus', '2']);
+
+    expect(stdout).toBe('.....');
+    expect(stderr).toMatch(/^volt: the guest has reset itself 5 times within \d+ s; ending it .*\n$/);
+    expect(exitCode).toBe(1);
+  });
+
   test.each([
     ['another command of the i8042', asm.out8(0x64, 0xff)],
     ['0xCF9 without the reset bit', asm.out8(0xcf9, 0x02)],
     ['the PCI address register, which covers 0xCF9', asm.out32(0xcf8, 0xffff_ffff)],
     ['port A with A20 alone', asm.out8(0x92, 0x02)],
     ['0x604 without SLP_EN', asm.out16(0x604, 0x1c00)],
+    ['a sleep state that there is none of', asm.out8(0x600, 0x2c)],
+    ['S5 without SLP_EN', asm.out8(0x600, 0x14)],
   ])('does not end by %s', async (_, code) => {
     const { stdout, exitCode } = await runGuest(program(code, asm.print('still here'), asm.exit(0)));
 

@@ -115,6 +115,7 @@ describe.skipIf(!kvmOpens)('an interrupt from outside arrives (needs /dev/kvm)',
     running.control.sendIpi({ destination: 'all-but', except: 0, mode: 'init' });
     running.control.sendIpi({ destination: 'all-but', except: 0, mode: 'sipi', vector: 8 });
     await waitUntil('both', () => letters(running) === '12');
+    await running.control.sample();
 
     expect(running.control.vcpus().map(({ state }) => state)).not.toContain('waiting-for-sipi');
   });

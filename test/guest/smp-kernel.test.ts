@@ -12,7 +12,7 @@ describe.skipIf(!kvmOpens)('the embedded kernel (needs /dev/kvm)', () => {
 
     expect(stdout).toContain('x2APIC enabled on BSP\nFound 2 CPUs\nBoot trampoline copied to 0x8000\n');
     expect(stdout).toContain('CPU 1 online! APIC ID: 1\nAll CPUs started!\n');
-    expect(stdout).toContain('Tables: MADT no, 0 CPUs; MP yes, 2 CPUs; relation one\n');
+    expect(stdout).toContain('Tables: MADT yes, 2 CPUs; MP yes, 2 CPUs; relation same\n');
     expect(stdout).toContain('Agreement: yes (0 complaints)\n');
     expect(stdout).toMatch(/IPI ping: min .* \(2 ordered pairs x 16\)\n/);
     expect(stdout).toEndWith('\nPASS\n');
@@ -28,7 +28,7 @@ describe.skipIf(!kvmOpens)('the embedded kernel (needs /dev/kvm)', () => {
     [8, ''],
     [64, 'quick'],
     [254, 'quick'],
-  ])('finds %d CPUs in the MP tables, starts them, and everything agrees', async (cpus, words) => {
+  ])('finds %d CPUs in MADT and MP tables, starts them, and everything agrees', async (cpus, words) => {
     const { stdout, stderr, exitCode } = await runVolt(
       ['--json', '--cpus', String(cpus), '--cmdline', words],
       { hangMs: HANG_MS },
@@ -41,12 +41,61 @@ describe.skipIf(!kvmOpens)('the embedded kernel (needs /dev/kvm)', () => {
       failures: [],
       agree: true,
       complaints: [],
-      cpus: { found: cpus, online: cpus, source: 'mp', apicIds: ids },
-      tables: { madt: { present: false }, mp: { present: true, cpus, ignored: 0 } },
+      cpus: { found: cpus, online: cpus, source: 'madt', apicIds: ids },
+      tables: {
+        madt: { present: true, cpus, ignored: 0 },
+        mp: { present: true, cpus, ignored: 0 },
+        relation: 'same',
+      },
       cpuid: { agrees: true, packageThreads: cpus, threadsPerCore: 1, initialApicIds: ids, x2apicIds: ids },
     });
     expect(report.job.countedByAll).toBe(report.job.expected);
     expect(stderr).toBe('');
+    expect(exitCode).toBe(0);
+  });
+
+  test('finds 4 CPUs in the MP tables alone', async () => {
+    const { stdout, exitCode } = await runVolt(['--json', '--cpus', '4', '--no-acpi'], { hangMs: HANG_MS });
+
+    const report = JSON.parse(stdout);
+    expect(report).toMatchObject({ verdict: 'pass', cpus: { found: 4, online: 4, source: 'mp' } });
+    expect(report.tables).toMatchObject({ madt: { present: false }, relation: 'one' });
+    expect(exitCode).toBe(0);
+  });
+
+  test.each([255, 256, 300])('%d CPUs are told by the MADT alone, and start by x2APIC', async (cpus) => {
+    const { stdout, stderr, exitCode } = await runVolt(
+      ['--json', '--cpus', String(cpus), '--memory', '256M', '--cmdline', 'quick'],
+      { hangMs: HANG_MS },
+    );
+
+    const ids = Array.from({ length: cpus }, (_, i) => i);
+    expect(JSON.parse(stdout)).toMatchObject({
+      verdict: 'pass',
+      complaints: [],
+      cpus: { found: cpus, online: cpus, source: 'madt', apicIds: ids },
+      tables: { madt: { cpus, ignored: 0 }, mp: { present: false } },
+      cpuid: { agrees: true, packageThreads: cpus, x2apicIds: ids },
+    });
+    expect(stderr).toBe('');
+    expect(exitCode).toBe(0);
+  });
+
+  test.each([
+    ['2,sockets=2', [0, 1]],
+    ['6,sockets=2,cores=3', [0, 1, 2, 4, 5, 6]],
+    ['6,sockets=1,dies=2,cores=3', [0, 1, 2, 4, 5, 6]],
+    ['8,sockets=2,dies=1,cores=2,threads=2,max=16', [0, 1, 2, 3, 4, 5, 6, 7]],
+    ['9,cores=3,threads=3', [0, 1, 2, 4, 5, 6, 8, 9, 10]],
+    ['12,sockets=2,dies=3,cores=1,threads=2', [0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13]],
+  ])('--cpus %s: every CPU finds itself where the tables say', async (cpus, apicIds) => {
+    const { stdout, exitCode } = await runVolt(['--json', '--cpus', cpus, '--cmdline', 'quick'], {
+      hangMs: HANG_MS,
+    });
+
+    const report = JSON.parse(stdout);
+    expect(report).toMatchObject({ verdict: 'pass', complaints: [], cpuid: { agrees: true } });
+    expect(report.cpus.apicIds).toEqual(apicIds);
     expect(exitCode).toBe(0);
   });
 

@@ -13,7 +13,7 @@ const QUEUE_SIZE = 8;
 /** From the start of the image: its code, then pages for the rings, then data for the guest's own use. */
 const CODE_BYTES = 0x4000;
 const TABLE = LOAD_ADDRESS + CODE_BYTES;
-const AVAIL = TABLE + 0x1000;
+export const AVAIL = TABLE + 0x1000;
 export const USED = TABLE + 0x2000;
 export const DATA = TABLE + 0x3000;
 
@@ -76,12 +76,13 @@ function word(value: number): number[] {
 
 /**
  * An image with `code` first, then a split ring in which chain i of `chains` is made of `chains[i]`, in order, and
- * `data` at DATA. At most 8 buffers in all.
+ * `data` at DATA. At most 8 buffers in all. `order` says which chain each entry of the available ring names.
  */
 export function virtioImage(
   code: readonly (readonly number[])[],
   chains: readonly (readonly GuestBuffer[])[],
   data: Uint8Array,
+  order: readonly number[] = chains.map((_, i) => i),
 ): Uint8Array {
   const machineCode = program(...code);
   if (machineCode.length > CODE_BYTES) throw new Error(`${machineCode.length} bytes of code do not fit`);
@@ -89,8 +90,8 @@ export function virtioImage(
   const view = viewOf(image);
   image.set(machineCode);
   let index = 0;
-  chains.forEach((chain, i) => {
-    view.setUint16(AVAIL - LOAD_ADDRESS + 4 + 2 * i, index, true);
+  const heads = chains.map((chain) => {
+    const head = index;
     chain.forEach(({ address, length, writable }, j) => {
       const at = TABLE - LOAD_ADDRESS + 16 * index;
       const more = j + 1 < chain.length;
@@ -100,7 +101,9 @@ export function virtioImage(
       view.setUint16(at + 14, more ? index + 1 : 0, true);
       index++;
     });
+    return head;
   });
+  order.forEach((chain, i) => view.setUint16(AVAIL - LOAD_ADDRESS + 4 + 2 * i, heads[chain]!, true));
   image.set(data, DATA - LOAD_ADDRESS);
   return image;
 }

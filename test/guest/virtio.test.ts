@@ -1,12 +1,12 @@
 /** Virtio devices on a real KVM, with drivers of a few instructions. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { openSync, readSync, statSync } from 'node:fs';
+import { readdirSync, readlinkSync, statSync } from 'node:fs';
 import { MMIO_REGISTER as R } from '../../src/devices/virtio/mmio.regs.ts';
-import { parseConfig, VirtualMachine } from '../../src/api/index.ts';
+import { parseConfig, VirtualMachine, VmControl } from '../../src/api/index.ts';
 import { kvmOpens, TemporaryFolder } from '../cli/volt-process.ts';
-import { runMachine } from './guest-run.ts';
+import { runMachine, waitUntil } from './guest-run.ts';
 import { asm, buildPvhElf } from './tiny-guest.ts';
-import { DATA, virtioAsm, virtioImage, type GuestBuffer } from './virtio-guest.ts';
+import { AVAIL, DATA, virtioAsm, virtioImage, type GuestBuffer } from './virtio-guest.ts';
 
 setDefaultTimeout(60_000);
 
@@ -22,8 +22,9 @@ async function run(folder: TemporaryFolder, image: Uint8Array, sections: Record<
   });
   using vm = new VirtualMachine(config);
   const { output, end } = await runMachine(vm);
-  const failures = vm.devices.map(({ failure }) => failure);
-  return { output: Buffer.from(output, 'latin1'), end, failures };
+  const devices = new VmControl(vm).devices();
+  const failures = devices.map(({ failure }) => failure);
+  return { output: Buffer.from(output, 'latin1'), end, failures, devices };
 }
 
 describe.skipIf(!kvmOpens)('the entropy device (needs /dev/kvm)', () => {
@@ -63,6 +64,15 @@ describe.skipIf(!kvmOpens)('the entropy device (needs /dev/kvm)', () => {
 
 const SECTOR = 512;
 
+/** Where a descriptor leads; nowhere when it was closed meanwhile. */
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
+  }
+}
+
 /** Header, data and status of a block request at `at`; the chain of it, and its bytes. */
 function blockRequest(at: number, type: number, sector: number, data: Uint8Array | number) {
   const toDevice = typeof data !== 'number';
@@ -98,9 +108,34 @@ describe.skipIf(!kvmOpens)('a disk (needs /dev/kvm)', () => {
     expect(output[out.bytes.length - 1]).toBe(0);
     const back = output.subarray(out.bytes.length + 16);
     expect([back[0], back[SECTOR - 1], back[SECTOR]]).toEqual([3, 3, 0]);
-    const written = new Uint8Array(8 * SECTOR);
-    readSync(openSync(path, 'r'), written);
+    const written = await Bun.file(path).bytes();
     expect([4, 5, 6].map((sector) => written[sector * SECTOR])).toEqual([4, 0x77, 6]);
+  });
+
+  test('counts what it did, for volt ctl devices', async () => {
+    using folder = new TemporaryFolder();
+    const path = await folder.write('disk', new Uint8Array(8 * SECTOR));
+    const out = blockRequest(DATA, 1, 5, new Uint8Array(SECTOR));
+    const into = blockRequest(DATA + out.bytes.length, 0, 3, 2 * SECTOR);
+    const data = Buffer.concat([out.bytes, into.bytes]);
+    const code = [start(), offer(2), waitUsed(2), asm.exit(0)];
+
+    const { devices } = await run(folder, virtioImage(code, [out.chain, into.chain], data), {
+      drives: [{ drive_id: 'disk', path_on_host: path }],
+    });
+
+    expect(devices).toMatchObject([
+      {
+        id: 'disk',
+        kind: 'block',
+        address: 0xd000_0000,
+        gsi: 5,
+        state: 'running',
+        failures: 0,
+        features: ['version1'],
+        queues: [{ index: 0, size: 8, maxSize: 256, chains: 2, bytesFromGuest: 512, bytesToGuest: 1024 }],
+      },
+    ]);
   });
 
   test('keeps everybody out of what lies behind its end', async () => {
@@ -121,6 +156,28 @@ describe.skipIf(!kvmOpens)('a disk (needs /dev/kvm)', () => {
     expect(new Set(await Bun.file(path).bytes())).toEqual(new Set([9]));
   });
 
+  test('leaves no descriptor behind when its machine is gone', async () => {
+    using folder = new TemporaryFolder();
+    const path = await folder.write('disk', new Uint8Array(8 * SECTOR));
+    const into = blockRequest(DATA, 0, 3, SECTOR);
+    const image = virtioImage([start(), offer(1), waitUsed(1), asm.exit(0)], [into.chain], into.bytes);
+    const drives = [
+      { drive_id: 'disk', path_on_host: path, overlay: folder.at('overlay') },
+      { drive_id: 'other', path_on_host: await folder.write('other-disk', new Uint8Array(SECTOR)) },
+    ];
+    const openFiles = () =>
+      readdirSync('/proc/self/fd')
+        .map((fd) => linkOf(`/proc/self/fd/${fd}`))
+        .filter((target) => /kvm|disk|overlay|io_uring/.test(target)).length;
+    await run(folder, image, { drives, entropy: {} });
+    await waitUntil('the first machine is gone', () => openFiles() === 0);
+
+    for (let i = 0; i < 5; i++) await run(folder, image, { drives, entropy: {} });
+
+    await waitUntil('all machines are gone', () => openFiles() === 0);
+    expect(openFiles()).toBe(0);
+  });
+
   test('gives up on a driver that breaks the rules, tells it so, and works again after a reset', async () => {
     using folder = new TemporaryFolder();
     const path = await folder.write('disk', new Uint8Array(SECTOR).fill(0x5a));
@@ -130,7 +187,9 @@ describe.skipIf(!kvmOpens)('a disk (needs /dev/kvm)', () => {
       // 100 chains at once do not fit a ring of 8.
       [...start(), ...offer(100), ...needsReset],
       [...read(R.interruptStatus), ...asm.printEax(1)],
-      [...start(), ...offer(1), ...waitUsed(1), ...asm.printMemory(DATA + 16, 1), ...asm.exit(0)],
+      // The ring as a driver makes it, before the device may look at it.
+      [...asm.loadEax(0), ...asm.storeEax(AVAIL), ...start(), ...offer(1), ...waitUsed(1)],
+      [...asm.printMemory(DATA + 16, 1), ...asm.exit(0)],
     ];
 
     const { output, end, failures } = await run(folder, virtioImage(code, [into.chain], into.bytes), {

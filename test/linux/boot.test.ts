@@ -33,6 +33,8 @@ function boot({ kernel: path = kernel.vmlinux, cpus, words = '', flags = [] }: B
   const cmdline = `console=ttyS0 reboot=k panic=-1 ${words}`.trim();
   const argv = [
     VOLT,
+    '--no-acpi',
+    '--no-reboot',
     '--cpus',
     String(cpus),
     '--kernel',
@@ -130,7 +132,10 @@ describe('Debian 6.1 by MP tables', () => {
       };
       await Bun.write(config, JSON.stringify({ 'boot-source': source, 'machine-config': machine }));
 
-      const { stdout, exitCode } = await runOnLinuxHost([VOLT, '--config', config], BOOT_SECONDS);
+      const { stdout, exitCode } = await runOnLinuxHost(
+        [VOLT, '--config', config, '--no-reboot'],
+        BOOT_SECONDS,
+      );
 
       expect(stdout).toContain('VOLT-GUEST cpus=2 sockets=1 cores=1 threads=2');
       expect(exitCode).toBe(0);

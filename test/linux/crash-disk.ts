@@ -23,7 +23,19 @@ const disks = [files, blocks].flatMap((path) => [
 ]);
 const cmdline = 'console=ttyS0 reboot=k panic=-1 quiet volt.run=load';
 const child = Bun.spawn(
-  [volt, '--cpus', '2', '--kernel', kernel, '--initrd', initrd, '--cmdline', cmdline, ...disks],
+  [
+    volt,
+    '--no-reboot',
+    '--cpus',
+    '2',
+    '--kernel',
+    kernel,
+    '--initrd',
+    initrd,
+    '--cmdline',
+    cmdline,
+    ...disks,
+  ],
   {
     stdin: 'ignore',
     stdout: 'pipe',

@@ -1,5 +1,6 @@
 /** The Linux guest of the disk tests: Debian's own virtio modules, ext4 and fio in an initrd. */
 import { readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { DebianKernel } from '../../scripts/debian-kernel.ts';
 import { ensurePackages } from '../../scripts/host-packages.ts';
 import { buildGuestInitrd, type InitrdEntry } from '../../scripts/initrd.ts';
@@ -50,17 +51,18 @@ const CHECKS = {
 
 export async function buildDiskInitrd(kernel: DebianKernel): Promise<Uint8Array> {
   await ensurePackages(['fio']);
+  const fio = Bun.which('fio')!;
   const modules = collectModules(kernel.modulesDir, MODULES);
   const load = modules.map(({ name }) => `insmod /modules/${name}.ko`).join('\n');
   const checks = Object.entries(CHECKS).map(([name, script]): InitrdEntry => ({
     path: `checks/${name}`,
     mode: 0o755,
-    data: `#!/bin/sh\n${load}\n${script}\n`,
+    data: `#!/bin/sh\nPATH=/bin:${dirname(fio)}\n${load}\n${script}\n`,
   }));
   return buildGuestInitrd([
     ...modules.map(({ name, data }): InitrdEntry => ({ path: `modules/${name}.ko`, mode: 0o644, data })),
     ...checks,
-    ...withLibraries(Bun.which('fio')!),
+    ...withLibraries(fio),
   ]);
 }
 

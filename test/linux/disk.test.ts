@@ -10,7 +10,7 @@ import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT } from './linux-host.ts
 const cache = resolve(import.meta.dir, '../../.cache/test');
 const initrd = join(cache, 'disk-initrd');
 /** Bound for a hang only. */
-const SECONDS = 170;
+const SECONDS = 300;
 let kernel: DebianKernel;
 
 beforeAll(async () => {
@@ -26,7 +26,7 @@ afterAll(stopLinuxHost);
 function runScript(check: string, script: string) {
   const prelude = `
     dir=$(mktemp -d); cd "$dir"
-    boot() { "$volt" --cpus 2 --memory 640M --kernel "$kernel" --initrd "$initrd" \\
+    boot() { "$volt" --no-reboot --cpus 2 --memory 640M --kernel "$kernel" --initrd "$initrd" \\
       --cmdline "console=ttyS0 reboot=k panic=-1 quiet volt.run=$check" "$@" < /dev/null; }`;
   const environment = [`volt=${VOLT}`, `kernel=${kernel.vmlinux}`, `initrd=${initrd}`, `check=${check}`];
   return runOnLinuxHost(['env', ...environment, 'sh', '-c', `${prelude}\n${script}\nrm -r "$dir"`], SECONDS);

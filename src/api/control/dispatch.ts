@@ -48,7 +48,7 @@ export function createDispatch(target: ControlTarget): Dispatch {
 
 type Change = Extract<
   Call,
-  { method: 'pause' | 'resume' | 'ipi' | 'nmi' | 'start-ap' | 'affinity' | 'mp-state' | 'powerdown' }
+  { method: 'pause' | 'resume' | 'ipi' | 'nmi' | 'start-ap' | 'affinity' | 'nice' | 'mp-state' | 'powerdown' }
 >;
 
 function change(target: ControlTarget, { method, params }: Change): unknown {
@@ -65,6 +65,8 @@ function change(target: ControlTarget, { method, params }: Change): unknown {
       return target.startAp(params.vcpu, params.vector);
     case 'affinity':
       return target.setAffinity(params.vcpu, params.cpus);
+    case 'nice':
+      return target.setNice(params.vcpu, params.nice);
     case 'powerdown':
       return target.powerDown();
     case 'mp-state':

@@ -63,6 +63,13 @@ function strict<const T extends v.ObjectEntries>(entries: T) {
 const vcpu = whole("a vCPU's number", MAX_VCPU);
 const vcpus = listOf(vcpu, "vCPUs' numbers, at least one");
 const vector = whole('a vector from 0 to 255', 255);
+const niceMessage = expect('a nice value from -20 to 19');
+const nice = v.pipe(
+  v.number(niceMessage),
+  v.integer(niceMessage),
+  v.minValue(-20, niceMessage),
+  v.maxValue(19, niceMessage),
+);
 const hostCpus = listOf(
   whole(`a host CPU from 0 to ${MAX_HOST_CPUS - 1}`, MAX_HOST_CPUS - 1),
   "host CPUs' numbers, at least one",
@@ -101,6 +108,7 @@ export const METHODS = {
   nmi: strict({ vcpu: v.exactOptional(vcpu) }),
   'start-ap': strict({ vcpu, vector }),
   affinity: strict({ vcpu, cpus: hostCpus }),
+  nice: strict({ vcpu, nice }),
   'mp-state': strict({
     vcpu,
     state: v.picklist(MP_STATE_NAMES, expect(MP_STATE_NAMES.join(', '))),

@@ -80,6 +80,7 @@ export const RESULTS = {
   nmi: OkSchema,
   'start-ap': OkSchema,
   affinity: OkSchema,
+  nice: OkSchema,
   'mp-state': OkSchema,
   cpus: v.looseObject({
     present: whole,
@@ -108,6 +109,7 @@ interface Results extends Record<Method, unknown> {
   nmi: Ok;
   'start-ap': Ok;
   affinity: Ok;
+  nice: Ok;
   'mp-state': Ok;
   cpus: CpuChange;
   powerdown: Ok;

@@ -92,6 +92,7 @@ export type VmEvent =
       readonly vcpus: readonly StuckVcpu[];
       readonly atMs: number;
     }
+  | { readonly kind: 'nice'; readonly vcpu: number; readonly nice: number; readonly atMs: number }
   | { readonly kind: 'mp-state'; readonly vcpu: number; readonly state: KnownMpState; readonly atMs: number }
   | { readonly kind: 'ipi'; readonly request: IpiRequest; readonly atMs: number }
   | {
@@ -121,6 +122,7 @@ export interface ControlTarget {
   sendIpi(request: IpiRequest): void;
   startAp(index: number, vector: number): void;
   setAffinity(index: number, cpus: readonly number[]): void;
+  setNice(index: number, nice: number): void;
   setMpState(index: number, state: KnownMpState, vector?: number): Promise<void>;
   /** Returns what unsubscribes. */
   onEvent(listener: (event: VmEvent) => void): () => void;

@@ -9,10 +9,8 @@ import {
   breakLoop,
   buffer,
   call,
-  concat,
   createDwordField,
   device,
-  eisaId,
   either,
   equal,
   field,
@@ -23,7 +21,6 @@ import {
   ifThen,
   increment,
   index,
-  integer,
   less,
   local,
   method,
@@ -32,11 +29,9 @@ import {
   not,
   notEqual,
   notify,
-  ones,
   operationRegion,
   otherwise,
   packageObject,
-  path,
   REGION_SPACE,
   release,
   returnValue,
@@ -44,22 +39,21 @@ import {
   shiftLeft,
   shiftRight,
   store,
-  string,
   subtract,
   whileLoop,
-  type Aml,
 } from '../../../src/acpi/aml.ts';
+import { concat, eisaId, integer, ones, path, string, type Aml } from '../../../src/acpi/aml-encoding.ts';
 import { edgeInterrupt, fixedMemory, ioPorts, resourceTemplate } from '../../../src/acpi/aml-resources.ts';
 import { acpicaMissing, compileAsl } from './acpica.ts';
 
 const HEADER_BYTES = 36;
 
-function hexOf(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('hex');
+function hexOf(bytes: Iterable<number>): string {
+  return Buffer.from([...bytes]).toString('hex');
 }
 
 /** What stands behind the header of the DSDT that iasl makes of `body`. */
-function iaslBody(body: string): Aml {
+function iaslBody(body: string): Uint8Array {
   const { verdict, aml } = compileAsl(`DefinitionBlock ("", "DSDT", 2, "VOLT", "TEST", 1) { ${body} }`);
   expect(verdict).toStartWith('0 Errors');
   return aml.subarray(HEADER_BYTES);
@@ -109,9 +103,9 @@ describe("bytes by hand, from the grammar's rules", () => {
     [0xf_fffa, '8fffff', 'the most for three'],
     [0xf_fffb, 'c1000001', 'four'],
   ])('a scope of the root with %p bytes has the length %s: %s', (bytes, expected) => {
-    const encoded = scope('\\', new Uint8Array(bytes));
+    const encoded = scope('\\', Array<number>(bytes).fill(0));
     const lengthBytes = expected.length / 2;
-    expect(hexOf(encoded.subarray(1, 1 + lengthBytes))).toBe(expected);
+    expect(hexOf(encoded.slice(1, 1 + lengthBytes))).toBe(expected);
     expect(encoded.length).toBe(1 + lengthBytes + 2 + bytes);
   });
 

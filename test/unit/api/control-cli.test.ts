@@ -43,6 +43,12 @@ async function volt(...args: string[]) {
   return { stdout, stderr, exitCode: await child.exited };
 }
 
+test('volt ctl cpus says how many there are and which came', async () => {
+  const run = await volt('ctl', server.path, 'cpus', '3');
+  expect(run).toEqual({ stdout: '3 vCPUs: added 2\n', stderr: '', exitCode: 0 });
+  expect(target.calls).toEqual(['setCpuCount 3']);
+});
+
 describe('volt ctl', () => {
   test.each([
     ['pause', ['pause', 'paused']],
@@ -54,6 +60,9 @@ describe('volt ctl', () => {
     ['nmi 1', ['sendIpi {"destination":1,"mode":"nmi"}']],
     ['start-ap 1 0x08', ['startAp 1 8']],
     ['affinity 1 0-1,3', ['setAffinity 1 [0,1,3]']],
+    ['powerdown', ['powerDown']],
+    ['nice 1 19', ['setNice 1 19']],
+    ['nice 1 -5', ['setNice 1 -5']],
     ['mp-state 1 halted', ['setMpState 1 "halted"']],
     ['mp-state 1 sipi-received 0x08', ['setMpState 1 "sipi-received" 8']],
     ['ipi --mode init --to 1', ['sendIpi {"destination":1,"mode":"init"}']],

@@ -27,6 +27,8 @@ describe('requests that are taken', () => {
     ['affinity', { vcpu: 1, cpus: [0, 1023] }],
     ['mp-state', { vcpu: 1, state: 'init-received' }],
     ['mp-state', { vcpu: 1, state: 'sipi-received', vector: 255 }],
+    ['cpus', { count: 3 }],
+    ['powerdown', {}],
     ['events', {}],
   ])('%s %j', (method, params) => {
     const incoming = call(method, params);
@@ -131,10 +133,15 @@ const BAD_PARAMS: readonly [string, unknown, string][] = [
   ['ipi', { destination: 'all', except: 1, mode: 'nmi' }, 'except belongs to destination "all-but"'],
   ['nmi', { vcpu: 'all' }, `vcpu: "all" ${WHOLE_VCPU}`],
   ['start-ap', { vcpu: 1 }, 'vector: missing'],
+  ['cpus', {}, 'count: missing'],
+  ['cpus', { count: -1 }, 'count: -1'],
+  ['cpus', { count: 1.5 }, 'count: 1.5'],
   ['start-ap', { vcpu: 1, vector: -1 }, 'vector: -1'],
   ['affinity', { vcpu: 1, cpus: [] }, "cpus: [] (expected host CPUs' numbers"],
   ['affinity', { vcpu: 1, cpus: [1024] }, 'cpus.0: 1024 (expected a host CPU from 0 to 1023)'],
   ['affinity', { vcpu: 1, cpus: '0-1' }, 'cpus: "0-1"'],
+  ['nice', { vcpu: 1, nice: 20 }, 'nice: 20 (expected a nice value from -20 to 19)'],
+  ['nice', { vcpu: 1, nice: -21 }, 'nice: -21 (expected a nice value from -20 to 19)'],
   ['mp-state', { vcpu: 1, state: 'asleep' }, 'state: "asleep" (expected runnable, uninitialized'],
   [
     'mp-state',

@@ -58,7 +58,10 @@ describe('methods', () => {
     ['nmi', { vcpu: 1 }, ['sendIpi {"destination":1,"mode":"nmi"}'], done],
     ['start-ap', { vcpu: 1, vector: 8 }, ['startAp 1 8'], done],
     ['affinity', { vcpu: 1, cpus: [0, 3] }, ['setAffinity 1 [0,3]'], done],
+    ['nice', { vcpu: 1, nice: -5 }, ['setNice 1 -5'], done],
     ['mp-state', { vcpu: 1, state: 'halted' }, ['setMpState 1 "halted"'], done],
+    ['powerdown', undefined, ['powerDown'], done],
+    ['cpus', { count: 3 }, ['setCpuCount 3'], { present: 3, added: [2], removed: [], unanswered: [] }],
     ['events', undefined, [], { subscribed: true }],
   ] as const)('%s %j', async (method, params, calls, result) => {
     const client = await connect();

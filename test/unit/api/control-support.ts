@@ -141,6 +141,10 @@ export class FakeTarget implements ControlTarget {
     this.tell({ kind: 'affinity', vcpu: index, cpus, atMs: 4 });
   }
 
+  setNice(index: number, nice: number): void {
+    this.#called('setNice', index, nice);
+  }
+
   powerDown(): void {
     this.#called('powerDown');
   }

@@ -54,6 +54,27 @@ describe.each(HOSTS)('on an %s host, leaf 1', (_, host) => {
   });
 });
 
+describe('two dies', () => {
+  const highest = (table: readonly CpuidEntry[]) => leaf(table, 0).eax;
+
+  test('are told apart by leaf 0x1F on Intel', () => {
+    const [guest] = guestsOf(INTEL, TWO_DIES);
+    expect(subleaves(guest!.table, 0x1f).map(({ eax, ebx, ecx }) => [eax, ebx, ecx])).toEqual([
+      [1, 2, 0x100],
+      [3, 6, 0x201],
+      [4, 12, 0x502],
+      [0, 0, 3],
+    ]);
+    expect(highest(guest!.table)).toBeGreaterThanOrEqual(0x1f);
+  });
+
+  test('are not told by that leaf on AMD, which has none', () => {
+    const [guest] = guestsOf(AMD, TWO_DIES);
+    expect(subleaves(guest!.table, 0x1f)).toEqual([]);
+    expect(highest(guest!.table)).toBe(highest(AMD));
+  });
+});
+
 describe.each(HOSTS)('on an %s host, leaf 0xB', (_, host) => {
   /** [shift, logical processors, type and level number] */
   const levelsOf = (table: readonly CpuidEntry[], number = 0xb) =>
@@ -81,20 +102,13 @@ describe.each(HOSTS)('on an %s host, leaf 0xB', (_, host) => {
     }
   });
 
-  test('counts all cores of a socket with two dies, since it knows no dies, and 0x1F tells them apart', () => {
+  test('counts all cores of a socket with two dies, since it knows no dies', () => {
     const [guest] = guestsOf(host, TWO_DIES);
     expect(levelsOf(guest!.table)).toEqual([
       [1, 2, 0x100],
       [4, 12, 0x201],
       [0, 0, 2],
     ]);
-    expect(levelsOf(guest!.table, 0x1f)).toEqual([
-      [1, 2, 0x100],
-      [3, 6, 0x201],
-      [4, 12, 0x502],
-      [0, 0, 3],
-    ]);
-    expect(leaf(guest!.table, 0).eax).toBeGreaterThanOrEqual(0x1f);
   });
 
   test('marks its subleaves as indexed and has each once', () => {

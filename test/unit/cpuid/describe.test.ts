@@ -32,7 +32,7 @@ test('a CPU of an Intel host is described by leaves 1, 4 and 0x1F', () => {
   });
 });
 
-test('a CPU of an AMD host is described by leaves 1, 0xB or 0x1F, and 0x8000001D', () => {
+test('a CPU of an AMD host is described by leaves 1, 0xB and 0x8000001D', () => {
   const topology = { sockets: 1, diesPerSocket: 2, coresPerDie: 3, threadsPerCore: 1 };
   const guest = guestsOf(AMD, topology, { changes: { tscDeadline: false } })[3]!;
   expect(describeCpuid(guest.table)).toEqual({
@@ -44,8 +44,7 @@ test('a CPU of an AMD host is described by leaves 1, 0xB or 0x1F, and 0x8000001D
     x2apicId: 4,
     levels: [
       { type: 'SMT', shift: 0, logicalProcessors: 1 },
-      { type: 'core', shift: 2, logicalProcessors: 3 },
-      { type: 'die', shift: 3, logicalProcessors: 6 },
+      { type: 'core', shift: 3, logicalProcessors: 6 },
     ],
     caches: [
       { level: 1, sharedBy: 1 },

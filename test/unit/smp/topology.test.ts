@@ -5,6 +5,7 @@ import {
   placeCpus,
   resolveTopology,
   topologyShifts,
+  type TopologyRequest,
 } from '../../../src/smp/topology.ts';
 import { randomTopology } from './random-topology.ts';
 import { seededRandom } from '../support/random.ts';
@@ -95,6 +96,50 @@ describe('thousands of topologies', () => {
         topology.coresPerDie - 1,
         topology.threadsPerCore - 1,
       ]);
+    }
+  });
+});
+
+describe('a topology that is asked for', () => {
+  const levels = (request: TopologyRequest) => {
+    const { sockets, diesPerSocket, coresPerDie, threadsPerCore } = resolveTopology(request);
+    return [sockets, diesPerSocket, coresPerDie, threadsPerCore];
+  };
+
+  test.each<[TopologyRequest, readonly number[]]>([
+    [{ cpus: 8 }, [1, 1, 8, 1]],
+    [{ cpus: 8, threads: 2 }, [1, 1, 4, 2]],
+    [{ cpus: 8, sockets: 2 }, [2, 1, 4, 1]],
+    [{ cpus: 5, sockets: 2 }, [2, 1, 3, 1]],
+    [{ cpus: 8, cores: 2 }, [4, 1, 2, 1]],
+    [{ cpus: 12, dies: 3, threads: 2 }, [1, 3, 2, 2]],
+    [{ cpus: 8, sockets: 2, dies: 1, cores: 2, threads: 2 }, [2, 1, 2, 2]],
+  ])('%j is completed', (request, expected) => {
+    expect(levels(request)).toEqual([...expected]);
+  });
+
+  test.each<[string, TopologyRequest, readonly number[]]>([
+    ['in the one socket where none is told', { cpus: 2, max: 8 }, [1, 1, 8, 1]],
+    [
+      'in further sockets of the same kind',
+      { cpus: 8, max: 16, sockets: 2, cores: 2, threads: 2 },
+      [4, 1, 2, 2],
+    ],
+    ['in sockets that are counted already', { cpus: 4, max: 16, sockets: 2, cores: 8 }, [2, 1, 8, 1]],
+    ['in a last socket that stays partly empty', { cpus: 4, max: 7, sockets: 2 }, [4, 1, 2, 1]],
+  ])('has room for CPUs to be plugged %s', (_, request, expected) => {
+    expect(levels(request)).toEqual([...expected]);
+  });
+
+  test('has a place for every CPU, whatever the counts', () => {
+    const random = seededRandom(21);
+    for (let i = 0; i < 5000; i++) {
+      const cpus = random.int(1, 300);
+      const max = cpus + random.int(0, 100);
+      const counts = { cores: random.int(1, 9), dies: random.int(1, 4), threads: random.int(1, 4) };
+      const topology = resolveTopology({ cpus, max, ...counts });
+      expect(cpuCount(topology)).toBeGreaterThanOrEqual(max);
+      expect(cpuCount(topology) - max).toBeLessThan(coresPerSocket(topology) * topology.threadsPerCore);
     }
   });
 });

@@ -18,6 +18,7 @@ import { GuestRam } from '../../../src/devices/virtio/guest-ram.ts';
 import { Chain } from '../../../src/devices/virtio/queue.ts';
 import { growFile, writeAllAt } from '../../../src/ffi/block-file.ts';
 import { MAP, Mapping, PROT } from '../../../src/ffi/mapping.ts';
+import { createUring, Uring } from '../../../src/ffi/uring.ts';
 import { FileBackend } from '../../../src/vmm/block-file.ts';
 import { OverlayBackend } from '../../../src/vmm/block-overlay.ts';
 import { UringBackend } from '../../../src/vmm/block-uring.ts';
@@ -60,6 +61,12 @@ class Bench implements Disposable {
     const fd = openSync(path, constants.O_RDWR | flags);
     this.#fds.push(fd);
     return fd;
+  }
+
+  openRing(): Uring {
+    const ring = createUring(256);
+    this.#fds.push(ring.fd);
+    return new Uring(ring);
   }
 
   openOverlay(path: string): OverlayBackend {
@@ -144,12 +151,16 @@ function compare(
 
 const BACKENDS: readonly [string, (bench: Bench) => BlockBackend][] = [
   ['preadv and pwritev', (bench) => new FileBackend(bench.open(bench.path))],
-  ['io_uring', (bench) => new UringBackend(bench.open(bench.path))],
-  ['io_uring, but for writes', (bench) => new UringBackend(bench.open(bench.path), { writeAtOnce: true })],
+  ['io_uring', (bench) => new UringBackend(bench.open(bench.path), bench.openRing())],
+  [
+    'io_uring, but for writes',
+    (bench) => new UringBackend(bench.open(bench.path), bench.openRing(), { writeAtOnce: true }),
+  ],
   ['direct pread and pwrite', (bench) => new FileBackend(bench.open(bench.path, constants.O_DIRECT), true)],
   [
     'direct io_uring',
-    (bench) => new UringBackend(bench.open(bench.path, constants.O_DIRECT), { direct: true }),
+    (bench) =>
+      new UringBackend(bench.open(bench.path, constants.O_DIRECT), bench.openRing(), { direct: true }),
   ],
   ['an overlay', (bench) => bench.openOverlay(bench.createOverlay())],
 ];
@@ -191,7 +202,7 @@ describe.each(BACKENDS)('a disk by %s', (_name, open) => {
 describe('many requests in flight by io_uring', () => {
   test('all end, more than the ring holds', () => {
     using bench = new Bench();
-    const backend = new UringBackend(bench.open(bench.path));
+    const backend = new UringBackend(bench.open(bench.path), bench.openRing());
     const ended = new Set<number>();
     backend.connect((request, errno) => errno === 0 && ended.add(request.index));
 

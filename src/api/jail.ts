@@ -1,0 +1,123 @@
+/**
+ * `--jail`: Volt starts itself again in a folder that is its whole file system, as another user, in a network namespace
+ * and a cgroup of its own. Everything that the guest needs (kernel, initrd, configuration) has to lie in that folder, and
+ * paths on the command line are paths in it. The sandbox comes on top.
+ */
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import {
+  becomeUser,
+  joinCgroup,
+  joinNetwork,
+  makeDevice,
+  mount,
+  MOUNT,
+  pivotInto,
+  replaceProcess,
+  unshareMounts,
+} from '../ffi/jail.ts';
+import { VoltError } from '../volt-error.ts';
+
+/** Where a process is to be jailed, and as whom. */
+export interface JailOptions {
+  readonly directory: string;
+  readonly uid: number;
+  readonly gid: number;
+  /** Path of a network namespace. */
+  readonly netns: string | undefined;
+  /** Path below /sys/fs/cgroup. */
+  readonly cgroup: string | undefined;
+}
+
+const CGROUPS = '/sys/fs/cgroup';
+const EXECUTABLE = '/volt';
+/** Major and minor numbers. (Documentation/admin-guide/devices.txt) */
+const DEVICES = [
+  ['kvm', 10, 232],
+  ['net/tun', 10, 200],
+  ['null', 1, 3],
+  ['urandom', 1, 9],
+] as const;
+
+/** Replaces this process by `volt ARGV` in the jail. Throws VoltError and SyscallError; the process should end then. */
+export function enterJail(options: JailOptions, argv: readonly string[]): never {
+  if (process.getuid?.() !== 0) {
+    throw new VoltError('usage', 'Cannot use --jail: you are not root (expected root, who can make a jail)');
+  }
+  const root = resolve(options.directory);
+  if (!existsSync(root) || !statSync(root).isDirectory()) {
+    throw new VoltError('usage', `Cannot use --jail ${options.directory}: it is no directory (expected one)`);
+  }
+  const { uid, gid } = options;
+  checkSearchable(root, uid);
+  if (options.cgroup !== undefined) joinCgroup(cgroupPath(options.cgroup));
+  if (options.netns !== undefined) joinNetwork(options.netns);
+  process.umask(0o022);
+  unshareMounts();
+  mount(root, root, '', MOUNT.bind | MOUNT.recursive);
+  bindPrograms(root);
+  const devices = mountPoint(root, 'dev');
+  mount('none', devices, 'tmpfs', MOUNT.noSuid | MOUNT.noExecute, 'mode=755,size=64k');
+  mkdirSync(join(devices, 'net'));
+  for (const [name, major, minor] of DEVICES) makeDevice(join(devices, name), major, minor, uid, gid);
+  mount('none', mountPoint(root, 'proc'), 'proc', MOUNT.noSuid | MOUNT.noDevices | MOUNT.noExecute);
+  const run = mountPoint(root, 'run');
+  mount('none', run, 'tmpfs', MOUNT.noSuid | MOUNT.noDevices | MOUNT.noExecute, 'mode=700,size=1m');
+  chownSync(run, uid, gid);
+  pivotInto(root);
+  becomeUser(uid, gid);
+  replaceProcess(EXECUTABLE, ['volt', ...argv], ['PATH=/', 'XDG_RUNTIME_DIR=/run']);
+}
+
+/** Other users search a folder by its last mode bit. Without it the jailed process would not find its own program. */
+function checkSearchable(root: string, uid: number): void {
+  const { mode, uid: owner } = statSync(root);
+  if (owner === uid ? mode & 0o100 : mode & 0o001) return;
+  throw new VoltError(
+    'usage',
+    `Cannot use --jail ${root}: user ${uid} may not enter it, its mode is 0${(mode & 0o777).toString(8)} (expected 0755, say)`,
+  );
+}
+
+function cgroupPath(name: string): string {
+  const path = resolve(CGROUPS, name);
+  if (path.startsWith(`${CGROUPS}/`)) return path;
+  throw new VoltError(
+    'usage',
+    `Cannot use --cgroup ${name}: it is not below ${CGROUPS} (expected a path such as volt/demo)`,
+  );
+}
+
+/** The executable and the libraries that it is linked with, read-only at the places where the linker looks. */
+function bindPrograms(root: string): void {
+  // By its name: /proc/self/exe itself is of the mount namespace that was left.
+  bindFile(realpathSync('/proc/self/exe'), root, EXECUTABLE);
+  const maps = readFileSync('/proc/self/maps', 'latin1');
+  const libraries = [...maps.matchAll(/ (\/\S+\.so(?:\.\d+)*)$/gm)].map((match) => match[1]!);
+  for (const library of new Set(libraries)) bindFile(library, root, library);
+  // The loader is named by the executable itself, by a path that is a link on most systems.
+  bindFile(realpathSync('/lib64/ld-linux-x86-64.so.2'), root, '/lib64/ld-linux-x86-64.so.2');
+}
+
+function bindFile(source: string, root: string, name: string): void {
+  const target = join(root, name);
+  mkdirSync(dirname(target), { recursive: true });
+  if (!existsSync(target)) writeFileSync(target, '');
+  mount(source, target, '', MOUNT.bind);
+  const flags = MOUNT.bind | MOUNT.remount | MOUNT.readOnly | MOUNT.noSuid | MOUNT.noDevices;
+  mount('none', target, '', flags);
+}
+
+function mountPoint(root: string, name: string): string {
+  const path = join(root, name);
+  mkdirSync(path, { recursive: true });
+  return path;
+}

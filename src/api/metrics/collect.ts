@@ -1,0 +1,173 @@
+/** What Volt tells monitors about a running guest and about itself. docs/metrics.md describes every family. */
+import { readFileSync } from 'node:fs';
+import { totalmem } from 'node:os';
+import type { VirtualMachine } from '../../vmm/virtual-machine.ts';
+import type { VcpuStatus, VmStatus } from '../control/target.ts';
+import type { MetricFamily } from './open-metrics.ts';
+
+/** Of /proc times; the same on every x86-64 Linux. (USER_HZ) */
+const TICKS_PER_SECOND = 100;
+const KIB = 1024;
+
+export interface MetricsSource {
+  status(): VmStatus;
+  vcpus(): readonly VcpuStatus[];
+}
+
+/** Everything, as of now. Reads /proc and shared words; no vCPU is disturbed. */
+export function collectMetrics(
+  vm: VirtualMachine,
+  source: MetricsSource,
+  version: string,
+): readonly MetricFamily[] {
+  const status = source.status();
+  return [
+    ...guestFamilies(status, version),
+    ...vcpuFamilies(source.vcpus()),
+    ...startFamilies(vm),
+    ...processFamilies(),
+  ];
+}
+
+function guestFamilies(status: VmStatus, version: string): MetricFamily[] {
+  return [
+    {
+      name: 'volt',
+      type: 'info',
+      help: 'Version of Volt and kernel of the guest.',
+      samples: [{ labels: { version, kernel: status.kernel }, value: 1 }],
+    },
+    {
+      name: 'volt_guest_state',
+      type: 'gauge',
+      help: 'One for the state that the guest is in.',
+      samples: (['running', 'paused', 'stopped'] as const).map((state) => ({
+        labels: { state },
+        value: status.state === state ? 1 : 0,
+      })),
+    },
+    {
+      name: 'volt_guest_uptime_seconds',
+      type: 'gauge',
+      unit: 'seconds',
+      help: 'Time since the guest was started.',
+      samples: [{ value: status.uptimeMs / 1000 }],
+    },
+    {
+      name: 'volt_guest_memory_bytes',
+      type: 'gauge',
+      unit: 'bytes',
+      help: 'RAM that the guest was given.',
+      samples: [{ value: status.memoryBytes }],
+    },
+    {
+      name: 'volt_guest_vcpus',
+      type: 'gauge',
+      help: 'Virtual CPUs of the guest.',
+      samples: [{ value: status.vcpus }],
+    },
+  ];
+}
+
+function vcpuFamilies(vcpus: readonly VcpuStatus[]): MetricFamily[] {
+  return [
+    {
+      name: 'volt_vcpu_exits',
+      type: 'counter',
+      help: 'Exits from the guest to Volt, by the reason that KVM gives.',
+      samples: vcpus.flatMap(({ index, exits }) =>
+        Object.entries(exits).map(([reason, value]) => ({
+          labels: { vcpu: index, reason },
+          value: value >>> 0,
+        })),
+      ),
+    },
+    {
+      name: 'volt_vcpu_cpu_seconds',
+      type: 'counter',
+      unit: 'seconds',
+      help: "Time that a vCPU's thread has had on host CPUs; guest is what of it was spent in the guest.",
+      samples: vcpus.flatMap(({ index, threadId }) => {
+        const times = threadTimes(threadId);
+        return Object.entries(times).map(([mode, value]) => ({ labels: { vcpu: index, mode }, value }));
+      }),
+    },
+    {
+      name: 'volt_vcpu_paused',
+      type: 'gauge',
+      help: 'One while the vCPU is held out of the guest from outside.',
+      samples: vcpus.map(({ index, state }) => ({
+        labels: { vcpu: index },
+        value: state === 'paused' ? 1 : 0,
+      })),
+    },
+  ];
+}
+
+/** Fields 14, 15 and 43 of /proc/PID/task/TID/stat. (proc(5)) Empty for a thread that is gone. */
+function threadTimes(threadId: number): Record<string, number> {
+  const text = threadId === 0 ? '' : readText(`/proc/self/task/${threadId}/stat`);
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  const seconds = (field: number) => Number(fields[field - 3]) / TICKS_PER_SECOND;
+  if (fields.length < 41) return {};
+  return { user: seconds(14), system: seconds(15), guest: seconds(43) };
+}
+
+/** The moments of --timeline. */
+function startFamilies(vm: VirtualMachine): MetricFamily[] {
+  return [
+    {
+      name: 'volt_start_seconds',
+      type: 'gauge',
+      unit: 'seconds',
+      help: 'When each phase of the start was reached, since the process began.',
+      samples: vm.timeline
+        .rows(vm.shared)
+        .map(({ phase, atMs }) => ({ labels: { phase }, value: Math.round(atMs * 1000) / 1e6 })),
+    },
+  ];
+}
+
+function processFamilies(): MetricFamily[] {
+  const { user, system } = process.cpuUsage();
+  const status = readText('/proc/self/status');
+  const field = (name: string) =>
+    Number(new RegExp(`^${name}:\\s*(\\d+)`, 'm').exec(status)?.[1] ?? Number.NaN);
+  return [
+    {
+      name: 'process_cpu_seconds',
+      type: 'counter',
+      unit: 'seconds',
+      help: 'Time of all threads on host CPUs.',
+      samples: [{ value: (user + system) / 1e6 }],
+    },
+    {
+      name: 'process_resident_memory_bytes',
+      type: 'gauge',
+      unit: 'bytes',
+      help: 'Memory that is in use on the host: the part of guest RAM that was touched, and Volt.',
+      samples: [{ value: field('VmRSS') * KIB }],
+    },
+    {
+      name: 'process_threads',
+      type: 'gauge',
+      help: 'Threads of the process.',
+      samples: [{ value: field('Threads') }],
+    },
+    {
+      name: 'volt_host_memory_bytes',
+      type: 'gauge',
+      unit: 'bytes',
+      help: 'Memory of the host.',
+      samples: [{ value: totalmem() }],
+    },
+  ];
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}

@@ -1,0 +1,51 @@
+/** The OpenMetrics text format 1.0. (prometheus/OpenMetrics, specification, "Text Format") */
+
+export interface Sample {
+  /** Behind the family's name: `_total` for counters, `_info` for infos, nothing for gauges. */
+  readonly labels?: Readonly<Record<string, string | number>>;
+  readonly value: number;
+}
+
+export interface MetricFamily {
+  readonly name: string;
+  readonly type: 'counter' | 'gauge' | 'info';
+  /** Has to be the end of the name too. */
+  readonly unit?: 'seconds' | 'bytes';
+  readonly help: string;
+  readonly samples: readonly Sample[];
+}
+
+export const OPEN_METRICS_TYPE = 'application/openmetrics-text; version=1.0.0; charset=utf-8';
+
+const SUFFIX = { counter: '_total', gauge: '', info: '_info' } as const;
+
+/** Families without samples are left out. */
+export function formatMetrics(families: readonly MetricFamily[]): string {
+  const blocks = families.filter(({ samples }) => samples.length > 0).map(formatFamily);
+  return `${blocks.join('')}# EOF\n`;
+}
+
+function formatFamily({ name, type, unit, help, samples }: MetricFamily): string {
+  const lines = [`# TYPE ${name} ${type}`];
+  if (unit !== undefined) lines.push(`# UNIT ${name} ${unit}`);
+  lines.push(`# HELP ${name} ${escapeText(help)}`);
+  for (const { labels, value } of samples) {
+    lines.push(`${name}${SUFFIX[type]}${formatLabels(labels)} ${formatValue(value)}`);
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+function formatLabels(labels: Sample['labels']): string {
+  const pairs = Object.entries(labels ?? {}).map(([name, value]) => `${name}="${escapeText(String(value))}"`);
+  return pairs.length === 0 ? '' : `{${pairs.join(',')}}`;
+}
+
+function formatValue(value: number): string {
+  if (Number.isNaN(value)) return 'NaN';
+  if (!Number.isFinite(value)) return value > 0 ? '+Inf' : '-Inf';
+  return String(value);
+}
+
+function escapeText(text: string): string {
+  return text.replaceAll('\\', '\\\\').replaceAll('\n', '\\n').replaceAll('"', '\\"');
+}

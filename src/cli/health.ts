@@ -1,0 +1,51 @@
+/** `volt health`: one line and an exit code for monitors, after the convention of their plug-ins. */
+import { callOnce, findSocket, listSockets, type GuestSocket } from '../api/index.ts';
+import { formatDuration } from './ctl-format.ts';
+import { oneLine, writeStdout } from './log.ts';
+
+/** As Nagios and its successors take them. */
+const HEALTH = { ok: 0, warning: 1, critical: 2 } as const;
+type Health = keyof typeof HEALTH;
+
+interface Verdict {
+  readonly health: Health;
+  readonly text: string;
+}
+
+export interface HealthFlags {
+  readonly json?: true | undefined;
+  /** Seconds. */
+  readonly timeout: string;
+}
+
+/** Of one guest, or without a name of all that `volt ps` lists. Returns the exit code. */
+export async function health(guest: string | undefined, flags: HealthFlags): Promise<number> {
+  const timeoutMs = Number(flags.timeout) * 1000;
+  const guests = guest === undefined ? await listSockets() : [await askGuest(guest, timeoutMs)];
+  const verdicts = guests.map(judgeGuest);
+  if (verdicts.length === 0) verdicts.push({ health: 'critical', text: 'no guest runs' });
+  const worst = verdicts.reduce((a, b) => (HEALTH[b.health] > HEALTH[a.health] ? b : a));
+  const text = verdicts.map((verdict) => verdict.text).join(', ');
+  if (flags.json) writeStdout(`${JSON.stringify({ health: worst.health, guests: verdicts }, null, 2)}\n`);
+  else writeStdout(`${worst.health.toUpperCase()}: ${oneLine(text)}\n`);
+  return HEALTH[worst.health];
+}
+
+async function askGuest(guest: string, timeoutMs: number): Promise<GuestSocket> {
+  const isPid = /^\d+$/.test(guest);
+  try {
+    const path = isPid ? findSocket(Number(guest)) : guest;
+    const status = await callOnce(path, 'status', {}, timeoutMs);
+    return { pid: status.pid, path, status };
+  } catch {
+    return { pid: isPid ? Number(guest) : 0, path: guest, status: undefined };
+  }
+}
+
+function judgeGuest({ pid, path, status }: GuestSocket): Verdict {
+  if (status === undefined)
+    return { health: 'critical', text: `${pid > 0 ? `guest ${pid}` : path} does not answer` };
+  const text = `guest ${pid} ${status.state} for ${formatDuration(status.uptimeMs)}, ${status.vcpus} vCPUs`;
+  const healthOf = { running: 'ok', paused: 'warning', stopped: 'critical' } as const;
+  return { health: healthOf[status.state], text };
+}

@@ -1,0 +1,121 @@
+/**
+ * Files of disks: opened, locked, and found again. In the sandbox nothing can be opened for writing any more, so a
+ * machine that is made anew after its guest's reset gets the files, and the io_urings, that the first one had.
+ */
+import { fileShape, lockFile, type FileShape } from '../ffi/block-file.ts';
+import { ERRNO, SyscallError } from '../ffi/errno.ts';
+import { duplicateFd, OPEN, openFile, OwnedFd } from '../ffi/file.ts';
+import { createUring, type UringFacts } from '../ffi/uring.ts';
+import { VoltError } from '../volt-error.ts';
+
+interface OpenDisk {
+  readonly file: OwnedFd;
+  readonly shape: FileShape;
+  ring?: UringFacts;
+}
+
+/** Those of machines that live, and those kept for machines to come. By path and flags. */
+const inUse = new Map<string, OpenDisk>();
+let kept: ReadonlyMap<string, OpenDisk> | undefined;
+
+/** Before the sandbox is entered, with the machine made whose files are to be there later. */
+export function keepDisksOpen(): void {
+  kept ??= new Map(
+    [...inUse].map(([key, { file, shape, ring }]) => [
+      key,
+      {
+        file: duplicateFd(file),
+        shape,
+        ...(ring ? { ring: { ...ring, fd: duplicateFd({ fd: ring.fd }).fd } } : {}),
+      },
+    ]),
+  );
+}
+
+export interface DiskFile extends Disposable {
+  readonly fd: number;
+  /** As it was when it was opened. */
+  readonly shape: FileShape;
+  /** An io_uring for it; undefined where the host has none, or forbids it. */
+  openRing(): UringFacts | undefined;
+}
+
+/** Opens and locks. Throws VoltError 'image'. */
+export function openDiskFile(path: string, flags: number, exclusive: boolean, direct: boolean): DiskFile {
+  const key = `${flags} ${path}`;
+  const known = kept?.get(key);
+  const file = known ? duplicateFd(known.file) : openAndLock(path, flags, exclusive, direct);
+  const disk: OpenDisk = { file, shape: known?.shape ?? fileShape(file.fd) };
+  inUse.set(key, disk);
+  const stack = new DisposableStack();
+  stack.use(file);
+  stack.defer(() => inUse.delete(key));
+  return {
+    fd: file.fd,
+    shape: disk.shape,
+    openRing() {
+      const ring = known ? duplicateRing(known.ring) : makeRing();
+      if (ring) {
+        stack.use(new OwnedFd(ring.fd));
+        disk.ring = ring;
+      }
+      return ring;
+    },
+    [Symbol.dispose]: () => stack.dispose(),
+  };
+}
+
+const RING_ENTRIES = 256;
+
+function makeRing(): UringFacts | undefined {
+  try {
+    return createUring(RING_ENTRIES);
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined;
+    throw error;
+  }
+}
+
+function duplicateRing(ring: UringFacts | undefined): UringFacts | undefined {
+  return ring && { ...ring, fd: duplicateFd({ fd: ring.fd }).fd };
+}
+
+const FOUND: Readonly<Record<number, string>> = {
+  [ERRNO.ENOENT]: 'there is no such file',
+  [ERRNO.ENOTDIR]: 'a part of the path is not a directory',
+  [ERRNO.EACCES]: 'permission denied',
+  [ERRNO.EPERM]: 'not permitted',
+  [ERRNO.EISDIR]: 'it is a directory',
+  [ERRNO.ELOOP]: 'too many symbolic links',
+  [ERRNO.EROFS]: 'its file system is read-only',
+  [ERRNO.ETXTBSY]: 'it is a program that runs',
+  [ERRNO.EBUSY]: 'it is in use',
+  [ERRNO.ENXIO]: 'there is no such device',
+};
+
+function openAndLock(path: string, flags: number, exclusive: boolean, direct: boolean): OwnedFd {
+  let file: OwnedFd;
+  try {
+    // A FIFO without a writer must not hold us up.
+    file = openFile(path, flags | OPEN.nonBlocking);
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    if (direct && error.errno === ERRNO.EINVAL)
+      throw unusableDisk(path, 'its file system has no direct I/O', 'a disk without direct');
+    const found = FOUND[error.errno] ?? error.message;
+    const expected = exclusive ? 'a file that you may write, or readonly' : 'a file that you may read';
+    throw unusableDisk(path, found, expected);
+  }
+  if (lockFile(file.fd, exclusive)) return file;
+  file.close();
+  throw unusableDisk(
+    path,
+    exclusive ? 'another machine uses it' : 'another machine writes it',
+    exclusive ? 'a disk of its own, an overlay=FILE, or readonly for all' : 'a disk that nobody writes',
+  );
+}
+
+/** What to throw for a disk that does not do. */
+export function unusableDisk(path: string, found: string, expected: string): VoltError {
+  return new VoltError('image', `Cannot use --disk ${path}: ${found} (expected ${expected})`);
+}

@@ -1,0 +1,208 @@
+/** The vCPUs of one machine with their Workers, from the first thread to the last. */
+import type { HostPointer } from '../ffi/libc.ts';
+import { KVM_MP_STATE, RUN } from '../kvm/abi.ts';
+import { readMpState, type KvmVcpu } from '../kvm/vcpu.ts';
+import type { KvmVm } from '../kvm/vm.ts';
+import { mpStateName } from '../smp/vcpu-state.ts';
+import { VoltError } from '../volt-error.ts';
+import { applyCommonState } from './apply.ts';
+import type { VmConfig } from './config.ts';
+import { planCpuid, type HostFacts, type MachinePlan } from './plan.ts';
+import { VCPU_COMMAND, VCPU_PHASE, VCPU_WORD, type SharedState } from './shared-state.ts';
+import { kick, parkVcpu, unparkVcpu, waitUntilRunning, type LiveVcpu } from './vcpu-control.ts';
+import type { VcpuMessage } from './vcpu-report.ts';
+import type { VcpuStart } from './vcpu-worker.ts';
+import type { VirtioLink } from './virtio-bus.ts';
+import { vcpuWorkerUrl, workerErrorLine } from './worker-url.ts';
+
+interface Vcpu extends LiveVcpu {
+  readonly worker: Worker;
+  /** Its local APIC's registers as reset leaves them. */
+  readonly lapic: Uint8Array;
+  ended: boolean;
+}
+
+/** What every vCPU is made of. */
+export interface VcpuParts {
+  readonly config: VmConfig;
+  readonly plan: MachinePlan;
+  readonly vm: KvmVm;
+  readonly host: HostFacts;
+  readonly shared: SharedState;
+  readonly virtio: readonly VirtioLink[];
+  readonly timeline: boolean;
+}
+
+/** How long `waitUntilStopped` waits for threads that do not leave the guest. */
+const STOP_TIMEOUT_MS = 5000;
+
+export class VcpuSet {
+  readonly #spare: Worker[];
+  readonly #workers: Worker[];
+  readonly #vcpus: Vcpu[] = [];
+  #parts!: VcpuParts;
+  #onReport: (message: VcpuMessage) => void = () => {};
+  #filter: HostPointer | undefined;
+  #stopping = false;
+
+  /** Workers take the longest to come up, so `count` of them start at once. */
+  constructor(count: number) {
+    this.#workers = Array.from({ length: count }, spawnWorker);
+    this.#spare = [...this.#workers];
+  }
+
+  /** Takes the vCPUs that there are from the start, in order; they run after `start`. */
+  prepare(parts: VcpuParts, kvmVcpus: readonly KvmVcpu[]): void {
+    this.#parts = parts;
+    for (const kvm of kvmVcpus) this.#add(kvm);
+  }
+
+  /** Every vCPU's thread lays this placed filter over itself before it enters the guest. Before `start`. */
+  confine(filter: HostPointer): void {
+    this.#filter = filter;
+  }
+
+  start(onReport: (message: VcpuMessage) => void): void {
+    this.#onReport = onReport;
+    for (const vcpu of this.#vcpus) this.#startVcpu(vcpu);
+  }
+
+  /** Those that are in the machine now, by ascending index. */
+  get present(): readonly LiveVcpu[] {
+    return this.#vcpus.filter(({ words }) => Atomics.load(words, VCPU_WORD.phase) !== VCPU_PHASE.parked);
+  }
+
+  get allEnded(): boolean {
+    return this.#vcpus.every(({ ended }) => ended);
+  }
+
+  get kvmVcpus(): readonly KvmVcpu[] {
+    return this.#vcpus.map(({ kvm }) => kvm);
+  }
+
+  /** False when that was known. */
+  noteEnd(index: number): boolean {
+    const vcpu = this.#vcpus[index];
+    if (!vcpu || vcpu.ended) return false;
+    vcpu.ended = true;
+    return true;
+  }
+
+  /** Has all of them leave the guest for good, and no others come. */
+  stop(): void {
+    this.#stopping = true;
+    for (const vcpu of this.#vcpus) {
+      const { words, ended } = vcpu;
+      if (ended || Atomics.exchange(words, VCPU_WORD.command, VCPU_COMMAND.stop) === VCPU_COMMAND.stop)
+        continue;
+      Atomics.notify(words, VCPU_WORD.command);
+      kick(vcpu);
+    }
+  }
+
+  /** Blocks, for microseconds as a rule, until the threads have left the guest. False when one does not. */
+  waitUntilStopped(): boolean {
+    const deadline = performance.now() + STOP_TIMEOUT_MS;
+    return this.#vcpus.every(({ words }) => {
+      for (;;) {
+        const phase = Atomics.load(words, VCPU_WORD.phase);
+        if (phase === VCPU_PHASE.stopped) return true;
+        const left = deadline - performance.now();
+        if (left <= 0) return false;
+        Atomics.wait(words, VCPU_WORD.phase, phase, left);
+      }
+    });
+  }
+
+  terminateWorkers(): void {
+    for (const worker of this.#workers.splice(0)) worker.terminate();
+  }
+
+  /**
+   * Makes vCPU `index` wait for its SIPI: a parked one, or the one after the last, since the lowest free ones are
+   * plugged first. `own` takes what was made. Resolves when its worker is in its loop.
+   */
+  ready(index: number, own: (kvm: KvmVcpu) => void): Promise<void> {
+    if (this.#stopping) {
+      throw new VoltError('usage', `Cannot plug vCPU ${index}: the guest has ended (expected one that runs)`);
+    }
+    const parked = this.#vcpus[index];
+    if (parked) {
+      parked.kvm.resetToWait(parked.lapic);
+      unparkVcpu(parked);
+      return waitUntilRunning(parked);
+    }
+    const kvm = this.#parts.vm.createVcpu(this.#parts.plan.cpus[index]!.apicId);
+    own(kvm);
+    const vcpu = this.#add(kvm);
+    this.#startVcpu(vcpu);
+    return waitUntilRunning(vcpu);
+  }
+
+  /** Resolves when the vCPU is out of the guest until it is plugged again. */
+  park(index: number): Promise<void> {
+    return parkVcpu(this.#vcpus[index]!);
+  }
+
+  #add(kvm: KvmVcpu): Vcpu {
+    const { plan, host, shared } = this.#parts;
+    const index = this.#vcpus.length;
+    kvm.setCpuid(planCpuid(plan, plan.cpus[index]!, host));
+    applyCommonState(kvm);
+    const words = shared.vcpuWords(index);
+    words[VCPU_WORD.mpState] = checkMpState(kvm.fd, index, index === plan.bootCpu);
+    const runFlags = new Uint8Array(kvm.runPage.view(0, RUN.exitReason));
+    const worker = this.#spare.shift() ?? this.#spawnLater();
+    const vcpu = { index, kvm, worker, words, runFlags, lapic: kvm.readLapic(), ended: false };
+    this.#vcpus.push(vcpu);
+    return vcpu;
+  }
+
+  #spawnLater(): Worker {
+    const worker = spawnWorker();
+    this.#workers.push(worker);
+    return worker;
+  }
+
+  #startVcpu({ kvm, worker, index }: Vcpu): void {
+    const { config, plan, shared, vm, virtio, timeline } = this.#parts;
+    worker.onmessage = ({ data }: MessageEvent<VcpuMessage>) => this.#onReport(data);
+    worker.onerror = (event) => {
+      event.preventDefault();
+      this.#onReport({ index, report: { kind: 'failed', message: workerErrorLine(event.message) } });
+    };
+    const start: VcpuStart = {
+      buffer: shared.buffer,
+      vcpuCount: shared.vcpuCount,
+      index,
+      vcpuFd: kvm.fd,
+      vmFd: vm.fd,
+      runAddress: kvm.runPage.address,
+      runBytes: kvm.runPage.bytes,
+      lowMemoryBytes: plan.ranges[0]!.bytes,
+      virtio,
+      bootCpu: plan.bootCpu,
+      apsAtStart: config.cpus - 1,
+      bsp: index === plan.bootCpu,
+      affinity: config.affinity.get(index),
+      timeline,
+      filter: this.#filter,
+    };
+    worker.postMessage(start);
+  }
+}
+
+function spawnWorker(): Worker {
+  return new Worker(vcpuWorkerUrl(), { smol: true });
+}
+
+/** KVM's own account of who may run: a BSP starts runnable, APs uninitialized. Anything else is a defect. */
+function checkMpState(vcpuFd: number, index: number, bsp: boolean): number {
+  const expected = bsp ? KVM_MP_STATE.runnable : KVM_MP_STATE.uninitialized;
+  const found = readMpState(vcpuFd);
+  if (found === expected) return found;
+  throw new VoltError(
+    'internal',
+    `Cannot start vCPU ${index}: KVM has it ${mpStateName(found)} (expected ${mpStateName(expected)})`,
+  );
+}

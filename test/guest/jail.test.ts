@@ -1,0 +1,166 @@
+/** `--jail` as root, on this machine's own kernel: what the jailed process is, has and sees. */
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  rmdirSync,
+  statfsSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { runVolt, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
+import { kvmOpens } from './volt-child.ts';
+import { waitUntil } from './guest-run.ts';
+
+/** For hangs only. */
+setDefaultTimeout(120_000);
+
+const isRoot = process.getuid?.() === 0;
+const CGROUP2_MAGIC = 0x6367_7270;
+const cgroups = '/sys/fs/cgroup';
+const hasCgroups = existsSync(cgroups) && statfsSync(cgroups).type === CGROUP2_MAGIC;
+const USER = ['--uid', '12345', '--gid', '12346'];
+
+/** A guest that beats in a jail of its own, with these flags more. */
+class JailedVolt implements AsyncDisposable {
+  readonly root = mkdtempSync(join(tmpdir(), 'volt-jail-'));
+  readonly #child: Bun.Subprocess<'ignore', 'pipe', 'inherit'>;
+  #stdout = '';
+
+  constructor(flags: readonly string[]) {
+    chmodSync(this.root, 0o755);
+    const guest = ['--cpus', '1', '--memory', '64M', '--cmdline', 'loop'];
+    this.#child = Bun.spawn([VOLT, 'run', '--jail', this.root, ...USER, ...flags, ...guest], {
+      stdin: 'ignore',
+      stdout: 'pipe',
+      stderr: 'inherit',
+    });
+    void this.#read();
+  }
+
+  get pid(): number {
+    return this.#child.pid;
+  }
+
+  async beating(): Promise<this> {
+    await waitUntil('the first heartbeat', () => this.#stdout.includes('heartbeat'));
+    return this;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.kill('SIGKILL');
+    await this.#child.exited;
+    rmSync(this.root, { recursive: true, force: true });
+  }
+
+  async #read(): Promise<void> {
+    for await (const bytes of this.#child.stdout) this.#stdout += Buffer.from(bytes).toString('latin1');
+  }
+}
+
+const field = (pid: number, name: string) =>
+  new RegExp(`^${name}:[ \\t]*(.*?) ?$`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+
+describe.skipIf(!isRoot || !kvmOpens)('a jailed guest (needs root and /dev/kvm)', () => {
+  test('runs as another user without groups and capabilities, and sees its folder alone', async () => {
+    await using volt = await new JailedVolt([]).beating();
+
+    expect(field(volt.pid, 'Uid')?.split(/\s+/)).toEqual(Array(4).fill('12345'));
+    expect(field(volt.pid, 'Gid')?.split(/\s+/)).toEqual(Array(4).fill('12346'));
+    expect(field(volt.pid, 'Groups')).toBe('');
+    expect(field(volt.pid, 'CapEff')).toBe('0000000000000000');
+    expect(field(volt.pid, 'Seccomp')).toBe('2');
+    expect(readdirSync(`/proc/${volt.pid}/root/`).sort()).toEqual([
+      'dev',
+      'lib64',
+      'proc',
+      'run',
+      'usr',
+      'volt',
+    ]);
+    expect(readdirSync(`/proc/${volt.pid}/root/dev`).sort()).toEqual(['kvm', 'net', 'null', 'urandom']);
+    expect(readFileSync(`/proc/${volt.pid}/mountinfo`, 'utf8')).not.toContain(' / / ');
+    expect(readlinkSync(`/proc/${volt.pid}/ns/mnt`)).not.toBe(readlinkSync('/proc/self/ns/mnt'));
+  });
+
+  test('leaves nothing mounted on the host', async () => {
+    const volt = await new JailedVolt([]).beating();
+    const { root } = volt;
+    const during = readFileSync('/proc/self/mountinfo', 'utf8');
+    await volt[Symbol.asyncDispose]();
+
+    expect(during).not.toContain(root);
+    expect(existsSync(root)).toBe(false);
+  });
+
+  test.skipIf(Bun.which('unshare') === null)('joins a network namespace (needs unshare)', async () => {
+    await using holder = Bun.spawn(['unshare', '--net', 'sleep', '100'], { stdin: 'ignore' });
+    const namespace = `/proc/${holder.pid}/ns/net`;
+    await waitUntil('its namespace', () => readlinkSync(namespace) !== readlinkSync('/proc/self/ns/net'));
+
+    await using volt = await new JailedVolt(['--netns', namespace]).beating();
+
+    expect(readlinkSync(`/proc/${volt.pid}/ns/net`)).toBe(readlinkSync(namespace));
+    holder.kill('SIGKILL');
+  });
+
+  test.skipIf(!hasCgroups)('joins a cgroup (needs cgroup v2 at /sys/fs/cgroup)', async () => {
+    const name = `volt-test-${process.pid}`;
+    {
+      await using volt = await new JailedVolt(['--cgroup', name]).beating();
+
+      expect(readFileSync(`/proc/${volt.pid}/cgroup`, 'utf8')).toContain(`/${name}\n`);
+      expect(readFileSync(`${cgroups}/${name}/cgroup.procs`, 'utf8')).toBe(`${volt.pid}\n`);
+    }
+    rmdirSync(`${cgroups}/${name}`);
+  });
+
+  test('takes its kernel from the jail, not from the host', async () => {
+    using folder = new TemporaryFolder();
+    const outside = await folder.write('kernel', 'no kernel');
+
+    chmodSync(folder.path, 0o755);
+    const ran = await runVolt(['run', `--jail=${folder.path}`, ...USER, '--kernel', outside]);
+
+    expect(ran.stderr).toMatch(/^volt: Cannot [^\n]*there is no such file[^\n]*\n$/);
+    expect(ran.exitCode).toBe(2);
+  });
+});
+
+describe('a jail that cannot be', () => {
+  test.each([
+    ['without a user', ['--jail', '/tmp'], 'it says nobody to become'],
+    ['for root', ['--jail', '/tmp', '--uid', '0', '--gid', '0'], 'it says nobody to become'],
+  ])('%s is refused in one line', async (_what, flags, words) => {
+    const { stderr, exitCode } = await runVolt(['run', ...flags]);
+
+    expect(stderr).toMatch(/^volt: [^\n]+\n$/);
+    expect(stderr).toContain(words);
+    expect(exitCode).toBe(2);
+  });
+
+  test.skipIf(!isRoot)(
+    'in a folder that its user may not enter is refused in one line (needs root)',
+    async () => {
+      using folder = new TemporaryFolder();
+      const { stderr, exitCode } = await runVolt(['run', '--jail', folder.path, ...USER]);
+
+      expect(stderr).toBe(
+        `volt: Cannot use --jail ${folder.path}: user 12345 may not enter it, its mode is 0700 (expected 0755, say)\n`,
+      );
+      expect(exitCode).toBe(2);
+    },
+  );
+
+  test.skipIf(!isRoot)('in a folder that is not there is refused in one line (needs root)', async () => {
+    const { stderr, exitCode } = await runVolt(['run', '--jail', '/nonexistent', ...USER]);
+
+    expect(stderr).toBe('volt: Cannot use --jail /nonexistent: it is no directory (expected one)\n');
+    expect(exitCode).toBe(2);
+  });
+});

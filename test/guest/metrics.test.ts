@@ -1,0 +1,177 @@
+/** Logs, metrics and health of a guest that runs, as a monitor sees them. */
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { runVolt } from '../cli/volt-process.ts';
+import { waitUntil } from './guest-run.ts';
+import { BeatingVolt, kvmOpens } from './volt-child.ts';
+
+/** For hangs only. */
+setDefaultTimeout(120_000);
+const needsKvm = test.skipIf(!kvmOpens);
+const docs = resolve(import.meta.dir, '../../docs');
+
+/** `name{labels}` to value. Throws for a line that the format does not have. */
+function parseMetrics(text: string): Map<string, number> {
+  const lines = text.split('\n');
+  expect(lines.slice(-2)).toEqual(['# EOF', '']);
+  const samples = lines.slice(0, -2).filter((line) => !/^# (?:TYPE|UNIT|HELP) [a-z_]+ \S/.test(line));
+  return new Map(
+    samples.map((line) => {
+      const match = /^([a-z_]+(?:\{(?:[a-z]+="(?:[^"\\\n]|\\.)*",?)+\})?) (\S+)$/.exec(line);
+      if (!match) throw new Error(`no OpenMetrics: ${line}`);
+      return [match[1]!, Number(match[2])];
+    }),
+  );
+}
+
+async function metricsAddress(volt: BeatingVolt): Promise<string> {
+  const address = () => /metrics at (http\S+)/.exec(volt.stderr)?.[1];
+  await waitUntil('the address of the metrics', () => address() !== undefined);
+  return address()!;
+}
+
+const WITH_METRICS = ['--metrics', '127.0.0.1:0', '--log-level', 'info'];
+
+describe('metrics', () => {
+  needsKvm('tell what the guest is and what it does, and count on', async () => {
+    await using volt = await new BeatingVolt([...WITH_METRICS, '--cpus', '2']).beating();
+    const url = await metricsAddress(volt);
+
+    const response = await fetch(url);
+    const first = parseMetrics(await response.text());
+    await volt.ctl('pause', '1');
+    const paused = parseMetrics(await (await fetch(url)).text());
+
+    expect(response.headers.get('content-type')).toBe(
+      'application/openmetrics-text; version=1.0.0; charset=utf-8',
+    );
+    expect(first.get('volt_guest_state{state="running"}')).toBe(1);
+    expect(first.get('volt_guest_vcpus')).toBe(2);
+    expect(first.get('volt_guest_memory_bytes')).toBe(64 * 2 ** 20);
+    expect(first.get('volt_vcpu_exits_total{vcpu="0",reason="io"}')).toBeGreaterThan(50);
+    expect(first.get('volt_vcpu_cpu_seconds_total{vcpu="1",mode="user"}')).toBeGreaterThanOrEqual(0);
+    expect(first.get('volt_start_seconds{phase="first guest instruction"}')).toBeGreaterThan(0);
+    expect(first.get('process_resident_memory_bytes')).toBeGreaterThan(2 ** 20);
+    expect([...first.values()].filter(Number.isNaN)).toEqual([]);
+    expect(paused.get('volt_vcpu_paused{vcpu="1"}')).toBe(1);
+    expect(paused.get('process_cpu_seconds_total')).toBeGreaterThan(first.get('process_cpu_seconds_total')!);
+  });
+
+  needsKvm('are all in the documentation, and the dashboard asks for nothing else', async () => {
+    await using volt = await new BeatingVolt(WITH_METRICS).beating();
+    const text = await (await fetch(await metricsAddress(volt))).text();
+    const names = new Set([...parseMetrics(text).keys()].map((name) => name.replace(/\{.*/, '')));
+
+    const documented = readFileSync(resolve(docs, 'metrics.md'), 'utf8');
+    const dashboard = readFileSync(resolve(docs, 'grafana.json'), 'utf8');
+    const asked = [...dashboard.matchAll(/\b(?:volt|process)_[a-z_]+/g)].map((match) => match[0]);
+
+    expect([...names].filter((name) => !documented.includes(`\`${name}\``))).toEqual([]);
+    expect(asked.length).toBeGreaterThan(8);
+    expect(asked.filter((name) => !names.has(name))).toEqual([]);
+    expect(JSON.parse(dashboard)).toHaveProperty('panels');
+  });
+
+  needsKvm('on a Unix socket are for its owner alone, and the socket goes with the guest', async () => {
+    await using volt = new BeatingVolt([]);
+    const path = volt.folder.at('metrics.sock');
+    await using served = await new BeatingVolt(['--metrics', path]).beating();
+    const response = await fetch('http://volt/metrics', { unix: path });
+    const mode = statSync(path).mode & 0o777;
+
+    await served.ctl('stop');
+    await served.exited;
+
+    expect(response.status).toBe(200);
+    expect(mode).toBe(0o600);
+    expect(existsSync(path)).toBe(false);
+  });
+
+  needsKvm('are at /metrics alone, and only to be read', async () => {
+    await using volt = await new BeatingVolt(WITH_METRICS).beating();
+    const url = await metricsAddress(volt);
+
+    expect((await fetch(`${url}/x`)).status).toBe(404);
+    expect((await fetch(url, { method: 'POST', body: 'x' })).status).toBe(405);
+  });
+
+  needsKvm.each([
+    ['9100', 'Cannot use --metrics: "9100" (expected an address and port such as 127.0.0.1:9100'],
+    ['127.0.0.1:99999', 'Cannot use --metrics: "127.0.0.1:99999" (expected'],
+    ['192.0.2.1:9100', 'Cannot open --metrics at 192.0.2.1:9100: '],
+    ['/nonexistent/m.sock', 'Cannot open control socket /nonexistent/m.sock: there is no directory'],
+  ])('at %s are refused in one line', async (where, words) => {
+    const { stdout, stderr, exitCode } = await runVolt(['--memory', '64M', '--metrics', where]);
+
+    expect(stderr).toStartWith(`volt: ${words}`);
+    expect(stderr.split('\n')).toHaveLength(2);
+    expect(stdout).toBe('');
+    expect([1, 2]).toContain(exitCode);
+  });
+});
+
+describe('logs', () => {
+  needsKvm('are one JSON object a line with --log-format json', async () => {
+    await using volt = await new BeatingVolt(['--log-format', 'json', '--log-level', 'info']).beating();
+    await volt.ctl('stop');
+    await volt.exited;
+
+    const entries = volt.stderr
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+
+    expect(entries.length).toBeGreaterThan(2);
+    for (const entry of entries) expect(entry).toMatchObject({ level: 'info', pid: volt.pid });
+    expect(entries.map(({ message }) => message)).toContain(`control socket at ${volt.socket}`);
+  });
+
+  test('are so for an error that ends the command', async () => {
+    const { stderr } = await runVolt(['--kernel', '/nonexistent', '--log-format', 'json']);
+
+    const { level, message } = JSON.parse(stderr) as Record<string, string>;
+    expect(level).toBe('error');
+    expect(message).toContain('/nonexistent');
+  });
+
+  needsKvm("begin with the journal's severity where systemd reads them", async () => {
+    await using volt = await new BeatingVolt(['--log-level', 'info'], {
+      JOURNAL_STREAM: '8:12345',
+    }).beating();
+
+    expect(volt.stderr).toMatch(/^<6>volt: /);
+    expect(volt.stderr.split('\n').filter((line) => line !== '' && !line.startsWith('<6>volt: '))).toEqual(
+      [],
+    );
+  });
+});
+
+describe('volt health', () => {
+  needsKvm('is 0 for a guest that runs, 1 for a paused one, 2 for one that has gone', async () => {
+    await using volt = await new BeatingVolt().beating();
+    const running = await runVolt(['health', volt.socket]);
+    const byPid = await runVolt(['health', String(volt.pid), '--json']);
+    await volt.ctl('pause');
+    const paused = await runVolt(['health', volt.socket]);
+    volt.kill('SIGKILL');
+    await volt.exited;
+    const gone = await runVolt(['health', volt.socket]);
+
+    expect(running.stdout).toMatch(/^OK: guest \d+ running for [\d.]+s, 1 vCPUs\n$/);
+    expect(JSON.parse(byPid.stdout)).toMatchObject({ health: 'ok' });
+    expect(paused.stdout).toMatch(/^WARNING: guest \d+ paused/);
+    expect(gone.stdout).toBe(`CRITICAL: ${volt.socket} does not answer\n`);
+    expect([running, byPid, paused, gone].map(({ exitCode }) => exitCode)).toEqual([0, 0, 1, 2]);
+  });
+
+  needsKvm('is 2 for a guest that does not answer in time', async () => {
+    await using volt = await new BeatingVolt().beating();
+    volt.kill('SIGSTOP');
+
+    const { stdout, exitCode } = await runVolt(['health', volt.socket, '--timeout', '1']);
+
+    expect(stdout).toContain('does not answer');
+    expect(exitCode).toBe(2);
+  });
+});

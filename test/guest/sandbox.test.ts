@@ -1,0 +1,210 @@
+/** The sandbox on real threads: every one of them is in it, a forbidden call is named, and long runs survive it. */
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { readdirSync, readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { missingForSandbox } from '../../src/vmm/sandbox.ts';
+import { kvmOpens, runVolt, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
+import { waitUntil } from './guest-run.ts';
+import { asm, buildPvhElf, program } from './tiny-guest.ts';
+
+/** For hangs only. */
+setDefaultTimeout(120_000);
+
+const missing = missingForSandbox();
+const needsSandbox = test.skipIf(missing.length > 0);
+const needsKvm = test.skipIf(missing.length > 0 || !kvmOpens);
+
+async function sandboxed(...args: readonly string[]) {
+  await using child = Bun.spawn([process.execPath, resolve(import.meta.dir, 'sandboxed.ts'), ...args], {
+    stdin: 'ignore',
+    stdout: 'pipe',
+    stderr: 'pipe',
+    timeout: 90_000,
+    killSignal: 'SIGKILL',
+  });
+  const [stdout, stderr] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+  ]);
+  return { stdout, stderr, exitCode: await child.exited };
+}
+
+const forbidden = (call: string) => ({
+  stdout: '',
+  stderr: `volt: Cannot go on: the sandbox forbids the system call ${call} (expected those in src/sandbox/rules.ts; --no-sandbox runs without it)\r\n`,
+  exitCode: 1,
+});
+
+/** Fields of /proc/PID/task/TID/status by thread name. */
+function threadsOf(
+  pid: number,
+): { name: string; privileges: string; filters: number; capabilities: string }[] {
+  return readdirSync(`/proc/${pid}/task`).map((thread) => {
+    const status = readFileSync(`/proc/${pid}/task/${thread}/status`, 'utf8');
+    const field = (name: string) => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? '';
+    return {
+      name: field('Name'),
+      privileges: field('NoNewPrivs'),
+      filters: Number(field('Seccomp_filters')),
+      capabilities: ['CapInh', 'CapPrm', 'CapEff'].map(field).join(' '),
+    };
+  });
+}
+
+/** `volt` with the embedded kernel beating for ever; ended by its process id. */
+async function withBeatingVolt(
+  flags: readonly string[],
+  look: (pid: number, folder: TemporaryFolder) => Promise<void>,
+  prefix: readonly string[] = [],
+): Promise<void> {
+  using folder = new TemporaryFolder();
+  const log = folder.at('log');
+  const argv = [
+    ...prefix,
+    VOLT,
+    '--cpus',
+    '2',
+    '--memory',
+    '64M',
+    '--cmdline',
+    'loop',
+    '--console',
+    `file=${log}`,
+  ];
+  await using child = Bun.spawn([...argv, ...flags], {
+    stdin: 'ignore',
+    stdout: 'ignore',
+    stderr: 'inherit',
+  });
+  await waitUntil('the first heartbeat', () => logOf(log).includes('heartbeat'));
+  await look(child.pid, folder);
+  child.kill('SIGTERM');
+  await child.exited;
+}
+
+function logOf(path: string): string {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch {
+    return '';
+  }
+}
+
+const NO_CAPABILITIES = Array(3).fill('0000000000000000').join(' ');
+
+describe('a running guest', () => {
+  needsKvm('has no thread outside the sandbox, and vCPUs further inside', async () => {
+    await withBeatingVolt([], async (pid) => {
+      const threads = threadsOf(pid);
+
+      expect(threads.length).toBeGreaterThan(5);
+      for (const thread of threads) {
+        expect(thread).toMatchObject({ privileges: '1', capabilities: NO_CAPABILITIES });
+        expect(thread.filters).toBeGreaterThanOrEqual(1);
+      }
+      const vcpus = threads.filter(({ name }) => name.startsWith('vcpu'));
+      expect(vcpus.map(({ filters }) => filters)).toEqual([2, 2]);
+    });
+  });
+
+  needsKvm('leaves no core dump, which would hold the memory of the guest', async () => {
+    await withBeatingVolt([], async (pid) => {
+      expect(readFileSync(`/proc/${pid}/limits`, 'utf8')).toMatch(/^Max core file size +0 +0 /m);
+    });
+  });
+
+  needsKvm('stays in it when the guest resets itself, again and again', async () => {
+    using folder = new TemporaryFolder();
+    const log = folder.at('log');
+    const resets = program(asm.print('up\n'), asm.out8(0x64, 0xfe), asm.halt());
+    const kernel = await folder.write('kernel', buildPvhElf(resets));
+    const flags = ['--cpus', '1', '--memory', '32M', '--kernel', kernel, '--console', `file=${log}`];
+    await using child = Bun.spawn([VOLT, ...flags], { stdin: 'ignore', stdout: 'ignore', stderr: 'pipe' });
+    await waitUntil('the tenth start', () => logOf(log).split('\n').length > 10);
+
+    const threads = threadsOf(child.pid);
+    child.kill('SIGTERM');
+    const stderr = await new Response(child.stderr).text();
+
+    expect(
+      threads.filter(({ filters, capabilities }) => filters === 0 || capabilities !== NO_CAPABILITIES),
+    ).toEqual([]);
+    expect(stderr).toBe('');
+    expect(await child.exited).toBe(143);
+  });
+
+  needsKvm('has all privileges of its user with --no-sandbox', async () => {
+    await withBeatingVolt(['--no-sandbox'], async (pid) => {
+      for (const { privileges, filters } of threadsOf(pid)) expect([privileges, filters]).toEqual(['0', 0]);
+    });
+  });
+
+  needsKvm('serves clients of its control socket, and takes the socket away at the end', async () => {
+    using sockets = new TemporaryFolder();
+    const socket = sockets.at('control.sock');
+    await withBeatingVolt(['--control', socket], async () => {
+      const ctl = (...words: string[]) => runVolt(['ctl', socket, ...words]);
+      const codes: number[] = [];
+      for (const words of [
+        ['status'],
+        ['vcpus'],
+        ['pause'],
+        ['regs', '1'],
+        ['resume'],
+        ['affinity', '1', '0'],
+        ['nmi', '9'],
+      ]) {
+        codes.push((await ctl(...words)).exitCode);
+      }
+      const clients = await Promise.all(Array.from({ length: 20 }, () => ctl('vcpus', '--json')));
+
+      expect(codes).toEqual([0, 0, 0, 0, 0, 0, 2]);
+      expect(clients.map(({ exitCode }) => exitCode)).toEqual(Array(20).fill(0));
+    });
+    expect(readdirSync(sockets.path)).toEqual([]);
+  });
+
+  needsKvm('runs under load: forced collections, new machine code, new threads, pauses', async () => {
+    const { stdout, stderr, exitCode } = await sandboxed('load', '8');
+
+    expect(stderr).toBe('');
+    expect(stdout).toBe('many rounds, some heartbeats\nstill here\n');
+    expect(exitCode).toBe(0);
+  });
+});
+
+describe('a forbidden system call ends the process and is named', () => {
+  needsSandbox.each([
+    ['socket', 'socket', ''],
+    ['a program', 'spawn', ''],
+    ['a file to write', 'create', '/tmp/volt-forbidden'],
+    ['ptrace', 'ptrace', ''],
+    ['a number that is no call', 'unknown', ''],
+    ["on a vCPU's thread: pinning", 'vcpu', ''],
+    ['on a worker made later: socket', 'worker', ''],
+  ])('%s', async (_what, action, parameter) => {
+    const named: Record<string, string> = {
+      spawn: 'socketpair',
+      create: 'openat',
+      unknown: 'of an unknown number',
+      vcpu: 'sched_setaffinity',
+      worker: 'socket',
+    };
+
+    expect(await sandboxed(action, parameter)).toEqual(forbidden(named[action] ?? action));
+  });
+});
+
+describe('files', () => {
+  needsSandbox('of the host cannot be read, those of the process itself can', async () => {
+    const passwd = await sandboxed('read', '/etc/passwd');
+    const memory = await sandboxed('read', '/proc/self/statm');
+    const cpus = await sandboxed('read', '/sys/devices/system/cpu/online');
+    const others = await sandboxed('read', '/proc/1/environ');
+
+    expect(passwd.stdout).toBe('EACCES\nstill here\n');
+    expect(memory.stdout).toBe('read\nstill here\n');
+    expect(cpus.stdout).toBe('read\nstill here\n');
+    expect(others.stdout).toBe('EACCES\nstill here\n');
+  });
+});

@@ -1,0 +1,134 @@
+/** The filters, run instruction by instruction as the kernel runs them. */
+import { describe, expect, test } from 'bun:test';
+import { buildFilter, INSTRUCTION, VERDICT, X32_BIT } from '../../../src/sandbox/filter.ts';
+import { SYSCALL_RULES, THREAD_CLASSES } from '../../../src/sandbox/rules.ts';
+import { SYSCALL_COUNT, SYSCALL_NAMES, syscallNumber } from '../../../src/sandbox/syscalls.ts';
+import { judge } from './bpf-machine.ts';
+
+const filters = Object.fromEntries(THREAD_CLASSES.map((of) => [of, buildFilter(of)]));
+const call = (of: string, name: string, ...args: number[]) =>
+  judge(filters[of]!, { number: syscallNumber(name), arguments: args.map((arg) => BigInt(arg >>> 0)) });
+
+const AUDIT_ARCH_I386 = 0x4000_0003;
+const ENOSYS = 38;
+
+describe('a filter', () => {
+  test.each(THREAD_CLASSES)('of %s lets nothing through that no rule names', (of) => {
+    const named = new Set(Object.keys(SYSCALL_RULES).map(syscallNumber));
+    const numbers = Array.from({ length: SYSCALL_COUNT + 600 }, (_, number) => number);
+    const through = numbers.filter((number) => judge(filters[of]!, { number }) !== VERDICT.trap);
+
+    expect(through.filter((number) => !named.has(number))).toEqual([]);
+    expect(through.length).toBeGreaterThan(30);
+  });
+
+  test.each(THREAD_CLASSES)('of %s traps calls of the 32-bit and x32 ABIs, whatever their number', (of) => {
+    const numbers = [0, 1, 16, 202, 231];
+    const i386 = numbers.map((number) => judge(filters[of]!, { number, architecture: AUDIT_ARCH_I386 }));
+    const x32 = numbers.map((number) => judge(filters[of]!, { number: number + X32_BIT }));
+
+    expect([...i386, ...x32]).toEqual(Array(10).fill(VERDICT.trap));
+  });
+
+  test.each(THREAD_CLASSES)('of %s is short enough for the kernel', (of) => {
+    expect(filters[of]!.length / INSTRUCTION.size).toBeLessThan(4096);
+  });
+
+  test('of vCPUs and of devices allow no call that the process may not make', () => {
+    for (const number of SYSCALL_NAMES.keys()) {
+      const process = judge(filters['process']!, { number });
+      for (const of of ['vcpu', 'device']) {
+        const verdict = judge(filters[of]!, { number });
+        expect([verdict, number]).toEqual([verdict === VERDICT.allow ? process : verdict, number]);
+      }
+    }
+  });
+});
+
+describe('what the process may do', () => {
+  test('it never starts a program or a process', () => {
+    const CLONE_THREAD = 0x10000;
+    for (const name of ['execve', 'execveat', 'fork', 'vfork']) {
+      expect(call('process', name)).toBe(VERDICT.trap);
+    }
+    expect(call('process', 'clone', 17)).toBe(VERDICT.trap);
+    expect(call('process', 'clone', CLONE_THREAD | 0xf00)).toBe(VERDICT.allow);
+    expect(call('process', 'clone3')).toBe(VERDICT.errno | ENOSYS);
+  });
+
+  test('it opens files only to read', () => {
+    const O_WRONLY = 1;
+    const O_RDWR = 2;
+    const O_CREAT = 0o100;
+    const O_TRUNC = 0o1000;
+    const O_CLOEXEC = 0o2000000;
+    expect(call('process', 'openat', -100, 0, O_CLOEXEC)).toBe(VERDICT.allow);
+    for (const flags of [O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_RDWR | O_CLOEXEC]) {
+      expect(call('process', 'openat', -100, 0, flags)).toBe(VERDICT.trap);
+    }
+    expect(call('process', 'openat2')).toBe(VERDICT.trap);
+  });
+
+  test('it makes no sockets, mounts, traces, modules and namespaces', () => {
+    const forbidden = [
+      'socket',
+      'connect',
+      'bind',
+      'mount',
+      'ptrace',
+      'init_module',
+      'unshare',
+      'setns',
+      'bpf',
+    ];
+    for (const name of [
+      ...forbidden,
+      'process_vm_readv',
+      'keyctl',
+      'userfaultfd',
+      'perf_event_open',
+      'io_uring_setup',
+    ])
+      expect(call('process', name)).toBe(VERDICT.trap);
+  });
+
+  test('of ioctls it has those of KVM, and of terminals those that type nothing', () => {
+    const KVM_RUN = 0xae80;
+    const TCGETS = 0x5401;
+    const TIOCSTI = 0x5412;
+    const FS_IOC_SETFLAGS = 0x40086602;
+    expect(call('process', 'ioctl', 3, KVM_RUN)).toBe(VERDICT.allow);
+    expect(call('process', 'ioctl', 0, TCGETS)).toBe(VERDICT.allow);
+    expect(call('process', 'ioctl', 0, TIOCSTI)).toBe(VERDICT.trap);
+    expect(call('process', 'ioctl', 3, FS_IOC_SETFLAGS)).toBe(VERDICT.trap);
+  });
+
+  test('it cannot undo no_new_privs or become dumpable by prctl, but it may name threads', () => {
+    const PR_SET_NAME = 15;
+    const PR_SET_DUMPABLE = 4;
+    const PR_SET_SECCOMP = 22;
+    expect(call('process', 'prctl', PR_SET_NAME)).toBe(VERDICT.allow);
+    expect(call('process', 'prctl', PR_SET_DUMPABLE)).toBe(VERDICT.trap);
+    expect(call('process', 'prctl', PR_SET_SECCOMP)).toBe(VERDICT.trap);
+  });
+});
+
+describe("what a vCPU's thread may do", () => {
+  test('it runs its vCPU, takes locks and wakes others up', () => {
+    const KVM_RUN = 0xae80;
+    expect(call('vcpu', 'ioctl', 3, KVM_RUN)).toBe(VERDICT.allow);
+    expect(call('vcpu', 'futex')).toBe(VERDICT.allow);
+    expect(call('vcpu', 'write')).toBe(VERDICT.allow);
+  });
+
+  test('it has nothing to do with files, sockets, terminals, pinning and filters', () => {
+    const TCGETS = 0x5401;
+    expect(call('vcpu', 'ioctl', 0, TCGETS)).toBe(VERDICT.trap);
+    for (const name of ['unlink', 'accept4', 'recvfrom', 'pwrite64', 'fsync', 'sched_setaffinity', 'seccomp'])
+      expect(call('vcpu', name)).toBe(VERDICT.trap);
+  });
+});
+
+test('every rule has a reason', () => {
+  expect(Object.values(SYSCALL_RULES).filter(({ why }) => why.length < 5)).toEqual([]);
+});
