@@ -44,7 +44,7 @@ test(
       folder=$(mktemp -d)
       trap 'rm -r $folder' EXIT
       ${process.execPath} ${rounds} $folder/c.sock ${VOLT} --cpus 1 --kernel ${kernel.vmlinux} --initrd ${initrd} \\
-        --balloon stats=1 --control $folder/c.sock --cmdline "console=ttyS0 reboot=k panic=-1 volt.run=check"`;
+        --no-reboot --balloon stats=1 --control $folder/c.sock --cmdline "console=ttyS0 reboot=k panic=-1 volt.run=check"`;
 
     const { stdout, stderr, exitCode } = await runOnLinuxHost(['sh', '-c', script], SECONDS);
     const result = JSON.parse(stdout.trim().split('\n').at(-1)!) as Record<string, number>;

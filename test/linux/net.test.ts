@@ -55,7 +55,7 @@ afterAll(stopLinuxHost);
 
 /** Boots with a tap made by `tuntap` words, in a new network namespace. */
 function boot(tuntap: string, net: string, cpus: number) {
-  const volt = `${VOLT} --cpus ${cpus} --kernel ${kernel.vmlinux} --initrd ${initrd} --net tap=tap7,${net}`;
+  const volt = `${VOLT} --cpus ${cpus} --kernel ${kernel.vmlinux} --initrd ${initrd} --no-reboot --net tap=tap7,${net}`;
   const script = `
     set -e
     ip link set lo up
@@ -106,7 +106,7 @@ describe('Debian 6.1 with a network', () => {
         dd if=/dev/urandom of=$folder/file bs=1M count=3 2>/dev/null
         busybox httpd -f -p 127.0.0.1:8080 -h $folder & server=$!
         trap 'kill $server; rm -r $folder' EXIT
-        ${VOLT} --cpus 1 --kernel ${kernel.vmlinux} --initrd ${userInitrd} --net user \
+        ${VOLT} --cpus 1 --kernel ${kernel.vmlinux} --initrd ${userInitrd} --no-reboot --net user \
           --cmdline "console=ttyS0 reboot=k panic=-1 volt.run=check"`;
 
       const { stdout, stderr, exitCode } = await runOnLinuxHost(

@@ -40,7 +40,7 @@ test(
       folder=$(mktemp -d)
       trap 'rm -r $folder' EXIT
       ${process.execPath} ${rounds} $folder/v.sock ${VOLT} --cpus 1 --kernel ${kernel.vmlinux} --initrd ${initrd} \\
-        --vsock path=$folder/v.sock,cid=42 --cmdline "console=ttyS0 reboot=k panic=-1 volt.run=check"`;
+        --no-reboot --vsock path=$folder/v.sock,cid=42 --cmdline "console=ttyS0 reboot=k panic=-1 volt.run=check"`;
 
     const { stdout, stderr, exitCode } = await runOnLinuxHost(['sh', '-c', script], SECONDS);
 
