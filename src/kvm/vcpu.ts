@@ -7,7 +7,6 @@ import { MAP, Mapping, PROT } from '../ffi/mapping.ts';
 import {
   FPU,
   IOCTL,
-  KVM_MP_STATE,
   LAPIC,
   MP_STATE,
   MSR_ENTRY,
@@ -24,9 +23,6 @@ export interface MsrValue {
   readonly index: number;
   readonly data: number;
 }
-
-/** IA32_APIC_BASE: enabled, in xAPIC mode, at 0xFEE00000, as an AP has it after reset. (SDM 3A §11.4.4) */
-const APIC_BASE_RESET = 0xfee0_0800;
 
 /** LVT entries: delivery mode in bits 10–8. (SDM 3A §11.5.1) */
 const LVT_MODE_EXTINT = 0x700;
@@ -101,26 +97,12 @@ export class KvmVcpu implements Disposable {
 
   /** LINT0 takes the PIC's interrupts (ExtINT), LINT1 is NMI: how firmware leaves a PC. (MPS 1.4 §3.6.2.2) */
   wireLocalInterrupts(): void {
-    const lapic = this.readLapic();
+    const lapic = new Uint8Array(LAPIC.size);
+    checked(libc.ioctl(this.fd, IOCTL.getLapic, lapic), 'KVM_GET_LAPIC');
     const view = viewOf(lapic);
     view.setUint32(LAPIC.lvtLint0, LVT_MODE_EXTINT, true);
     view.setUint32(LAPIC.lvtLint1, LVT_MODE_NMI, true);
     checked(libc.ioctl(this.fd, IOCTL.setLapic, lapic), 'KVM_SET_LAPIC');
-  }
-
-  /** The local APIC's registers, for `resetToWait`. */
-  readLapic(): Uint8Array {
-    const lapic = new Uint8Array(LAPIC.size);
-    checked(libc.ioctl(this.fd, IOCTL.getLapic, lapic), 'KVM_GET_LAPIC');
-    return lapic;
-  }
-
-  /** As if just made: waiting for INIT and SIPI, its APIC with the registers it had then. Out of KVM_RUN only. */
-  resetToWait(lapic: Uint8Array): void {
-    this.updateSregs((view) => putU64(view, SREGS.apicBase, APIC_BASE_RESET));
-    checked(libc.ioctl(this.fd, IOCTL.setLapic, lapic), 'KVM_SET_LAPIC');
-    const state = new Uint32Array([KVM_MP_STATE.uninitialized]);
-    checked(libc.ioctl(this.fd, IOCTL.setMpState, state), 'KVM_SET_MP_STATE');
   }
 
   [Symbol.dispose](): void {

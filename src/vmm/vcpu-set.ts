@@ -1,8 +1,9 @@
 /** The vCPUs of one machine with their Workers, from the first thread to the last. */
 import type { HostPointer } from '../ffi/libc.ts';
 import { KVM_MP_STATE, RUN } from '../kvm/abi.ts';
-import { readMpState, type KvmVcpu } from '../kvm/vcpu.ts';
+import { readMpState, writeMpState, type KvmVcpu } from '../kvm/vcpu.ts';
 import type { KvmVm } from '../kvm/vm.ts';
+import { encodeMsi } from '../smp/ipi.ts';
 import { mpStateName } from '../smp/vcpu-state.ts';
 import { VoltError } from '../volt-error.ts';
 import { applyCommonState } from './apply.ts';
@@ -17,8 +18,6 @@ import { vcpuWorkerUrl, workerErrorLine } from './worker-url.ts';
 
 interface Vcpu extends LiveVcpu {
   readonly worker: Worker;
-  /** Its local APIC's registers as reset leaves them. */
-  readonly lapic: Uint8Array;
   ended: boolean;
 }
 
@@ -128,7 +127,7 @@ export class VcpuSet {
     }
     const parked = this.#vcpus[index];
     if (parked) {
-      parked.kvm.resetToWait(parked.lapic);
+      resetToWait(this.#parts.vm, parked.kvm);
       unparkVcpu(parked);
       return waitUntilRunning(parked);
     }
@@ -153,7 +152,7 @@ export class VcpuSet {
     words[VCPU_WORD.mpState] = checkMpState(kvm.fd, index, index === plan.bootCpu);
     const runFlags = new Uint8Array(kvm.runPage.view(0, RUN.exitReason));
     const worker = this.#spare.shift() ?? this.#spawnLater();
-    const vcpu = { index, kvm, worker, words, runFlags, lapic: kvm.readLapic(), ended: false };
+    const vcpu = { index, kvm, worker, words, runFlags, ended: false };
     this.#vcpus.push(vcpu);
     return vcpu;
   }
@@ -194,6 +193,13 @@ export class VcpuSet {
 
 function spawnWorker(): Worker {
   return new Worker(vcpuWorkerUrl(), { smol: true });
+}
+
+/** A parked vCPU is to wait for its SIPI, wherever the guest left it: KVM's own INIT does that. */
+function resetToWait(vm: KvmVm, kvm: KvmVcpu): void {
+  vm.signalMsi(encodeMsi({ destination: 0, mode: 'init' }, kvm.apicId));
+  // Asking lets KVM take the INIT. An APIC that the guest has switched off takes none.
+  if (readMpState(kvm.fd) !== KVM_MP_STATE.initReceived) writeMpState(kvm.fd, KVM_MP_STATE.uninitialized);
 }
 
 /** KVM's own account of who may run: a BSP starts runnable, APs uninitialized. Anything else is a defect. */
