@@ -27,6 +27,8 @@ export interface MsrValue {
 
 /** IA32_APIC_BASE: enabled, in xAPIC mode, at 0xFEE00000, as an AP has it after reset. (SDM 3A §11.4.4) */
 const APIC_BASE_RESET = 0xfee0_0800;
+/** In x2APIC mode. (SDM 3A §11.12.1) */
+const APIC_BASE_EXTD = 1 << 10;
 
 /** LVT entries: delivery mode in bits 10–8. (SDM 3A §11.5.1) */
 const LVT_MODE_EXTINT = 0x700;
@@ -41,6 +43,7 @@ export class KvmVcpu implements Disposable {
   /** `struct kvm_run`. SAFETY: owned here until dispose; KVM and the vCPU's worker write it. */
   readonly runPage: Mapping;
   readonly #owned: OwnedFd;
+  #apicBaseReset = APIC_BASE_RESET;
 
   constructor(owned: OwnedFd, apicId: number, mmapBytes: number) {
     this.#owned = owned;
@@ -99,6 +102,17 @@ export class KvmVcpu implements Disposable {
     checked(libc.ioctl(this.fd, IOCTL.setFpu, fpu), 'KVM_SET_FPU');
   }
 
+  /**
+   * Hands the vCPU over in x2APIC mode, as firmware does where an APIC id is above 254: Linux leaves CPUs with such
+   * ids out when it does not start in that mode (seen with 6.1). CPUID must have x2APIC by then.
+   */
+  startInX2apicMode(): void {
+    this.#apicBaseReset = APIC_BASE_RESET + APIC_BASE_EXTD;
+    this.updateSregs((view) => {
+      view.setUint32(SREGS.apicBase, view.getUint32(SREGS.apicBase, true) | APIC_BASE_EXTD, true);
+    });
+  }
+
   /** LINT0 takes the PIC's interrupts (ExtINT), LINT1 is NMI: how firmware leaves a PC. (MPS 1.4 §3.6.2.2) */
   wireLocalInterrupts(): void {
     const lapic = this.readLapic();
@@ -117,7 +131,7 @@ export class KvmVcpu implements Disposable {
 
   /** As if just made: waiting for INIT and SIPI, its APIC with the registers it had then. Out of KVM_RUN only. */
   resetToWait(lapic: Uint8Array): void {
-    this.updateSregs((view) => putU64(view, SREGS.apicBase, APIC_BASE_RESET));
+    this.updateSregs((view) => putU64(view, SREGS.apicBase, this.#apicBaseReset));
     checked(libc.ioctl(this.fd, IOCTL.setLapic, lapic), 'KVM_SET_LAPIC');
     const state = new Uint32Array([KVM_MP_STATE.uninitialized]);
     checked(libc.ioctl(this.fd, IOCTL.setMpState, state), 'KVM_SET_MP_STATE');
