@@ -118,6 +118,7 @@ describe('volt inspect --dump', () => {
       'mp-config-table@0x9fc10.bin',
       'mp-floating-pointer@0x9fc00.bin',
       'page-tables@0x9000.bin',
+      'reset-vector@0xffff0.bin',
       'zero-page@0x7000.bin',
     ]);
   });
