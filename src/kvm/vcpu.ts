@@ -24,6 +24,9 @@ export interface MsrValue {
   readonly data: number;
 }
 
+/** IA32_APIC_BASE: in x2APIC mode. (SDM 3A §11.12.1) */
+const APIC_BASE_EXTD = 1 << 10;
+
 /** LVT entries: delivery mode in bits 10–8. (SDM 3A §11.5.1) */
 const LVT_MODE_EXTINT = 0x700;
 const LVT_MODE_NMI = 0x400;
@@ -93,6 +96,16 @@ export class KvmVcpu implements Disposable {
     view.setUint16(FPU.fcw, FCW_RESET, true);
     view.setUint32(FPU.mxcsr, MXCSR_RESET, true);
     checked(libc.ioctl(this.fd, IOCTL.setFpu, fpu), 'KVM_SET_FPU');
+  }
+
+  /**
+   * Hands the vCPU over in x2APIC mode, as firmware does where an APIC id is above 254: Linux leaves CPUs with such
+   * ids out when it does not start in that mode (seen with 6.1). CPUID must have x2APIC by then.
+   */
+  startInX2apicMode(): void {
+    this.updateSregs((view) => {
+      view.setUint32(SREGS.apicBase, view.getUint32(SREGS.apicBase, true) | APIC_BASE_EXTD, true);
+    });
   }
 
   /** LINT0 takes the PIC's interrupts (ExtINT), LINT1 is NMI: how firmware leaves a PC. (MPS 1.4 §3.6.2.2) */

@@ -147,6 +147,14 @@ function acpiNuma({ distances, latency, bandwidth }: NumaPlan, memory: readonly 
   return { memory, distances, ...(latency ? { latency } : {}), ...(bandwidth ? { bandwidth } : {}) };
 }
 
+/** Above it an id needs x2APIC; 255 is the broadcast. */
+const HIGHEST_XAPIC_ID = 254;
+
+/** Whether a vCPU, perhaps one that may be plugged later, has an id that xAPIC cannot name. */
+export function needsX2apicMode({ cpus }: Pick<MachinePlan, 'cpus'>): boolean {
+  return cpus.at(-1)!.apicId > HIGHEST_XAPIC_ID;
+}
+
 /** The CPUID table of one vCPU of the plan. */
 export function planCpuid(plan: MachinePlan, cpu: CpuPlace, host: HostFacts): CpuidEntry[] {
   return buildCpuid({

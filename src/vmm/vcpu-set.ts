@@ -8,7 +8,7 @@ import { mpStateName } from '../smp/vcpu-state.ts';
 import { VoltError } from '../volt-error.ts';
 import { applyCommonState } from './apply.ts';
 import type { VmConfig } from './config.ts';
-import { planCpuid, type HostFacts, type MachinePlan } from './plan.ts';
+import { needsX2apicMode, planCpuid, type HostFacts, type MachinePlan } from './plan.ts';
 import { VCPU_COMMAND, VCPU_PHASE, VCPU_WORD, type SharedState } from './shared-state.ts';
 import { kick, parkVcpu, unparkVcpu, waitUntilRunning, type LiveVcpu } from './vcpu-control.ts';
 import type { VcpuMessage } from './vcpu-report.ts';
@@ -147,6 +147,7 @@ export class VcpuSet {
     const { plan, host, shared } = this.#parts;
     const index = this.#vcpus.length;
     kvm.setCpuid(planCpuid(plan, plan.cpus[index]!, host));
+    if (needsX2apicMode(plan)) kvm.startInX2apicMode();
     applyCommonState(kvm);
     const words = shared.vcpuWords(index);
     words[VCPU_WORD.mpState] = checkMpState(kvm.fd, index, index === plan.bootCpu);

@@ -26,7 +26,7 @@ import { deliverIpi } from './deliver-ipi.ts';
 import { checkSymbolsPath, GuestSymbols } from './guest-symbols.ts';
 import { openImage, openKernel, type ImageFile } from './image-file.ts';
 import { bindNodes } from './node-memory.ts';
-import { planImage, planMachine, type MachinePlan } from './plan.ts';
+import { needsX2apicMode, planImage, planMachine, type MachinePlan } from './plan.ts';
 import { readVcpuState } from './register-dump.ts';
 import type { ThreadFilters } from './sandbox.ts';
 import {
@@ -54,9 +54,6 @@ export interface VmOptions {
   /** Hears what does not stop the guest, a line each, such as symbols that cannot be read. */
   readonly warn?: (line: string) => void;
 }
-
-/** Above it an id needs x2APIC; 255 is the broadcast. */
-const HIGHEST_XAPIC_ID = 254;
 
 /** A virtual machine: `new` builds it, `start` lets it run, `ended` tells how it ended, dispose gives everything back. */
 export class VirtualMachine implements Disposable {
@@ -115,7 +112,7 @@ export class VirtualMachine implements Disposable {
       const tscDeadline = system.check(CAP.tscDeadlineTimer) > 0;
       this.plan = planMachine(config, image, { tscDeadline });
       const { cpus, bootCpu } = this.plan;
-      if (cpus.at(-1)!.apicId > HIGHEST_XAPIC_ID) this.#vm.useX2apicIds();
+      if (needsX2apicMode(this.plan)) this.#vm.useX2apicIds();
       if (bootCpu !== 0) this.#vm.setBootCpu(cpus[bootCpu]!.apicId);
       this.timeline.mark('VM made');
 

@@ -32,6 +32,19 @@ describe.skipIf(!kvmOpens)('vCPUs (needs /dev/kvm)', () => {
     expect(exitCode).toBe(0);
   });
 
+  test.each([
+    ['255 vCPUs there may be: xAPIC', '1,max=255', 0xfee0_0900],
+    ['256: x2APIC, without which Linux would leave the last one out', '1,max=256', 0xfee0_0d00],
+  ])('the mode of the APIC at the start, %s', async (_, cpus, expected) => {
+    const readApicBase = [0xb9, 0x1b, 0x00, 0x00, 0x00, 0x0f, 0x32]; // mov ecx, 0x1b; rdmsr
+    const code = program(readApicBase, asm.printEax(4), asm.exit(0));
+
+    const { bytes, stderr } = await runGuest(code, ['--cpus', cpus]);
+
+    expect(stderr).toBe('');
+    expect(Buffer.from(bytes).readUInt32LE(0)).toBe(expected);
+  });
+
   test('an AP that is sent INIT waits for its SIPI; one that is sent both runs from there', async () => {
     const APIC_ENABLE = [...asm.loadEax(0x1ff), ...asm.storeEax(0xfee0_00f0)];
     const sendTo = (id: number, command: number) => [

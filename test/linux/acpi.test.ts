@@ -85,6 +85,19 @@ describe("Debian's cloud kernel, which knows no MP tables", () => {
 });
 
 test(
+  'the cloud kernel counts all of 300 CPUs that there may be, with ids that only x2APIC has',
+  async () => {
+    const { stdout, exitCode } = await boot(cloud, ['--cpus', '2,max=300', '--memory', '1G']);
+
+    expect(stdout).toContain('smpboot: Allowing 300 CPUs, 298 hotplug CPUs');
+    expect(stdout).toContain('VOLT-GUEST cpus=2 ');
+    expect(stdout).not.toMatch(/ACPI.*(error|exception|warning|BIOS bug)/i);
+    expect(exitCode).toBe(0);
+  },
+  LINUX_TEST,
+);
+
+test(
   'with ACPI and MP tables the full kernel takes ACPI; `acpi=off` makes it take the MP tables',
   async () => {
     const both = await boot(full, ['--cpus', '2']);
