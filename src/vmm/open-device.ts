@@ -18,10 +18,12 @@ let kept: ReadonlyMap<DeviceConfig, OpenDevice> | undefined;
  * anew after its guest's reset gets what the first one had. Closed when the process ends.
  */
 export function keepDevicesOpen(): void {
-  if (kept) return;
-  const devices = new Map(inUse);
-  kept = devices;
-  process.on('exit', () => devices.forEach((device) => device.close()));
+  kept ??= new Map(inUse);
+}
+
+/** What the last machine of a process leaves open: sockets would stay behind. */
+function closeAtExit(): void {
+  for (const device of new Set([...inUse.values(), ...(kept?.values() ?? [])])) device.close();
 }
 
 /** Throws VoltError 'image' or 'host' that says what is wrong with the device's files. */
@@ -30,6 +32,8 @@ export function openDevice(config: DeviceConfig): OpenDevice {
   if (known) return { ...known, close: () => {} };
   const device = openAnew(config);
   if (config.kind === 'block') return device;
+  process.off('exit', closeAtExit);
+  process.on('exit', closeAtExit);
   inUse.set(config, device);
   return {
     ...device,
