@@ -3,6 +3,7 @@ import { dirname } from 'node:path';
 import { keepKvmOpen } from '../kvm/system.ts';
 import type { VmConfig } from '../vmm/config.ts';
 import { keepDisksOpen } from '../vmm/disk-files.ts';
+import { keepDevicesOpen } from '../vmm/open-device.ts';
 import { enterSandbox } from '../vmm/sandbox.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 import { defaultSocketPath } from './control/directory.ts';
@@ -20,11 +21,12 @@ export interface Confinement {
  * VoltError 'host' and SyscallError.
  */
 export function confine(config: VmConfig, sockets: readonly string[]): Confinement {
-  const removesIn = sockets.map((path) => dirname(path));
+  const removesIn = [...sockets, ...deviceSockets(config)].map((path) => dirname(path));
   if (sockets.length > 0) removesIn.push(...listingDirectory());
   const reads = [config.kernelPath, config.initrdPath, config.symbolsPath];
   keepKvmOpen();
   keepDisksOpen();
+  keepDevicesOpen();
   const { filters, missing } = enterSandbox({
     cpus: config.maxCpus,
     reads: reads.filter((path) => path !== undefined),
@@ -34,6 +36,13 @@ export function confine(config: VmConfig, sockets: readonly string[]): Confineme
     if (filters) vm.confine(filters);
   };
   return { missing, confineVm };
+}
+
+function deviceSockets({ devices }: VmConfig): string[] {
+  return devices.flatMap((device) => {
+    if (device.kind === 'vsock') return [device.path];
+    return device.kind === 'console' ? device.ports.flatMap(({ socket }) => socket ?? []) : [];
+  });
 }
 
 /** Where `volt ps` looks, and a guest takes its entry away. */

@@ -38,8 +38,10 @@ const TERMINAL_IOCTL: ArgumentTest = {
   argument: 1,
   equals: [0x5401, 0x5402, 0x5403, 0x5404, 0x540f, 0x5413, 0x541b, 0x5421, 0x80045430],
 };
-/** TUNSETOFFLOAD and TUNSETVNETHDRSZ: what a guest's network driver agrees with its device. */
-const TAP_IOCTL: ArgumentTest = { argument: 1, equals: [0x400454d0, 0x400454d8] };
+/** TUNSETOFFLOAD, TUNSETVNETHDRSZ, TUNSETQUEUE: what a guest's network driver agrees with its device. */
+const TAP_IOCTL: ArgumentTest = { argument: 1, equals: [0x400454d0, 0x400454d8, 0x400454d9] };
+/** AF_UNIX. */
+const UNIX_SOCKET: ArgumentTest = { argument: 0, equals: [1] };
 /** Neither O_WRONLY nor O_RDWR, O_CREAT, O_TRUNC, __O_TMPFILE. */
 const READ_ONLY_OPEN: ArgumentTest = { argument: 2, mask: 0x400243, equals: [0] };
 /** CLONE_THREAD: a thread of this process, no process. */
@@ -140,12 +142,14 @@ export const SYSCALL_RULES: Readonly<Record<string, SyscallRule>> = {
   timerfd_settime: { why: 'the same', also: DEVICE },
   mbind: { why: "a guest's RAM on nodes of the host, again after its reset" },
   seccomp: { why: "a vCPU's thread takes its own filter", when: [{ argument: 0, equals: [1] }] },
-  accept4: { why: 'a client of the control socket' },
+  accept4: { why: 'a client of the control socket, or of a guest by vsock', also: DEVICE },
+  socket: { why: 'a guest connects to the host by vsock', also: DEVICE, when: [UNIX_SOCKET] },
+  connect: { why: 'the same', also: DEVICE },
   recvfrom: { why: 'its requests', also: DEVICE },
   sendto: { why: 'its answers', also: DEVICE },
   recvmsg: { why: 'its requests', also: DEVICE },
   sendmsg: { why: 'its answers', also: DEVICE },
-  shutdown: { why: 'its end' },
+  shutdown: { why: 'its end', also: DEVICE },
   setsockopt: { why: 'the runtime sets up a connection' },
   getsockopt: { why: 'the same' },
   getsockname: { why: 'the same' },

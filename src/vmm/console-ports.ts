@@ -34,6 +34,11 @@ export class ConsolePorts implements ConsoleHost {
     });
   }
 
+  /** Lets all clients go, before their worker ends. */
+  hangUp(): void {
+    for (const fd of this.#clients) if (fd >= 0) closeStream(fd);
+  }
+
   read(port: number, target: IoVector): number {
     const client = this.#clients[port]!;
     if (client < 0) return PORT_IO.wouldBlock;

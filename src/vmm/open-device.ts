@@ -9,8 +9,42 @@ import { openUserNetDevice } from './virtio-user-net.ts';
 import { openVsockDevice } from './virtio-vsock.ts';
 import type { OpenDevice } from './virtio-machine.ts';
 
+/** Devices of machines that live, but for disks, which keep their files themselves. */
+const inUse = new Map<DeviceConfig, OpenDevice>();
+let kept: ReadonlyMap<DeviceConfig, OpenDevice> | undefined;
+
+/**
+ * Before the sandbox is entered, in which no tap, no socket and no passt can be had any more: a machine that is made
+ * anew after its guest's reset gets what the first one had. Closed when the process ends.
+ */
+export function keepDevicesOpen(): void {
+  kept ??= new Map(inUse);
+}
+
+/** What the last machine of a process leaves open: sockets would stay behind. */
+function closeAtExit(): void {
+  for (const device of new Set([...inUse.values(), ...(kept?.values() ?? [])])) device.close();
+}
+
 /** Throws VoltError 'image' or 'host' that says what is wrong with the device's files. */
 export function openDevice(config: DeviceConfig): OpenDevice {
+  const known = kept?.get(config);
+  if (known) return { ...known, close: () => {} };
+  const device = openAnew(config);
+  if (config.kind === 'block') return device;
+  process.off('exit', closeAtExit);
+  process.on('exit', closeAtExit);
+  inUse.set(config, device);
+  return {
+    ...device,
+    close: () => {
+      inUse.delete(config);
+      if (!kept?.has(config)) device.close();
+    },
+  };
+}
+
+function openAnew(config: DeviceConfig): OpenDevice {
   switch (config.kind) {
     case 'block':
       return openBlockDevice(config);

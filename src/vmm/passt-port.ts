@@ -11,30 +11,43 @@ import { receiveBytes, sendBytes } from '../ffi/unix-stream.ts';
 const LENGTH_BYTES = 4;
 const INPUT_BYTES = 256 * 1024;
 const MAX_FRAME_BYTES = LARGEST_PACKET_BYTES - NET_HEADER.size;
+const OUTPUT_BYTES = 4 * Math.ceil((LENGTH_BYTES + MAX_FRAME_BYTES) / 4);
+const WORD = { unsentFrom: 0, unsentTo: 1, inputFrom: 2, inputTo: 3, size: 4 } as const;
 const NO_HEADER = new Uint8Array(NET_HEADER.size);
+
+/** What a stream needs to be handed from one port to the next. */
+export function createPasstBuffer(): SharedArrayBuffer {
+  return new SharedArrayBuffer(4 * WORD.size + OUTPUT_BYTES + INPUT_BYTES);
+}
 
 export class PasstPort implements NetPort {
   readonly #fd: number;
-  readonly #output = new Uint8Array(LENGTH_BYTES + MAX_FRAME_BYTES);
-  readonly #outputView = new DataView(this.#output.buffer);
-  /** What is left of a frame that did not go out whole: from here to there in #output. */
-  #unsentFrom = 0;
-  #unsentTo = 0;
-  readonly #input = new Uint8Array(INPUT_BYTES);
-  readonly #inputView = new DataView(this.#input.buffer);
-  #inputFrom = 0;
-  #inputTo = 0;
+  /** Of WORD: where what is left of output and input begins and ends. */
+  readonly #words: Int32Array;
+  readonly #output: Uint8Array;
+  readonly #outputView: DataView;
+  readonly #input: Uint8Array;
+  readonly #inputView: DataView;
 
-  constructor(fd: number) {
+  /** `buffer` by createPasstBuffer; a port for the same stream later goes on with it in the middle of a frame. */
+  constructor(fd: number, buffer: SharedArrayBuffer) {
     this.#fd = fd;
+    this.#words = new Int32Array(buffer, 0, WORD.size);
+    this.#output = new Uint8Array(buffer, 4 * WORD.size, OUTPUT_BYTES);
+    this.#input = new Uint8Array(buffer, 4 * WORD.size + OUTPUT_BYTES, INPUT_BYTES);
+    this.#outputView = new DataView(buffer, this.#output.byteOffset, OUTPUT_BYTES);
+    this.#inputView = new DataView(buffer, this.#input.byteOffset, INPUT_BYTES);
   }
 
   /** Sends what is left of the frame before, if there is something; false while it does not go out. */
   flush(): boolean {
-    if (this.#unsentFrom === this.#unsentTo) return true;
-    const sent = sendBytes(this.#fd, this.#output.subarray(this.#unsentFrom, this.#unsentTo));
-    if (sent > 0) this.#unsentFrom += sent;
-    return this.#unsentFrom === this.#unsentTo;
+    if (this.#words[WORD.unsentFrom]! === this.#words[WORD.unsentTo]!) return true;
+    const sent = sendBytes(
+      this.#fd,
+      this.#output.subarray(this.#words[WORD.unsentFrom]!, this.#words[WORD.unsentTo]!),
+    );
+    if (sent > 0) this.#words[WORD.unsentFrom] = this.#words[WORD.unsentFrom]! + sent;
+    return this.#words[WORD.unsentFrom]! === this.#words[WORD.unsentTo]!;
   }
 
   send(packet: IoVector): number {
@@ -50,8 +63,8 @@ export class PasstPort implements NetPort {
       skip = Math.max(0, skip - length);
     }
     this.#outputView.setUint32(0, bytes);
-    this.#unsentFrom = 0;
-    this.#unsentTo = at;
+    this.#words[WORD.unsentFrom] = 0;
+    this.#words[WORD.unsentTo] = at;
     this.flush();
     return packet.bytes;
   }
@@ -59,8 +72,8 @@ export class PasstPort implements NetPort {
   receive(packet: IoVector): number {
     const bytes = this.#nextFrame();
     if (bytes < 0) return PORT_RESULT.wouldBlock;
-    const start = this.#inputFrom + LENGTH_BYTES;
-    this.#inputFrom = start + bytes;
+    const start = this.#words[WORD.inputFrom]! + LENGTH_BYTES;
+    this.#words[WORD.inputFrom] = start + bytes;
     const whole = NET_HEADER.size + bytes;
     let done = 0;
     for (let i = 0; i < packet.count && done < whole; i++) {
@@ -77,9 +90,9 @@ export class PasstPort implements NetPort {
   /** Bytes of the next frame, which is all there then; -1: not yet. */
   #nextFrame(): number {
     for (;;) {
-      const there = this.#inputTo - this.#inputFrom;
+      const there = this.#words[WORD.inputTo]! - this.#words[WORD.inputFrom]!;
       if (there >= LENGTH_BYTES) {
-        const bytes = this.#inputView.getUint32(this.#inputFrom);
+        const bytes = this.#inputView.getUint32(this.#words[WORD.inputFrom]!);
         // No frame, and so nobody knows where the next begins.
         if (bytes > MAX_FRAME_BYTES) return -1;
         if (there >= LENGTH_BYTES + bytes) return bytes;
@@ -89,15 +102,15 @@ export class PasstPort implements NetPort {
   }
 
   #readMore(): boolean {
-    if (this.#inputFrom > 0) {
-      this.#input.copyWithin(0, this.#inputFrom, this.#inputTo);
-      this.#inputTo -= this.#inputFrom;
-      this.#inputFrom = 0;
+    if (this.#words[WORD.inputFrom]! > 0) {
+      this.#input.copyWithin(0, this.#words[WORD.inputFrom]!, this.#words[WORD.inputTo]!);
+      this.#words[WORD.inputTo] = this.#words[WORD.inputTo]! - this.#words[WORD.inputFrom]!;
+      this.#words[WORD.inputFrom] = 0;
     }
-    const room = INPUT_BYTES - this.#inputTo;
-    const got = receiveBytes(this.#fd, this.#input.subarray(this.#inputTo), room);
+    const room = INPUT_BYTES - this.#words[WORD.inputTo]!;
+    const got = receiveBytes(this.#fd, this.#input.subarray(this.#words[WORD.inputTo]!), room);
     if (got <= 0) return false;
-    this.#inputTo += got;
+    this.#words[WORD.inputTo] = this.#words[WORD.inputTo]! + got;
     return true;
   }
 }

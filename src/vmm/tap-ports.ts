@@ -53,14 +53,19 @@ export class TapQueues {
       this.#ignoreGone(() => setTapQueue(this.ports[this.#active - 1]!.fd, false));
   }
 
-  /** A tap that was deleted refuses everything; its guest has lost its link and knows it. */
+  /**
+   * A tap that was deleted refuses everything; its guest has lost its link and knows it. A queue that a machine before
+   * left attached or detached refuses to become so again.
+   */
   #ignoreGone(act: () => void): void {
     try {
       act();
     } catch (error) {
-      if (!(error instanceof Error && 'errno' in error && error.errno === EBADFD)) throw error;
+      if (!(error instanceof Error && 'errno' in error && REFUSALS.includes(error.errno as number)))
+        throw error;
     }
   }
 }
 
 const EBADFD = 77;
+const REFUSALS: readonly number[] = [EBADFD, ERRNO.EINVAL];

@@ -42,6 +42,7 @@ export function createConsoleDevice({ facts, ports }: ConsoleStart, services: De
   const host = new ConsolePorts(ports, services);
   const device = new ConsoleDevice(facts, host);
   host.start((port) => device.portReady(port));
+  services.atEnd(() => host.hangUp());
   return device;
 }
 

@@ -6,12 +6,14 @@ import { createSocketPair } from '../ffi/socket-pair.ts';
 import { VoltError } from '../volt-error.ts';
 import type { DeviceServices } from './device-services.ts';
 import type { NetConfig } from './net-config.ts';
-import { PasstPort } from './passt-port.ts';
+import { createPasstBuffer, PasstPort } from './passt-port.ts';
 import type { OpenDevice } from './virtio-machine.ts';
 
 export interface UserNetStart {
   readonly kind: 'user-net';
   readonly fd: number;
+  /** What is under way between a machine and the one after its reset. */
+  readonly buffer: SharedArrayBuffer;
   readonly settings: NetSettings;
 }
 
@@ -28,7 +30,7 @@ export function openUserNetDevice(config: NetConfig): OpenDevice {
     );
   }
   const [ours, theirs] = createSocketPair(true);
-  // It ends when its socket does. What it says is mostly about its log; what counts is the guest's link.
+  // It ends when its socket is closed. What it says is mostly about its log; what counts is the guest's link.
   const child = Bun.spawn([program, '--foreground', '--quiet', '--one-off', '--fd', '3'], {
     stdio: ['ignore', 'ignore', 'ignore', theirs.fd],
   });
@@ -42,17 +44,19 @@ export function openUserNetDevice(config: NetConfig): OpenDevice {
   };
   return {
     facts: describeNet({ mac: config.mac, pairs: 1, mtu: undefined, offloads: false }),
-    start: { kind: 'user-net', fd: ours.fd, settings },
+    start: { kind: 'user-net', fd: ours.fd, buffer: createPasstBuffer(), settings },
     blocks: false,
     close: () => {
       ours.close();
-      child.kill();
     },
   };
 }
 
-export function createUserNetDevice({ fd, settings }: UserNetStart, services: DeviceServices): VirtioDevice {
-  const port = new PasstPort(fd);
+export function createUserNetDevice(
+  { fd, buffer, settings }: UserNetStart,
+  services: DeviceServices,
+): VirtioDevice {
+  const port = new PasstPort(fd, buffer);
   const device = new NetDevice(
     {
       ports: [port],

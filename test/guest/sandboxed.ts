@@ -11,19 +11,19 @@ import { ConsolePump } from '../../src/vmm/console-pump.ts';
 import { enterSandbox } from '../../src/vmm/sandbox.ts';
 import { VmControl } from '../../src/api/vm-control.ts';
 
-const AF_UNIX = 1;
+const AF_INET = 2;
 const SOCK_STREAM = 1;
 const SYS_PTRACE = 101;
 const SYS_BEYOND = 400;
 
 /** Its code comes with it, since no file can be read any more. */
 const SOCKET_WORKER = `data:text/javascript,import { dlopen } from 'bun:ffi';
-dlopen('libc.so.6', { socket: { args: ['i32', 'i32', 'i32'], returns: 'i32' } }).symbols.socket(1, 1, 0);`;
+dlopen('libc.so.6', { socket: { args: ['i32', 'i32', 'i32'], returns: 'i32' } }).symbols.socket(2, 1, 0);`;
 
 const [action = '', parameter = ''] = process.argv.slice(2);
 
 const ACTIONS: Readonly<Record<string, () => unknown>> = {
-  socket: () => libc.socket(AF_UNIX, SOCK_STREAM, 0),
+  socket: () => libc.socket(AF_INET, SOCK_STREAM, 0),
   spawn: () => Bun.spawnSync(['/bin/true']),
   create: () => closeSync(openSync(parameter, 'w')),
   ptrace: () => libc.syscall(SYS_PTRACE, 0, 0, 0, 0, 0, 0),

@@ -17,8 +17,8 @@ const residentKib = () =>
 const full = residentKib();
 await guest.until('VOLT-GUEST emptied');
 // Linux reports free pages some seconds after they became free.
-const reported = await poll(balloon, ({ reportedBytes }) => reportedBytes > 100 * 2 ** 20);
-const emptied = residentKib();
+const emptied = await poll(residentKib, (kib) => kib < full - 100 * 1024);
+const reported = await balloon();
 await balloon(128);
 const inflated = await poll(balloon, ({ actualMib }) => actualMib === 128);
 await guest.until('VOLT-GUEST inflated');

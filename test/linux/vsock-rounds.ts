@@ -51,7 +51,7 @@ async function converse(port: number, payload: Buffer): Promise<Buffer> {
   const command = Buffer.from(`CONNECT ${port}\n`);
   const all = Buffer.concat([command, payload]);
   let received = 0;
-  const push = (socket: Bun.Socket) => void (sent += socket.write(all, sent));
+  const push = (socket: Bun.Socket) => void (sent += socket.write(all.subarray(sent)));
   await Bun.connect({
     unix: path,
     socket: {

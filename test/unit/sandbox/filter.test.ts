@@ -69,18 +69,18 @@ describe('what the process may do', () => {
     expect(call('process', 'openat2')).toBe(VERDICT.trap);
   });
 
-  test('it makes no sockets, mounts, traces, modules and namespaces', () => {
-    const forbidden = [
-      'socket',
-      'connect',
-      'bind',
-      'mount',
-      'ptrace',
-      'init_module',
-      'unshare',
-      'setns',
-      'bpf',
-    ];
+  test('it makes Unix sockets alone, to connect, which a vCPU may not', () => {
+    const [AF_UNIX, AF_INET, AF_NETLINK, AF_PACKET, AF_VSOCK] = [1, 2, 16, 17, 40];
+
+    expect(call('process', 'socket', AF_UNIX)).toBe(VERDICT.allow);
+    expect(call('vcpu', 'socket', AF_UNIX)).toBe(VERDICT.trap);
+    expect(call('vcpu', 'connect')).toBe(VERDICT.trap);
+    for (const family of [AF_INET, AF_NETLINK, AF_PACKET, AF_VSOCK])
+      expect(call('process', 'socket', family)).toBe(VERDICT.trap);
+  });
+
+  test('it makes no listening sockets, mounts, traces, modules and namespaces', () => {
+    const forbidden = ['bind', 'listen', 'mount', 'ptrace', 'init_module', 'unshare', 'setns', 'bpf'];
     for (const name of [
       ...forbidden,
       'process_vm_readv',

@@ -9,7 +9,7 @@ import { MAP, Mapping, PROT } from '../../../src/ffi/mapping.ts';
 import { createSocketPair } from '../../../src/ffi/socket-pair.ts';
 import { receiveBytes, sendBytes } from '../../../src/ffi/unix-stream.ts';
 import { WorkerServices } from '../../../src/vmm/device-services.ts';
-import { PasstPort } from '../../../src/vmm/passt-port.ts';
+import { createPasstBuffer, PasstPort } from '../../../src/vmm/passt-port.ts';
 import {
   createUserNetDevice,
   openUserNetDevice,
@@ -31,13 +31,15 @@ function createPort() {
   const [ours, theirs] = createSocketPair(true);
   stack.use(ours);
   stack.use(theirs);
+  const buffer = createPasstBuffer();
+  const again = () => new PasstPort(ours.fd, buffer);
   const ram = mapRam(0x4_0000);
   const vector = (...pieces: [number, number][]) => {
     const each = new IoVector(8);
     for (const [at, length] of pieces) each.add(ram.host + at, length);
     return each;
   };
-  return { port: new PasstPort(ours.fd), fd: theirs.fd, ram: ram.bytes, vector };
+  return { port: new PasstPort(ours.fd, buffer), fd: theirs.fd, ram: ram.bytes, vector, again };
 }
 
 const framed = (...texts: string[]) =>
@@ -94,6 +96,18 @@ describe('the port of passt', () => {
 
     expect(sent).toBeGreaterThan(1);
     expect(received).toBe(sent * (4 + 60_000 - 12));
+  });
+
+  test('is followed by another in the middle of a frame, when the guest has reset itself', () => {
+    const { port, fd, vector, again } = createPort();
+    const all = framed('one', 'two');
+    sendBytes(fd, all.subarray(0, 9));
+    port.receive(vector([0, 100]));
+    port.receive(vector([0, 100]));
+
+    sendBytes(fd, all.subarray(9));
+
+    expect(again().receive(vector([0, 100]))).toBe(15);
   });
 
   test('gives nothing any more after what cannot be a frame, or the end', () => {
