@@ -39,7 +39,8 @@ export function readPptt(table: Uint8Array, problems: string[]): PpttContents {
     children.set(parent, position + 1);
     nodes.set(offset, {
       flags: view.getUint32(PPTT_NODE.flags, true),
-      parent,
+      // Only upwards, or one that names itself or a later one would make a circle.
+      parent: above === undefined ? 0 : parent,
       uid: view.getUint32(PPTT_NODE.uid, true),
       path: [...(above?.path ?? []), position],
     });

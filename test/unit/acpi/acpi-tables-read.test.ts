@@ -196,6 +196,7 @@ describe('what is wrong is said', () => {
     ['too few distances', 'acpi-slit', (t) => (t[36] = 3), 'SLIT: 4 bytes of distances for 3 nodes'],
     ['a processor twice', 'acpi-pptt', (t) => (t[36 + 20 + 12] = 1), 'PPTT: processor 1 is in it twice'],
     ['a parent that comes later', 'acpi-pptt', (t) => (t[36 + 20 + 8] = 99), 'PPTT: the parent of the node at offset 0x38'],
+    ['a node that is its own parent', 'acpi-pptt', (t) => (t[36 + 8] = 36), 'PPTT: the parent of the node at offset 0x24'],
     ['no package', 'acpi-pptt', (t) => (t[36 + 4] = 0), 'PPTT: processor 0 is in 0 packages (expected 1)'],
     ['no sleep register', 'acpi-fadt', (t) => t.fill(0, 0xf4, 0x10c), 'FADT: hardware-reduced, but without ports'],
     ['no reset register', 'acpi-fadt', (t) => t.fill(0, 0x74, 0x80), 'FADT: it announces a reset register without'],

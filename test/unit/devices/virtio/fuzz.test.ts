@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test';
-import { createFuzzer } from '../../../../scripts/fuzz-virtio.ts';
+import { createFuzzer } from '../../../../scripts/fuzz/hostile-rings.ts';
 
 const ROUNDS = 20_000;
 

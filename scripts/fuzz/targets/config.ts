@@ -1,0 +1,201 @@
+/** Configuration files, and the machines that those which are accepted describe. */
+import { parseConfig, type VmConfig } from '../../../src/vmm/config.ts';
+import { inspectPlan } from '../../../src/vmm/inspection.ts';
+import { planImage, planMachine } from '../../../src/vmm/plan.ts';
+import { VoltError } from '../../../src/volt-error.ts';
+import { bytesAsSource } from '../../../src/binary/byte-source.ts';
+import { buildElf, LINUX_NOTE } from '../../../test/unit/boot/images.ts';
+import type { Random } from '../../../test/unit/support/random.ts';
+import { kindOf, type FuzzTarget } from '../target.ts';
+
+type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+
+const FILES: readonly Json[] = [
+  { 'boot-source': { kernel_image_path: '/vmlinux', boot_args: 'console=ttyS0' } },
+  {
+    'machine-config': { vcpu_count: 4, mem_size_mib: 512, smt: true, huge_pages: '2M' },
+    volt: { max_cpus: 8 },
+  },
+  {
+    volt: { sockets: 2, dies: 1, cores: 2, threads: 2, max_cpus: 8, boot_cpu: 1, cpu_affinity: '0=0,1=1+2' },
+  },
+  {
+    volt: {
+      acpi: false,
+      mp_tables: true,
+      reboot: 'exit',
+      console: 'file=/x',
+      hang_report_s: 'off',
+      boot: 'pvh',
+    },
+  },
+  {
+    'machine-config': { vcpu_count: 4 },
+    volt: {
+      numa: [
+        {
+          node: 0,
+          cpus: '0-1',
+          mem_size_mib: 256,
+          distance: [10, 20],
+          latency_ns: [10, 20],
+          bandwidth_mbps: [9, 8],
+        },
+        { node: 1, cpus: '2+3', mem_size_mib: 256, distance: [20, 10], host_node: 0 },
+      ],
+    },
+  },
+  {
+    drives: [
+      {
+        drive_id: 'root',
+        path_on_host: '/d',
+        is_root_device: true,
+        is_read_only: true,
+        cache_type: 'Unsafe',
+      },
+      { drive_id: 'b', path_on_host: '/e', direct: true, queues: 2, io_engine: 'Async', overlay: '/o' },
+    ],
+    entropy: { rate_limiter: { bandwidth: { size: 1000, one_time_burst: 5, refill_time: 100 } } },
+  },
+];
+
+const KEYS = [...new Set(FILES.flatMap(keysOf)), '__proto__', 'constructor', 'network-interfaces', 'logger'];
+const VALUES: readonly Json[] = [
+  ...[
+    null,
+    true,
+    false,
+    0,
+    1,
+    -1,
+    2,
+    3,
+    7,
+    8,
+    63,
+    64,
+    65,
+    255,
+    256,
+    300,
+    4095,
+    4096,
+    4097,
+    65_536,
+    1e9,
+    1e308,
+    0.5,
+  ],
+  ...['', '0', '0-1', '0=0', 'x'.repeat(300), 'stdio', 'none', '2M', 'None', '/dev/null', '\u0000', '\ud800'],
+  ...[[], {}, [[]], [{}], { node: 0 }, [10, 20, 30]],
+];
+
+function keysOf(value: Json): string[] {
+  if (typeof value !== 'object' || value === null) return [];
+  if (Array.isArray(value)) return value.flatMap(keysOf);
+  return Object.entries(value).flatMap(([key, inner]) => [key, ...keysOf(inner)]);
+}
+
+/** Changes one to three places of the tree. */
+function varyTree(random: Random, input: Uint8Array): Uint8Array {
+  let tree = parsed(input) ?? structuredClone(random.pick(FILES as [Json, ...Json[]]));
+  for (let i = random.int(1, 3); i > 0; i--) tree = varyNode(random, tree);
+  return Buffer.from(JSON.stringify(tree) ?? 'null');
+}
+
+function varyNode(random: Random, value: Json): Json {
+  const pickValue = () => structuredClone(random.pick([...VALUES, ...FILES] as [Json, ...Json[]]));
+  if (typeof value !== 'object' || value === null) {
+    if (typeof value === 'number' && random.int(0, 1)) return value + random.int(-2, 2);
+    return random.int(0, 7) === 0 ? pickValue() : random.pick(VALUES as [Json, ...Json[]]);
+  }
+  if (Array.isArray(value)) {
+    const at = random.int(0, Math.max(0, value.length - 1));
+    if (value.length === 0 || random.int(0, 4) === 0)
+      return [...value, value[at] ?? pickValue()].slice(0, 80);
+    if (random.int(0, 4) === 0) return value.toSpliced(at, 1);
+    return value.with(at, varyNode(random, value[at]!));
+  }
+  const entries = Object.entries(value);
+  if (entries.length === 0 || random.int(0, 3) === 0) {
+    const donor = random.pick(FILES as [Json, ...Json[]]) as Record<string, Json>;
+    if (random.int(0, 1)) return { ...value, ...structuredClone(donor) };
+    return { ...value, [random.pick(KEYS as [string, ...string[]])]: pickValue() };
+  }
+  const [key, inner] = entries[random.int(0, entries.length - 1)]!;
+  if (random.int(0, 8) === 0) return Object.fromEntries(entries.filter(([name]) => name !== key));
+  return { ...value, [key]: varyNode(random, inner) };
+}
+
+function parsed(input: Uint8Array): Json | undefined {
+  try {
+    return JSON.parse(Buffer.from(input).toString('utf8')) as Json;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The configuration, or the words with which it is refused. */
+function configOf(input: Uint8Array): VmConfig | string {
+  const tree = parsed(input);
+  if (tree === undefined) return 'no JSON';
+  try {
+    return parseConfig(tree).config;
+  } catch (error) {
+    if (!(error instanceof VoltError) || error.code === 'internal') throw error;
+    if (error.message.includes('\n')) throw new Error(`a message of several lines: ${error.message}`);
+    return kindOf(error.message);
+  }
+}
+
+export const configTarget: FuzzTarget = {
+  name: 'config',
+  what: 'configuration files through the gate',
+  seeds: () => FILES.map((file) => Buffer.from(JSON.stringify(file))),
+  words: [...KEYS.map((key) => `"${key}":`), '[', '{', '}', ']', 'null', '1e999', '"\\ud800"', '-0'],
+  vary: varyTree,
+  run: (input) => {
+    const config = configOf(input);
+    if (typeof config === 'string') return config;
+    const { devices, numa, topology, acpi, affinity } = config;
+    return `machine ${devices.length} ${numa?.nodes.length ?? 0} ${topology.threadsPerCore} ${acpi} ${affinity.size}`;
+  },
+};
+
+const KERNEL = bytesAsSource('kernel', buildElf({ notes: LINUX_NOTE }));
+/** Larger machines have no other code, and take long. */
+const MOST_CPUS = 40;
+
+export const machineTarget: FuzzTarget = {
+  name: 'machine',
+  what: 'what a configuration describes, as tables that have to agree with one another',
+  seeds: configTarget.seeds,
+  vary: varyTree,
+  run: (input) => {
+    const config = configOf(input);
+    if (typeof config === 'string') return config;
+    if (config.maxCpus > MOST_CPUS) return 'large';
+    let plan;
+    try {
+      plan = planMachine(config, planImage({ ...config, initrdPath: undefined }, KERNEL, undefined), {
+        tscDeadline: true,
+      });
+    } catch (error) {
+      if (error instanceof VoltError && error.code !== 'internal') return kindOf(error.message);
+      throw error;
+    }
+    for (const vendor of ['AuthenticAMD', 'GenuineIntel'] as const) {
+      const { problems } = inspectPlan(plan, config.cmdline, vendor);
+      if (problems.length > 0) throw new Error(`the tables disagree: ${problems.join('; ')}`);
+    }
+    const { topology, numa, cpus } = config;
+    const levels = [
+      topology.sockets,
+      topology.diesPerSocket,
+      topology.coresPerDie,
+      topology.threadsPerCore,
+    ].map((n) => Math.min(n, 3));
+    return `${levels} ${numa?.nodes.length ?? 0} ${config.acpi} ${config.mpTables} ${cpus === config.maxCpus}`;
+  },
+};

@@ -1,0 +1,62 @@
+/** Flags that hold several settings. */
+import { InvalidArgumentError } from '@commander-js/extra-typings';
+import { parseDisk } from '../../../src/cli/device-options.ts';
+import { parseCpusFlag, parseNumaFlag, toNumber } from '../../../src/cli/machine-flags.ts';
+import { parseMib } from '../../../src/cli/size.ts';
+import { parseCpuList } from '../../../src/machine/cpu-list.ts';
+import { parseConfig } from '../../../src/vmm/config.ts';
+import { VoltError } from '../../../src/volt-error.ts';
+import { kindOf, type FuzzTarget } from '../target.ts';
+
+const TEXTS = [
+  '8,sockets=2,dies=1,cores=2,threads=2,max=16',
+  'node=0,cpus=0-1+3,memory=1G,distance=10:20,latency=5:9,bandwidth=100:50,host=0',
+  'path=/d.img,readonly,id=root,cache=unsafe,direct,overlay=/o,queues=4,bw=10M,iops=500,engine=async',
+  '512M',
+  '0-3,7,9-10',
+  '/a,b=c.img',
+];
+
+const READERS: readonly ((text: string) => unknown)[] = [
+  (text) => parseConfig({ volt: parseCpusFlag(text).topology, 'machine-config': {} }),
+  (text) => parseConfig({ volt: { numa: [parseNumaFlag(text)] } }),
+  (text) => parseConfig({ drives: [parseDisk(text, 0)] }),
+  parseMib,
+  parseCpuList,
+  toNumber,
+  (text) => parseConfig({ volt: { cpu_affinity: text } }),
+];
+
+export const flagsTarget: FuzzTarget = {
+  name: 'flags',
+  what: '--cpus, --numa, --disk, --memory, --cpu-affinity, CPU lists',
+  seeds: () => TEXTS.flatMap((text) => READERS.map((_, i) => Buffer.from(String.fromCharCode(i) + text))),
+  words: [
+    '=',
+    ',',
+    ':',
+    '+',
+    '-',
+    'max=',
+    'path=',
+    'bw=',
+    'memory=',
+    '0-4095',
+    '9'.repeat(40),
+    'G',
+    '__proto__=',
+  ],
+  run: (input) => {
+    const reader = (input[0] ?? 0) % READERS.length;
+    const text = Buffer.from(input.subarray(1)).toString('utf8');
+    try {
+      READERS[reader]!(text);
+      return `${reader} taken`;
+    } catch (error) {
+      const refused =
+        error instanceof InvalidArgumentError || (error instanceof VoltError && error.code !== 'internal');
+      if (!refused) throw error;
+      return `${reader} ${kindOf(error.message)}`;
+    }
+  },
+};
