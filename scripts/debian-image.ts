@@ -80,7 +80,7 @@ export async function makeDebianImage(options: DebianImageOptions): Promise<Debi
   const unfinished = `${files.image}.${process.pid}`;
   try {
     step('Unpacking it');
-    const uuid = Bun.randomUUIDv7();
+    const uuid = crypto.randomUUID();
     const settings: RootSettings = {
       password: options.rootPassword,
       autologin: options.autologin,

@@ -26,6 +26,9 @@ export const imageCacheDir = resolve(import.meta.dir, '../.cache/debian-image');
  */
 const PACKAGES = ['systemd-sysv', 'systemd-resolved', 'udev', 'kmod', 'dbus', 'iproute2', 'procps'];
 
+/** Makes /bin and /lib links from the start, where otherwise the package usrmerge would, with all of Perl. */
+const MERGED_USR = '--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr';
+
 /** Would fetch package lists and packages on their own. */
 const DISABLED_UNITS = ['apt-daily.timer', 'apt-daily-upgrade.timer'];
 /** Started when a network device appears, by the rule below. */
@@ -68,7 +71,10 @@ export async function fetchDebianRoot(
   process.stderr.write(`Installing Debian ${suite} into an archive: ${wanted.join(' ')}\n`);
   try {
     const include = `--include=${wanted.join(',')}`;
-    await runMmdebstrap(['--variant=minbase', '--format=tar', include, suite, unfinished, '-'], sources);
+    await runMmdebstrap(
+      ['--variant=minbase', '--format=tar', MERGED_USR, include, suite, unfinished, '-'],
+      sources,
+    );
     renameSync(unfinished, archive);
   } finally {
     rmSync(unfinished, { force: true });

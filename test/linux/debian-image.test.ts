@@ -1,0 +1,70 @@
+/** A Debian made by scripts/debian-image.ts: used on its console like any machine, and left clean. */
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { DEFAULT_IMAGE_OPTIONS, makeDebianImage } from '../../scripts/debian-image.ts';
+import { ensurePackages } from '../../scripts/host-packages.ts';
+import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT } from './linux-host.ts';
+
+const folder = resolve(import.meta.dir, '../../.cache/test/debian');
+const path = `${folder}/debian.img`;
+const PASSWORD = 'a word for root';
+/** Bound for a hang only. */
+const SECONDS = 300;
+const isRoot = process.getuid?.() === 0;
+
+/** What a small Debian must not bring: a kernel (Volt has it), compilers, servers. */
+const UNWANTED = /^(linux-image|grub|gcc-\d+$|g\+\+|make$|openssh|cron|rsyslog|exim|python3)/;
+
+beforeAll(async () => {
+  if (!isRoot) return;
+  mkdirSync(folder, { recursive: true });
+  await ensurePackages(['e2fsck']);
+  const sizeBytes = 512 * 1024 ** 2;
+  await makeDebianImage({ ...DEFAULT_IMAGE_OPTIONS, path, sizeBytes, rootPassword: PASSWORD });
+}, 400_000);
+
+afterAll(stopLinuxHost);
+
+describe.skipIf(!isRoot)('an image with Debian (needs root to make)', () => {
+  test('comes with the files that Volt needs, and nothing else', () => {
+    expect(readdirSync(folder).sort()).toEqual([
+      'debian.img',
+      'debian.initrd',
+      'debian.json',
+      'debian.vmlinux',
+    ]);
+  });
+
+  test('is refused when the disk would be too small, and then leaves nothing', async () => {
+    const tiny = `${folder}-tiny.img`;
+
+    const making = makeDebianImage({ ...DEFAULT_IMAGE_OPTIONS, path: tiny, sizeBytes: 64 * 1024 ** 2 });
+
+    await expect(making).rejects.toThrow(
+      /^Cannot make .*-tiny.img: 64M is too small for its files \(expected at least \d+M\)$/,
+    );
+    expect(existsSync(tiny)).toBe(false);
+  }, 60_000);
+
+  test(
+    'boots to a login with 2 CPUs and no failed service, hears the power button, and leaves a clean file system',
+    async () => {
+      const console_ = resolve(import.meta.dir, 'debian-console.ts');
+      const argv = [process.execPath, console_, VOLT, `${folder}/debian.json`, PASSWORD];
+
+      const { stdout, stderr } = await runOnLinuxHost(argv, SECONDS);
+
+      process.stderr.write(stderr);
+      expect(stdout).toStartWith('{');
+      const seen = JSON.parse(stdout);
+      expect(seen).toMatchObject({ cpus: '2', state: 'running', failed: '', root: '/dev/vda ext4' });
+      expect(seen.packages.split('\n')).toContain('systemd-sysv');
+      expect(seen.packages.split('\n').filter((name: string) => UNWANTED.test(name))).toEqual([]);
+      expect(seen.listening).toBe('');
+      expect(seen.modules).toBe('virtio_net');
+      expect(seen).toMatchObject({ exitCode: 0, fileSystem: 0, base: 0 });
+    },
+    LINUX_TEST,
+  );
+});
