@@ -29,12 +29,27 @@ const PACKAGES = ['systemd-sysv', 'systemd-resolved', 'udev', 'kmod', 'dbus', 'i
 /** Makes /bin and /lib links from the start, where otherwise the package usrmerge would, with all of Perl. */
 const MERGED_USR = '--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr';
 
-/** Would fetch package lists and packages on their own. */
-const DISABLED_UNITS = ['apt-daily.timer', 'apt-daily-upgrade.timer'];
+/** apt's would fetch lists and packages on their own; the others look for EFI variables and LVM, which are not there. */
+const DISABLED_UNITS = [
+  'apt-daily.timer',
+  'apt-daily-upgrade.timer',
+  'e2scrub_all.timer',
+  'e2scrub_reap.service',
+  'systemd-pstore.service',
+];
 /** Started when a network device appears, by the rule below. */
 const NETWORK_UNITS = ['systemd-networkd.service', 'systemd-networkd.socket', 'systemd-resolved.service'];
-/** There is no screen: a getty on it would only wait. */
-const MASKED_UNITS = ['getty@tty1.service'];
+/**
+ * There is no screen for a getty and for drm, and no partition to grow. The two mounts load modules for programs
+ * that are not in the image; who opens /dev/fuse loads fuse anyway.
+ */
+const MASKED_UNITS = [
+  'getty@tty1.service',
+  'modprobe@drm.service',
+  'systemd-repart.service',
+  'sys-fs-fuse-connections.mount',
+  'sys-kernel-config.mount',
+];
 
 export interface RootSettings {
   /** undefined: root needs no password. */

@@ -10,7 +10,7 @@ const folder = resolve(import.meta.dir, '../../.cache/test/debian');
 const path = `${folder}/debian.img`;
 const PASSWORD = 'a word for root';
 /** Bound for a hang only. */
-const SECONDS = 300;
+const SECONDS = 800;
 const isRoot = process.getuid?.() === 0;
 
 /** What a small Debian must not bring: a kernel (Volt has it), compilers, servers. */
@@ -65,6 +65,6 @@ describe.skipIf(!isRoot)('an image with Debian (needs root to make)', () => {
       expect(seen.modules).toBe('virtio_net');
       expect(seen).toMatchObject({ exitCode: 0, fileSystem: 0, base: 0 });
     },
-    LINUX_TEST,
+    { ...LINUX_TEST, timeout: (SECONDS + 100) * 1000 },
   );
 });
