@@ -177,6 +177,8 @@ export function settingFiles({ autologin, hostname, uuid }: RootSettings): Recor
     'etc/fstab': `UUID=${uuid} / ext4 errors=remount-ro 0 1\n`,
     'etc/systemd/network/80-virtio.network':
       '[Match]\nDriver=virtio_net\n\n[Network]\nDHCP=yes\n\n[DHCPv4]\nUseDomains=yes\n',
+    // Nobody on the network is asked, or told, names: resolved would listen for that.
+    'etc/systemd/resolved.conf.d/volt.conf': '[Resolve]\nLLMNR=no\nMulticastDNS=no\n',
     // A machine without a network device has no daemons for one; one that gets a device later starts them.
     'etc/udev/rules.d/80-volt-network.rules':
       'ACTION=="add", SUBSYSTEM=="net", DRIVERS=="virtio_net", TAG+="systemd", ' +

@@ -10,7 +10,7 @@ import { defaultSocketPath } from './control/directory.ts';
 export interface Confinement {
   /** What this host lacks for the whole sandbox. */
   readonly missing: readonly string[];
-  /** Narrows the vCPU threads of a machine further; before its start, for each that is made for this guest. */
+  /** Narrows the threads of a machine's vCPUs and devices further; before its start, for each that is made for this guest. */
   readonly confineVm: (vm: VirtualMachine) => void;
 }
 
@@ -25,13 +25,13 @@ export function confine(config: VmConfig, sockets: readonly string[]): Confineme
   const reads = [config.kernelPath, config.initrdPath, config.symbolsPath];
   keepKvmOpen();
   keepDisksOpen();
-  const { vcpuFilter, missing } = enterSandbox({
+  const { filters, missing } = enterSandbox({
     cpus: config.maxCpus,
     reads: reads.filter((path) => path !== undefined),
     removesIn,
   });
   const confineVm = (vm: VirtualMachine) => {
-    if (vcpuFilter !== undefined) vm.confineVcpus(vcpuFilter);
+    if (filters) vm.confine(filters);
   };
   return { missing, confineVm };
 }

@@ -11,6 +11,7 @@ import {
   writeMpState,
   writeSipiVector,
 } from '../kvm/vcpu.ts';
+import { MIB } from '../machine/address.ts';
 import { mpStateName, mpStateNumber } from '../smp/vcpu-state.ts';
 import { describeDevice } from '../vmm/device-status.ts';
 import { exitName } from '../vmm/exit-report.ts';
@@ -29,6 +30,7 @@ import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 import { VoltError } from '../volt-error.ts';
 import type { KnownMpState } from '../smp/vcpu-state.ts';
 import type {
+  BalloonStatus,
   ControlTarget,
   CpuChange,
   DeviceStatus,
@@ -101,6 +103,26 @@ export class VmControl implements ControlTarget {
 
   devices(): readonly DeviceStatus[] {
     return this.#vm.devices.map(describeDevice);
+  }
+
+  /**
+   * What the balloon is at; with `mib`, after the guest was asked to give so much memory back. Throws VoltError
+   * 'usage' for a machine without a balloon, and for more than it has memory.
+   */
+  balloon(mib?: number): BalloonStatus {
+    const balloon = this.#vm.devices.find((device) => device.balloon)?.balloon;
+    if (!balloon) {
+      throw new VoltError('usage', 'Cannot use the balloon: this guest has none (expected --balloon)');
+    }
+    if (mib !== undefined) {
+      const most = Math.floor(this.#vm.config.memoryBytes / MIB);
+      if (mib > most) {
+        throw new VoltError('usage', `Cannot inflate the balloon to ${mib} MiB (expected at most ${most})`);
+      }
+      balloon.resize(mib);
+      this.#tell({ kind: 'balloon', mib, atMs: this.#now() });
+    }
+    return balloon.status();
   }
 
   /** Out of KVM_RUN for the moment it takes, unless it is paused anyway. */

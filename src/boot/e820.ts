@@ -18,7 +18,7 @@ export function buildE820(ranges: readonly RamRange[]): E820Entry[] {
   const entries: E820Entry[] = [
     { address: guestAddress(0), bytes: EBDA_START, type: E820_TYPE.ram },
     { address: EBDA_START, bytes: EBDA_END - EBDA_START, type: E820_TYPE.reserved },
-    { address: LAYOUT.biosArea.address, bytes: LAYOUT.biosArea.bytes, type: E820_TYPE.reserved },
+    { address: LAYOUT.biosArea.address, bytes: MIB - LAYOUT.biosArea.address, type: E820_TYPE.reserved },
   ];
   for (const { address, bytes } of ranges) {
     const start = Math.max(address, MIB);

@@ -21,6 +21,7 @@ import {
 } from '../api/index.ts';
 import { commanderError } from './commander-error.ts';
 import {
+  formatBalloon,
   formatCpuChange,
   formatDevices,
   formatRegs,
@@ -31,6 +32,7 @@ import {
 } from './ctl-format.ts';
 import { guestSocket } from './find-guest.ts';
 import { writeLine, writeStdout } from './log.ts';
+import { parseMib } from './size.ts';
 
 /** Takes everything after `volt ctl`. Returns the process's exit code. */
 export async function ctl(words: readonly string[], outer: CommandUnknownOpts): Promise<number> {
@@ -83,6 +85,11 @@ export function commandsFor(guest: string, json: boolean, outer: CommandUnknownO
     .command('devices')
     .description('virtio devices: state, features and queues with their counters')
     .action(() => send('devices', {}, formatDevices));
+  program
+    .command('balloon')
+    .description('memory that the guest has given back, and what it says of the rest')
+    .argument('[size]', 'ask the guest for so much, such as 128M', parseMib)
+    .action((mib) => send('balloon', mib === undefined ? {} : { mib }, formatBalloon));
   program
     .command('where')
     .description('where each vCPU is now: its state, RIP, and the function there if its name is known')

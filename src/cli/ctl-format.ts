@@ -55,6 +55,18 @@ export function formatVcpus(vcpus: ControlResult<'vcpus'>): string {
   return formatTable(header, rows, [0, 1, 5]);
 }
 
+export function formatBalloon(balloon: ControlResult<'balloon'>): string {
+  const { wantedMib, actualMib, inflatedBytes, reportedBytes, stats } = balloon;
+  const rows: [string, string][] = [
+    ['wanted', `${wantedMib} MiB`],
+    ['given back', `${actualMib} MiB`],
+    ['released by the balloon', `${inflatedBytes} bytes`],
+    ['released as free pages', `${reportedBytes} bytes`],
+    ...Object.entries(stats).map(([name, value]): [string, string] => [name, String(value)]),
+  ];
+  return rows.map(([name, value]) => `${name.padEnd(24)}${value}\n`).join('');
+}
+
 export function formatDevices(devices: ControlResult<'devices'>): string {
   const rows = devices.flatMap((device) =>
     device.queues.map((queue, i) => [

@@ -67,6 +67,7 @@ function formatInspection(inspection: Inspection): string[] {
     'CPUs      socket die core thread node  APIC id  CPUID',
     ...inspection.cpus.map(formatCpu),
     '',
+    ...formatDevices(inspection),
     ...formatEntry(inspection),
     '',
     inspection.problems.length === 0
@@ -136,6 +137,15 @@ function formatCpu(cpu: Inspection['cpus'][number]): string {
     .join(' ');
   const role = cpu.bsp ? ' BSP' : cpu.present ? '' : ' off';
   return `  ${`${cpu.index}${role}`.padEnd(7)} ${place} ${String(cpu.node ?? '-').padStart(4)}  ${String(cpu.apicId).padStart(7)}  ${levels}`;
+}
+
+function formatDevices({ devices }: Inspection): string[] {
+  if (devices.length === 0) return [];
+  const rows = devices.map(
+    ({ id, kind, address: at, bytes, gsi }) =>
+      `  ${range(at, bytes)}  GSI ${String(gsi).padStart(2)}  ${kind} ${id}`,
+  );
+  return ['Devices   virtio MMIO', ...rows, ''];
 }
 
 function formatEntry({ entry }: Inspection): string[] {

@@ -13,10 +13,14 @@ import {
   type ConfigInput,
   type VmConfig,
 } from '../api/index.ts';
+import { BALLOON_HELP, parseBalloon } from './balloon-options.ts';
+import { collectConsole, VIRTIO_CONSOLE_HELP } from './console-options.ts';
 import { collectDisk, DISK_HELP } from './device-options.ts';
 import { LOG_FORMATS, LOG_LEVELS, type Log, type LogFormat, type LogLevel } from './log.ts';
+import { collectNet, NET_HELP } from './net-options.ts';
 import { parseCpusFlag, parseNumaFlag, toNumber, type NumaFlag } from './machine-flags.ts';
 import { parseMib } from './size.ts';
+import { parseVsock, VSOCK_HELP } from './vsock-options.ts';
 
 const MAX_CONFIG_BYTES = 1024 * 1024;
 
@@ -56,6 +60,10 @@ export interface MachineFlags {
   readonly numa?: readonly NumaFlag[] | undefined;
   readonly disk?: readonly Record<string, unknown>[] | undefined;
   readonly rng?: true | undefined;
+  readonly net?: readonly Record<string, unknown>[] | undefined;
+  readonly vsock?: Record<string, unknown> | undefined;
+  readonly virtioConsole?: readonly Record<string, unknown>[] | undefined;
+  readonly balloon?: true | Record<string, unknown> | undefined;
   /** false by --no-acpi, and so on. */
   readonly acpi: boolean;
   readonly mptable: boolean;
@@ -101,6 +109,10 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     )
     .option('--disk <what>', DISK_HELP, collectDisk, undefined)
     .option('--rng', "random numbers of the host's, by virtio")
+    .option('--net <what>', NET_HELP, collectNet, undefined)
+    .option('--vsock <what>', VSOCK_HELP, parseVsock)
+    .option('--virtio-console <what>', VIRTIO_CONSOLE_HELP, collectConsole, undefined)
+    .option('--balloon [what]', BALLOON_HELP, parseBalloon)
     .addOption(
       new Option('--boot <protocol>', 'boot by this protocol instead of the one recognised').choices(
         BOOT_PROTOCOLS,
@@ -124,6 +136,13 @@ export function toConfig(flags: MachineFlags, log: Log): VmConfig {
   const fromFile = flags.config === undefined ? {} : readConfigFile(flags.config);
   const nameOf = (path: string) => {
     if (path.startsWith('drives') && flags.disk !== undefined) return `--disk${path.slice('drives'.length)}`;
+    if (path.startsWith('vsock') && flags.vsock !== undefined) return `--vsock${path.slice('vsock'.length)}`;
+    if (path.startsWith('virtio-consoles') && flags.virtioConsole !== undefined)
+      return `--virtio-console${path.slice('virtio-consoles'.length)}`;
+    if (path.startsWith('balloon') && flags.balloon !== undefined)
+      return `--balloon${path.slice('balloon'.length)}`;
+    if (path.startsWith('network-interfaces') && flags.net !== undefined)
+      return `--net${path.slice('network-interfaces'.length)}`;
     const known = FLAG_OF_PATH[path];
     if (known && flags[known.key] !== undefined) return known.flag;
     if (flags.config !== undefined)
@@ -174,6 +193,10 @@ function fromFlags(flags: MachineFlags): ConfigInput {
     ...sections,
     ...(flags.disk === undefined ? {} : { drives: flags.disk }),
     ...(flags.rng === undefined ? {} : { entropy: {} }),
+    ...(flags.virtioConsole === undefined ? {} : { 'virtio-consoles': flags.virtioConsole }),
+    ...(flags.vsock === undefined ? {} : { vsock: flags.vsock }),
+    ...(flags.balloon === undefined ? {} : { balloon: flags.balloon === true ? {} : flags.balloon }),
+    ...(flags.net === undefined ? {} : { 'network-interfaces': flags.net }),
   };
 }
 

@@ -3,9 +3,9 @@ import { statSync } from 'node:fs';
 import { ERRNO } from './errno.ts';
 import { checked, cString, lastErrno, libc } from './libc.ts';
 
-const AF_UNIX = 1;
+export const AF_UNIX = 1;
 /** SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC */
-const STREAM_NONBLOCK_CLOEXEC = 0x1 | 0x800 | 0x8_0000;
+export const STREAM_NONBLOCK_CLOEXEC = 0x1 | 0x800 | 0x8_0000;
 /** struct sockaddr_un, <sys/un.h>: the path ends with a NUL. */
 const SOCKADDR_UN = { family: 0x00, path: 0x02, size: 110 } as const;
 
@@ -23,17 +23,24 @@ export type ListenerState = 'listening' | 'busy' | 'dead' | 'missing' | 'other' 
 
 /** Connects to `path`, and at once hangs up. Throws SyscallError when this process can make no socket. */
 export function probeListener(path: string): ListenerState {
-  const bytes = cString(path);
-  if (bytes.length > MAX_SOCKET_PATH_BYTES + 1) return 'missing';
-  const address = new Uint8Array(SOCKADDR_UN.size);
-  address[SOCKADDR_UN.family] = AF_UNIX;
-  address.set(bytes, SOCKADDR_UN.path);
+  const address = socketAddress(path);
+  if (!address) return 'missing';
   const fd = checked(libc.socket(AF_UNIX, STREAM_NONBLOCK_CLOEXEC, 0), 'socket');
   // SAFETY: `address` is ours and outlives the call, which only reads it; the descriptor is known to nobody else.
   const result = libc.connect(fd, address, address.length);
   const errno = result < 0 ? lastErrno() : 0;
   libc.close(fd);
   return stateOf(errno, path);
+}
+
+/** `struct sockaddr_un`; undefined for a path that does not fit. */
+export function socketAddress(path: string): Uint8Array | undefined {
+  const bytes = cString(path);
+  if (bytes.length > MAX_SOCKET_PATH_BYTES + 1) return undefined;
+  const address = new Uint8Array(SOCKADDR_UN.size);
+  address[SOCKADDR_UN.family] = AF_UNIX;
+  address.set(bytes, SOCKADDR_UN.path);
+  return address;
 }
 
 function stateOf(errno: number, path: string): ListenerState {

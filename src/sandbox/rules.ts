@@ -1,7 +1,7 @@
 /**
  * Which system calls Volt's threads may make once the guest is about to run, with the reason for each. Whatever is not
- * here ends the process. Two filters are made from it: one for every thread of the process, the runtime's own included,
- * and a narrower one that each vCPU's thread lays on top.
+ * here ends the process. Three filters are made from it: one for every thread of the process, the runtime's own
+ * included, and narrower ones that each thread of a vCPU or of devices lays on top.
  */
 
 /** Who needs a call besides the process as a whole. */

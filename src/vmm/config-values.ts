@@ -40,7 +40,7 @@ export function oneOf<const T extends readonly string[]>(values: T) {
 export const section = <const T extends v.ObjectEntries>(entries: T) =>
   v.pipe(
     v.custom<Record<string, unknown>>(isSection, (issue) => `${found(issue.input)} (expected an object)`),
-    v.object(entries),
+    v.object(entries, (issue) => `${found(issue.input)} (expected a value)`),
   );
 
 export function isSection(value: unknown): value is Record<string, unknown> {

@@ -24,8 +24,9 @@ import { found, flag, isSection, oneOf, section, text, wholeNumber } from './con
 import { planVirtio, virtioCmdline } from './virtio-plan.ts';
 import {
   checkDevices,
+  DEVICE_KEYS,
   DEVICE_SECTIONS,
-  DRIVE_KEYS,
+  LIST_KEYS,
   planDevices,
   type DeviceConfig,
 } from './device-config.ts';
@@ -243,10 +244,11 @@ function configError(issue: v.BaseIssue<unknown>, nameOf: (path: string) => stri
 
 function unknownKeys(input: ConfigInput): string[] {
   return Object.entries(input).flatMap(([name, content]) => {
-    if (name === 'drives') return unknownDriveKeys(content);
-    if (Object.hasOwn(DEVICE_SECTIONS, name)) return [];
-    if (!Object.hasOwn(SECTIONS, name)) return [name];
-    const known = SECTIONS[name as keyof typeof SECTIONS];
+    if (Object.hasOwn(LIST_KEYS, name))
+      return unknownListKeys(name, content as readonly object[], LIST_KEYS[name]!);
+    const sections: Readonly<Record<string, object>> = { ...SECTIONS, ...DEVICE_KEYS };
+    if (!Object.hasOwn(sections, name)) return [name];
+    const known = sections[name]!;
     return Object.keys((content ?? {}) as object)
       .filter((key) => !Object.hasOwn(known, key))
       .map((key) => `${name}.${key}`)
@@ -254,11 +256,11 @@ function unknownKeys(input: ConfigInput): string[] {
   });
 }
 
-function unknownDriveKeys(drives: unknown): string[] {
-  return (drives as readonly object[]).flatMap((drive, i) =>
-    Object.keys(drive)
-      .filter((key) => !DRIVE_KEYS.has(key))
-      .map((key) => `drives[${i}].${key}`),
+function unknownListKeys(name: string, items: readonly object[], known: ReadonlySet<string>): string[] {
+  return items.flatMap((item, i) =>
+    Object.keys(item)
+      .filter((key) => !known.has(key))
+      .map((key) => `${name}[${i}].${key}`),
   );
 }
 

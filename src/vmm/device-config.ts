@@ -3,10 +3,15 @@
  * drive, the keys `direct`, `overlay` and `queues` are Volt's own.
  */
 import * as v from 'valibot';
-import type { RateLimits, TokenBucketFacts } from '../devices/virtio/rate-limiter.ts';
+import type { RateLimits } from '../devices/virtio/rate-limiter.ts';
 import { VIRTIO_GSIS } from '../machine/irqs.ts';
 import { VoltError } from '../volt-error.ts';
 import { flag, found, oneOf, section, text, wholeNumber } from './config-values.ts';
+import { CONSOLE_KEYS, ConsolesSchema, type ConsoleDeviceConfig } from './console-config.ts';
+import { DeviceId, NO_LIMITS, RateLimiterSchema } from './device-values.ts';
+import { BALLOON, BalloonSchema, type BalloonConfig } from './balloon-config.ts';
+import { VSOCK, VsockSchema, type VsockConfig } from './vsock-config.ts';
+import { INTERFACE_KEYS, InterfaceSchema, type NetConfig } from './net-config.ts';
 
 export const CACHE_MODES = ['Writeback', 'Writethrough', 'Unsafe'] as const;
 export const IO_ENGINES = ['Sync', 'Async'] as const;
@@ -34,38 +39,8 @@ export interface EntropyConfig {
   readonly limits: RateLimits;
 }
 
-export type DeviceConfig = BlockConfig | EntropyConfig;
-
-const MAX_TOKENS = 2 ** 53 - 1;
-const MAX_REFILL_MS = 24 * 3600 * 1000;
-
-const BucketSchema = v.pipe(
-  section({
-    size: wholeNumber(0, MAX_TOKENS),
-    one_time_burst: v.optional(v.nullable(wholeNumber(0, MAX_TOKENS))),
-    refill_time: wholeNumber(0, MAX_REFILL_MS, ' ms'),
-  }),
-  // A bucket without size or time is no limit: so Firecracker reads it.
-  v.transform(({ size, one_time_burst, refill_time }): TokenBucketFacts | undefined =>
-    size === 0 || refill_time === 0 ? undefined : { size, burst: one_time_burst ?? 0, refillMs: refill_time },
-  ),
-);
-
-const NO_LIMITS: RateLimits = { bandwidth: undefined, ops: undefined };
-
-export const RateLimiterSchema = v.pipe(
-  section({ bandwidth: v.optional(v.nullable(BucketSchema)), ops: v.optional(v.nullable(BucketSchema)) }),
-  v.transform(({ bandwidth, ops }): RateLimits => ({
-    bandwidth: bandwidth ?? undefined,
-    ops: ops ?? undefined,
-  })),
-);
-
-/** What appears in file names and on terminals. */
-const DeviceId = v.pipe(
-  text,
-  v.regex(/^[\w.-]{1,64}$/, (issue) => `${found(issue.input)} (expected up to 64 letters, digits, _ . or -)`),
-);
+export type DeviceConfig =
+  BlockConfig | EntropyConfig | NetConfig | VsockConfig | BalloonConfig | ConsoleDeviceConfig;
 
 const DRIVE = {
   drive_id: DeviceId,
@@ -80,7 +55,12 @@ const DRIVE = {
   queues: v.optional(wholeNumber(1, MAX_DISK_QUEUES), 1),
 } as const;
 
-export const DRIVE_KEYS: ReadonlySet<string> = new Set(Object.keys(DRIVE));
+/** Keys that are known in each item of a section that is a list. */
+export const LIST_KEYS: Readonly<Record<string, ReadonlySet<string>>> = {
+  drives: new Set(Object.keys(DRIVE)),
+  'network-interfaces': INTERFACE_KEYS,
+  'virtio-consoles': CONSOLE_KEYS,
+};
 
 const DriveSchema = v.pipe(
   section(DRIVE),
@@ -99,8 +79,10 @@ const DriveSchema = v.pipe(
   })),
 );
 
+const ENTROPY = { rate_limiter: v.optional(v.nullable(RateLimiterSchema)) } as const;
+
 const EntropySchema = v.pipe(
-  section({ rate_limiter: v.optional(v.nullable(RateLimiterSchema)) }),
+  section(ENTROPY),
   v.transform(({ rate_limiter }): EntropyConfig => ({
     kind: 'entropy',
     id: 'rng',
@@ -108,22 +90,41 @@ const EntropySchema = v.pipe(
   })),
 );
 
+function listOf<const T extends v.GenericSchema>(item: T) {
+  return v.optional(
+    v.array(item, (issue) => `${found(issue.input)} (expected a list)`),
+    [],
+  );
+}
+
+/** Keys that are known in each section that is one device. */
+export const DEVICE_KEYS: Readonly<Record<string, object>> = {
+  entropy: ENTROPY,
+  vsock: VSOCK,
+  balloon: BALLOON,
+};
+
 /** Sections of the configuration that describe devices. */
 export const DEVICE_SECTIONS = {
-  drives: v.optional(
-    v.array(DriveSchema, (issue) => `${found(issue.input)} (expected a list)`),
-    [],
-  ),
+  drives: listOf(DriveSchema),
+  'network-interfaces': listOf(InterfaceSchema),
+  'virtio-consoles': ConsolesSchema,
   entropy: v.optional(v.nullable(EntropySchema)),
+  vsock: v.optional(v.nullable(VsockSchema)),
+  balloon: v.optional(v.nullable(BalloonSchema)),
 } as const;
 
 interface DeviceSections {
   readonly drives: readonly BlockConfig[];
+  readonly 'network-interfaces': readonly NetConfig[];
+  readonly 'virtio-consoles': ConsoleDeviceConfig | undefined;
   readonly entropy?: EntropyConfig | null | undefined;
+  readonly vsock?: VsockConfig | null | undefined;
+  readonly balloon?: BalloonConfig | null | undefined;
 }
 
 /** The devices in the order of their places; the root disk comes first, so that Linux calls it vda. */
-export function planDevices({ drives, entropy }: DeviceSections): {
+export function planDevices({ drives, entropy, vsock, balloon, ...rest }: DeviceSections): {
   devices: readonly DeviceConfig[];
   /** What the kernel's command line says about the root disk. */
   rootWords: string;
@@ -131,7 +132,11 @@ export function planDevices({ drives, entropy }: DeviceSections): {
   const root = drives.find((drive) => drive.root);
   const disks = [...drives].sort((a, b) => Number(b.root) - Number(a.root));
   return {
-    devices: [...disks, ...(entropy ? [entropy] : [])],
+    devices: [
+      ...disks,
+      ...rest['network-interfaces'],
+      ...[vsock, rest['virtio-consoles'], balloon, entropy].filter((each) => !!each),
+    ],
     rootWords: root ? `root=/dev/vda ${root.readOnly ? 'ro' : 'rw'}` : '',
   };
 }

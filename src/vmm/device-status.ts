@@ -1,5 +1,7 @@
 /** What a virtio device and its driver are at, read from their shared state without disturbing either. */
 import { BLOCK_FEATURE } from '../devices/virtio/block.regs.ts';
+import { BALLOON_FEATURE } from '../devices/virtio/balloon.regs.ts';
+import { NET_FEATURE } from '../devices/virtio/net.regs.ts';
 import {
   DEVICE_WORD,
   driverHasFeature,
@@ -41,6 +43,8 @@ export interface DeviceStatus {
 /** Feature bits of device types, by name. */
 const FEATURES_OF_TYPE: Readonly<Record<number, Readonly<Record<string, number>>>> = {
   [DEVICE_TYPE.block]: BLOCK_FEATURE,
+  [DEVICE_TYPE.net]: NET_FEATURE,
+  [DEVICE_TYPE.balloon]: BALLOON_FEATURE,
 };
 const FEATURE_BITS = 64;
 

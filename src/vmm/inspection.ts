@@ -13,7 +13,7 @@ import {
 } from '../smp/mp-table-read.ts';
 import type { Topology } from '../smp/topology.ts';
 import { compareAccounts, type AccountedCpu } from './cpu-accounts.ts';
-import { planCpuid, type MachinePlan } from './plan.ts';
+import { planCpuid, type MachinePlan, type PlannedDevice } from './plan.ts';
 
 export interface MapRow {
   readonly name: string;
@@ -44,6 +44,7 @@ export interface Inspection {
   readonly acpi: AcpiContents | undefined;
   readonly topology: Topology;
   readonly cpus: readonly AccountedCpu[];
+  readonly devices: readonly PlannedDevice[];
   readonly entry: EntryState;
   /** Empty when everything agrees. */
   readonly problems: readonly string[];
@@ -79,6 +80,7 @@ export function inspectPlan(plan: MachinePlan, cmdline: string, vendor: CpuVendo
     acpi,
     topology: plan.topology,
     cpus,
+    devices: plan.devices,
     entry: plan.boot.entry,
     problems: [
       ...(mp?.problems ?? []),

@@ -5,6 +5,7 @@
 import type { BootInputs } from '../boot/boot-inputs.ts';
 import type { BootPlan, FileLoad, MemoryWrite } from '../boot/boot-plan.ts';
 import { planBoot } from '../boot/plan-boot.ts';
+import { buildResetVector } from '../boot/reset-vector.ts';
 import { buildAcpiTables, type AcpiNuma, type AcpiTables } from '../acpi/acpi-tables.ts';
 import type { ByteSource } from '../binary/byte-source.ts';
 import { buildCpuid } from '../cpuid/build-cpuid.ts';
@@ -14,7 +15,7 @@ import { buildMpTables, type MpTables } from '../smp/mp-table.ts';
 import { placeNodeMemory, type NodeMemory, type NumaPlan } from '../smp/numa.ts';
 import { placeCpus, topologyShifts, type CpuPlace, type Topology } from '../smp/topology.ts';
 import { fitsMpTables, type VmConfig } from './config.ts';
-import { planVirtio } from './virtio-plan.ts';
+import { planVirtio, type VirtioPlace } from './virtio-plan.ts';
 
 /** What the plan needs to know of the host. */
 export interface HostFacts {
@@ -48,6 +49,14 @@ export interface MachinePlan {
   /** Everything Volt writes itself, by address. */
   readonly writes: readonly MemoryWrite[];
   readonly loads: readonly FileLoad[];
+  /** Virtio devices, in the order of their places. */
+  readonly devices: readonly PlannedDevice[];
+}
+
+/** A virtio device and where the guest finds it. */
+export interface PlannedDevice extends VirtioPlace {
+  readonly id: string;
+  readonly kind: string;
 }
 
 export function planImage(config: VmConfig, kernel: ByteSource, initrd: ByteSource | undefined): ImagePlan {
@@ -80,7 +89,10 @@ export function planMachine(
         })
       : undefined;
   const acpi = config.acpi ? planAcpi(config, cpus, nodeOfCpu, nodeMemory) : undefined;
+  const places = planVirtio(config.devices);
+  const devices = config.devices.map(({ id, kind }, i) => ({ id, kind, ...places[i]! }));
   const writes: MemoryWrite[] = [...image.boot.writes, ...(acpi?.tables ?? [])];
+  writes.push({ name: 'reset-vector', address: LAYOUT.resetVector.address, bytes: buildResetVector() });
   if (mpTables) {
     writes.push({ name: 'mp-floating-pointer', ...mpTables.floatingPointer });
     writes.push({ name: 'mp-config-table', ...mpTables.configTable });
@@ -99,6 +111,7 @@ export function planMachine(
     bootCpu,
     writes,
     loads: image.boot.loads,
+    devices,
   };
 }
 

@@ -37,9 +37,14 @@ export interface SandboxOptions {
   readonly removesIn: readonly string[];
 }
 
+/** Placed filters, for each thread of a class to lay over itself. */
+export interface ThreadFilters {
+  readonly vcpu: HostPointer;
+  readonly device: HostPointer;
+}
+
 export interface Sandbox {
-  /** For each vCPU's thread to lay over itself. */
-  readonly vcpuFilter: HostPointer | undefined;
+  readonly filters: ThreadFilters | undefined;
   readonly landlockAbi: number;
   /** What this host lacks. */
   readonly missing: readonly string[];
@@ -54,6 +59,7 @@ const TRAP = prebuiltTrapPage(
 );
 const PROCESS_FILTER = prebuiltFilter('process');
 const VCPU_FILTER = prebuiltFilter('vcpu');
+const DEVICE_FILTER = prebuiltFilter('device');
 /** A vCPU takes KVM's descriptor and those of its Worker's event loop; the rest is sockets, clients, files. */
 const FILES_PER_VCPU = 4;
 const FILES_BESIDES = 512;
@@ -86,9 +92,13 @@ export function enterSandbox(options: SandboxOptions): Sandbox {
     [NUMBER.capset, addressOf(capabilities), addressOf(capabilities) + 8],
   ]);
   const missing = missingForSandbox();
-  const vcpuFilter = hasSeccomp() ? placeFilter(Buffer.from(VCPU_FILTER, 'base64')) : undefined;
-  if (vcpuFilter !== undefined) installFilter(placeFilter(Buffer.from(PROCESS_FILTER, 'base64')), 'all');
-  return { vcpuFilter, landlockAbi: abi, missing };
+  const filters = hasSeccomp() ? { vcpu: place(VCPU_FILTER), device: place(DEVICE_FILTER) } : undefined;
+  if (filters) installFilter(place(PROCESS_FILTER), 'all');
+  return { filters, landlockAbi: abi, missing };
+}
+
+function place(filter: string): HostPointer {
+  return placeFilter(Buffer.from(filter, 'base64'));
 }
 
 function trapPageAt(address: number): Uint8Array {

@@ -1,9 +1,16 @@
 /** What the main thread tells a device worker, and the words they share. */
+import type { HostPointer } from '../ffi/libc.ts';
+import type { BalloonStart } from './virtio-balloon.ts';
 import type { BlockStart } from './virtio-block.ts';
+import type { ConsoleStart } from './virtio-console.ts';
 import type { EntropyStart } from './virtio-entropy.ts';
+import type { TapStart } from './virtio-net.ts';
+import type { UserNetStart } from './virtio-user-net.ts';
+import type { VsockStart } from './virtio-vsock.ts';
 
 /** What a device worker makes a device of: plain data, as it crosses threads by message. */
-export type DeviceStart = BlockStart | EntropyStart;
+export type DeviceStart =
+  BlockStart | EntropyStart | TapStart | UserNetStart | VsockStart | BalloonStart | ConsoleStart;
 
 /** One device that a worker runs. */
 export interface DeviceSeat {
@@ -23,6 +30,8 @@ export interface VirtioWorkerStart {
   readonly name: string;
   readonly ram: readonly { readonly address: number; readonly bytes: number; readonly host: number }[];
   readonly seats: readonly DeviceSeat[];
+  /** System call filter for this thread, from `placeFilter`. */
+  readonly filter: HostPointer | undefined;
 }
 
 /** Words of one device worker. `stopped` is notified. */

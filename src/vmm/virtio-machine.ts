@@ -8,9 +8,11 @@ import { createDeviceState, type DeviceState } from '../devices/virtio/device-st
 import type { DeviceFacts } from '../devices/virtio/device.ts';
 import { MMIO_REGISTER } from '../devices/virtio/mmio.regs.ts';
 import { createEventFd, signalEventFd } from '../ffi/epoll.ts';
+import type { HostPointer } from '../ffi/libc.ts';
 import type { KvmVm } from '../kvm/vm.ts';
 import { offsetAddress } from '../machine/address.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
+import type { BalloonControl } from './balloon-control.ts';
 import type { DeviceConfig } from './device-config.ts';
 import { openDevice } from './open-device.ts';
 import type { VirtioLink } from './virtio-bus.ts';
@@ -30,6 +32,8 @@ export interface OpenDevice {
   readonly start: DeviceStart;
   /** Whether serving it may block for long. */
   readonly blocks: boolean;
+  /** Of a balloon: what steers it while it runs. */
+  readonly balloon?: BalloonControl;
   /** Closes its files, after the worker has stopped. */
   close(): void;
 }
@@ -39,13 +43,14 @@ export interface MachineDevice {
   readonly place: VirtioPlace;
   readonly facts: DeviceFacts;
   readonly state: DeviceState;
+  readonly balloon: BalloonControl | undefined;
   /** Why it gave up on its driver last. */
   failure: string | undefined;
 }
 
 interface DeviceWorker {
   readonly worker: Worker;
-  readonly start: VirtioWorkerStart;
+  readonly start: Omit<VirtioWorkerStart, 'filter'>;
   readonly words: Int32Array;
 }
 
@@ -58,6 +63,7 @@ export class VirtioMachine implements Disposable {
   readonly links: readonly VirtioLink[];
   readonly #stack = new DisposableStack();
   readonly #workers: DeviceWorker[] = [];
+  #filter: HostPointer | undefined;
   #started = false;
 
   /** Opens what the devices stand for. Throws VoltError for what cannot be opened; nothing is left behind then. */
@@ -68,7 +74,9 @@ export class VirtioMachine implements Disposable {
       const seats: { seat: DeviceSeat; blocks: boolean }[] = [];
       configs.forEach((config, i) => {
         const place = places[i]!;
-        const { facts, start, blocks } = this.#stack.adopt(openDevice(config), (device) => device.close());
+        const { facts, start, blocks, balloon } = this.#stack.adopt(openDevice(config), (device) =>
+          device.close(),
+        );
         const state = createDeviceState(facts);
         const interrupt = this.#stack.use(createEventFd());
         vm.addIrqFd(place.gsi, interrupt.fd);
@@ -77,7 +85,7 @@ export class VirtioMachine implements Disposable {
           vm.addIoEventFd(offsetAddress(place.address, MMIO_REGISTER.queueNotify), queue, event.fd);
           return event.fd;
         });
-        devices.push({ config, place, facts, state, failure: undefined });
+        devices.push({ config, place, facts, state, balloon, failure: undefined });
         const seat = {
           id: config.id,
           buffer: state.buffer,
@@ -95,6 +103,11 @@ export class VirtioMachine implements Disposable {
     }
   }
 
+  /** Every worker lays this placed filter over itself before it looks at a ring. Before `start`. */
+  confine(filter: HostPointer): void {
+    this.#filter = filter;
+  }
+
   /** Lets the workers run. `onReport` is told what goes wrong in them. */
   start(onReport: (report: VirtioReport) => void): void {
     this.#started = true;
@@ -107,7 +120,7 @@ export class VirtioMachine implements Disposable {
         event.preventDefault();
         onReport({ kind: 'failed', message: event.message });
       };
-      worker.postMessage(start);
+      worker.postMessage({ ...start, filter: this.#filter });
     }
   }
 

@@ -8,6 +8,7 @@ import { GuestRam } from '../devices/virtio/guest-ram.ts';
 import { DeviceRunner } from '../devices/virtio/runner.ts';
 import { EPOLL, signalEventFd } from '../ffi/epoll.ts';
 import { arrayBufferAt, cString, libc, type HostPointer } from '../ffi/libc.ts';
+import { installFilter } from '../ffi/sandbox.ts';
 import { createDevice } from './create-device.ts';
 import { WorkerServices } from './device-services.ts';
 import { WORKER_WORD, type DeviceSeat, type VirtioReport, type VirtioWorkerStart } from './virtio-link.ts';
@@ -33,6 +34,7 @@ self.onmessage = ({ data }) => {
 function serve(start: VirtioWorkerStart, words: Int32Array): void {
   // Shown by top -H and ps -L; Linux keeps 15 characters.
   libc.prctl(PR_SET_NAME, cString(start.name) as never, 0, 0, 0);
+  if (start.filter !== undefined) installFilter(start.filter, 'this');
   const ram = new GuestRam(start.ram.map(ramRegion));
   using services = new WorkerServices();
   const runners = start.seats.map((seat) => seatDevice(seat, ram, services));

@@ -7,7 +7,6 @@
 import { resetCpuHotplug } from '../devices/cpu-hotplug.ts';
 import { resetI8042 } from '../devices/i8042.ts';
 import { resetUart, uartReceive } from '../devices/uart.ts';
-import type { HostPointer } from '../ffi/libc.ts';
 import { raiseOpenFilesLimit } from '../ffi/limits.ts';
 import { installKickHandler } from '../ffi/signal.ts';
 import { CAP } from '../kvm/abi.ts';
@@ -29,6 +28,7 @@ import { openImage, openKernel, type ImageFile } from './image-file.ts';
 import { bindNodes } from './node-memory.ts';
 import { planImage, planMachine, type MachinePlan } from './plan.ts';
 import { readVcpuState } from './register-dump.ts';
+import type { ThreadFilters } from './sandbox.ts';
 import {
   createSharedState,
   lockBus,
@@ -154,9 +154,10 @@ export class VirtualMachine implements Disposable {
     }
   }
 
-  /** Every vCPU's thread lays this placed filter over itself before it enters the guest. Before `start`. */
-  confineVcpus(filter: HostPointer): void {
-    this.#vcpus.confine(filter);
+  /** Each thread of a vCPU or of devices lays its filter over itself before it serves the guest. Before `start`. */
+  confine({ vcpu, device }: ThreadFilters): void {
+    this.#vcpus.confine(vcpu);
+    this.#virtio?.confine(device);
   }
 
   /** Lets the vCPUs run: the APs first, the BSP when all of them are about to wait for their SIPI. */

@@ -121,16 +121,14 @@ describe('keys that volt does not know', () => {
     const config = {
       'boot-source': { kernel_image_path: kernel, boot_args: 'console=ttyS0', initrd_path: null },
       'machine-config': { vcpu_count: 2, mem_size_mib: 64, smt: false, track_dirty_pages: false },
-      'network-interfaces': [],
+      'mmds-config': { network_interfaces: [] },
     };
     const path = await folder.write('vm.json', JSON.stringify(config));
 
     const { stdout, stderr, exitCode } = await runVolt(['--config', path]);
 
     expect(stdout).toBe('booted');
-    expect(stderr).toBe(
-      `volt: ${path}: network-interfaces is not supported by this version and is ignored\n`,
-    );
+    expect(stderr).toBe(`volt: ${path}: mmds-config is not supported by this version and is ignored\n`);
     expect(exitCode).toBe(0);
   });
 });

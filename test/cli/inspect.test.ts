@@ -69,6 +69,14 @@ describe('volt inspect', () => {
     expect(exitCode).toBe(0);
   });
 
+  test('tells the devices, with the addresses and interrupts that the guest finds them at', async () => {
+    const { stdout } = await runVolt(['inspect', '--rng', '--disk', 'path=/dev/null,id=root']);
+
+    expect(stdout).toMatch(/^Devices   virtio MMIO$/m);
+    expect(stdout).toMatch(/^  0x0d0000000-0x0d0000fff +4 KiB  GSI  5  block root$/m);
+    expect(stdout).toMatch(/^  0x0d0001000-0x0d0001fff +4 KiB  GSI  6  entropy \w+$/m);
+  });
+
   test.each([1, 2, 4, 41, 42, 60, 254])('with %d CPUs finds nothing wrong, as JSON', async (cpus) => {
     const { stdout, stderr, exitCode } = await runVolt(['inspect', '--json', '--cpus', String(cpus)]);
 
@@ -118,6 +126,7 @@ describe('volt inspect --dump', () => {
       'mp-config-table@0x9fc10.bin',
       'mp-floating-pointer@0x9fc00.bin',
       'page-tables@0x9000.bin',
+      'reset-vector@0xffff0.bin',
       'zero-page@0x7000.bin',
     ]);
   });

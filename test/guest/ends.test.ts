@@ -33,6 +33,25 @@ describe.skipIf(!kvmOpens)('a guest that ends itself (needs /dev/kvm)', () => {
     expect(exitCode).toBe(0);
   });
 
+  test('by a jump to the reset vector in real mode, where an AP starts', async () => {
+    const jump = [0xea, 0xf0, 0xff, 0x00, 0xf0, 0x90, 0x90, 0x90]; // jmp 0xf000:0xfff0
+    const copy = [0, 4].flatMap((at) => [
+      ...asm.loadEax(Buffer.from(jump).readUInt32LE(at)),
+      ...asm.storeEax(0x8000 + at),
+    ]);
+    const enableApic = [...asm.loadEax(0x1ff), ...asm.storeEax(0xfee0_00f0)];
+    const sendToOthers = (command: number) => [
+      ...asm.loadEax(0xc_0000 | command),
+      ...asm.storeEax(0xfee0_0300),
+    ];
+    const code = program(copy, enableApic, sendToOthers(0x4500), sendToOthers(0x4608), asm.halt());
+
+    const { stderr, exitCode } = await runGuest(code, ['--cpus', '2']);
+
+    expect(stderr).toBe('');
+    expect(exitCode).toBe(0);
+  });
+
   test('by a reset again and again: it is started anew a few times, and then no more', async () => {
     using folder = new TemporaryFolder();
     const path = await folder.write(

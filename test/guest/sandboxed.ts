@@ -33,6 +33,10 @@ const ACTIONS: Readonly<Record<string, () => unknown>> = {
     installFilter(placeFilter(buildFilter('vcpu')), 'this');
     libc.sched_setaffinity(0, 8, new Uint8Array(8).fill(255));
   },
+  device: () => {
+    installFilter(placeFilter(buildFilter('device')), 'this');
+    installFilter(placeFilter(buildFilter('device')), 'this');
+  },
   worker: () => new Promise((_, reject) => (new Worker(SOCKET_WORKER).onerror = reject)),
   load: () => runUnderLoad(Number(parameter)),
 };

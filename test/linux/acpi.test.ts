@@ -112,6 +112,22 @@ describe('power', () => {
   );
 
   test(
+    'reboot ends Volt with --no-reboot, by the ACPI register and without a word about how',
+    async () => {
+      const files = ['--kernel', cloud.vmlinux, '--initrd', initrd, '--no-reboot'];
+      // Left alone it tries EFI first on a hardware-reduced machine, and then jumps to the BIOS.
+      for (const word of ['', 'reboot=a']) {
+        const argv = [VOLT, ...files, '--cmdline', `console=ttyS0 panic=-1 ${word}`.trim()];
+        const { stdout, stderr, exitCode } = await runOnLinuxHost(argv, BOOT_SECONDS);
+
+        expect(stdout).toContain('reboot: machine restart');
+        expect({ word, stderr, exitCode }).toEqual({ word, stderr: '', exitCode: 0 });
+      }
+    },
+    LINUX_TEST,
+  );
+
+  test(
     'reboot starts the guest in place, on the same console and with the same control socket',
     async () => {
       const script = `

@@ -1,6 +1,7 @@
 /**
  * Uses a Debian image as its owner would: boots it, logs in on the console, looks around, presses the power button.
- * Usage: bun debian-console.ts VOLT CONFIG PASSWORD. The image is copied and stands behind an overlay.
+ * Usage: bun debian-console.ts VOLT CONFIG PASSWORD. The image is copied and stands behind an overlay. The network is passt's;
+ * /page is a file on the host's loopback.
  *
  * Prints what it saw as JSON, or the end of the console where that was not what it waited for.
  */
@@ -22,11 +23,14 @@ const drives = [{ ...given.drives[0], path_on_host: base, overlay }];
 await Bun.write(join(folder, 'config.json'), JSON.stringify({ ...given, drives }));
 
 const startedAt = performance.now();
-const guest = Bun.spawn([volt, 'run', '--config', join(folder, 'config.json'), '--shutdown-timeout', '200'], {
-  stdin: 'pipe',
-  stdout: 'pipe',
-  stderr: 'inherit',
-});
+const guest = Bun.spawn(
+  [volt, 'run', '--config', join(folder, 'config.json'), '--net', 'user', '--shutdown-timeout', '200'],
+  {
+    stdin: 'pipe',
+    stdout: 'pipe',
+    stderr: 'inherit',
+  },
+);
 const reader = guest.stdout.getReader();
 let screen = '';
 
@@ -42,8 +46,14 @@ const seen = {
   failed: await ask('systemctl list-units --failed --plain --no-legend'),
   root: await ask('findmnt -no SOURCE,FSTYPE /'),
   packages: await ask("dpkg-query -W -f '${Package}\\n'"),
-  listening: await ask('ss -Hltun'),
-  modules: await ask('modprobe virtio_net && grep -o ^virtio_net /proc/modules'),
+  network: await ask(
+    '/lib/systemd/systemd-networkd-wait-online --timeout 120; ip -4 -o -br addr show scope global',
+  ),
+  page: await ask(
+    'exec 3<>/dev/tcp/192.0.2.1/8080; printf "GET /page HTTP/1.0\\r\\n\\r\\n" >&3; tail -n 1 <&3',
+  ),
+  // Others than the resolver, which listens on the loopback.
+  servers: await ask('ss -Hltn | grep -v " 127.0.0.5[34]%lo:53 "'),
 };
 guest.kill('SIGTERM');
 await drain();

@@ -29,6 +29,8 @@ export function createDispatch(target: ControlTarget): Dispatch {
         return target.vcpus();
       case 'devices':
         return target.devices();
+      case 'balloon':
+        return target.balloon(call.params.mib);
       case 'stop':
         await target.stop();
         return DONE;

@@ -8,6 +8,7 @@ import * as v from 'valibot';
 import { MAX_HOST_CPUS } from '../../machine/cpu-list.ts';
 import { IPI_MODES } from '../../smp/ipi.ts';
 import { MP_STATE_NAMES } from '../../smp/vcpu-state.ts';
+import { MAX_BALLOON_MIB } from '../../vmm/balloon-config.ts';
 import type { VmEvent } from './target.ts';
 
 /** Of a request, without its newline. */
@@ -98,6 +99,7 @@ export const METHODS = {
   status: strict({}),
   vcpus: strict({ sample: v.exactOptional(v.boolean(expect('true or false'))) }),
   devices: strict({}),
+  balloon: strict({ mib: v.exactOptional(whole('MiB for the guest to give back', MAX_BALLOON_MIB)) }),
   regs: strict({ vcpu }),
   pause: strict({ vcpus: v.exactOptional(vcpus) }),
   resume: strict({ vcpus: v.exactOptional(vcpus) }),

@@ -1,7 +1,7 @@
 /** What the methods of the control protocol answer. Answers are checked too: anything may listen at a path. */
 import * as v from 'valibot';
 import type { Method } from './protocol.ts';
-import type { CpuChange, DeviceStatus, RegisterSet, VcpuStatus, VmStatus } from './target.ts';
+import type { BalloonStatus, CpuChange, DeviceStatus, RegisterSet, VcpuStatus, VmStatus } from './target.ts';
 
 const whole = v.pipe(v.number(), v.integer());
 const values = v.record(v.string(), v.string());
@@ -60,6 +60,13 @@ export const RESULTS = {
       ),
     }),
   ),
+  balloon: v.looseObject({
+    wantedMib: v.number(),
+    actualMib: v.number(),
+    inflatedBytes: v.number(),
+    reportedBytes: v.number(),
+    stats: v.record(v.string(), v.number()),
+  }),
   regs: v.looseObject({
     general: values,
     special: values,
@@ -93,6 +100,7 @@ interface Results extends Record<Method, unknown> {
   status: VmStatus;
   vcpus: readonly VcpuStatus[];
   devices: readonly DeviceStatus[];
+  balloon: BalloonStatus;
   regs: RegisterSet;
   pause: Ok;
   resume: Ok;

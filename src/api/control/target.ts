@@ -1,11 +1,21 @@
 /** What a control client can see and do of a VM. Implemented by VmControl, served by the control socket. */
 import type { StuckReason } from '../../smp/hang.ts';
 import type { IpiMode, IpiRequest } from '../../smp/ipi.ts';
+import type { BalloonStatus } from '../../vmm/balloon-control.ts';
 import type { DeviceStatus } from '../../vmm/device-status.ts';
 import type { CpuChange } from '../../vmm/cpu-hotplug.ts';
 import type { KnownMpState, MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
 
-export type { CpuChange, DeviceStatus, IpiMode, IpiRequest, KnownMpState, MpStateName, StuckReason };
+export type {
+  BalloonStatus,
+  CpuChange,
+  DeviceStatus,
+  IpiMode,
+  IpiRequest,
+  KnownMpState,
+  MpStateName,
+  StuckReason,
+};
 /** created, running, halted, waiting-for-sipi, paused or stopped. */
 export type VcpuLifecycle = VcpuState;
 
@@ -72,6 +82,7 @@ export type VmEvent =
   | { readonly kind: 'paused' | 'resumed'; readonly vcpus: readonly number[]; readonly atMs: number }
   /** The guest reset itself and starts anew. */
   | { readonly kind: 'rebooted' | 'powerdown'; readonly atMs: number }
+  | { readonly kind: 'balloon'; readonly mib: number; readonly atMs: number }
   | { readonly kind: 'cpus'; readonly change: CpuChange; readonly atMs: number }
   | { readonly kind: 'ended'; readonly reason: string; readonly exitCode: number; readonly atMs: number }
   /** No vCPU made progress for so many seconds. */
@@ -96,6 +107,8 @@ export interface ControlTarget {
   status(): VmStatus;
   vcpus(): readonly VcpuStatus[];
   devices(): readonly DeviceStatus[];
+  /** What the balloon is at; with `mib`, after the guest was asked for so much. */
+  balloon(mib?: number): BalloonStatus;
   /** Brings what `vcpus` knows of running vCPUs up to date, at the price of one short exit each. */
   sample?(): Promise<void>;
   registers(index: number): Promise<RegisterSet>;

@@ -53,6 +53,9 @@ export class PackedQueue implements Virtqueue {
   #nextUsed = 0;
   #usedWrap = 1;
   #pushedSlots = 0;
+  /** Slot of the first staged buffer and the flags it gets last; -1: none. */
+  #stagedAt = -1;
+  #stagedFlags = 0;
   #lastId = 0;
 
   /** Throws QueueError for a setup that cannot be. */
@@ -126,6 +129,28 @@ export class PackedQueue implements Virtqueue {
 
   pushUsed(id: number, writtenBytes: number): void {
     const at = this.#nextUsed;
+    const flags = this.#putUsed(id, writtenBytes);
+    Atomics.store(this.#ring16, at * HALF_WORDS + FLAGS_16, flags);
+    if (this.#stagedAt < 0) return;
+    // The driver reads in order: what was staged first shows all the rest.
+    Atomics.store(this.#ring16, this.#stagedAt * HALF_WORDS + FLAGS_16, this.#stagedFlags);
+    this.#stagedAt = -1;
+  }
+
+  stageUsed(id: number, writtenBytes: number): void {
+    const at = this.#nextUsed;
+    const flags = this.#putUsed(id, writtenBytes);
+    if (this.#stagedAt >= 0) {
+      Atomics.store(this.#ring16, at * HALF_WORDS + FLAGS_16, flags);
+    } else {
+      this.#stagedAt = at;
+      this.#stagedFlags = flags;
+    }
+  }
+
+  /** Writes the next used descriptor except for its flags, which are returned. */
+  #putUsed(id: number, writtenBytes: number): number {
+    const at = this.#nextUsed;
     const slots = this.#slots[id]!;
     this.#slots[id] = 0;
     this.#slotsTaken -= slots;
@@ -134,13 +159,13 @@ export class PackedQueue implements Virtqueue {
     this.#ring16[at * HALF_WORDS + ID_16] = id;
     const turn = this.#usedWrap === 1 ? USED_FLAGS : 0;
     const written = writtenBytes > 0 ? DESCRIPTOR_FLAG.writeBit : 0;
-    Atomics.store(this.#ring16, at * HALF_WORDS + FLAGS_16, turn | written);
     this.#pushedSlots += slots;
     this.#nextUsed += slots;
     if (this.#nextUsed >= this.size) {
       this.#nextUsed -= this.size;
       this.#usedWrap ^= 1;
     }
+    return turn | written;
   }
 
   shouldInterrupt(): boolean {

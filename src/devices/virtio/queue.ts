@@ -111,6 +111,8 @@ export interface Virtqueue {
   next(chain: Chain): Next;
   /** Hands a chain back: `id` as `next` gave it, and how many bytes were written from its first writable byte on. */
   pushUsed(id: number, writtenBytes: number): void;
+  /** The same, but the driver sees it only with the next `pushUsed`: for chains that belong together. */
+  stageUsed(id: number, writtenBytes: number): void;
   /** Puts back the chain that `next` gave last: the next `next` gives it again. */
   undoNext(): void;
   /** Whether the driver wants an interrupt for what was pushed since this was asked last. */

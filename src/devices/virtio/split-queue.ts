@@ -100,13 +100,17 @@ export class SplitQueue implements Virtqueue {
   }
 
   pushUsed(id: number, writtenBytes: number): void {
+    this.stageUsed(id, writtenBytes);
+    Atomics.store(this.#used16, INDEX_16, this.#nextUsed);
+  }
+
+  stageUsed(id: number, writtenBytes: number): void {
     const entry = USED_RING_32 + 2 * (this.#nextUsed & this.#mask);
     this.#used32[entry] = id;
     this.#used32[entry + 1] = writtenBytes;
     this.#taken[id] = 0;
     this.inFlight--;
     this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
-    Atomics.store(this.#used16, INDEX_16, this.#nextUsed);
   }
 
   shouldInterrupt(): boolean {

@@ -140,6 +140,12 @@ describe('what was built reads back', () => {
     expect([...processors, ...nmis].filter(({ kind }) => kind === 'x2apic')).toEqual([]);
   });
 
+  test('without CPUs below 255 there is no local APIC structure either', () => {
+    const cpu = { ...cpusOf(coresOnly(1))[0]!, apicId: 300 };
+    const { processors, nmis } = readBack(machineOf([cpu], { cpuHotplug: true })).madt!;
+    expect([...processors, ...nmis].map(({ kind }) => kind)).toEqual(['x2apic', 'x2apic']);
+  });
+
   test('a UID that the old structure has no room for goes into an x2APIC one, whatever the APIC id', () => {
     const cpus = [
       { ...cpusOf(coresOnly(1))[0]!, uid: 0 },

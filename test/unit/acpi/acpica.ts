@@ -70,7 +70,7 @@ export type Outcome = number | string;
 
 /**
  * Evaluates `expressions`, such as `\\_SB.CPUS.C000._STA`, one after the other on acpiexec, the reference
- * interpreter, and gives in order what they return (integers, or buffers in hex), whom they notify, and what fails.
+ * interpreter, and gives in order what they return (integers, texts, or buffers in hex), whom they notify, and what fails.
  */
 export function executeDsdt(
   dsdt: Uint8Array,
@@ -91,15 +91,16 @@ export function executeDsdt(
   });
 }
 
-/** A notification, an integer, a buffer of one or more lines, an error. */
+/** A notification, an integer, a text, a buffer of one or more lines, an error. */
 const OUTCOME =
-  /Received a \w+ Notify on \[(\w+)\] \w+ Value (0x\w+)|\[Integer\] = (\w+)|\[Buffer\] Length \w+ =((?:\s+[0-9A-F]{4}: .*)+)|.*AE_\w+.*/g;
+  /Received a \w+ Notify on \[(\w+)\] \w+ Value (0x\w+)|\[Integer\] = (\w+)|\[String\] Length \w+ = "(.*)"|\[Buffer\] Length \w+ =((?:\s+[0-9A-F]{4}: .*)+)|.*AE_\w+.*/g;
 
 function readOutcome(match: RegExpExecArray): Outcome {
-  const [text, name, value, integer, dump] = match;
+  const [whole, name, value, integer, text, dump] = match;
   if (name !== undefined) return `${name} ${value}`;
   if (integer !== undefined) return parseInt(integer, 16);
-  if (dump === undefined) return text.trim();
+  if (text !== undefined) return text;
+  if (dump === undefined) return whole.trim();
   const lines = dump.matchAll(/[0-9A-F]{4}: ((?:[0-9A-F]{2} )+)/g);
   return [...lines].map((line) => line[1]!.replaceAll(' ', '').toLowerCase()).join('');
 }

@@ -3,7 +3,7 @@ import { HEADER } from '../../../src/acpi/acpi.layout.ts';
 import { buildDsdt } from '../../../src/acpi/dsdt.ts';
 import { checksumByte } from '../../../src/binary/checksum.ts';
 import { acpicaMissing, executeDsdt } from './acpica.ts';
-import { coresOnly, cpusOf, machineOf, numaOf } from './machines.ts';
+import { coresOnly, cpusOf, machineOf, numaOf, virtioDevices } from './machines.ts';
 
 const HOTPLUG_4 = buildDsdt(machineOf(cpusOf(coresOnly(4), 2), { cpuHotplug: true }));
 const HOTPLUG_1000 = buildDsdt(machineOf(cpusOf(coresOnly(1000), 1), { cpuHotplug: true }));
@@ -136,6 +136,35 @@ describe.skipIf(acpicaMissing)("the DSDT's methods, executed by ACPICA", () => {
       '4701f803f80301088906000301040000007900',
       '47017000700001027900',
       '8906000301090000007900',
+    ]);
+  });
+
+  test('devices have the ids by which drivers find them', () => {
+    const dsdt = buildDsdt(machineOf(cpusOf(coresOnly(1)), { virtio: virtioDevices(1) }));
+    const paths = ['GED', 'CPUS', 'CPUS.C000', 'V000', 'COM1', 'RTC', 'PWRB'];
+    const ids = executeDsdt(dsdt, [...paths.map((name) => `\\_SB.${name}._HID`), `${CPUS}._CID`]);
+    expect(ids).toEqual([
+      'ACPI0013',
+      'ACPI0010',
+      'ACPI0007',
+      'LNRO0005',
+      0x0105_d041, // PNP0501, compressed
+      0x000b_d041, // PNP0B00
+      0x0c0c_d041, // PNP0C0C
+      0x050a_d041, // PNP0A05
+    ]);
+  });
+
+  test('virtio devices are numbered, each with its page and its interrupt', () => {
+    const [first, second] = virtioDevices(2);
+    const dsdt = buildDsdt(machineOf(cpusOf(coresOnly(1)), { virtio: [first!, { ...second!, gsi: 5 }] }));
+    const names = ['V000._UID', 'V000._CRS', 'V001._UID', 'V001._CRS'];
+    const commands = names.map((name) => `\\_SB.${name}`);
+    expect(executeDsdt(dsdt, commands)).toEqual([
+      0,
+      '86090001' + '000000d0' + '00100000' + '890600030110000000' + '7900',
+      1,
+      '86090001' + '001000d0' + '00100000' + '890600030105000000' + '7900',
     ]);
   });
 });

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'bun:test';
 import {
   formatCpuList,
+  formatBalloon,
   formatDevices,
   formatDuration,
   formatRegs,
@@ -10,7 +11,7 @@ import {
   formatVcpus,
   formatWhere,
 } from '../../../src/cli/ctl-format.ts';
-import { FAKE_DEVICE, FAKE_REGISTERS, FAKE_STATUS, fakeVcpu } from './control-support.ts';
+import { FAKE_BALLOON, FAKE_DEVICE, FAKE_REGISTERS, FAKE_STATUS, fakeVcpu } from './control-support.ts';
 
 test('durations have their two largest units', () => {
   const shown = [0, 1500, 59_999, 60_000, 3_600_000, 90_061_000, 8_640_000_000].map(formatDuration);
@@ -29,6 +30,16 @@ describe('tables', () => {
         'disk0  block  0xd0000000    5  failed      0  128/256        97     1.5 KiB       0 B     42          61\n' +
         'disk0: flush, version1\n' +
         'disk0: gave up on its driver: queue 0 makes no sense\n',
+    );
+  });
+
+  test('of a balloon say what is wanted, what is, and what the guest says', () => {
+    expect(formatBalloon(FAKE_BALLOON)).toBe(
+      'wanted                  128 MiB\n' +
+        'given back              64.5 MiB\n' +
+        'released by the balloon 67633152 bytes\n' +
+        'released as free pages  0 bytes\n' +
+        'free_memory             1000\n',
     );
   });
 

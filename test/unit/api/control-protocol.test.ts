@@ -11,6 +11,8 @@ describe('requests that are taken', () => {
     ['status', {}],
     ['vcpus', {}],
     ['devices', {}],
+    ['balloon', {}],
+    ['balloon', { mib: 128 }],
     ['regs', { vcpu: 0 }],
     ['pause', {}],
     ['pause', { vcpus: [0, 3] }],

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type {
   CpuChange,
+  BalloonStatus,
   ControlTarget,
   DeviceStatus,
   IpiRequest,
@@ -66,6 +67,14 @@ export function fakeVcpu(index: number): VcpuStatus {
   };
 }
 
+export const FAKE_BALLOON: BalloonStatus = {
+  wantedMib: 128,
+  actualMib: 64.5,
+  inflatedBytes: 67_633_152,
+  reportedBytes: 0,
+  stats: { free_memory: 1000 },
+};
+
 export class FakeTarget implements ControlTarget {
   /** Every call with its arguments, `pause [1]` say, in the order it came. */
   readonly calls: string[] = [];
@@ -84,6 +93,11 @@ export class FakeTarget implements ControlTarget {
   devices(): readonly DeviceStatus[] {
     this.#called('devices');
     return [FAKE_DEVICE];
+  }
+
+  balloon(mib?: number): BalloonStatus {
+    this.#called('balloon', mib);
+    return FAKE_BALLOON;
   }
 
   vcpus(): readonly VcpuStatus[] {

@@ -5,6 +5,7 @@ import { buildE820 } from '../../../src/boot/e820.ts';
 import { entryTables, longModeEntry, protectedModeEntry } from '../../../src/boot/entry-state.ts';
 import { buildGdt, segmentState } from '../../../src/boot/gdt.ts';
 import { buildPageTables, IDENTITY_MAPPED_BYTES } from '../../../src/boot/page-tables.ts';
+import { buildResetVector } from '../../../src/boot/reset-vector.ts';
 import { BOOT_PARAMS, buildZeroPage, E820_TABLE_ENTRY } from '../../../src/boot/zero-page.ts';
 import { viewOf } from '../../../src/binary/bytes.ts';
 import { GIB, guestAddress, MIB } from '../../../src/machine/address.ts';
@@ -223,4 +224,12 @@ test('the BIOS data area tells where the EBDA starts and how much memory lies be
   expect(view.getUint16(0x0e, true)).toBe(0x9fc0);
   expect(view.getUint16(0x13, true)).toBe(639);
   expect(area.filter((byte) => byte !== 0).length).toBe(4);
+});
+
+test('the reset vector writes 6 to the reset control and halts, in 16-bit code', () => {
+  const [load, port, write, halt] = ['b006', 'baf90c', 'ee', 'f4ebfd'];
+  expect(LAYOUT.resetVector.address as number).toBe(0xf * 0x1_0000 + 0xfff0);
+  expect(Buffer.from(buildResetVector()).toString('hex')).toBe(
+    `${load}${port}${write}${halt}`.padEnd(32, '0'),
+  );
 });

@@ -121,6 +121,7 @@ describe('the writes of a plan', () => {
       'acpi-pptt',
       'acpi-spcr',
       'acpi-rsdp',
+      'reset-vector',
     ]);
   });
 });

@@ -83,6 +83,25 @@ describe('a split queue', () => {
     expect(queue.inFlight).toBe(1);
   });
 
+  test('shows staged chains all at once, with the one pushed after them', () => {
+    const { queue, driver, chain } = open();
+    const ids = [0, 1, 2].map((i) => driver.add([{ address: BUFFERS + i, length: 1, writable: true }]));
+    ids.forEach(() => queue.next(chain));
+
+    queue.stageUsed(ids[0]!, 10);
+    queue.stageUsed(ids[1]!, 11);
+    const early = driver.takeUsed();
+    queue.pushUsed(ids[2]!, 12);
+
+    expect(early).toBeUndefined();
+    expect(ids.map(() => driver.takeUsed())).toEqual([
+      { id: ids[0]!, written: 10 },
+      { id: ids[1]!, written: 11 },
+      { id: ids[2]!, written: 12 },
+    ]);
+    expect(queue.inFlight).toBe(0);
+  });
+
   test('gives a chain again that was put back', () => {
     const { queue, driver, chain } = open();
     driver.add([{ address: BUFFERS, length: 4 }]);

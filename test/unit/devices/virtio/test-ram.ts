@@ -13,12 +13,16 @@ export interface TestRam {
 
 /** RAM from guest address 0. */
 export function createTestRam(length: number): TestRam {
-  const bytes = new Uint8Array(length);
+  return ramAt(new Uint8Array(length), HOST_BASE);
+}
+
+/** The same over memory that is there; `host` is what devices take for its address. */
+export function ramAt(bytes: Uint8Array, host: number): TestRam {
   const open = (offset: number, size: number) => bytes.subarray(offset, offset + size);
   return {
     bytes,
     view: viewOf(bytes),
-    ram: new GuestRam([{ address: 0, bytes: length, host: HOST_BASE, open }]),
+    ram: new GuestRam([{ address: 0, bytes: bytes.length, host, open }]),
   };
 }
 

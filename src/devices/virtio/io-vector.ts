@@ -1,0 +1,91 @@
+/** Pieces of host memory for readv(2) and writev(2): `struct iovec { void *iov_base; size_t iov_len; }`. */
+import type { Chain } from './queue.ts';
+
+const TWO_POW_32 = 2 ** 32;
+const WORDS = 4;
+
+/** Pieces that one readv or writev takes (UIO_MAXIOV). */
+export const MAX_PIECES = 1024;
+
+/** Made once and filled again and again. Pieces lie in `words` from `first` on. */
+export class IoVector {
+  /** Four words each: address and length, low halves first. */
+  readonly words: Uint32Array;
+  readonly capacity: number;
+  first = 0;
+  count = 0;
+  /** Bytes of all pieces. */
+  bytes = 0;
+
+  constructor(capacity: number) {
+    this.capacity = capacity;
+    this.words = new Uint32Array(capacity * WORDS);
+  }
+
+  clear(): void {
+    this.first = 0;
+    this.count = 0;
+    this.bytes = 0;
+  }
+
+  /** False when it is full. */
+  add(host: number, bytes: number): boolean {
+    if (this.first + this.count === this.capacity) {
+      if (this.first === 0) return false;
+      this.words.copyWithin(0, this.first * WORDS, (this.first + this.count) * WORDS);
+      this.first = 0;
+    }
+    const at = (this.first + this.count) * WORDS;
+    this.words[at] = host % TWO_POW_32;
+    this.words[at + 1] = Math.floor(host / TWO_POW_32);
+    this.words[at + 2] = bytes;
+    this.words[at + 3] = 0;
+    this.count++;
+    this.bytes += bytes;
+    return true;
+  }
+
+  /** Adds a chain's buffers from index `from` up to `to`, without the first `skip` bytes of them. */
+  addBuffers(chain: Chain, from: number, to: number, skip = 0): boolean {
+    for (let i = from; i < to; i++) {
+      const length = chain.length[i]!;
+      if (skip >= length) {
+        skip -= length;
+        continue;
+      }
+      if (!this.add(chain.host[i]! + skip, length - skip)) return false;
+      skip = 0;
+    }
+    return true;
+  }
+
+  /** Cuts off what is beyond `bytes` bytes. */
+  truncate(bytes: number): void {
+    let [left, count] = [bytes, 0];
+    for (; count < this.count && left > 0; count++) {
+      const length = this.lengthOf(count);
+      if (length > left) this.words[(this.first + count) * WORDS + 2] = left;
+      left -= Math.min(left, length);
+    }
+    this.count = count;
+    this.bytes = bytes - left;
+  }
+
+  /** Where piece `index` lies, counted from `first`. */
+  hostOf(index: number): number {
+    const at = (this.first + index) * WORDS;
+    return this.words[at]! + this.words[at + 1]! * TWO_POW_32;
+  }
+
+  lengthOf(index: number): number {
+    return this.words[(this.first + index) * WORDS + 2]!;
+  }
+
+  /** Forgets the first `count` pieces. */
+  drop(count: number): void {
+    for (let i = 0; i < count; i++) this.bytes -= this.lengthOf(i);
+    this.first += count;
+    this.count -= count;
+    if (this.count === 0) this.first = 0;
+  }
+}

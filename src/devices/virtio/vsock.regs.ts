@@ -1,0 +1,41 @@
+/** The socket device: packets between sockets of the guest and of the host. (Virtual I/O Device 1.2 §5.10) */
+
+export const VSOCK_QUEUE = { receive: 0, transmit: 1, event: 2 } as const;
+
+/** Configuration space: the guest's context id. (§5.10.4) */
+export const VSOCK_CONFIG = { guestCid: 0, size: 8 } as const;
+
+/** `struct virtio_vsock_hdr` (§5.10.6) */
+export const VSOCK_HEADER = {
+  sourceCid: 0,
+  destinationCid: 8,
+  sourcePort: 16,
+  destinationPort: 20,
+  length: 24,
+  type: 28,
+  operation: 30,
+  flags: 32,
+  bufferAlloc: 36,
+  forwardCount: 40,
+  size: 44,
+} as const;
+
+export const VSOCK_TYPE_STREAM = 1;
+
+export const VSOCK_OP = {
+  request: 1,
+  response: 2,
+  reset: 3,
+  shutdown: 4,
+  data: 5,
+  creditUpdate: 6,
+  creditRequest: 7,
+} as const;
+
+/** What the sender of a shutdown will not do any more. */
+export const VSOCK_SHUTDOWN = { receiveBit: 1, sendBit: 2, bothBits: 3 } as const;
+
+export const HOST_CID = 2;
+/** Below are the hypervisor's, the host's and the loopback's; the highest means any. */
+export const MIN_GUEST_CID = 3;
+export const MAX_GUEST_CID = 0xffff_fffe;

@@ -1,0 +1,24 @@
+/** madvise(2): memory that is not needed goes back to the host. */
+import { dlopen } from 'bun:ffi';
+import { asPointer, type HostPointer } from './libc.ts';
+
+const MADV_DONTNEED = 4;
+
+function bind() {
+  return dlopen('libc.so.6', {
+    // int madvise(void *addr, size_t length, int advice)
+    madvise: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
+  }).symbols;
+}
+
+let bound: ReturnType<typeof bind> | undefined;
+
+/**
+ * The pages of [host, host + bytes), whole ones, read as zeroes afterwards, or as the file that they are private
+ * copies of. Advice: where the host does not take it, as with pieces of huge pages, nothing happens.
+ * SAFETY: the caller has checked that the range is guest RAM.
+ */
+export function releaseMemory(host: number, bytes: number): void {
+  bound ??= bind();
+  bound.madvise(asPointer(host as HostPointer), bytes, MADV_DONTNEED);
+}

@@ -1,0 +1,120 @@
+/** Tap interfaces: tun(4) with virtio's packet header. (Linux Documentation/networking/tuntap.rst, if_tun.h) */
+import { ERRNO, SyscallError } from './errno.ts';
+import { OPEN, openFile, OwnedFd } from './file.ts';
+import { asPointer, checked, lastErrno, libc, type HostPointer } from './libc.ts';
+import { netLibc } from './net-libc.ts';
+
+const TUNSETIFF = 0x4004_54ca;
+const TUNSETOFFLOAD = 0x4004_54d0;
+const TUNSETVNETHDRSZ = 0x4004_54d8;
+const TUNSETQUEUE = 0x4004_54d9;
+const SIOCGIFMTU = 0x8921;
+
+const IFF = {
+  tap: 0x0002,
+  attachQueue: 0x0200,
+  detachQueue: 0x0400,
+  multiQueue: 0x0100,
+  noPacketInfo: 0x1000,
+  vnetHeader: 0x4000,
+} as const;
+
+export const TAP_OFFLOAD = { csum: 0x01, tso4: 0x02, tso6: 0x04, ecn: 0x08, ufo: 0x10 } as const;
+
+/** struct ifreq: a name of up to 15 characters, then a union. */
+const IFREQ = { name: 0x00, flags: 0x10, mtu: 0x10, size: 0x28 } as const;
+export const MAX_INTERFACE_NAME = 15;
+
+const AF_INET = 2;
+/** SOCK_DGRAM | SOCK_CLOEXEC */
+const DGRAM_CLOEXEC = 0x2 | 0x8_0000;
+
+function requestFor(name: string): DataView {
+  const request = new Uint8Array(IFREQ.size);
+  request.set(Buffer.from(name, 'latin1').subarray(0, MAX_INTERFACE_NAME), IFREQ.name);
+  return new DataView(request.buffer);
+}
+
+function bytesOf(view: DataView): Uint8Array {
+  return new Uint8Array(view.buffer);
+}
+
+/** The MTU of a network interface; undefined when there is none of that name. */
+export function interfaceMtu(name: string): number | undefined {
+  using socket = new OwnedFd(checked(libc.socket(AF_INET, DGRAM_CLOEXEC, 0), 'socket'));
+  const request = requestFor(name);
+  // SAFETY: the kernel reads and writes one struct ifreq, which is ours.
+  if (libc.ioctl(socket.fd, SIOCGIFMTU, bytesOf(request)) === 0) return request.getInt32(IFREQ.mtu, true);
+  const errno = lastErrno();
+  if (errno === ERRNO.ENODEV) return undefined;
+  throw new SyscallError('SIOCGIFMTU', errno);
+}
+
+/**
+ * Opens `queues` queues of a tap that exists, non-blocking, each packet with a header of `headerBytes`. Throws
+ * SyscallError: EPERM and EBUSY when it is somebody else's or in use, EINVAL when it is of another kind.
+ */
+export function openTap(name: string, queues: number, headerBytes: number): OwnedFd[] {
+  const opened: OwnedFd[] = [];
+  try {
+    for (let i = 0; i < queues; i++) opened.push(openTapQueue(name, queues > 1, headerBytes));
+    return opened;
+  } catch (error) {
+    for (const fd of opened) fd.close();
+    throw error;
+  }
+}
+
+function openTapQueue(name: string, several: boolean, headerBytes: number): OwnedFd {
+  const file = openFile('/dev/net/tun', OPEN.readWrite | OPEN.nonBlocking);
+  try {
+    attach(file.fd, name, several);
+    const size = Int32Array.of(headerBytes);
+    checked(libc.ioctl(file.fd, TUNSETVNETHDRSZ, size), 'TUNSETVNETHDRSZ');
+    return file;
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+function attach(fd: number, name: string, several: boolean): void {
+  const request = requestFor(name);
+  const flags = IFF.tap | IFF.noPacketInfo | IFF.vnetHeader;
+  const trySet = (each: number) => {
+    request.setUint16(IFREQ.flags, each, true);
+    return libc.ioctl(fd, TUNSETIFF, bytesOf(request));
+  };
+  // One that was made for several queues cannot be had without saying so.
+  if (!several && trySet(flags) === 0) return;
+  if (!several && lastErrno() !== ERRNO.EINVAL) throw new SyscallError('TUNSETIFF', lastErrno());
+  checked(trySet(flags | IFF.multiQueue), 'TUNSETIFF');
+}
+
+/** What the reader of the tap can take, bits of TAP_OFFLOAD. Counts for all queues. */
+export function setTapOffloads(fd: number, offloads: number): void {
+  // SAFETY: the argument is a number, not an address.
+  checked(libc.ioctl(fd, TUNSETOFFLOAD, asPointer(offloads as HostPointer)), 'TUNSETOFFLOAD');
+}
+
+/** Whether a queue of a tap with several takes part. Throws SyscallError EINVAL when it does already, or not. */
+export function setTapQueue(fd: number, attached: boolean): void {
+  const request = requestFor('');
+  request.setUint16(IFREQ.flags, attached ? IFF.attachQueue : IFF.detachQueue, true);
+  checked(libc.ioctl(fd, TUNSETQUEUE, bytesOf(request)), 'TUNSETQUEUE');
+}
+
+/**
+ * readv of `count` pieces from `first` on, four words each. Returns bytes, or -errno.
+ * SAFETY: the caller has checked that every piece lies in mapped memory that stays mapped.
+ */
+export function readVector(fd: number, words: Uint32Array, first: number, count: number): number {
+  const done = Number(netLibc().readv(fd, first === 0 ? words : words.subarray(4 * first), count));
+  return done >= 0 ? done : -lastErrno();
+}
+
+/** writev, as above. */
+export function writeVector(fd: number, words: Uint32Array, first: number, count: number): number {
+  const done = Number(netLibc().writev(fd, first === 0 ? words : words.subarray(4 * first), count));
+  return done >= 0 ? done : -lastErrno();
+}

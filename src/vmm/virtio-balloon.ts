@@ -1,0 +1,40 @@
+/** The balloon, made on the main thread and served on its worker. */
+import type { VirtioDevice } from '../devices/virtio/device.ts';
+import { createBalloonState, viewBalloonState } from '../devices/virtio/balloon-state.ts';
+import { BalloonDevice, describeBalloon } from '../devices/virtio/balloon.ts';
+import { createEventFd, EPOLL } from '../ffi/epoll.ts';
+import { releaseMemory } from '../ffi/release-memory.ts';
+import type { BalloonConfig } from './balloon-config.ts';
+import { BalloonControl, PAGES_PER_MIB } from './balloon-control.ts';
+import type { DeviceServices } from './device-services.ts';
+import type { OpenDevice } from './virtio-machine.ts';
+
+export interface BalloonStart {
+  readonly kind: 'balloon';
+  readonly buffer: SharedArrayBuffer;
+  readonly wakeFd: number;
+  readonly statsSeconds: number;
+}
+
+export function openBalloonDevice({ mib, deflateOnOom, statsSeconds }: BalloonConfig): OpenDevice {
+  const pages = mib * PAGES_PER_MIB;
+  const state = createBalloonState(pages);
+  const wake = createEventFd();
+  return {
+    facts: describeBalloon({ pages, deflateOnOom, statsSeconds }),
+    start: { kind: 'balloon', buffer: state.buffer, wakeFd: wake.fd, statsSeconds },
+    blocks: false,
+    balloon: new BalloonControl(state, wake.fd),
+    close: () => wake.close(),
+  };
+}
+
+export function createBalloonDevice(start: BalloonStart, services: DeviceServices): VirtioDevice {
+  const glue = {
+    release: releaseMemory,
+    after: (delayMs: number, handler: () => void) => services.after(delayMs, handler),
+  };
+  const device = new BalloonDevice(viewBalloonState(start.buffer), glue, start.statsSeconds);
+  services.watch(start.wakeFd, EPOLL.in | EPOLL.edge, () => device.follow());
+  return device;
+}
