@@ -24,6 +24,7 @@ export const hostPrograms = {
   fio: 'fio',
   'mkfs.ext4': 'e2fsprogs',
   e2fsck: 'e2fsprogs',
+  mmdebstrap: 'mmdebstrap',
   'dpkg-deb': 'dpkg',
   tar: 'tar',
   lintian: 'lintian',

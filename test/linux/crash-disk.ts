@@ -3,9 +3,9 @@
  *
  * Prints "killed after N", then for each disk what it found. Nothing that the guest flushed may be missing.
  */
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { OVERLAY_BLOCK_BYTES, overlayShape } from '../../src/vmm/overlay-format.ts';
+import { readThroughOverlay } from './overlay-image.ts';
 
 const [volt, kernel, initrd, mode] = process.argv.slice(2) as [string, string, string, string];
 const FLUSHES = 60;
@@ -53,7 +53,7 @@ const told = [...output.matchAll(/VOLT-GUEST flushed (\d+)\r/g)].map((match) => 
 const last = told.at(-1) ?? 0;
 console.log(last === 0 ? output.slice(-2000) : `killed after ${last}`);
 
-const image = mode === 'overlay' ? materialize(blocks) : readFileSync(blocks);
+const image = mode === 'overlay' ? readThroughOverlay(blocks, `${blocks}.ov`) : readFileSync(blocks);
 let [missing, torn] = [0, 0];
 for (let block = 0; block < BLOCKS; block++) {
   const newest = last - ((last - block + BLOCKS) % BLOCKS);
@@ -63,26 +63,12 @@ for (let block = 0; block < BLOCKS; block++) {
 }
 console.log(`blocks missing=${missing} torn=${torn}`);
 
-if (mode === 'overlay') writeFileSync(files, materialize(files));
+if (mode === 'overlay') writeFileSync(files, readThroughOverlay(files, `${files}.ov`));
 // As at the next mount: the journal is replayed, and then nothing may be wrong.
 run(['e2fsck', '-fp', files], [0, 1]);
 run(['e2fsck', '-fn', files]);
 console.log('file system clean');
 rmSync(folder, { recursive: true });
-
-/** Base and overlay as one image. */
-function materialize(path: string): Buffer {
-  copyFileSync(path, `${path}.whole`);
-  const image = readFileSync(`${path}.whole`);
-  const overlay = readFileSync(`${path}.ov`);
-  const { bitmapOffset, dataOffset } = overlayShape(image.length, 0);
-  for (let block = 0; block * OVERLAY_BLOCK_BYTES < image.length; block++) {
-    if (!((overlay[bitmapOffset + (block >> 3)]! >> (block & 7)) & 1)) continue;
-    const at = block * OVERLAY_BLOCK_BYTES;
-    overlay.copy(image, at, dataOffset + at, dataOffset + at + OVERLAY_BLOCK_BYTES);
-  }
-  return image;
-}
 
 function run(argv: string[], good: readonly number[] = [0]): void {
   const { exitCode, stdout, stderr } = Bun.spawnSync(argv);
