@@ -33,6 +33,7 @@ export const hostPrograms = {
   zsh: 'zsh',
   'systemd-analyze': 'systemd',
   'qemu-x86_64': 'qemu-user',
+  time: 'time',
 } as const;
 
 export type HostProgram = keyof typeof hostPrograms;

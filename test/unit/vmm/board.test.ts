@@ -20,6 +20,7 @@ function createTestBoard() {
     lowMemoryBytes: 64 * MIB,
     virtio: [],
     bootCpu: 0,
+    coalescing: { vmFd: -1, ring: undefined, burst: 0, burstStart: 0 },
     exitStatus: 0,
   };
   return { board, sent };

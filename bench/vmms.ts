@@ -1,0 +1,154 @@
+/**
+ * Volt and its peers: where each is, which version, and the command that boots a guest with it.
+ *
+ * Sources: qemu-system-x86_64(1) and QEMU's docs/system/i386/microvm.rst; Firecracker's docs/getting-started.md;
+ * Cloud Hypervisor's docs/; lkvm's `run --help`.
+ */
+import { writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+
+export interface Guest {
+  readonly kernel: string;
+  readonly cpus: number;
+  readonly memoryMib: number;
+  readonly cmdline?: string;
+  readonly initrd?: string;
+}
+
+export interface Vmm {
+  readonly id: VmmId;
+  readonly name: string;
+  readonly version: string;
+  /** Its serial console on stdout, ending when the guest resets. `folder` is for configuration files. */
+  command(guest: Guest, folder: string): string[];
+}
+
+const VMMS = {
+  volt: {
+    name: 'Volt',
+    programs: [resolve(import.meta.dir, '../volt')],
+    variable: 'VOLT_BENCH_VOLT',
+    command: voltCommand,
+  },
+  /** Another build of Volt, to see what a change does. */
+  baseline: {
+    name: 'Volt before',
+    programs: [],
+    variable: 'VOLT_BENCH_BASELINE',
+    command: voltCommand,
+  },
+  qemu: {
+    name: 'QEMU microvm',
+    programs: ['qemu-system-x86_64'],
+    variable: 'VOLT_BENCH_QEMU',
+    command: qemuCommand,
+  },
+  firecracker: {
+    name: 'Firecracker',
+    programs: ['firecracker'],
+    variable: 'VOLT_BENCH_FIRECRACKER',
+    command: firecrackerCommand,
+  },
+  cloudHypervisor: {
+    name: 'Cloud Hypervisor',
+    programs: ['cloud-hypervisor'],
+    variable: 'VOLT_BENCH_CLOUD_HYPERVISOR',
+    command: cloudHypervisorCommand,
+  },
+  kvmtool: {
+    name: 'kvmtool',
+    programs: ['lkvm', 'kvmtool', 'vm'],
+    variable: 'VOLT_BENCH_KVMTOOL',
+    command: kvmtoolCommand,
+  },
+} as const;
+
+export type VmmId = keyof typeof VMMS;
+
+/** Those that are here, Volt first, and a line for each that is not. */
+export function findVmms(): { vmms: Vmm[]; missing: string[] } {
+  const vmms: Vmm[] = [];
+  const missing: string[] = [];
+  for (const [id, { name, programs, variable, command }] of Object.entries(VMMS)) {
+    const named = process.env[variable];
+    const program = (named === undefined ? programs : [named])
+      .map((p) => Bun.which(p))
+      .find((p) => p !== null);
+    const version = program === undefined ? undefined : versionOf(program);
+    if (program === undefined || version === undefined) {
+      if (id !== 'baseline')
+        missing.push(`${name}: no ${named ?? programs.join(' or ')} here; ${variable} names one`);
+      continue;
+    }
+    vmms.push({
+      id: id as VmmId,
+      name,
+      version,
+      command: (guest, folder) => command(program, guest, folder),
+    });
+  }
+  return { vmms, missing };
+}
+
+function versionOf(program: string): string | undefined {
+  for (const flag of ['--version', 'version']) {
+    const { exitCode, stdout } = Bun.spawnSync([program, flag], { stdout: 'pipe', stderr: 'ignore' });
+    const line = stdout.toString().split('\n')[0]!.trim();
+    if (exitCode === 0 && line !== '') return line;
+  }
+  return undefined;
+}
+
+function voltCommand(program: string, { kernel, cpus, memoryMib, cmdline, initrd }: Guest): string[] {
+  return [
+    ...[program, '--kernel', kernel, '--cpus', String(cpus), '--memory', `${memoryMib}M`, '--no-reboot'],
+    ...(cmdline === undefined ? [] : ['--cmdline', cmdline]),
+    ...(initrd === undefined ? [] : ['--initrd', initrd]),
+  ];
+}
+
+/** Without what a guest of these measurements does not use: option ROMs, a real-time clock, default devices. */
+function qemuCommand(program: string, { kernel, cpus, memoryMib, cmdline, initrd }: Guest): string[] {
+  return [
+    ...[program, '-M', 'microvm,accel=kvm,x-option-roms=off,rtc=off', '-cpu', 'host'],
+    ...['-smp', String(cpus), '-m', String(memoryMib)],
+    ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-serial', 'stdio'],
+    ...['-device', 'isa-debug-exit,iobase=0xf4,iosize=4', '-kernel', kernel],
+    ...(cmdline === undefined ? [] : ['-append', cmdline]),
+    ...(initrd === undefined ? [] : ['-initrd', initrd]),
+  ];
+}
+
+function firecrackerCommand(program: string, guest: Guest, folder: string): string[] {
+  const path = join(folder, 'firecracker.json');
+  const config = {
+    'boot-source': {
+      kernel_image_path: guest.kernel,
+      boot_args: guest.cmdline ?? '',
+      ...(guest.initrd === undefined ? {} : { initrd_path: guest.initrd }),
+    },
+    'machine-config': { vcpu_count: guest.cpus, mem_size_mib: guest.memoryMib },
+    drives: [],
+  };
+  writeFileSync(path, JSON.stringify(config));
+  return [program, '--no-api', '--config-file', path];
+}
+
+function cloudHypervisorCommand(
+  program: string,
+  { kernel, cpus, memoryMib, cmdline, initrd }: Guest,
+): string[] {
+  return [
+    ...[program, '--kernel', kernel, '--cpus', `boot=${cpus}`, '--memory', `size=${memoryMib}M`],
+    ...['--serial', 'tty', '--console', 'off', '--cmdline', cmdline ?? ''],
+    ...(initrd === undefined ? [] : ['--initramfs', initrd]),
+  ];
+}
+
+function kvmtoolCommand(program: string, { kernel, cpus, memoryMib, cmdline, initrd }: Guest): string[] {
+  return [
+    ...[program, 'run', '--kernel', kernel, '--cpus', String(cpus), '--mem', String(memoryMib)],
+    ...['--console', 'serial', '--network', 'mode=none', '--params', cmdline ?? ''],
+    ...(initrd === undefined ? [] : ['--initrd', initrd]),
+  ];
+}
