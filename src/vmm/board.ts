@@ -6,7 +6,6 @@ import { cmosRead, cmosSelect } from '../devices/cmos.ts';
 import { cpuHotplugRead, cpuHotplugWrite, HOTPLUG_REQUEST } from '../devices/cpu-hotplug.ts';
 import { i8042Command, i8042Data, i8042ReadData, i8042ReadStatus } from '../devices/i8042.ts';
 import { uartRead, uartWrite, type Uart } from '../devices/uart.ts';
-import type { CoalescedRing } from '../kvm/coalesced.ts';
 import { IrqLine } from '../kvm/vm.ts';
 import { GSI } from '../machine/irqs.ts';
 import {
@@ -17,7 +16,6 @@ import {
   PM1A_SLEEP_ENABLE,
   PORT,
 } from '../machine/ports.ts';
-import { noteUartWrite, type Coalescing } from './coalesced-console.ts';
 import { pushConsoleByte } from './console-ring.ts';
 import { VM_WORD, type SharedState } from './shared-state.ts';
 import { createVirtioBus, type VirtioBus, type VirtioLink } from './virtio-bus.ts';
@@ -32,7 +30,6 @@ export interface Board {
   readonly lowMemoryBytes: number;
   readonly virtio: VirtioBus;
   readonly bootCpu: number;
-  readonly coalescing: Coalescing;
   /** Value of the write behind BUS_EVENT.guestExit. */
   exitStatus: number;
 }
@@ -49,8 +46,7 @@ export interface BoardFacts {
   readonly virtio?: readonly VirtioLink[];
 }
 
-/** `ring`: where KVM gathers writes, if it can. */
-export function createBoard(shared: SharedState, facts: BoardFacts, ring?: CoalescedRing): Board {
+export function createBoard(shared: SharedState, facts: BoardFacts): Board {
   const { vmFd, lowMemoryBytes, bootCpu, virtio = [] } = facts;
   const line = new IrqLine(vmFd, GSI.com1);
   const glue = {
@@ -63,7 +59,6 @@ export function createBoard(shared: SharedState, facts: BoardFacts, ring?: Coale
     lowMemoryBytes,
     virtio: createVirtioBus(shared.words, virtio),
     bootCpu,
-    coalescing: { vmFd, ring, burst: 0, burstStart: 0 },
     exitStatus: 0,
   };
 }
@@ -112,7 +107,6 @@ function writeCpuHotplug({ shared, bootCpu }: Board, offset: number, value: numb
 function writeByte(board: Board, port: number, value: number): BusEvent {
   if (port >= PORT.com1 && port < PORT.com1 + COM1_PORTS) {
     uartWrite(board.uart, port - PORT.com1, value);
-    noteUartWrite(board, port - PORT.com1);
     return BUS_EVENT.none;
   }
   const { shared } = board;

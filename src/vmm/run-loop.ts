@@ -7,7 +7,6 @@ import { lastErrno, libc } from '../ffi/libc.ts';
 import { EXIT, IOCTL, KVM_MP_STATE, MP_STATE, REGS, RUN } from '../kvm/abi.ts';
 import { readMpState, readRegs, readSipiVector } from '../kvm/vcpu.ts';
 import { BUS_EVENT, readPort, writePort, type Board, type BusEvent } from './board.ts';
-import { takeCoalesced } from './coalesced-console.ts';
 import { reportExit } from './exit-report.ts';
 import {
   EXIT_COUNTERS,
@@ -53,7 +52,6 @@ export function runVcpu(vcpu: VcpuContext): VcpuReport {
   for (;;) {
     if (libc.ioctl(fd, IOCTL.run, null) < 0) {
       const errno = lastErrno();
-      takeCoalesced(vcpu.board);
       if (errno === ERRNO.EINTR) {
         if (obeyMainThread(vcpu)) return { kind: 'stopped' };
       } else if (errno === ERRNO.EAGAIN) {
@@ -64,7 +62,6 @@ export function runVcpu(vcpu: VcpuContext): VcpuReport {
       continue;
     }
     const reason = run32[EXIT_REASON_32]!;
-    takeCoalesced(vcpu.board);
     if (reason < EXIT_COUNTERS) words[VCPU_WORD.exits + reason] = words[VCPU_WORD.exits + reason]! + 1;
     switch (reason) {
       case EXIT.io: {

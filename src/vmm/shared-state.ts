@@ -25,9 +25,7 @@ export const VM_WORD = {
   acpiEvents: 6,
   /** Counts what the guest asked of the main thread through the hotplug registers; notified. */
   hotplugRequests: 7,
-  /** 1 while KVM gathers writes to the UART's data register; notified when it starts. */
-  coalescing: 8,
-  size: 9,
+  size: 8,
 } as const;
 
 const REGS_WORDS = REGS.size / 4;
@@ -141,11 +139,6 @@ export function viewSharedState(buffer: SharedArrayBuffer, vcpuCount: number): S
 export function lockBus(words: Int32Array): void {
   if (Atomics.compareExchange(words, VM_WORD.busLock, 0, 1) === 0) return;
   while (Atomics.exchange(words, VM_WORD.busLock, 2) !== 0) Atomics.wait(words, VM_WORD.busLock, 2);
-}
-
-/** Takes the bus lock if nobody has it. */
-export function tryLockBus(words: Int32Array): boolean {
-  return Atomics.compareExchange(words, VM_WORD.busLock, 0, 1) === 0;
 }
 
 export function unlockBus(words: Int32Array): void {

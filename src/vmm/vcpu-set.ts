@@ -27,8 +27,6 @@ export interface VcpuParts {
   readonly plan: MachinePlan;
   readonly vm: KvmVm;
   readonly host: HostFacts;
-  /** As in VcpuStart. */
-  readonly coalescedOffset: number;
   readonly shared: SharedState;
   readonly virtio: readonly VirtioLink[];
   readonly timeline: boolean;
@@ -167,7 +165,7 @@ export class VcpuSet {
   }
 
   #startVcpu({ kvm, worker, index }: Vcpu): void {
-    const { config, plan, shared, vm, virtio, timeline, coalescedOffset } = this.#parts;
+    const { config, plan, shared, vm, virtio, timeline } = this.#parts;
     worker.onmessage = ({ data }: MessageEvent<VcpuMessage>) => this.#onReport(data);
     worker.onerror = (event) => {
       event.preventDefault();
@@ -181,7 +179,6 @@ export class VcpuSet {
       vmFd: vm.fd,
       runAddress: kvm.runPage.address,
       runBytes: kvm.runPage.bytes,
-      coalescedOffset,
       lowMemoryBytes: plan.ranges[0]!.bytes,
       virtio,
       bootCpu: plan.bootCpu,

@@ -2,7 +2,6 @@
 import { setThreadAffinity } from '../ffi/affinity.ts';
 import { arrayBufferAt, cString, libc, type HostPointer } from '../ffi/libc.ts';
 import { installFilter } from '../ffi/sandbox.ts';
-import { viewCoalescedRing } from '../kvm/coalesced.ts';
 import { createBoard } from './board.ts';
 import { runVcpu, setPhase } from './run-loop.ts';
 import {
@@ -27,8 +26,6 @@ export interface VcpuStart {
   readonly vmFd: number;
   readonly runAddress: HostPointer;
   readonly runBytes: number;
-  /** Where in that mapping KVM gathers writes; 0: it does not. */
-  readonly coalescedOffset: number;
   readonly lowMemoryBytes: number;
   readonly virtio: readonly VirtioLink[];
   readonly bootCpu: number;
@@ -85,11 +82,7 @@ function run(start: VcpuStart): VcpuReport {
     run8: new Uint8Array(page),
     run16: new Uint16Array(page),
     run32: new Uint32Array(page),
-    board: createBoard(
-      shared,
-      start,
-      start.coalescedOffset > 0 ? viewCoalescedRing(page, start.coalescedOffset) : undefined,
-    ),
+    board: createBoard(shared, start),
     words,
     moments,
     timeline: start.timeline,

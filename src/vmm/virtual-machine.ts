@@ -10,7 +10,6 @@ import { resetUart, uartReceive } from '../devices/uart.ts';
 import { raiseOpenFilesLimit } from '../ffi/limits.ts';
 import { installKickHandler } from '../ffi/signal.ts';
 import { CAP } from '../kvm/abi.ts';
-import { PAGE_BYTES, viewCoalescedRing } from '../kvm/coalesced.ts';
 import { KvmSystem } from '../kvm/system.ts';
 import { readTscKhz } from '../kvm/vcpu.ts';
 import { IrqLine, type KvmVm } from '../kvm/vm.ts';
@@ -21,7 +20,6 @@ import type { IpiRequest } from '../smp/ipi.ts';
 import { VoltError } from '../volt-error.ts';
 import { applyEntry, applyLoad, applyWrites } from './apply.ts';
 import { createBoard, type Board } from './board.ts';
-import { watchCoalesced } from './coalesced-console.ts';
 import type { VmConfig } from './config.ts';
 import { parkEjected, setCpuCount, type CpuChange, type HotplugMachine } from './cpu-hotplug.ts';
 import { deliverIpi } from './deliver-ipi.ts';
@@ -135,24 +133,17 @@ export class VirtualMachine implements Disposable {
       const { plan, shared } = this;
       const virtio = this.#virtio?.links ?? [];
       const timeline = options.timeline ?? false;
-      const coalescedOffset =
-        system.check(CAP.coalescedPio) > 0 ? system.check(CAP.coalescedMmio) * PAGE_BYTES : 0;
-      this.#vcpus.prepare(
-        { config, plan, vm: this.#vm, host, shared, virtio, timeline, coalescedOffset },
-        kvmVcpus,
-      );
+      this.#vcpus.prepare({ config, plan, vm: this.#vm, host, shared, virtio, timeline }, kvmVcpus);
       applyEntry(kvmVcpus[bootCpu]!, this.plan.boot.entry);
       resetUart(this.shared.uart);
       resetI8042(this.shared.i8042);
       resetCpuHotplug(this.shared.cpuHotplug, config.cpus);
       this.#acpiEvent = new IrqLine(this.#vm.fd, GSI.acpiEvent);
-      this.#board = createBoard(
-        this.shared,
-        { vmFd: this.#vm.fd, lowMemoryBytes: this.plan.ranges[0]!.bytes, bootCpu },
-        coalescedOffset > 0
-          ? viewCoalescedRing(kvmVcpus[0]!.runPage.view(coalescedOffset, PAGE_BYTES), 0)
-          : undefined,
-      );
+      this.#board = createBoard(this.shared, {
+        vmFd: this.#vm.fd,
+        lowMemoryBytes: this.plan.ranges[0]!.bytes,
+        bootCpu,
+      });
       this.timeline.mark('vCPUs made');
     } catch (error) {
       this[Symbol.dispose]();
@@ -177,10 +168,6 @@ export class VirtualMachine implements Disposable {
     installKickHandler();
     this.#virtio?.start((report) => this.#onDeviceReport(report));
     this.#vcpus.start((message) => this.#onReport(message));
-    void watchCoalesced(
-      this.#board,
-      () => this.#closed || Atomics.load(this.shared.words, VM_WORD.ending) !== 0,
-    );
     if (this.config.maxCpus > this.config.cpus) void this.#parkEjectedForever();
     this.timeline.mark('vCPUs told to start');
   }
@@ -335,7 +322,6 @@ export class VirtualMachine implements Disposable {
     this.#vcpus.stop();
     Atomics.notify(this.shared.words, VM_WORD.transmitTail);
     Atomics.notify(this.shared.words, VM_WORD.hotplugRequests);
-    Atomics.notify(this.shared.words, VM_WORD.coalescing);
     ringDoorbell(this.shared.words);
   }
 }

@@ -20,7 +20,6 @@ function createTestBoard() {
     lowMemoryBytes: 64 * MIB,
     virtio: [],
     bootCpu: 0,
-    coalescing: { vmFd: -1, ring: undefined, burst: 0, burstStart: 0 },
     exitStatus: 0,
   };
   return { board, sent };
