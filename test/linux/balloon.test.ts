@@ -1,10 +1,10 @@
 /** Debian's virtio_balloon: inflate, deflate, statistics, and free pages that go back to the host. */
-import { afterAll, beforeAll, expect, test } from 'bun:test';
+import { afterAll, beforeAll, expect } from 'bun:test';
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fetchDebianKernel, type DebianKernel } from '../../scripts/debian-kernel.ts';
 import { buildDeviceInitrd } from './device-initrd.ts';
-import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT } from './linux-host.ts';
+import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT, thorough } from './linux-host.ts';
 
 const SECONDS = 200;
 const cache = resolve(import.meta.dir, '../../.cache/test');
@@ -36,7 +36,7 @@ beforeAll(async () => {
 
 afterAll(stopLinuxHost);
 
-test(
+thorough(
   'a Debian guest gives memory back, by free pages and by the balloon, and gets it again',
   async () => {
     const rounds = join(import.meta.dir, 'balloon-rounds.ts');

@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path';
 import { fetchDebianKernel, type DebianKernel } from '../../scripts/debian-kernel.ts';
 import { ensurePackages } from '../../scripts/host-packages.ts';
 import { buildDiskInitrd } from './disk-guest.ts';
-import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT } from './linux-host.ts';
+import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT, thorough } from './linux-host.ts';
 
 const cache = resolve(import.meta.dir, '../../.cache/test');
 const initrd = join(cache, 'disk-initrd');
@@ -33,7 +33,7 @@ function runScript(check: string, script: string) {
 }
 
 describe('disks of Linux', () => {
-  test(
+  thorough(
     'hold what fio writes, in every mode',
     async () => {
       const { stdout, exitCode } = await runScript(
@@ -78,7 +78,7 @@ describe('disks of Linux', () => {
     LINUX_TEST,
   );
 
-  test.each(['plain', 'overlay'])(
+  thorough.each(['plain', 'overlay'])(
     'lose nothing that was flushed when Volt is killed under load: %s',
     async (mode) => {
       const script = resolve(import.meta.dir, 'crash-disk.ts');

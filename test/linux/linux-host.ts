@@ -2,9 +2,18 @@
  * Where Linux guests run in the tests: this machine, if its KVM runs on VMX or SVM; otherwise a nested host, made
  * once for all test files and stopped when the test process ends.
  */
+import { test } from 'bun:test';
 import { resolve } from 'node:path';
 import { runsLinuxHere } from '../../scripts/linux-capable.ts';
 import { startNestedHost, type NestedHost } from '../../scripts/nested-host.ts';
+
+/**
+ * On an emulated host a boot takes half a minute, so a plain test run makes those that show most; `npm run test:linux`
+ * makes all of them. On hardware there is nothing to save.
+ */
+export const EVERY_BOOT = runsLinuxHere() || process.env['VOLT_TEST_LINUX'] === 'all';
+/** For tests that the short form leaves out, by name. */
+export const thorough = test.skipIf(!EVERY_BOOT);
 
 export const VOLT = resolve(import.meta.dir, '../../volt');
 

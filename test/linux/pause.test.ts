@@ -10,7 +10,7 @@ import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT } from './linux-host.ts
 const cache = resolve(import.meta.dir, '../../.cache/test');
 const initrd = join(cache, 'guest-initrd');
 /** Thousands are for a person who has the time. */
-const ROUNDS = Number(process.env['VOLT_PAUSE_ROUNDS'] ?? 200);
+const ROUNDS = Number(process.env['VOLT_PAUSE_ROUNDS'] ?? 100);
 /** Bound for a hang only. */
 const SECONDS = 120 + ROUNDS / 10;
 const CPUS = 4;

@@ -1,11 +1,11 @@
 /** Debian's vsock transport: connections both ways, many at once, with Firecracker's protocol on the host. */
-import { afterAll, beforeAll, expect, test } from 'bun:test';
+import { afterAll, beforeAll, expect } from 'bun:test';
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fetchDebianKernel, type DebianKernel } from '../../scripts/debian-kernel.ts';
 import { ensurePackages } from '../../scripts/host-packages.ts';
 import { buildDeviceInitrd } from './device-initrd.ts';
-import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT } from './linux-host.ts';
+import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT, thorough } from './linux-host.ts';
 
 const SECONDS = 150;
 const cache = resolve(import.meta.dir, '../../.cache/test');
@@ -32,7 +32,7 @@ beforeAll(async () => {
 
 afterAll(stopLinuxHost);
 
-test(
+thorough(
   'a Debian guest and its host reach one another by vsock, a megabyte each way on each of eight connections',
   async () => {
     const rounds = join(import.meta.dir, 'vsock-rounds.ts');
