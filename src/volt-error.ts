@@ -15,7 +15,8 @@ export class VoltError extends Error {
   readonly code: VoltErrorCode;
 
   constructor(code: VoltErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
+    // Names from files and flags may hold line ends, and other characters that would steer a terminal.
+    super(message.replace(/\s*[\r\n]\s*/g, ' ').replace(/[\x00-\x08\x0b-\x1f\x7f]/g, '?'), options);
     this.name = 'VoltError';
     this.code = code;
   }

@@ -143,7 +143,7 @@ describe('pause and resume', () => {
       await running.control.resume();
     }
     const beats = () =>
-      [...running.output.matchAll(/heartbeat (\d+): 4 CPUs busy/g)].map((match) => Number(match[1]));
+      [...running.output.matchAll(/heartbeat (\d+): \d CPUs busy/g)].map((match) => Number(match[1]));
     const before = beats().length;
     await waitUntil('two more heartbeats', () => beats().length >= before + 2);
 

@@ -56,6 +56,8 @@ export const flagsTarget: FuzzTarget = {
       const refused =
         error instanceof InvalidArgumentError || (error instanceof VoltError && error.code !== 'internal');
       if (!refused) throw error;
+      if (error instanceof VoltError && error.message.includes('\n'))
+        throw new Error(`a message of several lines: ${error.message}`);
       return `${reader} ${kindOf(error.message)}`;
     }
   },

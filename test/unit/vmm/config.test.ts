@@ -288,3 +288,10 @@ describe('hang_report_s', () => {
     );
   });
 });
+
+test('a message is one line, whatever the names of keys hold', () => {
+  const message = messageFor(volt({ numa: [{ 'a\nb\x1b[31m': 1 }] }));
+
+  expect(message).toStartWith('Cannot use volt.numa.0.a b?[31m: ');
+  expect(message).not.toMatch(/[\x00-\x1f]/);
+});
