@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg, release, tmpdir, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import type { Measurement } from './measurement.ts';
+import type { Context, Findings, Measurement } from './measurement.ts';
 import { writeReport, type Section } from './report.ts';
 import { apBringUp } from './rows/ap-bring-up.ts';
 import { consoleOutput } from './rows/console.ts';
@@ -63,10 +63,12 @@ async function main(): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), 'volt-bench-'));
   const loadAtStart = loadavg()[0]!;
   const sections: Section[] = [];
+  let broken = 0;
   try {
     for (const measurement of chosen) {
       log(`== ${measurement.title}`);
-      const findings = await measurement.run({ vmms, quick: values.quick, folder, log });
+      const findings = await runOne(measurement, { vmms, quick: values.quick, folder, log });
+      if (findings.broken) broken++;
       const { id, title, method, whenMissed } = measurement;
       sections.push({ measurement: { id, title, method, whenMissed }, findings });
     }
@@ -91,7 +93,18 @@ async function main(): Promise<number> {
     resolve(values.output),
   );
   log(`report: ${page}`);
-  return 0;
+  return broken === 0 ? 0 : 1;
+}
+
+/** One that breaks says so in the report, and leaves the others theirs. */
+async function runOne(measurement: Measurement, context: Context): Promise<Findings & { broken: boolean }> {
+  try {
+    return { ...(await measurement.run(context)), broken: false };
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    context.log(`bench: ${reason}`);
+    return { comparisons: [], figures: [], skipped: [`it broke: ${reason}`], broken: true };
+  }
 }
 
 try {
