@@ -28,6 +28,7 @@ import { encodePathRule, encodeRuleset, FS_RIGHT } from '../sandbox/landlock.ts'
 import { prebuiltFilter, prebuiltTrapPage } from '../sandbox/prebuilt.ts' with { type: 'macro' };
 import { CALL_ROW, TRAP_PAGE } from '../sandbox/trap-page.ts';
 import { VoltError } from '../volt-error.ts';
+import { sourceDirectory } from './worker-url.ts';
 
 export interface SandboxOptions {
   readonly cpus: number;
@@ -126,6 +127,8 @@ function buildRuleset(abi: number, { reads, removesIn }: SandboxOptions) {
   allow('/sys/devices/system/cpu', READ);
   allow('/sys/devices/system/node', READ);
   for (const path of reads) allow(path, FS_RIGHT.readFile);
+  const source = sourceDirectory();
+  if (source !== undefined) allow(source, READ);
   for (const directory of new Set(removesIn)) allow(directory, FS_RIGHT.removeFile);
   // The runtime opens the terminal on stdin again, by its name.
   if (isTerminal(STDIN)) allow(readlinkSync('/proc/self/fd/0'), FS_RIGHT.readFile | FS_RIGHT.ioctlDevice);

@@ -11,6 +11,7 @@ import { arrayBufferAt, cString, libc, type HostPointer } from '../ffi/libc.ts';
 import { installFilter } from '../ffi/sandbox.ts';
 import { createDevice } from './create-device.ts';
 import { WorkerServices } from './device-services.ts';
+import { compileAsUsual } from './jit-policy.ts';
 import { WORKER_WORD, type DeviceSeat, type VirtioReport, type VirtioWorkerStart } from './virtio-link.ts';
 
 declare const self: { onmessage: ((event: { data: VirtioWorkerStart }) => void) | null };
@@ -41,6 +42,7 @@ function serve(start: VirtioWorkerStart, words: Int32Array): void {
   services.watch(start.controlFd, EPOLL.in | EPOLL.edge, () => runners.forEach((runner) => runner.sync()));
   // What happened before the descriptors were watched.
   runners.forEach((runner) => runner.sync());
+  compileAsUsual();
   while (Atomics.load(words, WORKER_WORD.stopWanted) === 0) services.turn();
   runners.forEach((runner) => runner.stop());
 }

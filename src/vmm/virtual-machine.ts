@@ -91,7 +91,7 @@ export class VirtualMachine implements Disposable {
     const { warn = () => {} } = options;
     this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
     // Its threads come up beside everything below.
-    this.#vcpus = new VcpuSet(config.cpus);
+    this.#vcpus = new VcpuSet(options.timeline ? config.cpus : 1);
     try {
       const kernel = this.#stack.use(openKernel(config.kernelPath));
       const initrd = config.initrdPath
@@ -243,7 +243,10 @@ export class VirtualMachine implements Disposable {
     const quiet = (this.#virtio?.stop() ?? true) && vcpusQuiet;
     this.#vcpus.terminateWorkers();
     // A thread that would not leave still uses its mappings: then they stay, rather than being a crash.
-    if (quiet) this.#stack.dispose();
+    if (quiet) {
+      this.#vcpus[Symbol.dispose]();
+      this.#stack.dispose();
+    }
     // Without an end so far; afterwards this changes nothing.
     this.#resolveEnded(describeEnd(this.config.bootCpu, { kind: 'stopped' }, []));
   }
