@@ -29,7 +29,15 @@ const NO_BUILD_PATH = ['--define', 'import.meta.url="file:///volt/"'];
 
 /** Throws with the compiler's output when it fails. */
 export function buildVolt(outfile: string = resolve(root, 'volt')): void {
-  const flags = ['--compile', '--minify', '--bytecode', ...CHUNKS, ...START_UP_JIT, ...STAND_ALONE, ...NO_BUILD_PATH];
+  const flags = [
+    '--compile',
+    '--minify',
+    '--bytecode',
+    ...CHUNKS,
+    ...START_UP_JIT,
+    ...STAND_ALONE,
+    ...NO_BUILD_PATH,
+  ];
   const argv = ['build', ...flags, ...ENTRIES, '--outfile', outfile];
   const build = Bun.spawnSync([process.execPath, ...argv], { cwd: root, stdout: 'pipe', stderr: 'pipe' });
   if (build.exitCode !== 0) throw new Error(`Cannot build ${outfile}:\n${build.stdout}${build.stderr}`);
