@@ -1,16 +1,16 @@
 /**
  * Guest RAM: mapped host memory seen through ArrayBuffers, addressed by guest physical address.
  *
- * One ArrayBuffer ends at 4 GiB, so each range of RAM is seen through windows of 1 GiB; an access may cross
- * them. Every access is checked: an address outside RAM is a GuestMemoryError, never a fault of this process.
+ * Each range of RAM is seen through windows; an access may cross them. They are small, because the garbage collector
+ * counts an ArrayBuffer's bytes as memory to be collected: one of 32 MiB has it run at once, for a millisecond. Every access is checked: an address outside RAM is a GuestMemoryError, never a fault of this process.
  */
 import { hex } from '../binary/bytes.ts';
 import { MAP, Mapping, mapMemory, PROT } from '../ffi/mapping.ts';
 import type { HostPointer } from '../ffi/libc.ts';
-import { GIB, PAGE_BYTES, alignDown, type GuestAddress } from '../machine/address.ts';
+import { MIB, PAGE_BYTES, alignDown, type GuestAddress } from '../machine/address.ts';
 import type { RamRange } from '../machine/layout.ts';
 
-const WINDOW_BYTES = GIB;
+const WINDOW_BYTES = 2 * MIB;
 
 export class GuestMemoryError extends Error {
   constructor(action: string, address: number, bytes: number) {

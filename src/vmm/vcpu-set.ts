@@ -16,7 +16,7 @@ import { mpStateName } from '../smp/vcpu-state.ts';
 import { VoltError } from '../volt-error.ts';
 import { applyCommonState } from './apply.ts';
 import type { VmConfig } from './config.ts';
-import { needsX2apicMode, planCpuid, type HostFacts, type MachinePlan } from './plan.ts';
+import { needsX2apicMode, type HostFacts, type MachinePlan } from './plan.ts';
 import {
   now,
   setPhase,
@@ -28,6 +28,7 @@ import {
   type SharedState,
 } from './shared-state.ts';
 import { kick, parkVcpu, unparkVcpu, waitUntilRunning, type LiveVcpu } from './vcpu-control.ts';
+import { VcpuCpuid } from './vcpu-cpuid.ts';
 import type { VcpuMessage } from './vcpu-report.ts';
 import type { VcpuStart } from './vcpu-worker.ts';
 import type { VirtioLink } from './virtio-bus.ts';
@@ -59,6 +60,7 @@ export class VcpuSet {
   readonly #workers: Worker[];
   readonly #vcpus: Vcpu[] = [];
   #parts!: VcpuParts;
+  #cpuid: VcpuCpuid | undefined;
   #onReport: (message: VcpuMessage) => void = () => {};
   #filter: HostPointer | undefined;
   #waiting: WaitingThreads | undefined;
@@ -186,7 +188,8 @@ export class VcpuSet {
   #add(kvm: KvmVcpu): Vcpu {
     const { plan, host, shared } = this.#parts;
     const index = this.#vcpus.length;
-    kvm.setCpuid(planCpuid(plan, plan.cpus[index]!, host));
+    this.#cpuid ??= new VcpuCpuid(plan, host);
+    kvm.setCpuid(this.#cpuid.of(plan.cpus[index]!));
     if (needsX2apicMode(plan)) kvm.startInX2apicMode();
     applyCommonState(kvm);
     const words = shared.vcpuWords(index);
