@@ -15,10 +15,9 @@ const EVENTS_AT_ONCE = 64;
 
 export const EPOLL = { in: 0x1, out: 0x4, error: 0x8, hangUp: 0x10, edge: 0x8000_0000 } as const;
 
-/** A counter that wakes up whoever waits for it; `blocking`: whoever reads it waits, too. */
-export function createEventFd({ blocking = false } = {}): OwnedFd {
-  const flags = CLOSE_ON_EXEC | (blocking ? 0 : NON_BLOCKING);
-  return new OwnedFd(checked(ioLibc().eventfd(0, flags), 'eventfd'));
+/** A counter that wakes up whoever waits for it. */
+export function createEventFd(): OwnedFd {
+  return new OwnedFd(checked(ioLibc().eventfd(0, CLOSE_ON_EXEC | NON_BLOCKING), 'eventfd'));
 }
 
 const ONE = new BigUint64Array([1n]);

@@ -8,22 +8,20 @@ import { IOCTL } from './abi.ts';
 /** One row for each thread; everything up to `threadId` is written before it starts, everything from there by it. */
 export const WAITING_ROW = {
   vcpuFd: 0x00,
-  /** Eventfd that it writes to when it has left KVM_RUN. */
-  eventFd: 0x04,
+  /** Stream that it writes a byte to when it has left KVM_RUN. */
+  notifyFd: 0x04,
   /** u64: address of a placed system call filter that it lays over itself; 0: none. */
   filter: 0x08,
   /** u64: address of a struct kvm_mp_state that it brings up to date after an INIT. */
   mpState: 0x10,
-  /** u64: the 1 that it writes to the eventfd. */
-  one: 0x18,
   /** What ps and top call it: 16 bytes, NUL-terminated. */
-  name: 0x20,
+  name: 0x18,
   /** u32: its id, once it is about to enter KVM_RUN. */
-  threadId: 0x30,
+  threadId: 0x28,
   /** u32: 1 once it has left KVM_RUN for good. */
-  left: 0x34,
+  left: 0x2c,
   /** i64: what the last system call returned: 0, or a negated errno. */
-  result: 0x38,
+  result: 0x30,
   size: 0x40,
 } as const;
 
@@ -63,9 +61,9 @@ export function waitingCode(): Uint8Array {
     ...[0xc7, 0x43, WAITING_ROW.left, ...u32(1)], // mov dword [rbx + left], 1
     ...call(
       CALL.write,
-      [0x8b, 0x7b, WAITING_ROW.eventFd], // mov edi, [rbx + eventFd]
-      [0x48, 0x8d, 0x73, WAITING_ROW.one], // lea rsi, [rbx + one]
-      [0xba, ...u32(8)], // mov edx, 8
+      [0x8b, 0x7b, WAITING_ROW.notifyFd], // mov edi, [rbx + notifyFd]
+      [0x48, 0x8d, 0x73, WAITING_ROW.left], // lea rsi, [rbx + left]
+      [0xba, ...u32(1)], // mov edx, 1
     ),
     ...[0x5b, 0x31, 0xc0, 0xc3], // pop rbx; xor eax, eax; ret
   ];

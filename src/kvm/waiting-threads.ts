@@ -2,9 +2,8 @@
  * Threads of vCPUs that do not need Volt yet: each sits in KVM_RUN, where it waits for its SIPI and then runs the guest,
  * until the vCPU exits to user space or is kicked for the first time. Whoever takes it over then goes on from there.
  */
-import { read } from 'node:fs';
-import { createEventFd, signalEventFd } from '../ffi/epoll.ts';
 import { addressOf, type HostPointer } from '../ffi/libc.ts';
+import { mailboxFd, readMailbox } from '../ffi/mailbox.ts';
 import { MAP, Mapping, PROT } from '../ffi/mapping.ts';
 import { placeCode, startThread } from '../ffi/native-thread.ts';
 import { pauseThread } from '../ffi/sandbox.ts';
@@ -32,23 +31,17 @@ const POLL_MICROSECONDS = 10;
 /** One place for all code, as it is the same for every machine of the process. */
 let code: HostPointer | undefined;
 
-/** Up to `limit` such threads of one machine. */
+/** Up to `limit` such threads of one machine. Made before the sandbox is entered for the first time. */
 export class WaitingThreads implements Disposable {
-  /** Written to by every thread that leaves. */
-  readonly #eventFd = createEventFd({ blocking: true });
-  readonly #eventCount = new Uint8Array(8);
-  readonly #onLeft: (left: readonly LeftVcpu[]) => void;
   /** SAFETY: rows that threads write to; unmapped on dispose, when none of them is left. */
   readonly #rows: Mapping;
   readonly #view: DataView;
   readonly #words: Int32Array;
   readonly #waiting = new Set<number>();
-  #listening = false;
-  #closed = false;
+  readonly #stopReading: () => void;
 
   /** `onLeft` is told of those that `waitUntilLeft` does not return, from the event loop. */
   constructor(limit: number, onLeft: (left: readonly LeftVcpu[]) => void) {
-    this.#onLeft = onLeft;
     this.#rows = new Mapping({
       bytes: limit * WAITING_ROW.size,
       prot: PROT.read | PROT.write,
@@ -58,6 +51,10 @@ export class WaitingThreads implements Disposable {
     const buffer = this.#rows.view(0, limit * WAITING_ROW.size);
     this.#view = new DataView(buffer);
     this.#words = new Int32Array(buffer);
+    this.#stopReading = readMailbox(() => {
+      const left = this.#takeLeft();
+      if (left.length > 0) onLeft(left);
+    });
   }
 
   /**
@@ -75,7 +72,6 @@ export class WaitingThreads implements Disposable {
       }
       return failure === undefined;
     });
-    this.#listen();
     for (const { index } of started) onStarted(index, this.#awaitThreadId(index));
     if (failure !== undefined) throw failure;
   }
@@ -104,37 +100,17 @@ export class WaitingThreads implements Disposable {
 
   /** After all threads have left. */
   [Symbol.dispose](): void {
-    this.#closed = true;
+    this.#stopReading();
     this.#rows[Symbol.dispose]();
-    // A read that waits holds the descriptor: it ends first.
-    if (this.#listening) signalEventFd(this.#eventFd.fd);
-    else this.#eventFd.close();
-  }
-
-  /** The runtime reads on a thread of its own, so nothing has to be polled while they wait. */
-  #listen(): void {
-    if (this.#listening) return;
-    this.#listening = true;
-    read(this.#eventFd.fd, this.#eventCount, 0, this.#eventCount.length, null, () => {
-      this.#listening = false;
-      if (this.#closed) {
-        this.#eventFd.close();
-        return;
-      }
-      const left = this.#takeLeft();
-      if (this.#waiting.size > 0) this.#listen();
-      if (left.length > 0) this.#onLeft(left);
-    });
   }
 
   #startOne(at: HostPointer, { index, vcpuFd, mpState, filter }: WaitingVcpu): void {
     const row = index * WAITING_ROW.size;
     const view = this.#view;
     view.setInt32(row + WAITING_ROW.vcpuFd, vcpuFd, true);
-    view.setInt32(row + WAITING_ROW.eventFd, this.#eventFd.fd, true);
+    view.setInt32(row + WAITING_ROW.notifyFd, mailboxFd(), true);
     putU64(view, row + WAITING_ROW.filter, filter ?? 0);
     putU64(view, row + WAITING_ROW.mpState, addressOf(mpState));
-    putU64(view, row + WAITING_ROW.one, 1);
     putAscii(new Uint8Array(view.buffer, row + WAITING_ROW.name, 16), 0, `vcpu${index}`);
     view.setInt32(row + WAITING_ROW.threadId, 0, true);
     view.setInt32(row + WAITING_ROW.left, 0, true);

@@ -75,6 +75,11 @@ export class VcpuSet {
   /** Takes the vCPUs that there are from the start, in order; they run after `start`. */
   prepare(parts: VcpuParts, kvmVcpus: readonly KvmVcpu[]): void {
     this.#parts = parts;
+    const { config, timeline } = parts;
+    if (config.maxCpus > 1 && !timeline)
+      this.#waiting = new WaitingThreads(config.maxCpus, (left) =>
+        left.forEach((each) => this.#takeOver(each)),
+      );
     for (const kvm of kvmVcpus) this.#add(kvm);
   }
 
@@ -215,16 +220,13 @@ export class VcpuSet {
 
   #startWaiting(vcpus: readonly Vcpu[]): void {
     if (vcpus.length === 0) return;
-    const { config, shared } = this.#parts;
-    this.#waiting ??= new WaitingThreads(config.maxCpus, (left) =>
-      left.forEach((each) => this.#takeOver(each)),
-    );
+    const { shared } = this.#parts;
     const starts = vcpus.map(({ index, kvm, words }) => {
       const at = words.byteOffset + 4 * VCPU_WORD.mpState;
       const mpState = new Uint8Array(words.buffer as never, at, 4);
       return { index, vcpuFd: kvm.fd, mpState, filter: this.#filter };
     });
-    this.#waiting.start(starts, (index, threadId) => {
+    this.#waiting!.start(starts, (index, threadId) => {
       const { words, placement } = this.#vcpus[index]!;
       Atomics.store(words, VCPU_WORD.threadId, threadId);
       setPhase(words, VCPU_PHASE.running);
