@@ -5,12 +5,16 @@
  * counts an ArrayBuffer's bytes as memory to be collected: one of 32 MiB has it run at once, for a millisecond. Every access is checked: an address outside RAM is a GuestMemoryError, never a fault of this process.
  */
 import { hex } from '../binary/bytes.ts';
+import { adviseHugePages } from '../ffi/memory-advice.ts';
 import { MAP, Mapping, mapMemory, PROT } from '../ffi/mapping.ts';
 import type { HostPointer } from '../ffi/libc.ts';
 import { MIB, PAGE_BYTES, alignDown, type GuestAddress } from '../machine/address.ts';
 import type { RamRange } from '../machine/layout.ts';
 
 const WINDOW_BYTES = 2 * MIB;
+/** Host and guest addresses agree below it, so that both sides' page tables can have an entry for a whole huge page. */
+const HUGE_PAGE_BYTES = 2 * MIB;
+const HUGE_PAGES_FROM = 16 * MIB;
 
 export class GuestMemoryError extends Error {
   constructor(action: string, address: number, bytes: number) {
@@ -139,8 +143,24 @@ export class GuestMemory implements Disposable {
 }
 
 function mapRegion(range: RamRange, flags: number): Region {
-  const mapping = new Mapping({ bytes: range.bytes, prot: PROT.read | PROT.write, flags, what: 'guest RAM' });
+  const mapping = new Mapping({
+    bytes: range.bytes,
+    prot: PROT.read | PROT.write,
+    flags,
+    what: 'guest RAM',
+    ...(flags & MAP.hugeTlb ? {} : { alignment: HUGE_PAGE_BYTES }),
+  });
+  if (!(flags & MAP.hugeTlb)) adviseRange(range, mapping);
   return { address: range.address, bytes: range.bytes, mapping, windows: [] };
+}
+
+/**
+ * Huge pages for all but the lowest RAM: there Volt itself writes a few pages far apart, and a guest that does no more
+ * than that shall not take 2 MiB for each.
+ */
+function adviseRange({ address, bytes }: RamRange, mapping: Mapping): void {
+  const from = Math.max(0, HUGE_PAGES_FROM - address);
+  if (bytes > from) adviseHugePages((mapping.address + from) as HostPointer, bytes - from);
 }
 
 function windowOf(region: Region, index: number): Uint8Array {

@@ -3,7 +3,7 @@ import type { VirtioDevice } from '../devices/virtio/device.ts';
 import { createBalloonState, viewBalloonState } from '../devices/virtio/balloon-state.ts';
 import { BalloonDevice, describeBalloon } from '../devices/virtio/balloon.ts';
 import { createEventFd, EPOLL } from '../ffi/epoll.ts';
-import { releaseMemory } from '../ffi/release-memory.ts';
+import { releaseMemory } from '../ffi/memory-advice.ts';
 import type { BalloonConfig } from './balloon-config.ts';
 import { BalloonControl, PAGES_PER_MIB } from './balloon-control.ts';
 import type { DeviceServices } from './device-services.ts';

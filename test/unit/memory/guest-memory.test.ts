@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from 'bun:test';
-import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { GIB, guestAddress, MIB, PAGE_BYTES } from '../../../src/machine/address.ts';
@@ -21,6 +21,23 @@ afterAll(() => {
   closeSync(fd);
   large[Symbol.dispose]();
   rmSync(directory, { recursive: true });
+});
+
+describe('transparent huge pages', () => {
+  test('are wanted from 16 MiB on, at host addresses that go with the guest addresses', () => {
+    using memory = new GuestMemory(ramRanges(4 * GIB));
+    const wanted = memory.regions.map(({ host }) => [
+      host % (2 * MIB),
+      flagsAt(host).includes('hg'),
+      flagsAt(host + 16 * MIB - 1).includes('hg'),
+      flagsAt(host + 16 * MIB).includes('hg'),
+    ]);
+
+    expect(wanted).toEqual([
+      [0, false, false, true],
+      [0, true, true, true],
+    ]);
+  });
 });
 
 describe('guest memory', () => {
@@ -183,3 +200,21 @@ test('random accesses agree with a plain array', () => {
   }
   expect(memory.read(at(0), model.length)).toEqual(model);
 });
+
+/** The flags of the mapping with this address in it. (proc(5), smaps) */
+function flagsAt(address: number): string[] {
+  const mappings = readFileSync('/proc/self/smaps', 'latin1').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
+  const found = mappings.find((text) => {
+    const [start, end] = text
+      .split(' ', 1)[0]!
+      .split('-')
+      .map((hex) => Number.parseInt(hex, 16));
+    return address >= start! && address < end!;
+  });
+  return (
+    /^VmFlags: (.*)$/m
+      .exec(found ?? '')?.[1]
+      ?.trim()
+      .split(' ') ?? []
+  );
+}

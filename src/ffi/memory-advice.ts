@@ -1,8 +1,9 @@
-/** madvise(2): memory that is not needed goes back to the host. */
+/** madvise(2): what the host is told about guest RAM. */
 import { dlopen } from 'bun:ffi';
 import { asPointer, type HostPointer } from './libc.ts';
 
 const MADV_DONTNEED = 4;
+const MADV_HUGEPAGE = 14;
 
 function bind() {
   return dlopen('libc.so.6', {
@@ -21,4 +22,13 @@ let bound: ReturnType<typeof bind> | undefined;
 export function releaseMemory(host: number, bytes: number): void {
   bound ??= bind();
   bound.madvise(asPointer(host as HostPointer), bytes, MADV_DONTNEED);
+}
+
+/**
+ * Lets the host back [host, host + bytes) with transparent huge pages. Advice: a host that has none, or where it is
+ * switched off, does as before.
+ */
+export function adviseHugePages(host: HostPointer, bytes: number): void {
+  bound ??= bind();
+  bound.madvise(asPointer(host), bytes, MADV_HUGEPAGE);
 }
