@@ -40,6 +40,8 @@ const TERMINAL_IOCTL: ArgumentTest = {
 };
 /** TUNSETOFFLOAD, TUNSETVNETHDRSZ, TUNSETQUEUE: what a guest's network driver agrees with its device. */
 const TAP_IOCTL: ArgumentTest = { argument: 1, equals: [0x400454d0, 0x400454d8, 0x400454d9] };
+/** BLKDISCARD: of disks that were opened. */
+const DISK_IOCTL: ArgumentTest = { argument: 1, equals: [0x1277] };
 /** AF_UNIX. */
 const UNIX_SOCKET: ArgumentTest = { argument: 0, equals: [1] };
 /** Neither O_WRONLY nor O_RDWR, O_CREAT, O_TRUNC, __O_TMPFILE. */
@@ -54,9 +56,9 @@ const PLAIN_PRCTL: ArgumentTest = { argument: 0, equals: [15, 16, 29, 0x53564d41
 /** The calls that a thread makes most often come first: the filter is read from the top. */
 export const SYSCALL_RULES: Readonly<Record<string, SyscallRule>> = {
   ioctl: {
-    why: 'KVM_RUN and the rest of KVM; the terminal; taps',
+    why: 'KVM_RUN and the rest of KVM; the terminal; taps; discards on block devices',
     also: ALL,
-    when: [KVM_IOCTL, TERMINAL_IOCTL, TAP_IOCTL],
+    when: [KVM_IOCTL, TERMINAL_IOCTL, TAP_IOCTL, DISK_IOCTL],
     // TCSETS, because the sandbox restores the terminal on whatever thread it ends the process.
     vcpuWhen: [KVM_IOCTL, { argument: 1, equals: [0x5402] }],
   },
