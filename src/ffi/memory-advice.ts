@@ -3,6 +3,7 @@ import { dlopen } from 'bun:ffi';
 import { asPointer, type HostPointer } from './libc.ts';
 
 const MADV_DONTNEED = 4;
+const MADV_REMOVE = 9;
 const MADV_HUGEPAGE = 14;
 
 function bind() {
@@ -20,8 +21,17 @@ let bound: ReturnType<typeof bind> | undefined;
  * SAFETY: the caller has checked that the range is guest RAM.
  */
 export function releaseMemory(host: number, bytes: number): void {
+  advise(host, bytes, MADV_DONTNEED);
+}
+
+/** The same for a shared mapping of memory, of which the pages themselves go, for whoever else has them mapped too. */
+export function releaseSharedMemory(host: number, bytes: number): void {
+  advise(host, bytes, MADV_REMOVE);
+}
+
+function advise(host: number, bytes: number, advice: number): void {
   bound ??= bind();
-  bound.madvise(asPointer(host as HostPointer), bytes, MADV_DONTNEED);
+  bound.madvise(asPointer(host as HostPointer), bytes, advice);
 }
 
 /**

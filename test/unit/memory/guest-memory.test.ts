@@ -1,5 +1,14 @@
 import { afterAll, describe, expect, test } from 'bun:test';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { GIB, guestAddress, MIB, PAGE_BYTES } from '../../../src/machine/address.ts';
@@ -178,6 +187,36 @@ describe('a mapped file', () => {
     using memory = new GuestMemory(ramRanges(32 * MIB));
     expect(() => memory.mapFile(at(32 * MIB - PAGE_BYTES), fd, 0, 2 * PAGE_BYTES)).toThrow(GuestMemoryError);
   });
+});
+
+describe('shared memory', () => {
+  test('is there under a descriptor for each region', () => {
+    using memory = new GuestMemory(ramRanges(5 * GIB), { shared: true });
+    memory.write(at(4 * GIB + 5), Uint8Array.of(7));
+
+    const sizes = memory.regions.map((region) => fstatSync(region.fd!).size);
+    const byte = Buffer.alloc(1);
+    readSync(memory.regions[1]!.fd!, byte, 0, 1, 5);
+
+    expect(sizes).toEqual([3 * GIB, 2 * GIB]);
+    expect(byte[0]).toBe(7);
+  });
+
+  test('has no pages of files, which others would not see', () => {
+    using memory = new GuestMemory(ramRanges(32 * MIB), { shared: true });
+    expect(memory.mapFile(at(MIB), fd, 0, content.length)).toBe(0);
+  });
+
+  test('leaves no descriptor behind', () => {
+    const memory = new GuestMemory(ramRanges(32 * MIB), { shared: true });
+    const shared = memory.regions[0]!.fd!;
+    memory[Symbol.dispose]();
+    expect(() => fstatSync(shared)).toThrow('EBADF');
+  });
+});
+
+test('memory that is not shared has no descriptor', () => {
+  expect(large.regions.map((region) => region.fd)).toEqual([undefined, undefined]);
 });
 
 test('disposing gives every region back, once', () => {

@@ -60,6 +60,8 @@ function createBench(shape: Partial<BlockShape> = {}, limits: RateLimits = NO_LI
     fail: (reason) => failures.push(reason),
     setConfig: () => {},
     config: () => 0,
+    queueSetup: () => undefined,
+    takeBack: () => false,
     count: () => {},
   };
   device.activate(context);

@@ -31,6 +31,8 @@ function createBench(limits: RateLimits = { bandwidth: undefined, ops: undefined
     fail: (reason) => failures.push(reason),
     setConfig: () => {},
     config: () => 0,
+    queueSetup: () => undefined,
+    takeBack: () => false,
     count: () => {},
   };
   device.activate(context);
