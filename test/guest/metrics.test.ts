@@ -136,14 +136,23 @@ describe('logs', () => {
   });
 
   needsKvm("begin with the journal's severity where systemd reads them", async () => {
-    await using volt = await new BeatingVolt(['--log-level', 'info'], {
-      JOURNAL_STREAM: '8:12345',
-    }).beating();
+    const asService = `export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2); exec "$@"`;
+    await using volt = await new BeatingVolt(['--log-level', 'info'], {}, [
+      ...['sh', '-c', asService, 'sh'],
+    ]).beating();
 
     expect(volt.stderr).toMatch(/^<6>volt: /);
     expect(volt.stderr.split('\n').filter((line) => line !== '' && !line.startsWith('<6>volt: '))).toEqual(
       [],
     );
+  });
+
+  needsKvm('do not where a service has given stderr another place', async () => {
+    await using volt = await new BeatingVolt(['--log-level', 'info'], {
+      JOURNAL_STREAM: '8:12345',
+    }).beating();
+
+    expect(volt.stderr).toMatch(/^volt: /);
   });
 });
 
