@@ -56,6 +56,7 @@ export const RESULTS = {
           bytesFromGuest: v.number(),
           bytesToGuest: v.number(),
           interrupts: v.number(),
+          errors: v.number(),
         }),
       ),
     }),

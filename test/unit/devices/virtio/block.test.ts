@@ -61,6 +61,7 @@ function createBench(shape: Partial<BlockShape> = {}, limits: RateLimits = NO_LI
     setConfig: () => {},
     config: () => 0,
     count: () => {},
+    countError: () => {},
   };
   device.activate(context);
   const driver = splitDriver(memory, SIZE);

@@ -32,6 +32,7 @@ function createBench(limits: RateLimits = { bandwidth: undefined, ops: undefined
     setConfig: () => {},
     config: () => 0,
     count: () => {},
+    countError: () => {},
   };
   device.activate(context);
   return { device, driver: splitDriver(memory, SIZE), filled, failures, timers, clock };
