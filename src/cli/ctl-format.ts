@@ -81,6 +81,7 @@ export function formatDevices(devices: ControlResult<'devices'>): string {
       formatCount(queue.bytesToGuest, formatBytes),
       formatCount(queue.kicks, String),
       formatCount(queue.interrupts, String),
+      formatCount(queue.errors, String),
     ]),
   );
   const header = [
@@ -96,8 +97,9 @@ export function formatDevices(devices: ControlResult<'devices'>): string {
     'TO GUEST',
     'KICKS',
     'INTERRUPTS',
+    'ERRORS',
   ];
-  const table = formatTable(header, rows, [3, 5, 6, 7, 8, 9, 10, 11]);
+  const table = formatTable(header, rows, [3, 5, 6, 7, 8, 9, 10, 11, 12]);
   const notes = devices.flatMap(({ id, features, failure }) => [
     `${printable(id)}: ${features.length === 0 ? 'no features' : features.map(printable).join(', ')}\n`,
     ...(failure === undefined ? [] : [`${printable(id)}: failed: ${printable(failure)}\n`]),

@@ -25,6 +25,8 @@ export interface QueueStatus {
   readonly bytesFromGuest?: number;
   readonly bytesToGuest?: number;
   readonly interrupts?: number;
+  /** Requests that were answered with an error, packets that were lost. */
+  readonly errors?: number;
 }
 
 export interface DeviceStatus {
@@ -86,6 +88,7 @@ function countersOf({ counters }: DeviceState, queue: number) {
     bytesFromGuest: counters[at + QUEUE_COUNTER.bytesOut]!,
     bytesToGuest: counters[at + QUEUE_COUNTER.bytesIn]!,
     interrupts: counters[at + QUEUE_COUNTER.interrupts]!,
+    errors: counters[at + QUEUE_COUNTER.errors]!,
   };
 }
 

@@ -56,6 +56,7 @@ export const RESULTS = {
           bytesFromGuest: v.optional(v.number()),
           bytesToGuest: v.optional(v.number()),
           interrupts: v.optional(v.number()),
+          errors: v.optional(v.number()),
         }),
       ),
     }),

@@ -63,7 +63,8 @@ export const QUEUE_COUNTER = {
   bytesOut: 2,
   bytesIn: 3,
   interrupts: 4,
-  size: 5,
+  errors: 5,
+  size: 6,
 } as const;
 
 export interface DeviceState {

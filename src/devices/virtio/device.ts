@@ -55,6 +55,8 @@ export interface DeviceContext {
   config(offset: number): number;
   /** For `volt ctl … devices`: a chain was served, with so many payload bytes read from and written to the guest. */
   count(queue: number, bytesFromGuest: number, bytesToGuest: number): void;
+  /** The same: a request was answered with an error, or a packet was lost. */
+  countError(queue: number): void;
 }
 
 export interface VirtioDevice {

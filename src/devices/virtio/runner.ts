@@ -139,6 +139,12 @@ export class DeviceRunner implements DeviceContext {
     counters[at + C.bytesIn] = counters[at + C.bytesIn]! + bytesToGuest;
   }
 
+  countError(queue: number): void {
+    const { counters } = this.#state;
+    const at = queue * C.size + C.errors;
+    counters[at] = counters[at]! + 1;
+  }
+
   #followDriver(): void {
     const { words } = this.#state;
     const resets = Atomics.load(words, W.resets);

@@ -63,6 +63,7 @@ function createBench(shape: Partial<BlockShape> = {}, limits: RateLimits = NO_LI
     queueSetup: () => undefined,
     takeBack: () => false,
     count: () => {},
+    countError: () => {},
   };
   device.activate(context);
   const driver = splitDriver(memory, SIZE);

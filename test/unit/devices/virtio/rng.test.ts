@@ -34,6 +34,7 @@ function createBench(limits: RateLimits = { bandwidth: undefined, ops: undefined
     queueSetup: () => undefined,
     takeBack: () => false,
     count: () => {},
+    countError: () => {},
   };
   device.activate(context);
   return { device, driver: splitDriver(memory, SIZE), filled, failures, timers, clock };
