@@ -2,7 +2,8 @@
 import type { VirtioDevice } from '../devices/virtio/device.ts';
 import { describePmem, PmemDevice } from '../devices/virtio/pmem.ts';
 import type { RateLimits } from '../devices/virtio/rate-limiter.ts';
-import { fileShape, flushFile, type FileShape } from '../ffi/block-file.ts';
+import { fileShape, flushFile, reserveRoom, type FileShape } from '../ffi/block-file.ts';
+import { ERRNO, errnoName } from '../ffi/errno.ts';
 import { OPEN, openFile } from '../ffi/file.ts';
 import { MAP, Mapping, mapMemory, PROT } from '../ffi/mapping.ts';
 import { alignUp, MIB, PAGE_BYTES } from '../machine/address.ts';
@@ -70,6 +71,7 @@ export function openPmemDevice(config: PmemConfig, place: PmemPlace): OpenDevice
       'a file that nobody changes',
       FLAG,
     );
+  if (!readOnly && file.shape.kind === 'file') fillHoles(file.fd, path, fileBytes);
   const mapping = stack.use(readOnly ? mapCopy(file.fd, place) : mapFile(file.fd, place));
   const parts = stack.move();
   return {
@@ -80,6 +82,18 @@ export function openPmemDevice(config: PmemConfig, place: PmemPlace): OpenDevice
     region: { address, bytes, host: mapping.address, fd: undefined },
     close: () => parts.dispose(),
   };
+}
+
+/**
+ * A guest that writes to a hole for which the host has no room any more is not told so: KVM has it try again, for ever.
+ * Where the file system cannot promise room, the guest takes its chance.
+ */
+function fillHoles(fd: number, path: string, bytes: number): void {
+  const errno = reserveRoom(fd, bytes);
+  if (errno === 0 || errno === ERRNO.EOPNOTSUPP || errno === ERRNO.ENOSYS) return;
+  const full = errno === ERRNO.ENOSPC || errno === ERRNO.EDQUOT;
+  const found = full ? `there is no room for all its ${bytes} bytes` : `no room for it: ${errnoName(errno)}`;
+  throw unusableDisk(path, found, 'a file system with that much free', FLAG);
 }
 
 /** Everything that is written there is written to the file. */

@@ -1,6 +1,15 @@
 /** Persistent memory on a real KVM. It lies above 4 GiB, where these guests get by way of a disk that copies for them. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { closeSync, mkdirSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { MMIO_REGISTER as R } from '../../src/devices/virtio/mmio.regs.ts';
 import { GIB, MIB } from '../../src/machine/address.ts';
 import { PORT } from '../../src/machine/ports.ts';
@@ -18,6 +27,21 @@ const START = 4 * GIB;
 const BYTES = 4 * MIB;
 const FAILED = 0xffff_ffff;
 const u32s = (...values: number[]) => [...new Uint8Array(Uint32Array.from(values).buffer)];
+
+/** A file system in memory that is soon full. */
+class SmallFileSystem implements Disposable {
+  readonly path: string;
+
+  constructor(path: string, bytes: number) {
+    this.path = path;
+    mkdirSync(path);
+    Bun.spawnSync(['mount', '-t', 'tmpfs', '-o', `size=${bytes}`, 'none', path]);
+  }
+
+  [Symbol.dispose](): void {
+    Bun.spawnSync(['umount', this.path]);
+  }
+}
 
 /** Prints where the memory lies and how large it is, asks for a flush, and prints its result; then ends or resets. */
 function flushingGuest(resets: boolean): Uint8Array {
@@ -148,6 +172,28 @@ describe.skipIf(!kvmOpens)('persistent memory (needs /dev/kvm)', () => {
   });
 });
 
+describe.skipIf(!loopsWork)('persistent memory in a file with holes (needs /dev/kvm and root)', () => {
+  test('has its room from the start, or is refused', async () => {
+    using folder = new TemporaryFolder();
+    using small = new SmallFileSystem(folder.at('small'), 6 * MIB);
+    const [fits, large] = [`${small.path}/fits`, `${small.path}/large`];
+    for (const path of [fits, large]) {
+      writeFileSync(path, '');
+      truncateSync(path, BYTES);
+    }
+
+    const first = await runKernel(flushingGuest(false), ['--pmem', `path=${fits}`]);
+    const second = await runKernel(flushingGuest(false), ['--pmem', `path=${large}`]);
+    const third = await runKernel(flushingGuest(false), ['--pmem', `path=${large},readonly`]);
+
+    expect([first.exitCode, statSync(fits).blocks * 512]).toEqual([0, BYTES]);
+    expect(second.stderr).toBe(
+      `volt: Cannot use --pmem ${large}: there is no room for all its ${BYTES} bytes (expected a file system with that much free)\n`,
+    );
+    expect([third.exitCode, statSync(large).blocks]).toEqual([0, 0]);
+  });
+});
+
 describe.skipIf(!loopsWork)(
   'persistent memory on a block device (needs /dev/kvm, root and loop devices)',
   () => {
@@ -162,23 +208,17 @@ describe.skipIf(!loopsWork)(
 
     test('that fails has the guest told so', async () => {
       using folder = new TemporaryFolder();
-      const small = folder.at('small');
-      mkdirSync(small);
-      Bun.spawnSync(['mount', '-t', 'tmpfs', '-o', 'size=1m', 'none', small]);
-      try {
-        // More than there is room for behind the device: whoever flushes it first hears of that.
-        using loop = new LoopDevice(`${small}/image`, BYTES);
-        const device = openSync(loop.path, 'r+');
-        writeSync(device, new Uint8Array(BYTES).fill(7));
+      using small = new SmallFileSystem(folder.at('small'), MIB);
+      // More than there is room for behind the device: whoever flushes it first hears of that.
+      using loop = new LoopDevice(`${small.path}/image`, BYTES);
+      const device = openSync(loop.path, 'r+');
+      writeSync(device, new Uint8Array(BYTES).fill(7));
 
-        const run = await runKernel(flushingGuest(false), ['--pmem', `path=${loop.path}`]);
+      const run = await runKernel(flushingGuest(false), ['--pmem', `path=${loop.path}`]);
 
-        closeSync(device);
-        expect([...run.bytes.subarray(16)]).toEqual(u32s(FAILED));
-        expect([run.stderr, run.exitCode]).toEqual(['', 0]);
-      } finally {
-        Bun.spawnSync(['umount', small]);
-      }
+      closeSync(device);
+      expect([...run.bytes.subarray(16)]).toEqual(u32s(FAILED));
+      expect([run.stderr, run.exitCode]).toEqual(['', 0]);
     });
   },
 );
