@@ -4,7 +4,7 @@
  */
 import * as v from 'valibot';
 import type { RateLimits } from '../devices/virtio/rate-limiter.ts';
-import { VIRTIO_GSIS } from '../machine/irqs.ts';
+import { ISA_IRQ_COUNT, VIRTIO_GSIS } from '../machine/irqs.ts';
 import { VoltError } from '../volt-error.ts';
 import { flag, found, oneOf, section, text, wholeNumber } from './config-values.ts';
 import { CONSOLE_KEYS, ConsolesSchema, type ConsoleDeviceConfig } from './console-config.ts';
@@ -163,8 +163,11 @@ function rootDevice(root: BlockConfig | PmemConfig, pmem: readonly PmemConfig[])
   return root.kind === 'block' ? '/dev/vda' : `/dev/pmem${pmem.indexOf(root)}`;
 }
 
-/** Throws VoltError 'config' for devices that cannot be together. */
-export function checkDevices(devices: readonly DeviceConfig[], nameOf: (path: string) => string): void {
+/** Throws VoltError 'config' for devices that cannot be together, or not be told of. */
+export function checkDevices(
+  { devices, acpi }: { readonly devices: readonly DeviceConfig[]; readonly acpi: boolean },
+  nameOf: (path: string) => string,
+): void {
   const fail = (path: string, problem: string) =>
     new VoltError('config', `Cannot use ${nameOf(path)}: ${problem}`);
   const ids = devices.map(({ id }) => id);
@@ -180,6 +183,13 @@ export function checkDevices(devices: readonly DeviceConfig[], nameOf: (path: st
     throw fail(
       'drives',
       `${devices.length} virtio devices (expected at most ${VIRTIO_GSIS.length}: one interrupt each)`,
+    );
+  }
+  const isa = VIRTIO_GSIS.filter((gsi) => gsi < ISA_IRQ_COUNT).length;
+  if (!acpi && devices.length > isa) {
+    throw fail(
+      'drives',
+      `${devices.length} virtio devices without ACPI (expected at most ${isa}: MP tables know ISA interrupts alone)`,
     );
   }
 }
