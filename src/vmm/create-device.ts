@@ -6,6 +6,7 @@ import { createBlockDevice } from './virtio-block.ts';
 import { createConsoleDevice } from './virtio-console.ts';
 import { createEntropyDevice } from './virtio-entropy.ts';
 import { createTapDevice } from './virtio-net.ts';
+import { createPmemDevice } from './virtio-pmem.ts';
 import { createVhostDevice } from './virtio-share.ts';
 import { createUserNetDevice } from './virtio-user-net.ts';
 import { createVsockDevice } from './virtio-vsock.ts';
@@ -31,6 +32,8 @@ export function createDevice(
       return createConsoleDevice(start, services);
     case 'balloon':
       return createBalloonDevice(start, services, parts);
+    case 'pmem':
+      return createPmemDevice(start, services);
     case 'vhost-user':
       return createVhostDevice(start, services, parts);
   }

@@ -6,13 +6,22 @@ import type { BlockStart } from './virtio-block.ts';
 import type { ConsoleStart } from './virtio-console.ts';
 import type { EntropyStart } from './virtio-entropy.ts';
 import type { TapStart } from './virtio-net.ts';
+import type { PmemStart } from './virtio-pmem.ts';
 import type { VhostStart } from './virtio-share.ts';
 import type { UserNetStart } from './virtio-user-net.ts';
 import type { VsockStart } from './virtio-vsock.ts';
 
 /** What a device worker makes a device of: plain data, as it crosses threads by message. */
 export type DeviceStart =
-  BlockStart | EntropyStart | TapStart | UserNetStart | VsockStart | BalloonStart | ConsoleStart | VhostStart;
+  | BlockStart
+  | EntropyStart
+  | TapStart
+  | UserNetStart
+  | VsockStart
+  | BalloonStart
+  | ConsoleStart
+  | VhostStart
+  | PmemStart;
 
 /** One device that a worker runs. */
 export interface DeviceSeat {

@@ -26,7 +26,7 @@ import { deliverIpi } from './deliver-ipi.ts';
 import { checkSymbolsPath, GuestSymbols } from './guest-symbols.ts';
 import { openImage, openKernel, type ImageFile } from './image-file.ts';
 import { bindNodes } from './node-memory.ts';
-import { needsX2apicMode, planImage, planMachine, type MachinePlan } from './plan.ts';
+import { needsX2apicMode, planImage, planMachine, pmemOf, type MachinePlan } from './plan.ts';
 import { readVcpuState } from './register-dump.ts';
 import type { ThreadFilters } from './sandbox.ts';
 import {
@@ -44,6 +44,7 @@ import type { VcpuMessage } from './vcpu-report.ts';
 import { VcpuSet } from './vcpu-set.ts';
 import { describeEnd, type VmEnd } from './vm-end.ts';
 import type { VirtioReport } from './virtio-link.ts';
+import { pmemFileBytes } from './virtio-pmem.ts';
 import { VirtioMachine, type MachineDevice } from './virtio-machine.ts';
 import { workerErrorLine } from './worker-url.ts';
 
@@ -112,7 +113,12 @@ export class VirtualMachine implements Disposable {
       this.#vm = this.#stack.use(system.createVm());
       this.#vm.createInterruptControllers();
       const tscDeadline = system.check(CAP.tscDeadlineTimer) > 0;
-      this.plan = planMachine(config, image, { tscDeadline });
+      this.plan = planMachine(
+        config,
+        image,
+        { tscDeadline },
+        { pmemBytes: pmemOf(config).map(pmemFileBytes) },
+      );
       const { cpus, bootCpu } = this.plan;
       if (needsX2apicMode(this.plan)) this.#vm.useX2apicIds();
       if (bootCpu !== 0) this.#vm.setBootCpu(cpus[bootCpu]!.apicId);
@@ -125,7 +131,7 @@ export class VirtualMachine implements Disposable {
       this.timeline.mark('kernel loaded');
 
       if (config.devices.length > 0)
-        this.#virtio = this.#stack.use(new VirtioMachine(config.devices, this.#vm, memory));
+        this.#virtio = this.#stack.use(new VirtioMachine(config.devices, this.plan.pmem, this.#vm, memory));
 
       const present = cpus.slice(0, config.cpus);
       const kvmVcpus = present.map((cpu) => this.#stack.use(this.#vm.createVcpu(cpu.apicId)));

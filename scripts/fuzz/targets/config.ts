@@ -1,7 +1,8 @@
 /** Configuration files, and the machines that those which are accepted describe. */
 import { parseConfig, type VmConfig } from '../../../src/vmm/config.ts';
 import { inspectPlan } from '../../../src/vmm/inspection.ts';
-import { planImage, planMachine } from '../../../src/vmm/plan.ts';
+import { MIB } from '../../../src/machine/address.ts';
+import { planImage, planMachine, pmemOf } from '../../../src/vmm/plan.ts';
 import { VoltError } from '../../../src/volt-error.ts';
 import { bytesAsSource } from '../../../src/binary/byte-source.ts';
 import { buildElf, LINUX_NOTE } from '../../../test/unit/boot/images.ts';
@@ -55,6 +56,11 @@ const FILES: readonly Json[] = [
         cache_type: 'Unsafe',
       },
       { drive_id: 'b', path_on_host: '/e', direct: true, queues: 2, io_engine: 'Async', overlay: '/o' },
+    ],
+    pmem: [{ id: 'p', path_on_host: '/p', root_device: false, read_only: true, rate_limiter: null }],
+    shares: [
+      { id: 's', tag: 'files', path_on_host: '/s', is_read_only: true, cache: 'none' },
+      { id: 't', tag: 'more', socket: '/t' },
     ],
     entropy: { rate_limiter: { bandwidth: { size: 1000, one_time_burst: 5, refill_time: 100 } } },
   },
@@ -178,9 +184,14 @@ export const machineTarget: FuzzTarget = {
     if (config.maxCpus > MOST_CPUS) return 'large';
     let plan;
     try {
-      plan = planMachine(config, planImage({ ...config, initrdPath: undefined }, KERNEL, undefined), {
-        tscDeadline: true,
-      });
+      plan = planMachine(
+        config,
+        planImage({ ...config, initrdPath: undefined }, KERNEL, undefined),
+        {
+          tscDeadline: true,
+        },
+        { pmemBytes: pmemOf(config).map((_, i) => (i + 1) * 3 * MIB) },
+      );
     } catch (error) {
       if (error instanceof VoltError && error.code !== 'internal') return kindOf(error.message);
       throw error;

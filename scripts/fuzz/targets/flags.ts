@@ -2,6 +2,8 @@
 import { InvalidArgumentError } from '@commander-js/extra-typings';
 import { parseDisk } from '../../../src/cli/device-options.ts';
 import { parseCpusFlag, parseNumaFlag, toNumber } from '../../../src/cli/machine-flags.ts';
+import { parsePmem } from '../../../src/cli/pmem-options.ts';
+import { parseShare } from '../../../src/cli/share-options.ts';
 import { parseMib } from '../../../src/cli/size.ts';
 import { parseCpuList } from '../../../src/machine/cpu-list.ts';
 import { parseConfig } from '../../../src/vmm/config.ts';
@@ -12,6 +14,7 @@ const TEXTS = [
   '8,sockets=2,dies=1,cores=2,threads=2,max=16',
   'node=0,cpus=0-1+3,memory=1G,distance=10:20,latency=5:9,bandwidth=100:50,host=0',
   'path=/d.img,readonly,id=root,cache=unsafe,direct,overlay=/o,queues=4,bw=10M,iops=500,engine=async',
+  'path=/srv,tag=files,readonly,cache=none,id=a,socket=/s',
   '512M',
   '0-3,7,9-10',
   '/a,b=c.img',
@@ -21,6 +24,8 @@ const READERS: readonly ((text: string) => unknown)[] = [
   (text) => parseConfig({ volt: parseCpusFlag(text).topology, 'machine-config': {} }),
   (text) => parseConfig({ volt: { numa: [parseNumaFlag(text)] } }),
   (text) => parseConfig({ drives: [parseDisk(text, 0)] }),
+  (text) => parseConfig({ shares: [parseShare(text, 0)] }),
+  (text) => parseConfig({ pmem: [parsePmem(text, 0)] }),
   parseMib,
   parseCpuList,
   toNumber,
@@ -29,7 +34,7 @@ const READERS: readonly ((text: string) => unknown)[] = [
 
 export const flagsTarget: FuzzTarget = {
   name: 'flags',
-  what: '--cpus, --numa, --disk, --memory, --cpu-affinity, CPU lists',
+  what: '--cpus, --numa, --disk, --share, --pmem, --memory, --cpu-affinity, CPU lists',
   seeds: () => TEXTS.flatMap((text) => READERS.map((_, i) => Buffer.from(String.fromCharCode(i) + text))),
   words: [
     '=',
