@@ -10,16 +10,21 @@ import { createUserNetDevice } from './virtio-user-net.ts';
 import { createVsockDevice } from './virtio-vsock.ts';
 import type { DeviceStart } from './virtio-link.ts';
 
-export function createDevice(start: DeviceStart, services: DeviceServices): VirtioDevice {
+/** `tell` hears what becomes of the device, for people. */
+export function createDevice(
+  start: DeviceStart,
+  services: DeviceServices,
+  tell: (text: string) => void,
+): VirtioDevice {
   switch (start.kind) {
     case 'block':
       return createBlockDevice(start, services);
     case 'entropy':
       return createEntropyDevice(start, services);
     case 'tap':
-      return createTapDevice(start, services);
+      return createTapDevice(start, services, tell);
     case 'user-net':
-      return createUserNetDevice(start, services);
+      return createUserNetDevice(start, services, tell);
     case 'vsock':
       return createVsockDevice(start, services);
     case 'console':

@@ -37,7 +37,8 @@ export interface VirtioWorkerStart {
 /** Words of one device worker. `stopped` is notified. */
 export const WORKER_WORD = { stopWanted: 0, stopped: 1, size: 2 } as const;
 
-/** What a worker says: that a device gave up on its driver, or that the worker itself failed. */
+/** What a worker says: that a device gave up on its driver, what became of a device, or that the worker itself failed. */
 export type VirtioReport =
   | { readonly kind: 'device-failed'; readonly id: string; readonly reason: string }
+  | { readonly kind: 'device-tells'; readonly id: string; readonly text: string }
   | { readonly kind: 'failed'; readonly message: string };

@@ -47,10 +47,13 @@ function serve(start: VirtioWorkerStart, words: Int32Array): void {
 
 function seatDevice(seat: DeviceSeat, ram: GuestRam, services: WorkerServices): DeviceRunner {
   const state = viewDeviceState(seat.buffer, seat.queueFds.length);
-  const device = createDevice(seat.device, services);
+  const { id } = seat;
+  const device = createDevice(seat.device, services, (text) =>
+    postMessage({ kind: 'device-tells', id, text }),
+  );
   const runner = new DeviceRunner(device, state, ram, {
     interrupt: () => signalEventFd(seat.interruptFd),
-    failed: (reason) => postMessage({ kind: 'device-failed', id: seat.id, reason }),
+    failed: (reason) => postMessage({ kind: 'device-failed', id, reason }),
   });
   seat.queueFds.forEach((fd, queue) => services.watch(fd, EPOLL.in | EPOLL.edge, () => runner.kick(queue)));
   return runner;

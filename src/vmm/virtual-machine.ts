@@ -75,6 +75,7 @@ export class VirtualMachine implements Disposable {
   /** undefined: a machine without virtio devices. */
   readonly #virtio: VirtioMachine | undefined;
   readonly #acpiEvent: IrqLine;
+  readonly #warn: (line: string) => void;
   #hotplug: Promise<unknown> = Promise.resolve();
   #cause: VcpuMessage | undefined;
   #resolveEnded!: (end: VmEnd) => void;
@@ -89,6 +90,7 @@ export class VirtualMachine implements Disposable {
     checkOpenFilesLimit(config.maxCpus, config.devices.length);
     if (config.symbolsPath !== undefined) checkSymbolsPath(config.symbolsPath);
     const { warn = () => {} } = options;
+    this.#warn = warn;
     this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
     // Its threads come up beside everything below.
     this.#vcpus = new VcpuSet(config.cpus);
@@ -310,6 +312,7 @@ export class VirtualMachine implements Disposable {
   #onDeviceReport(report: VirtioReport): void {
     // A device that gave up on its driver is the guest's affair; a worker that failed is not.
     if (report.kind === 'device-failed') return;
+    if (report.kind === 'device-tells') return this.#warn(`${report.id}: ${report.text}`);
     this.#cause ??= {
       index: this.config.bootCpu,
       report: { kind: 'failed', message: workerErrorLine(report.message) },
