@@ -1,5 +1,5 @@
 /** All targets, those first that take the least time for an input. */
-import type { FuzzTarget } from './target.ts';
+import { targetNamed, type FuzzTarget } from './target.ts';
 import { boardTarget } from './targets/board.ts';
 import { configTarget, machineTarget } from './targets/config.ts';
 import { controlTarget, sessionTarget } from './targets/control.ts';
@@ -35,9 +35,5 @@ export const TARGETS: readonly FuzzTarget[] = [
 
 /** Throws RangeError for a name that is none. */
 export function findTarget(name: string, among: readonly FuzzTarget[] = TARGETS): FuzzTarget {
-  const target = among.find((each) => each.name === name);
-  if (target) return target;
-  throw new RangeError(
-    `Cannot fuzz ${name}: no such target (expected ${among.map((each) => each.name).join(', ')})`,
-  );
+  return targetNamed(name, among);
 }

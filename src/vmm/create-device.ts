@@ -23,9 +23,9 @@ export function createDevice(
     case 'entropy':
       return createEntropyDevice(start, services);
     case 'tap':
-      return createTapDevice(start, services);
+      return createTapDevice(start, services, parts.tell);
     case 'user-net':
-      return createUserNetDevice(start, services);
+      return createUserNetDevice(start, services, parts.tell);
     case 'vsock':
       return createVsockDevice(start, services);
     case 'console':

@@ -325,6 +325,7 @@ export class VirtualMachine implements Disposable {
         this.#warn(`device ${report.id} has failed (${report.reason}); the guest goes on without it`);
       return;
     }
+    if (report.kind === 'device-tells') return this.#warn(`${report.id}: ${report.text}`);
     this.#cause ??= {
       index: this.config.bootCpu,
       report: { kind: 'failed', message: workerErrorLine(report.message) },

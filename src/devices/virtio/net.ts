@@ -155,11 +155,12 @@ export class NetDevice implements VirtioDevice {
     this.#transmitters[pair]?.portWritable();
   }
 
-  /** What is behind the device came or went. */
-  setLink(up: boolean): void {
-    if (up === this.#linkUp) return;
+  /** What is behind the device came or went. False when that is no news. */
+  setLink(up: boolean): boolean {
+    if (up === this.#linkUp) return false;
     this.#linkUp = up;
     this.#context?.setConfig(NET_CONFIG.status, up ? LINK_UP : LINK_DOWN);
+    return true;
   }
 
   #longestPacket(): number {

@@ -29,7 +29,12 @@ test('gives back the pages themselves, not only its own view of them', () => {
     wakeFd: wake.fd,
     statsSeconds: 0,
   } as const;
-  const device = createBalloonDevice(start, services, { ram: [region!], queueFds: [], interruptFd: wake.fd });
+  const device = createBalloonDevice(start, services, {
+    ram: [region!],
+    queueFds: [],
+    interruptFd: wake.fd,
+    tell: () => {},
+  });
   const bench = createDeviceBench(describeBalloon(options), device, [], {
     memory: ramAt(bytes, region!.host),
   });
