@@ -15,12 +15,29 @@ const STAND_ALONE = [
   '--no-compile-autoload-package-json',
 ];
 
+/**
+ * Code that only starts a guest runs once: compiling it to machine code is wasted. Whoever enters a loop that lasts
+ * goes back to the normal policy (src/vmm/jit-policy.ts).
+ */
+const START_UP_JIT = ['--compile-jit-policy', '50'];
+
+/** A subcommand's code is read when it is called; only ES modules can be split. */
+const CHUNKS = ['--format', 'esm', '--splitting'];
+
 /** Otherwise the folder that Volt is built in would be part of the executable, which is to be the same everywhere. */
 const NO_BUILD_PATH = ['--define', 'import.meta.url="file:///volt/"'];
 
 /** Throws with the compiler's output when it fails. */
 export function buildVolt(outfile: string = resolve(root, 'volt')): void {
-  const flags = ['--compile', '--minify', '--bytecode', ...STAND_ALONE, ...NO_BUILD_PATH];
+  const flags = [
+    '--compile',
+    '--minify',
+    '--bytecode',
+    ...CHUNKS,
+    ...START_UP_JIT,
+    ...STAND_ALONE,
+    ...NO_BUILD_PATH,
+  ];
   const argv = ['build', ...flags, ...ENTRIES, '--outfile', outfile];
   const build = Bun.spawnSync([process.execPath, ...argv], { cwd: root, stdout: 'pipe', stderr: 'pipe' });
   if (build.exitCode !== 0) throw new Error(`Cannot build ${outfile}:\n${build.stdout}${build.stderr}`);

@@ -3,7 +3,7 @@
  *
  * QEMU emulates the CPU and its SVM in software; inside, Debian's kernel mounts this machine's file system read-only
  * as its root (tmpfs on /tmp, /run and HOME), so every program here runs there too. Commands go in and results come
- * out through a shared folder; a serial line carries only "run", "kill" and "done" (see nested-init.sh).
+ * out through a shared folder; a serial line carries only "run", "kill" and "done" (see nested-agent.sh).
  */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -35,6 +35,11 @@ export interface NestedHostOptions {
   cpus?: number;
   /** Default 4096. */
   memoryMiB?: number;
+  /**
+   * A disk image (scripts/debian-image.ts) that is the root instead of this machine's file system, with its own systemd as
+   * process 1. It stays as it is: what is written ends with the nested host.
+   */
+  image?: string;
   /** Default true; false leaves /dev/kvm out. */
   kvm?: boolean;
   /** Further kernel modules, e.g. `tun`. */
@@ -83,6 +88,7 @@ export async function startNestedHost(options: NestedHostOptions = {}): Promise<
     visiblePaths: [repositoryDir, dirname(process.execPath), ...(options.visiblePaths ?? [])],
     log: resolve(options.log ?? join(temporaryDir, 'console.log')),
     agentSocket: join(temporaryDir, 'agent.sock'),
+    image: options.image,
     exchangeDir,
     initrd: join(temporaryDir, 'initrd'),
   };
@@ -137,7 +143,10 @@ export async function startNestedHost(options: NestedHostOptions = {}): Promise<
   } finally {
     clearTimeout(startTimeout);
   }
-  return { run: jobs.run, stop, exchangeDir, guestExchangeDir, [Symbol.asyncDispose]: stop };
+  // The repository is not in an image.
+  const cwd = options.image === undefined ? repositoryDir : '/';
+  const run: NestedHost['run'] = (command, given) => jobs.run(command, { cwd, ...given });
+  return { run, stop, exchangeDir, guestExchangeDir, [Symbol.asyncDispose]: stop };
 }
 
 /** Serves one connection on a Unix socket, line by line. Lines sent before it is there are lost. */

@@ -9,6 +9,7 @@ import { initrdTarget, kernelTarget } from './targets/kernel.ts';
 import { overlayFileTarget, overlayTarget } from './targets/overlay.ts';
 import { symbolsTarget, systemMapTarget } from './targets/symbols.ts';
 import { acpiTarget, mpTarget } from './targets/tables.ts';
+import { vhostUserTarget } from './targets/vhost-user.ts';
 import { virtqueueTarget } from './targets/virtqueue.ts';
 
 export const TARGETS: readonly FuzzTarget[] = [
@@ -26,6 +27,7 @@ export const TARGETS: readonly FuzzTarget[] = [
   overlayTarget,
   overlayFileTarget,
   virtqueueTarget,
+  vhostUserTarget,
   boardTarget,
   guestTarget,
   processTarget,

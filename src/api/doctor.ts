@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { SyscallError } from '../ffi/errno.ts';
 import { hasSeccomp, landlockAbi } from '../ffi/sandbox.ts';
 import { CAP } from '../kvm/abi.ts';
+import { encodeCpuid } from '../kvm/cpuid-codec.ts';
 import { KvmSystem } from '../kvm/system.ts';
 import { GIB, MIB, guestAddress } from '../machine/address.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
@@ -88,7 +89,7 @@ function createVm(system: KvmSystem): HostCheck {
     using vm = system.createVm();
     vm.createInterruptControllers();
     using vcpu = vm.createVcpu(0);
-    vcpu.setCpuid(system.supportedCpuid());
+    vcpu.setCpuid(encodeCpuid(system.supportedCpuid()));
     return { name: 'a virtual machine', state: 'ok', found: 'it can be made, with a vCPU' };
   } catch (error) {
     return failed('a virtual machine', error);

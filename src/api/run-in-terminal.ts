@@ -6,6 +6,7 @@ import { fileSink } from '../vmm/console-file.ts';
 import { ConsolePump, descriptorSink, discardSink, type ConsoleSink } from '../vmm/console-pump.ts';
 import type { ConsoleInput } from '../vmm/console-input.ts';
 import type { ConsoleConfig } from '../vmm/config-machine.ts';
+import { compileAsUsual } from '../vmm/jit-policy.ts';
 import { sampleVcpus } from '../vmm/vcpu-control.ts';
 import { describePlace } from '../vmm/vcpu-place.ts';
 import { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
@@ -84,6 +85,7 @@ export async function runInTerminal(
       const pump = new ConsolePump(vm.shared, sink, onBroken);
       const pumping = pump.run();
       vm.start();
+      compileAsUsual();
       if (console.kind === 'stdio') input ??= await openInput(() => vm, say, stop);
       const end = await vm.ended;
       await pump.finish();

@@ -184,7 +184,6 @@ addCtlCommand(program);
 
 program.addHelpText('after', () => `\nOptions of volt run:\n${describeOptions(runCommand)}\n${EXAMPLES}`);
 
-// No top-level await: bytecode is compiled from CommonJS.
 if (import.meta.main) {
   program
     .parseAsync()

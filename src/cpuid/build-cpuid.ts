@@ -27,7 +27,6 @@ export interface CpuidTopology {
 export interface CpuidInputs {
   /** KVM_GET_SUPPORTED_CPUID. */
   readonly host: readonly CpuidEntry[];
-  readonly place: CpuidPlace;
   readonly topology: CpuidTopology;
   /** KVM_CAP_TSC_DEADLINE_TIMER: KVM emulates the mode, yet its CPUID table may leave the bit out. */
   readonly tscDeadline: boolean;
@@ -56,7 +55,14 @@ const DOMAIN = { thread: 1, core: 2, die: 5 } as const;
 /** KVM's local APIC timer counts at 1 GHz. */
 const APIC_BUS_KHZ = 1_000_000;
 
-export function buildCpuid(inputs: CpuidInputs): CpuidEntry[] {
+/** The table of the vCPU at `place`. */
+export function buildCpuid(inputs: CpuidInputs & { readonly place: CpuidPlace }): CpuidEntry[] {
+  const { place, topology } = inputs;
+  return buildCommonCpuid(inputs).map((entry) => placeEntry(entry, place, topology));
+}
+
+/** What all vCPUs of a machine are told; where an entry `tellsPlace`, it is that of APIC id 0. */
+export function buildCommonCpuid(inputs: CpuidInputs): CpuidEntry[] {
   const amd = isAmd(inputs.host);
   let table: CpuidEntry[] = [...inputs.host];
   table = setFeatures(table, inputs);
@@ -66,15 +72,44 @@ export function buildCpuid(inputs: CpuidInputs): CpuidEntry[] {
   return amd ? setAmdTopology(table, inputs) : setIntelCaches(table, inputs);
 }
 
+export function tellsPlace({ function: leaf }: CpuidEntry): boolean {
+  return (
+    leaf === LEAF.features ||
+    leaf === LEAF.extendedTopology ||
+    leaf === LEAF.extendedTopologyV2 ||
+    leaf === LEAF.amdTopology
+  );
+}
+
+/** An entry of the common table as the vCPU at `place` reads it. */
+export function placeEntry(entry: CpuidEntry, place: CpuidPlace, topology: CpuidTopology): CpuidEntry {
+  switch (entry.function) {
+    case LEAF.features:
+      // Initial APIC id, of which 8 bits fit; hence leaf 0xB.
+      return { ...entry, ebx: withBits(entry.ebx, 31, 24, place.apicId & 0xff) };
+    case LEAF.extendedTopology:
+    case LEAF.extendedTopologyV2:
+      return { ...entry, edx: place.apicId };
+    case LEAF.amdTopology: {
+      // Nodes are counted through all sockets.
+      const node = place.socket * topology.diesPerSocket + place.die;
+      const ebx = withBits(entry.ebx, 7, 0, place.core & 0xff);
+      return { ...entry, eax: place.apicId, ebx, ecx: withBits(entry.ecx, 7, 0, node & 0xff) };
+    }
+    default:
+      return entry;
+  }
+}
+
 export function threadsPerSocket(topology: CpuidTopology): number {
   return topology.threadsPerCore * topology.coresPerDie * topology.diesPerSocket;
 }
 
-function setFeatures(table: CpuidEntry[], { place, topology, tscDeadline }: CpuidInputs): CpuidEntry[] {
+function setFeatures(table: CpuidEntry[], { topology, tscDeadline }: CpuidInputs): CpuidEntry[] {
   const threads = threadsPerSocket(topology);
   return mapLeaf(table, LEAF.features, ({ ebx, ecx, edx }) => ({
-    // Initial APIC id in bits 31–24, logical processors of this socket in 23–16; both 8 bits, hence leaf 0xB.
-    ebx: withBits(withBits(ebx, 31, 24, place.apicId & 0xff), 23, 16, Math.min(threads, 255)),
+    // Logical processors of this socket, of which 8 bits fit.
+    ebx: withBits(withBits(ebx, 31, 24, 0), 23, 16, Math.min(threads, 255)),
     // Bit 31: under a hypervisor. Bit 24: TSC-deadline timer.
     ecx: withBits(withBits(ecx, 31, 31, 1), 24, 24, tscDeadline ? 1 : 0),
     // HTT: without it kernels do not look at the counts above and take the machine for a uniprocessor.
@@ -91,7 +126,7 @@ function setExtendedTopology(table: CpuidEntry[], inputs: CpuidInputs, withDies:
   const raised = mapLeaf(table, LEAF.basic, () => ({ eax: reached }));
   const thread = { type: DOMAIN.thread, shift: topology.shifts.core, count: topology.threadsPerCore };
   const allCores = { type: DOMAIN.core, shift: topology.shifts.socket, count: threadsPerSocket(topology) };
-  const withV1 = replaceLeaf(raised, LEAF.extendedTopology, domains(inputs, [thread, allCores]), INDEXED);
+  const withV1 = replaceLeaf(raised, LEAF.extendedTopology, domains([thread, allCores]), INDEXED);
   if (reached < LEAF.extendedTopologyV2) return withV1;
   const dieCores = {
     type: DOMAIN.core,
@@ -100,7 +135,7 @@ function setExtendedTopology(table: CpuidEntry[], inputs: CpuidInputs, withDies:
   };
   const dies = { type: DOMAIN.die, shift: topology.shifts.socket, count: threadsPerSocket(topology) };
   const levels = withDies ? [thread, dieCores, dies] : [thread, allCores];
-  return replaceLeaf(withV1, LEAF.extendedTopologyV2, domains(inputs, levels), INDEXED);
+  return replaceLeaf(withV1, LEAF.extendedTopologyV2, domains(levels), INDEXED);
 }
 
 interface Domain {
@@ -112,8 +147,8 @@ interface Domain {
 }
 
 /** Subleaves of 0xB or 0x1F, with the invalid one that ends the enumeration. EDX is the x2APIC id in all. */
-function domains({ place }: CpuidInputs, levels: readonly Domain[]): Registers[] {
-  const edx = place.apicId;
+function domains(levels: readonly Domain[]): Registers[] {
+  const edx = 0;
   const valid = levels.map(({ type, shift, count }, i) => ({
     eax: shift,
     ebx: count,
@@ -143,7 +178,7 @@ function setIntelCaches(table: CpuidEntry[], { topology }: CpuidInputs): CpuidEn
  * AMD's own leaves. Linux believes in threads and dies only under TopologyExtensions, which is a statement about
  * these leaves and needs no hardware: it is set where there is something to tell, even if KVM left it out.
  */
-function setAmdTopology(table: CpuidEntry[], { place, topology }: CpuidInputs): CpuidEntry[] {
+function setAmdTopology(table: CpuidEntry[], { topology }: CpuidInputs): CpuidEntry[] {
   const threads = threadsPerSocket(topology);
   const { shifts } = topology;
   const perDie = topology.threadsPerCore * topology.coresPerDie;
@@ -165,10 +200,9 @@ function setAmdTopology(table: CpuidEntry[], { place, topology }: CpuidInputs): 
   if (!extensions) return changed;
   changed = mapLeaf(changed, LEAF.amdBasic, ({ eax }) => ({ eax: Math.max(eax, LEAF.amdTopology) }));
   const registers = {
-    eax: place.apicId,
-    ebx: ((topology.threadsPerCore - 1) << 8) | (place.core & 0xff),
-    // Nodes are counted through all sockets.
-    ecx: ((topology.diesPerSocket - 1) << 8) | ((place.socket * topology.diesPerSocket + place.die) & 0xff),
+    eax: 0,
+    ebx: (topology.threadsPerCore - 1) << 8,
+    ecx: (topology.diesPerSocket - 1) << 8,
     edx: 0,
   };
   return replaceLeaf(changed, LEAF.amdTopology, [registers], 0);

@@ -7,6 +7,7 @@ export const OPEN = {
   writeOnly: 1,
   readWrite: 2,
   create: 0o100,
+  exclusive: 0o200,
   truncate: 0o1000,
   append: 0o2000,
   closeOnExec: 0o2000000,

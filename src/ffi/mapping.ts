@@ -23,12 +23,31 @@ export interface MapRequest {
   readonly fileOffset?: number;
   /** With MAP.fixed: where. What was mapped there is replaced. */
   readonly at?: HostPointer;
+  /** The address is to be a multiple of this, itself a multiple of the page size. */
+  readonly alignment?: number;
   /** What is being mapped, for the error. */
   readonly what: string;
 }
 
 /** Maps and returns the address. Throws SyscallError with advice for ENOMEM. */
 export function mapMemory(request: MapRequest): HostPointer {
+  return request.alignment === undefined ? mapAnywhere(request) : mapAligned(request, request.alignment);
+}
+
+/** mmap(2) knows no alignment: so more than that, and back what is too much on either side. */
+function mapAligned(request: MapRequest, alignment: number): HostPointer {
+  const address = mapAnywhere({ ...request, bytes: request.bytes + alignment });
+  const before = (alignment - (address % alignment)) % alignment;
+  const after = alignment - before;
+  // SAFETY: both are ends of the mapping that was just made, and nobody knows of it yet.
+  if (before > 0) checked(libc.munmap(asPointer(address), before), 'munmap');
+  const start = (address + before) as HostPointer;
+  const end = (start + request.bytes) as HostPointer;
+  if (after > 0) checked(libc.munmap(asPointer(end), after), 'munmap');
+  return start;
+}
+
+function mapAnywhere(request: MapRequest): HostPointer {
   const address = libc.mmap(
     asPointer(request.at ?? 0),
     request.bytes,

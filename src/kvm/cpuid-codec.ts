@@ -9,11 +9,14 @@ export function encodeCpuid(entries: readonly CpuidEntry[]): Uint8Array {
   const buffer = new Uint8Array(CPUID2.size + entries.length * CPUID_ENTRY.size);
   const view = viewOf(buffer);
   view.setUint32(CPUID2.nent, entries.length, true);
-  entries.forEach((entry, i) => {
-    const at = CPUID2.size + i * CPUID_ENTRY.size;
-    for (const field of FIELDS) view.setUint32(at + CPUID_ENTRY[field], entry[field], true);
-  });
+  entries.forEach((entry, i) => putCpuidEntry(view, i, entry));
   return buffer;
+}
+
+/** Writes entry `i` of an encoded table. */
+export function putCpuidEntry(view: DataView, i: number, entry: CpuidEntry): void {
+  const at = CPUID2.size + i * CPUID_ENTRY.size;
+  for (const field of FIELDS) view.setUint32(at + CPUID_ENTRY[field], entry[field], true);
 }
 
 export function decodeCpuid(buffer: Uint8Array): CpuidEntry[] {

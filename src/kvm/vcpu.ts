@@ -16,12 +16,38 @@ import {
   VCPU_EVENTS,
   VCPUEVENT_VALID_SIPI_VECTOR,
 } from './abi.ts';
-import type { CpuidEntry } from '../machine/cpuid-entry.ts';
-import { encodeCpuid } from './cpuid-codec.ts';
 
 export interface MsrValue {
   readonly index: number;
   readonly data: number;
+}
+
+/** `struct kvm_msrs`, which many vCPUs may be given. */
+export interface MsrBlock {
+  readonly indices: readonly number[];
+  readonly block: Uint8Array;
+}
+
+export function encodeMsrs(values: readonly MsrValue[]): MsrBlock {
+  const block = new Uint8Array(MSRS.size + values.length * MSR_ENTRY.size);
+  const view = viewOf(block);
+  view.setUint32(MSRS.nmsrs, values.length, true);
+  values.forEach((msr, i) => {
+    const at = MSRS.size + i * MSR_ENTRY.size;
+    view.setUint32(at + MSR_ENTRY.index, msr.index, true);
+    putU64(view, at + MSR_ENTRY.data, msr.data);
+  });
+  return { indices: values.map(({ index }) => index), block };
+}
+
+let resetFpuBlock: Uint8Array | undefined;
+
+function encodeResetFpu(): Uint8Array {
+  const fpu = new Uint8Array(FPU.size);
+  const view = viewOf(fpu);
+  view.setUint16(FPU.fcw, FCW_RESET, true);
+  view.setUint32(FPU.mxcsr, MXCSR_RESET, true);
+  return fpu;
 }
 
 /** IA32_APIC_BASE: in x2APIC mode. (SDM 3A §11.12.1) */
@@ -57,8 +83,9 @@ export class KvmVcpu implements Disposable {
     return this.#owned.fd;
   }
 
-  setCpuid(entries: readonly CpuidEntry[]): void {
-    checked(libc.ioctl(this.fd, IOCTL.setCpuid2, encodeCpuid(entries)), 'KVM_SET_CPUID2');
+  /** A table from `encodeCpuid`. */
+  setCpuid(table: Uint8Array): void {
+    checked(libc.ioctl(this.fd, IOCTL.setCpuid2, table), 'KVM_SET_CPUID2');
   }
 
   /** Changes general registers by the offsets of REGS; what is not named becomes 0. */
@@ -76,26 +103,15 @@ export class KvmVcpu implements Disposable {
   }
 
   /** Throws when KVM refuses one of them: it stores them in order and returns how many it took. */
-  setMsrs(values: readonly MsrValue[]): void {
-    const buffer = new Uint8Array(MSRS.size + values.length * MSR_ENTRY.size);
-    const view = viewOf(buffer);
-    view.setUint32(MSRS.nmsrs, values.length, true);
-    values.forEach((msr, i) => {
-      const at = MSRS.size + i * MSR_ENTRY.size;
-      view.setUint32(at + MSR_ENTRY.index, msr.index, true);
-      putU64(view, at + MSR_ENTRY.data, msr.data);
-    });
-    const taken = checked(libc.ioctl(this.fd, IOCTL.setMsrs, buffer), 'KVM_SET_MSRS');
-    const refused = values[taken];
-    if (refused) throw new Error(`Cannot set MSR 0x${refused.index.toString(16)}: KVM refused its value`);
+  setMsrs({ indices, block }: MsrBlock): void {
+    const taken = checked(libc.ioctl(this.fd, IOCTL.setMsrs, block), 'KVM_SET_MSRS');
+    const refused = indices[taken];
+    if (refused !== undefined)
+      throw new Error(`Cannot set MSR 0x${refused.toString(16)}: KVM refused its value`);
   }
 
   resetFpu(): void {
-    const fpu = new Uint8Array(FPU.size);
-    const view = viewOf(fpu);
-    view.setUint16(FPU.fcw, FCW_RESET, true);
-    view.setUint32(FPU.mxcsr, MXCSR_RESET, true);
-    checked(libc.ioctl(this.fd, IOCTL.setFpu, fpu), 'KVM_SET_FPU');
+    checked(libc.ioctl(this.fd, IOCTL.setFpu, (resetFpuBlock ??= encodeResetFpu())), 'KVM_SET_FPU');
   }
 
   /**

@@ -4,7 +4,7 @@ import { readAt } from '../ffi/file.ts';
 import { ERRNO, SyscallError } from '../ffi/errno.ts';
 import { putU64 } from '../binary/bytes.ts';
 import { DTABLE, MSR, REGS, SEGMENT, SREGS } from '../kvm/abi.ts';
-import type { KvmVcpu, MsrValue } from '../kvm/vcpu.ts';
+import { encodeMsrs, type KvmVcpu } from '../kvm/vcpu.ts';
 import { PAGE_BYTES, offsetAddress } from '../machine/address.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
 import { VoltError } from '../volt-error.ts';
@@ -14,10 +14,10 @@ import type { ImageFile } from './image-file.ts';
 const RFLAGS_RESET = 2;
 
 /** MSRs that firmware sets and Linux relies on: fast string operations; MTRRs on, write-back by default. */
-const BOOT_MSRS: readonly MsrValue[] = [
+const BOOT_MSRS = encodeMsrs([
   { index: MSR.ia32MiscEnable, data: 0x1 },
   { index: MSR.ia32MtrrDefType, data: 0x806 },
-];
+]);
 
 export function applyWrites(memory: GuestMemory, writes: readonly MemoryWrite[]): void {
   for (const { address, bytes } of writes) memory.write(address, bytes);

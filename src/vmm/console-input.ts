@@ -4,6 +4,8 @@ import { enterRawMode, isForeground, isTerminal } from '../ffi/terminal.ts';
 import { filterEscapeKeys, type EscapeAction } from './escape-keys.ts';
 
 const STDIN = 0;
+/** Device 1:3. (Linux Documentation/admin-guide/devices.txt) */
+const NULL_DEVICE = (1 << 8) | 3;
 /** How long to wait for a guest that has not read its serial port before offering it more. */
 const RETRY_MS = 10;
 
@@ -19,7 +21,7 @@ export function openConsoleInput(
   send: (bytes: Uint8Array) => number,
   onAction: (action: EscapeAction) => void,
 ): ConsoleInput {
-  if (!isOpen(STDIN)) return { interactive: false, close: () => {} };
+  if (!mayBringInput(STDIN)) return { interactive: false, close: () => {} };
   const terminal = isTerminal(STDIN);
   // A background job that touched its terminal would be stopped by SIGTTIN or SIGTTOU.
   if (terminal && !isForeground(STDIN)) return { interactive: false, close: () => {} };
@@ -61,10 +63,11 @@ export function openConsoleInput(
   };
 }
 
-function isOpen(fd: number): boolean {
+/** False for a descriptor that is closed, and for /dev/null: the streams behind stdin take 2 ms to load for nothing. */
+function mayBringInput(fd: number): boolean {
   try {
-    fstatSync(fd);
-    return true;
+    const stat = fstatSync(fd);
+    return !(stat.isCharacterDevice() && stat.rdev === NULL_DEVICE);
   } catch {
     return false;
   }

@@ -6,11 +6,16 @@ import { createBlockDevice } from './virtio-block.ts';
 import { createConsoleDevice } from './virtio-console.ts';
 import { createEntropyDevice } from './virtio-entropy.ts';
 import { createTapDevice } from './virtio-net.ts';
+import { createVhostDevice } from './virtio-share.ts';
 import { createUserNetDevice } from './virtio-user-net.ts';
 import { createVsockDevice } from './virtio-vsock.ts';
-import type { DeviceStart } from './virtio-link.ts';
+import type { DeviceStart, MachineParts } from './virtio-link.ts';
 
-export function createDevice(start: DeviceStart, services: DeviceServices): VirtioDevice {
+export function createDevice(
+  start: DeviceStart,
+  services: DeviceServices,
+  parts: MachineParts,
+): VirtioDevice {
   switch (start.kind) {
     case 'block':
       return createBlockDevice(start, services);
@@ -25,6 +30,8 @@ export function createDevice(start: DeviceStart, services: DeviceServices): Virt
     case 'console':
       return createConsoleDevice(start, services);
     case 'balloon':
-      return createBalloonDevice(start, services);
+      return createBalloonDevice(start, services, parts);
+    case 'vhost-user':
+      return createVhostDevice(start, services, parts);
   }
 }

@@ -1,6 +1,6 @@
 /**
  * Virtio devices in a configuration, in the shape of Firecracker's --config-file where Firecracker has them. Of a
- * drive, the keys `direct`, `overlay` and `queues` are Volt's own.
+ * drive, the keys `direct`, `overlay` and `queues` are Volt's own, and so is the section `shares`.
  */
 import * as v from 'valibot';
 import type { RateLimits } from '../devices/virtio/rate-limiter.ts';
@@ -10,6 +10,7 @@ import { flag, found, oneOf, section, text, wholeNumber } from './config-values.
 import { CONSOLE_KEYS, ConsolesSchema, type ConsoleDeviceConfig } from './console-config.ts';
 import { DeviceId, NO_LIMITS, RateLimiterSchema } from './device-values.ts';
 import { BALLOON, BalloonSchema, type BalloonConfig } from './balloon-config.ts';
+import { SHARE_KEYS, ShareSchema, type ShareConfig } from './share-config.ts';
 import { VSOCK, VsockSchema, type VsockConfig } from './vsock-config.ts';
 import { INTERFACE_KEYS, InterfaceSchema, type NetConfig } from './net-config.ts';
 
@@ -40,7 +41,7 @@ export interface EntropyConfig {
 }
 
 export type DeviceConfig =
-  BlockConfig | EntropyConfig | NetConfig | VsockConfig | BalloonConfig | ConsoleDeviceConfig;
+  BlockConfig | EntropyConfig | NetConfig | VsockConfig | BalloonConfig | ConsoleDeviceConfig | ShareConfig;
 
 const DRIVE = {
   drive_id: DeviceId,
@@ -60,6 +61,7 @@ export const LIST_KEYS: Readonly<Record<string, ReadonlySet<string>>> = {
   drives: new Set(Object.keys(DRIVE)),
   'network-interfaces': INTERFACE_KEYS,
   'virtio-consoles': CONSOLE_KEYS,
+  shares: SHARE_KEYS,
 };
 
 const DriveSchema = v.pipe(
@@ -109,6 +111,7 @@ export const DEVICE_SECTIONS = {
   drives: listOf(DriveSchema),
   'network-interfaces': listOf(InterfaceSchema),
   'virtio-consoles': ConsolesSchema,
+  shares: listOf(ShareSchema),
   entropy: v.optional(v.nullable(EntropySchema)),
   vsock: v.optional(v.nullable(VsockSchema)),
   balloon: v.optional(v.nullable(BalloonSchema)),
@@ -118,13 +121,14 @@ interface DeviceSections {
   readonly drives: readonly BlockConfig[];
   readonly 'network-interfaces': readonly NetConfig[];
   readonly 'virtio-consoles': ConsoleDeviceConfig | undefined;
+  readonly shares: readonly ShareConfig[];
   readonly entropy?: EntropyConfig | null | undefined;
   readonly vsock?: VsockConfig | null | undefined;
   readonly balloon?: BalloonConfig | null | undefined;
 }
 
 /** The devices in the order of their places; the root disk comes first, so that Linux calls it vda. */
-export function planDevices({ drives, entropy, vsock, balloon, ...rest }: DeviceSections): {
+export function planDevices({ drives, shares, entropy, vsock, balloon, ...rest }: DeviceSections): {
   devices: readonly DeviceConfig[];
   /** What the kernel's command line says about the root disk. */
   rootWords: string;
@@ -135,6 +139,7 @@ export function planDevices({ drives, entropy, vsock, balloon, ...rest }: Device
     devices: [
       ...disks,
       ...rest['network-interfaces'],
+      ...shares,
       ...[vsock, rest['virtio-consoles'], balloon, entropy].filter((each) => !!each),
     ],
     rootWords: root ? `root=/dev/vda ${root.readOnly ? 'ro' : 'rw'}` : '',
@@ -148,6 +153,10 @@ export function checkDevices(devices: readonly DeviceConfig[], nameOf: (path: st
   const ids = devices.map(({ id }) => id);
   const twice = ids.find((id, i) => ids.indexOf(id) !== i);
   if (twice !== undefined) throw fail('drives', `two devices are called ${twice} (expected different ids)`);
+  const tags = devices.flatMap((device) => (device.kind === 'share' ? [device.tag] : []));
+  const twiceTag = tags.find((tag, i) => tags.indexOf(tag) !== i);
+  if (twiceTag !== undefined)
+    throw fail('shares', `two shares have the tag ${twiceTag} (expected different tags)`);
   if (devices.filter((device) => device.kind === 'block' && device.root).length > 1)
     throw fail('drives', 'two drives are the root device (expected one)');
   if (devices.length > VIRTIO_GSIS.length) {

@@ -2,7 +2,7 @@
  * Files of disks: opened, locked, and found again. In the sandbox nothing can be opened for writing any more, so a
  * machine that is made anew after its guest's reset gets the files, and the io_urings, that the first one had.
  */
-import { fileShape, lockFile, type FileShape } from '../ffi/block-file.ts';
+import { directBlockBytes, fileKind, fileShape, lockFile, type FileShape } from '../ffi/block-file.ts';
 import { ERRNO, SyscallError } from '../ffi/errno.ts';
 import { duplicateFd, OPEN, openFile, OwnedFd } from '../ffi/file.ts';
 import { createUring, type UringFacts } from '../ffi/uring.ts';
@@ -45,7 +45,7 @@ export function openDiskFile(path: string, flags: number, exclusive: boolean, di
   const key = `${flags} ${path}`;
   const known = kept?.get(key);
   const file = known ? duplicateFd(known.file) : openAndLock(path, flags, exclusive, direct);
-  const disk: OpenDisk = { file, shape: known?.shape ?? fileShape(file.fd) };
+  const disk: OpenDisk = { file, shape: known?.shape ?? shapeOf(file.fd, direct) };
   inUse.set(key, disk);
   const stack = new DisposableStack();
   stack.use(file);
@@ -63,6 +63,13 @@ export function openDiskFile(path: string, flags: number, exclusive: boolean, di
     },
     [Symbol.dispose]: () => stack.dispose(),
   };
+}
+
+/** A file that is read past the page cache has the blocks of the disk that it lies on. */
+function shapeOf(fd: number, direct: boolean): FileShape {
+  const shape = fileShape(fd);
+  if (shape.kind !== 'file' || !direct) return shape;
+  return { ...shape, blockBytes: directBlockBytes(fd) ?? shape.blockBytes };
 }
 
 const RING_ENTRIES = 256;
@@ -89,7 +96,6 @@ const FOUND: Readonly<Record<number, string>> = {
   [ERRNO.ELOOP]: 'too many symbolic links',
   [ERRNO.EROFS]: 'its file system is read-only',
   [ERRNO.ETXTBSY]: 'it is a program that runs',
-  [ERRNO.EBUSY]: 'it is in use',
   [ERRNO.ENXIO]: 'there is no such device',
 };
 
@@ -98,10 +104,13 @@ function openAndLock(path: string, flags: number, exclusive: boolean, direct: bo
   try {
     // A FIFO without a writer must not hold us up.
     file = openFile(path, flags | OPEN.nonBlocking);
+    if (exclusive && fileKind(file.fd) === 'block-device') file = claim(file, path, flags);
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error;
     if (direct && error.errno === ERRNO.EINVAL)
       throw unusableDisk(path, 'its file system has no direct I/O', 'a disk without direct');
+    if (error.errno === ERRNO.EBUSY)
+      throw unusableDisk(path, 'it is in use', 'a disk that is not mounted, nor part of another');
     const found = FOUND[error.errno] ?? error.message;
     const expected = exclusive ? 'a file that you may write, or readonly' : 'a file that you may read';
     throw unusableDisk(path, found, expected);
@@ -113,6 +122,12 @@ function openAndLock(path: string, flags: number, exclusive: boolean, direct: bo
     exclusive ? 'another machine uses it' : 'another machine writes it',
     exclusive ? 'a disk of its own, an overlay=FILE, or readonly for all' : 'a disk that nobody writes',
   );
+}
+
+/** A block device that nobody else has claimed: no mount, no RAID, no other machine. EBUSY where somebody has. */
+function claim(file: OwnedFd, path: string, flags: number): OwnedFd {
+  file.close();
+  return openFile(path, flags | OPEN.nonBlocking | OPEN.exclusive);
 }
 
 /** What to throw for a disk that does not do. */

@@ -5,6 +5,7 @@ import { openBlockDevice } from './virtio-block.ts';
 import { openConsoleDevice } from './virtio-console.ts';
 import { openEntropyDevice } from './virtio-entropy.ts';
 import { openTapDevice } from './virtio-net.ts';
+import { openShareDevice } from './virtio-share.ts';
 import { openUserNetDevice } from './virtio-user-net.ts';
 import { openVsockDevice } from './virtio-vsock.ts';
 import type { OpenDevice } from './virtio-machine.ts';
@@ -14,7 +15,7 @@ const inUse = new Map<DeviceConfig, OpenDevice>();
 let kept: ReadonlyMap<DeviceConfig, OpenDevice> | undefined;
 
 /**
- * Before the sandbox is entered, in which no tap, no socket and no passt can be had any more: a machine that is made
+ * Before the sandbox is entered, in which no tap, no socket, no passt and no virtiofsd can be had any more: a machine that is made
  * anew after its guest's reset gets what the first one had. Closed when the process ends.
  */
 export function keepDevicesOpen(): void {
@@ -58,5 +59,7 @@ function openAnew(config: DeviceConfig): OpenDevice {
       return openConsoleDevice(config);
     case 'balloon':
       return openBalloonDevice(config);
+    case 'share':
+      return openShareDevice(config);
   }
 }

@@ -8,7 +8,7 @@ import { planBoot } from '../boot/plan-boot.ts';
 import { buildResetVector } from '../boot/reset-vector.ts';
 import { buildAcpiTables, type AcpiNuma, type AcpiTables } from '../acpi/acpi-tables.ts';
 import type { ByteSource } from '../binary/byte-source.ts';
-import { buildCpuid } from '../cpuid/build-cpuid.ts';
+import { buildCpuid, type CpuidInputs } from '../cpuid/build-cpuid.ts';
 import type { CpuidEntry } from '../machine/cpuid-entry.ts';
 import { LAYOUT, ramRanges, type RamRange } from '../machine/layout.ts';
 import { buildMpTables, type MpTables } from '../smp/mp-table.ts';
@@ -157,13 +157,12 @@ export function needsX2apicMode({ cpus }: Pick<MachinePlan, 'cpus'>): boolean {
 
 /** The CPUID table of one vCPU of the plan. */
 export function planCpuid(plan: MachinePlan, cpu: CpuPlace, host: HostFacts): CpuidEntry[] {
-  return buildCpuid({
-    host: host.cpuid,
-    place: cpu,
-    topology: { ...plan.topology, shifts: topologyShifts(plan.topology) },
-    tscDeadline: host.tscDeadline,
-    tscKhz: host.tscKhz,
-  });
+  return buildCpuid({ ...cpuidInputs(plan, host), place: cpu });
+}
+
+export function cpuidInputs({ topology }: MachinePlan, host: HostFacts): CpuidInputs {
+  const { cpuid, tscDeadline, tscKhz } = host;
+  return { host: cpuid, topology: { ...topology, shifts: topologyShifts(topology) }, tscDeadline, tscKhz };
 }
 
 /** Command-line words after which Linux has no TSC-deadline timer, or cannot use it, and falls back on the PIT. */

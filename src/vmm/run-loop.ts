@@ -12,6 +12,7 @@ import {
   EXIT_COUNTERS,
   lockBus,
   now,
+  setPhase,
   unlockBus,
   VCPU_COMMAND,
   VCPU_MOMENT,
@@ -33,6 +34,8 @@ export interface VcpuContext {
   readonly moments: Float64Array;
   /** Watch for the SIPI of an AP, at the price of polling for it. */
   readonly timeline: boolean;
+  /** What KVM_RUN returned on the thread that had this vCPU before: 0, or a negated errno. */
+  readonly pending: number | undefined;
 }
 
 /** Word and half-word offsets of kvm_run, which the loop reads through typed arrays. */
@@ -48,10 +51,11 @@ const KVM_EXIT_IO_IN = 0;
 
 /** Runs the vCPU until something ends it. Throws SyscallError when KVM_RUN itself fails. */
 export function runVcpu(vcpu: VcpuContext): VcpuReport {
-  const { fd, run8, run32, words } = vcpu;
-  for (;;) {
-    if (libc.ioctl(fd, IOCTL.run, null) < 0) {
-      const errno = lastErrno();
+  const { fd, run8, run32, words, pending } = vcpu;
+  for (let first = pending !== undefined; ; first = false) {
+    const result = first ? pending! : libc.ioctl(fd, IOCTL.run, null);
+    if (result < 0) {
+      const errno = first ? -result : lastErrno();
       if (errno === ERRNO.EINTR) {
         if (obeyMainThread(vcpu)) return { kind: 'stopped' };
       } else if (errno === ERRNO.EAGAIN) {
@@ -109,10 +113,6 @@ function obeyMainThread(vcpu: VcpuContext): boolean {
     setPhase(words, command === VCPU_COMMAND.park ? VCPU_PHASE.parked : VCPU_PHASE.paused);
     Atomics.wait(words, VCPU_WORD.command, command);
   }
-}
-
-export function setPhase(words: Int32Array, phase: (typeof VCPU_PHASE)[keyof typeof VCPU_PHASE]): void {
-  if (Atomics.exchange(words, VCPU_WORD.phase, phase) !== phase) Atomics.notify(words, VCPU_WORD.phase);
 }
 
 function publishPlace({ fd, words }: VcpuContext): void {

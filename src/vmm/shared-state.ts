@@ -34,7 +34,7 @@ const REGS_WORDS = REGS.size / 4;
 export const VCPU_WORD = {
   /** One of VCPU_COMMAND, set by the main thread. */
   command: 0,
-  /** Host thread id once the worker is up, for tgkill. */
+  /** Host thread id once there is one, for tgkill. It changes when a worker takes a vCPU over. */
   threadId: 1,
   /** One of VCPU_PHASE, set by the worker; notified. */
   phase: 2,
@@ -133,6 +133,10 @@ export function viewSharedState(buffer: SharedArrayBuffer, vcpuCount: number): S
         VCPU_MOMENT.size,
       ),
   };
+}
+
+export function setPhase(words: Int32Array, phase: (typeof VCPU_PHASE)[keyof typeof VCPU_PHASE]): void {
+  if (Atomics.exchange(words, VCPU_WORD.phase, phase) !== phase) Atomics.notify(words, VCPU_WORD.phase);
 }
 
 /** Takes the bus lock: a futex mutex. (U. Drepper, "Futexes Are Tricky", §5) */

@@ -14,6 +14,14 @@ export interface LiveVcpu {
   readonly words: Int32Array;
   /** The first bytes of kvm_run, where `immediate_exit` is. */
   readonly runFlags: Uint8Array;
+  /** What its thread was told, for the thread that comes after it. */
+  readonly placement: VcpuPlacement;
+}
+
+export interface VcpuPlacement {
+  /** Host CPUs that it may run on; undefined: any. */
+  cpus: readonly number[] | undefined;
+  nice: number | undefined;
 }
 
 /** How long a vCPU may take to come out of KVM_RUN. It takes microseconds; more means that its worker hangs. */
@@ -105,15 +113,16 @@ export async function trySample(vcpu: LiveVcpu, timeoutMs: number): Promise<bool
 }
 
 /** Moves a running vCPU's thread. Throws VoltError 'usage' for a host CPU that is not online. */
-export function pinVcpu({ index, words }: LiveVcpu, cpus: readonly number[]): void {
+export function pinVcpu({ index, words, placement }: LiveVcpu, cpus: readonly number[]): void {
   checkHostCpus(index, cpus);
   if (cpus.length === 0)
     throw new VoltError('usage', `Cannot pin vCPU ${index} to no CPU (expected at least one)`);
   setThreadAffinity(threadOf('pin', index, words), cpus);
+  placement.cpus = cpus;
 }
 
 /** Sets the nice value of a running vCPU's thread. Throws SyscallError when this user may not. */
-export function setVcpuNice({ index, words }: LiveVcpu, nice: number): void {
+export function setVcpuNice({ index, words, placement }: LiveVcpu, nice: number): void {
   if (!Number.isInteger(nice) || nice < NICE.most || nice > NICE.least) {
     throw new VoltError(
       'usage',
@@ -121,6 +130,7 @@ export function setVcpuNice({ index, words }: LiveVcpu, nice: number): void {
     );
   }
   setThreadNice(threadOf('set the nice value of', index, words), nice);
+  placement.nice = nice;
 }
 
 /** From the most to the least of the host's CPUs. (setpriority(2)) */

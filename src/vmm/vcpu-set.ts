@@ -1,23 +1,41 @@
-/** The vCPUs of one machine with their Workers, from the first thread to the last. */
+/**
+ * The vCPUs of one machine with their threads, from the first to the last.
+ *
+ * The BSP has a Worker from the start. An AP gets its Worker when it needs Volt for the first time: until then a thread
+ * without JavaScript keeps it in KVM_RUN, where it waits for its SIPI and runs the guest. A guest that starts no AP, or
+ * whose APs make no exits, pays nothing for them; a Worker takes 5 ms and 2 MB.
+ */
+import { setThreadAffinity } from '../ffi/affinity.ts';
 import type { HostPointer } from '../ffi/libc.ts';
 import { KVM_MP_STATE, RUN } from '../kvm/abi.ts';
 import { readMpState, writeMpState, type KvmVcpu } from '../kvm/vcpu.ts';
+import { WaitingThreads, type LeftVcpu } from '../kvm/waiting-threads.ts';
 import type { KvmVm } from '../kvm/vm.ts';
 import { encodeMsi } from '../smp/ipi.ts';
 import { mpStateName } from '../smp/vcpu-state.ts';
 import { VoltError } from '../volt-error.ts';
 import { applyCommonState } from './apply.ts';
 import type { VmConfig } from './config.ts';
-import { needsX2apicMode, planCpuid, type HostFacts, type MachinePlan } from './plan.ts';
-import { VCPU_COMMAND, VCPU_PHASE, VCPU_WORD, type SharedState } from './shared-state.ts';
+import { needsX2apicMode, type HostFacts, type MachinePlan } from './plan.ts';
+import {
+  now,
+  setPhase,
+  VCPU_COMMAND,
+  VCPU_MOMENT,
+  VCPU_PHASE,
+  VCPU_WORD,
+  VM_WORD,
+  type SharedState,
+} from './shared-state.ts';
 import { kick, parkVcpu, unparkVcpu, waitUntilRunning, type LiveVcpu } from './vcpu-control.ts';
+import { VcpuCpuid } from './vcpu-cpuid.ts';
 import type { VcpuMessage } from './vcpu-report.ts';
 import type { VcpuStart } from './vcpu-worker.ts';
 import type { VirtioLink } from './virtio-bus.ts';
 import { vcpuWorkerUrl, workerErrorLine } from './worker-url.ts';
 
 interface Vcpu extends LiveVcpu {
-  readonly worker: Worker;
+  worker: Worker | undefined;
   ended: boolean;
 }
 
@@ -32,6 +50,8 @@ export interface VcpuParts {
   readonly timeline: boolean;
 }
 
+/** A thread in KVM_RUN leaves it microseconds after a kick; one that takes longer is told of by the event loop. */
+const LEAVE_MS = 2;
 /** How long `waitUntilStopped` waits for threads that do not leave the guest. */
 const STOP_TIMEOUT_MS = 5000;
 
@@ -40,11 +60,13 @@ export class VcpuSet {
   readonly #workers: Worker[];
   readonly #vcpus: Vcpu[] = [];
   #parts!: VcpuParts;
+  #cpuid: VcpuCpuid | undefined;
   #onReport: (message: VcpuMessage) => void = () => {};
   #filter: HostPointer | undefined;
+  #waiting: WaitingThreads | undefined;
   #stopping = false;
 
-  /** Workers take the longest to come up, so `count` of them start at once. */
+  /** Workers take the longest to come up, so those that are needed at once, `count`, start now. */
   constructor(count: number) {
     this.#workers = Array.from({ length: count }, spawnWorker);
     this.#spare = [...this.#workers];
@@ -53,6 +75,11 @@ export class VcpuSet {
   /** Takes the vCPUs that there are from the start, in order; they run after `start`. */
   prepare(parts: VcpuParts, kvmVcpus: readonly KvmVcpu[]): void {
     this.#parts = parts;
+    const { config, timeline } = parts;
+    if (config.maxCpus > 1 && !timeline)
+      this.#waiting = new WaitingThreads(config.maxCpus, (left) =>
+        left.forEach((each) => this.#takeOver(each)),
+      );
     for (const kvm of kvmVcpus) this.#add(kvm);
   }
 
@@ -63,7 +90,19 @@ export class VcpuSet {
 
   start(onReport: (message: VcpuMessage) => void): void {
     this.#onReport = onReport;
-    for (const vcpu of this.#vcpus) this.#startVcpu(vcpu);
+    const { shared } = this.#parts;
+    const waiting = this.#vcpus.filter((vcpu) => this.#mayWait(vcpu));
+    try {
+      this.#startWaiting(waiting);
+    } catch (error) {
+      // Nobody is to wait for the end of those that have no thread.
+      for (const { words } of this.#vcpus)
+        if (Atomics.load(words, VCPU_WORD.threadId) === 0) setPhase(words, VCPU_PHASE.stopped);
+      throw error;
+    }
+    // The BSP runs when all APs are about to.
+    Atomics.add(shared.words, VM_WORD.apsReady, waiting.length);
+    for (const vcpu of this.#vcpus) if (!waiting.includes(vcpu)) this.#startWorker(vcpu);
   }
 
   /** Those that are in the machine now, by ascending index. */
@@ -97,11 +136,13 @@ export class VcpuSet {
       Atomics.notify(words, VCPU_WORD.command);
       kick(vcpu);
     }
+    this.#endWaiting(LEAVE_MS);
   }
 
   /** Blocks, for microseconds as a rule, until the threads have left the guest. False when one does not. */
   waitUntilStopped(): boolean {
     const deadline = performance.now() + STOP_TIMEOUT_MS;
+    this.#endWaiting(STOP_TIMEOUT_MS);
     return this.#vcpus.every(({ words }) => {
       for (;;) {
         const phase = Atomics.load(words, VCPU_WORD.phase);
@@ -115,6 +156,11 @@ export class VcpuSet {
 
   terminateWorkers(): void {
     for (const worker of this.#workers.splice(0)) worker.terminate();
+  }
+
+  /** After `waitUntilStopped` was true. */
+  [Symbol.dispose](): void {
+    this.#waiting?.[Symbol.dispose]();
   }
 
   /**
@@ -134,7 +180,8 @@ export class VcpuSet {
     const kvm = this.#parts.vm.createVcpu(this.#parts.plan.cpus[index]!.apicId);
     own(kvm);
     const vcpu = this.#add(kvm);
-    this.#startVcpu(vcpu);
+    if (this.#mayWait(vcpu)) this.#startWaiting([vcpu]);
+    else this.#startWorker(vcpu);
     return waitUntilRunning(vcpu);
   }
 
@@ -146,14 +193,16 @@ export class VcpuSet {
   #add(kvm: KvmVcpu): Vcpu {
     const { plan, host, shared } = this.#parts;
     const index = this.#vcpus.length;
-    kvm.setCpuid(planCpuid(plan, plan.cpus[index]!, host));
+    this.#cpuid ??= new VcpuCpuid(plan, host);
+    kvm.setCpuid(this.#cpuid.of(plan.cpus[index]!));
     if (needsX2apicMode(plan)) kvm.startInX2apicMode();
     applyCommonState(kvm);
     const words = shared.vcpuWords(index);
     words[VCPU_WORD.mpState] = checkMpState(kvm.fd, index, index === plan.bootCpu);
     const runFlags = new Uint8Array(kvm.runPage.view(0, RUN.exitReason));
-    const worker = this.#spare.shift() ?? this.#spawnLater();
-    const vcpu = { index, kvm, worker, words, runFlags, ended: false };
+    const { affinity } = this.#parts.config;
+    const placement = { cpus: affinity.get(index), nice: undefined };
+    const vcpu: Vcpu = { index, kvm, words, runFlags, placement, worker: undefined, ended: false };
     this.#vcpus.push(vcpu);
     return vcpu;
   }
@@ -164,8 +213,53 @@ export class VcpuSet {
     return worker;
   }
 
-  #startVcpu({ kvm, worker, index }: Vcpu): void {
+  /** The timeline looks for the SIPI of each AP, which takes JavaScript. */
+  #mayWait({ index }: Vcpu): boolean {
+    return index !== this.#parts.plan.bootCpu && !this.#parts.timeline;
+  }
+
+  #startWaiting(vcpus: readonly Vcpu[]): void {
+    if (vcpus.length === 0) return;
+    const { shared } = this.#parts;
+    const starts = vcpus.map(({ index, kvm, words }) => {
+      const at = words.byteOffset + 4 * VCPU_WORD.mpState;
+      const mpState = new Uint8Array(words.buffer as never, at, 4);
+      return { index, vcpuFd: kvm.fd, mpState, filter: this.#filter };
+    });
+    this.#waiting!.start(starts, (index, threadId) => {
+      const { words, placement } = this.#vcpus[index]!;
+      Atomics.store(words, VCPU_WORD.threadId, threadId);
+      setPhase(words, VCPU_PHASE.running);
+      shared.vcpuMoments(index)[VCPU_MOMENT.entered] = now();
+      if (placement.cpus) setThreadAffinity(threadId, placement.cpus);
+    });
+  }
+
+  /** Waits for threads that were told to stop, and says so of their vCPUs; no Worker is needed for that. */
+  #endWaiting(timeoutMs: number): void {
+    for (const { index } of this.#waiting?.waitUntilLeft(timeoutMs) ?? []) {
+      const vcpu = this.#vcpus[index]!;
+      vcpu.ended = true;
+      setPhase(vcpu.words, VCPU_PHASE.stopped);
+    }
+  }
+
+  /** Of a vCPU that has left KVM_RUN on its waiting thread: a Worker goes on with whatever it left for. */
+  #takeOver({ index, result }: LeftVcpu): void {
+    const vcpu = this.#vcpus[index]!;
+    if (Atomics.load(vcpu.words, VCPU_WORD.command) !== VCPU_COMMAND.stop) {
+      this.#startWorker(vcpu, result);
+      return;
+    }
+    setPhase(vcpu.words, VCPU_PHASE.stopped);
+    this.#onReport({ index, report: { kind: 'stopped' } });
+  }
+
+  #startWorker(vcpu: Vcpu, pending?: number): void {
+    const { kvm, index, placement } = vcpu;
     const { config, plan, shared, vm, virtio, timeline } = this.#parts;
+    const worker = this.#spare.shift() ?? this.#spawnLater();
+    vcpu.worker = worker;
     worker.onmessage = ({ data }: MessageEvent<VcpuMessage>) => this.#onReport(data);
     worker.onerror = (event) => {
       event.preventDefault();
@@ -184,9 +278,10 @@ export class VcpuSet {
       bootCpu: plan.bootCpu,
       apsAtStart: config.cpus - 1,
       bsp: index === plan.bootCpu,
-      affinity: config.affinity.get(index),
+      placement,
       timeline,
       filter: this.#filter,
+      pending,
     };
     worker.postMessage(start);
   }

@@ -1,11 +1,14 @@
 /** Entry point of a vCPU's Worker: waits for its VcpuStart, runs the vCPU, reports why it ended. */
 import { setThreadAffinity } from '../ffi/affinity.ts';
 import { arrayBufferAt, cString, libc, type HostPointer } from '../ffi/libc.ts';
+import { setThreadNice } from '../ffi/priority.ts';
 import { installFilter } from '../ffi/sandbox.ts';
 import { createBoard } from './board.ts';
-import { runVcpu, setPhase } from './run-loop.ts';
+import { compileAsUsual } from './jit-policy.ts';
+import { runVcpu } from './run-loop.ts';
 import {
   now,
+  setPhase,
   viewSharedState,
   VCPU_COMMAND,
   VCPU_MOMENT,
@@ -14,6 +17,7 @@ import {
   VM_WORD,
   type SharedState,
 } from './shared-state.ts';
+import type { VcpuPlacement } from './vcpu-control.ts';
 import type { VcpuMessage, VcpuReport } from './vcpu-report.ts';
 import type { VirtioLink } from './virtio-bus.ts';
 
@@ -32,11 +36,12 @@ export interface VcpuStart {
   /** APs that the BSP waits for before it runs. */
   readonly apsAtStart: number;
   readonly bsp: boolean;
-  /** Host CPUs for this thread; undefined: any. */
-  readonly affinity: readonly number[] | undefined;
+  readonly placement: VcpuPlacement;
   readonly timeline: boolean;
   /** System call filter for this thread, from `placeFilter`. */
   readonly filter: HostPointer | undefined;
+  /** Of a vCPU that ran on another thread before: what KVM_RUN returned there. */
+  readonly pending: number | undefined;
 }
 
 declare const self: { onmessage: ((event: { data: VcpuStart }) => void) | null };
@@ -63,6 +68,7 @@ function runToReport(start: VcpuStart): VcpuReport {
 }
 
 function run(start: VcpuStart): VcpuReport {
+  const { placement } = start;
   const shared = viewSharedState(start.buffer, start.vcpuCount);
   const words = shared.vcpuWords(start.index);
   const moments = shared.vcpuMoments(start.index);
@@ -72,11 +78,15 @@ function run(start: VcpuStart): VcpuReport {
   Atomics.store(words, VCPU_WORD.threadId, libc.gettid());
   // SAFETY: the main thread keeps kvm_run mapped until this worker has reported.
   const page = arrayBufferAt(start.runAddress, start.runBytes);
-  if (start.affinity) setThreadAffinity(0, start.affinity);
+  if (placement.cpus) setThreadAffinity(0, placement.cpus);
+  if (placement.nice !== undefined) setThreadNice(0, placement.nice);
   if (start.filter !== undefined) installFilter(start.filter, 'this');
-  if (!waitForTurn(shared, start, words)) return { kind: 'stopped' };
-  setPhase(words, VCPU_PHASE.running);
-  moments[VCPU_MOMENT.entered] = now();
+  if (start.pending === undefined) {
+    if (!waitForTurn(shared, start, words)) return { kind: 'stopped' };
+    setPhase(words, VCPU_PHASE.running);
+    moments[VCPU_MOMENT.entered] = now();
+  }
+  compileAsUsual();
   return runVcpu({
     fd: start.vcpuFd,
     run8: new Uint8Array(page),
@@ -86,6 +96,7 @@ function run(start: VcpuStart): VcpuReport {
     words,
     moments,
     timeline: start.timeline,
+    pending: start.pending,
   });
 }
 

@@ -15,7 +15,7 @@ import { readTscKhz } from '../kvm/vcpu.ts';
 import { IrqLine, type KvmVm } from '../kvm/vm.ts';
 import { GSI } from '../machine/irqs.ts';
 import { ACPI_EVENT } from '../machine/ports.ts';
-import { GuestMemory } from '../memory/guest-memory.ts';
+import { GuestMemory, type GuestMemoryOptions } from '../memory/guest-memory.ts';
 import type { IpiRequest } from '../smp/ipi.ts';
 import { VoltError } from '../volt-error.ts';
 import { applyEntry, applyLoad, applyWrites } from './apply.ts';
@@ -75,6 +75,7 @@ export class VirtualMachine implements Disposable {
   /** undefined: a machine without virtio devices. */
   readonly #virtio: VirtioMachine | undefined;
   readonly #acpiEvent: IrqLine;
+  readonly #warn: (line: string) => void;
   #hotplug: Promise<unknown> = Promise.resolve();
   #cause: VcpuMessage | undefined;
   #resolveEnded!: (end: VmEnd) => void;
@@ -89,9 +90,10 @@ export class VirtualMachine implements Disposable {
     checkOpenFilesLimit(config.maxCpus, config.devices.length);
     if (config.symbolsPath !== undefined) checkSymbolsPath(config.symbolsPath);
     const { warn = () => {} } = options;
+    this.#warn = warn;
     this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
     // Its threads come up beside everything below.
-    this.#vcpus = new VcpuSet(config.cpus);
+    this.#vcpus = new VcpuSet(options.timeline ? config.cpus : 1);
     try {
       const kernel = this.#stack.use(openKernel(config.kernelPath));
       const initrd = config.initrdPath
@@ -117,7 +119,7 @@ export class VirtualMachine implements Disposable {
       this.timeline.mark('VM made');
 
       this.symbols = new GuestSymbols(config, this.plan.boot.protocol, warn);
-      const memory = this.#stack.use(new GuestMemory(this.plan.ranges, { hugepages: config.hugepages }));
+      const memory = this.#stack.use(new GuestMemory(this.plan.ranges, memoryOptions(config)));
       for (const warning of bindNodes(memory, this.plan.nodeMemory, config.numa)) warn(warning);
       this.#loadMemory(memory, kernel, initrd);
       this.timeline.mark('kernel loaded');
@@ -243,7 +245,10 @@ export class VirtualMachine implements Disposable {
     const quiet = (this.#virtio?.stop() ?? true) && vcpusQuiet;
     this.#vcpus.terminateWorkers();
     // A thread that would not leave still uses its mappings: then they stay, rather than being a crash.
-    if (quiet) this.#stack.dispose();
+    if (quiet) {
+      this.#vcpus[Symbol.dispose]();
+      this.#stack.dispose();
+    }
     // Without an end so far; afterwards this changes nothing.
     this.#resolveEnded(describeEnd(this.config.bootCpu, { kind: 'stopped' }, []));
   }
@@ -309,7 +314,11 @@ export class VirtualMachine implements Disposable {
 
   #onDeviceReport(report: VirtioReport): void {
     // A device that gave up on its driver is the guest's affair; a worker that failed is not.
-    if (report.kind === 'device-failed') return;
+    if (report.kind === 'device-failed') {
+      if (report.cause === 'host')
+        this.#warn(`device ${report.id} has failed (${report.reason}); the guest goes on without it`);
+      return;
+    }
     this.#cause ??= {
       index: this.config.bootCpu,
       report: { kind: 'failed', message: workerErrorLine(report.message) },
@@ -324,6 +333,11 @@ export class VirtualMachine implements Disposable {
     Atomics.notify(this.shared.words, VM_WORD.hotplugRequests);
     ringDoorbell(this.shared.words);
   }
+}
+
+/** A device that another process serves needs RAM that both can map. */
+function memoryOptions({ hugepages, devices }: VmConfig): GuestMemoryOptions {
+  return { hugepages, shared: devices.some(({ kind }) => kind === 'share') };
 }
 
 /** A vCPU takes KVM's descriptor and two of its Worker's event loop. */

@@ -1,10 +1,20 @@
+import { resolve } from 'node:path';
+
 /**
  * Where a worker's code is: beside this file, or, in the executable, at the path that the bundler gave that
  * entry. `import.meta.url` cannot tell: compiled to bytecode it stays the path on the machine that built it.
  */
 function workerUrl(name: string): string {
-  const inExecutable = Bun.main.startsWith('/$bunfs/');
-  return inExecutable ? `/$bunfs/root/vmm/${name}.js` : new URL(`./${name}.ts`, import.meta.url).href;
+  return isExecutable() ? `/$bunfs/root/vmm/${name}.js` : new URL(`./${name}.ts`, import.meta.url).href;
+}
+
+function isExecutable(): boolean {
+  return Bun.main.startsWith('/$bunfs/');
+}
+
+/** Where the code of a worker that is made later is read from; undefined where it is part of the executable. */
+export function sourceDirectory(): string | undefined {
+  return isExecutable() ? undefined : resolve(import.meta.dir, '..');
 }
 
 export function vcpuWorkerUrl(): string {

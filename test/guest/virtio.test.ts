@@ -6,7 +6,7 @@ import { parseConfig, VirtualMachine, VmControl } from '../../src/api/index.ts';
 import { kvmOpens, TemporaryFolder } from '../cli/volt-process.ts';
 import { runMachine, waitUntil } from './guest-run.ts';
 import { asm, buildPvhElf } from './tiny-guest.ts';
-import { AVAIL, DATA, virtioAsm, virtioImage, type GuestBuffer } from './virtio-guest.ts';
+import { AVAIL, blockRequest, DATA, SECTOR, virtioAsm, virtioImage } from './virtio-guest.ts';
 
 setDefaultTimeout(60_000);
 
@@ -62,8 +62,6 @@ describe.skipIf(!kvmOpens)('the entropy device (needs /dev/kvm)', () => {
   });
 });
 
-const SECTOR = 512;
-
 /** Where a descriptor leads; nowhere when it was closed meanwhile. */
 function linkOf(path: string): string {
   try {
@@ -71,23 +69,6 @@ function linkOf(path: string): string {
   } catch {
     return '';
   }
-}
-
-/** Header, data and status of a block request at `at`; the chain of it, and its bytes. */
-function blockRequest(at: number, type: number, sector: number, data: Uint8Array | number) {
-  const toDevice = typeof data !== 'number';
-  const length = toDevice ? data.length : data;
-  const bytes = new Uint8Array(16 + length + 1);
-  new DataView(bytes.buffer).setUint32(0, type, true);
-  new DataView(bytes.buffer).setUint32(8, sector, true);
-  if (toDevice) bytes.set(data, 16);
-  bytes[16 + length] = 0xaa;
-  const chain: GuestBuffer[] = [
-    { address: at, length: 16 },
-    ...(length > 0 ? [{ address: at + 16, length, writable: !toDevice }] : []),
-    { address: at + 16 + length, length: 1, writable: true },
-  ];
-  return { chain, bytes };
 }
 
 describe.skipIf(!kvmOpens)('a disk (needs /dev/kvm)', () => {

@@ -1,4 +1,5 @@
 import { expect, test } from 'bun:test';
+import { readFileSync } from 'node:fs';
 import { MAP, mapMemory, Mapping, PROT } from '../../../src/ffi/mapping.ts';
 
 const ANONYMOUS = {
@@ -49,3 +50,18 @@ test('nonsense is EINVAL, without advice', () => {
     /^mmap of 0 bytes for a test failed: EINVAL \(invalid argument\)$/,
   );
 });
+
+test('a mapping can be aligned; nothing is left of the rest', () => {
+  const alignment = 2 ** 21;
+  const before = mappings();
+  using mapping = new Mapping({ ...ANONYMOUS, bytes: 3 * 4096, alignment });
+
+  const [own] = mappings().filter((line) => line.startsWith(`${mapping.address.toString(16)}-`));
+  expect(mapping.address % alignment).toBe(0);
+  expect(own).toStartWith(`${mapping.address.toString(16)}-${(mapping.address + 3 * 4096).toString(16)} `);
+  expect(mappings().length - before.length).toBeLessThan(3);
+});
+
+function mappings(): string[] {
+  return readFileSync('/proc/self/maps', 'utf8').split('\n');
+}

@@ -1,5 +1,14 @@
 import { afterAll, describe, expect, test } from 'bun:test';
-import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { GIB, guestAddress, MIB, PAGE_BYTES } from '../../../src/machine/address.ts';
@@ -21,6 +30,23 @@ afterAll(() => {
   closeSync(fd);
   large[Symbol.dispose]();
   rmSync(directory, { recursive: true });
+});
+
+describe('transparent huge pages', () => {
+  test('are wanted from 16 MiB on, at host addresses that go with the guest addresses', () => {
+    using memory = new GuestMemory(ramRanges(4 * GIB));
+    const wanted = memory.regions.map(({ host }) => [
+      host % (2 * MIB),
+      flagsAt(host).includes('hg'),
+      flagsAt(host + 16 * MIB - 1).includes('hg'),
+      flagsAt(host + 16 * MIB).includes('hg'),
+    ]);
+
+    expect(wanted).toEqual([
+      [0, false, false, true],
+      [0, true, true, true],
+    ]);
+  });
 });
 
 describe('guest memory', () => {
@@ -163,6 +189,36 @@ describe('a mapped file', () => {
   });
 });
 
+describe('shared memory', () => {
+  test('is there under a descriptor for each region', () => {
+    using memory = new GuestMemory(ramRanges(5 * GIB), { shared: true });
+    memory.write(at(4 * GIB + 5), Uint8Array.of(7));
+
+    const sizes = memory.regions.map((region) => fstatSync(region.fd!).size);
+    const byte = Buffer.alloc(1);
+    readSync(memory.regions[1]!.fd!, byte, 0, 1, 5);
+
+    expect(sizes).toEqual([3 * GIB, 2 * GIB]);
+    expect(byte[0]).toBe(7);
+  });
+
+  test('has no pages of files, which others would not see', () => {
+    using memory = new GuestMemory(ramRanges(32 * MIB), { shared: true });
+    expect(memory.mapFile(at(MIB), fd, 0, content.length)).toBe(0);
+  });
+
+  test('leaves no descriptor behind', () => {
+    const memory = new GuestMemory(ramRanges(32 * MIB), { shared: true });
+    const shared = memory.regions[0]!.fd!;
+    memory[Symbol.dispose]();
+    expect(() => fstatSync(shared)).toThrow('EBADF');
+  });
+});
+
+test('memory that is not shared has no descriptor', () => {
+  expect(large.regions.map((region) => region.fd)).toEqual([undefined, undefined]);
+});
+
 test('disposing gives every region back, once', () => {
   const memory = new GuestMemory(ramRanges(5 * GIB));
   memory[Symbol.dispose]();
@@ -183,3 +239,21 @@ test('random accesses agree with a plain array', () => {
   }
   expect(memory.read(at(0), model.length)).toEqual(model);
 });
+
+/** The flags of the mapping with this address in it. (proc(5), smaps) */
+function flagsAt(address: number): string[] {
+  const mappings = readFileSync('/proc/self/smaps', 'latin1').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
+  const found = mappings.find((text) => {
+    const [start, end] = text
+      .split(' ', 1)[0]!
+      .split('-')
+      .map((hex) => Number.parseInt(hex, 16));
+    return address >= start! && address < end!;
+  });
+  return (
+    /^VmFlags: (.*)$/m
+      .exec(found ?? '')?.[1]
+      ?.trim()
+      .split(' ') ?? []
+  );
+}

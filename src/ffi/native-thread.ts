@@ -1,0 +1,45 @@
+/**
+ * Threads without JavaScript: machine code that Volt has written itself. A Worker costs milliseconds and megabytes, such a
+ * thread a stack page.
+ */
+import { dlopen, read } from 'bun:ffi';
+import { SyscallError } from './errno.ts';
+import { addressOf, arrayBufferAt, checked, libc, type HostPointer } from './libc.ts';
+import { MAP, mapMemory, PROT } from './mapping.ts';
+
+const PROT_EXECUTE = 4;
+
+function bind() {
+  return dlopen('libc.so.6', {
+    // int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *argument)
+    pthread_create: { args: ['ptr', 'ptr', 'u64', 'u64'], returns: 'i32' },
+    // int pthread_detach(pthread_t thread)
+    pthread_detach: { args: ['u64'], returns: 'i32' },
+  }).symbols;
+}
+
+let bound: ReturnType<typeof bind> | undefined;
+
+/** Puts machine code where it can run, for the life of the process, and can be written no more. */
+export function placeCode(code: Uint8Array): HostPointer {
+  const address = mapMemory({
+    bytes: code.length,
+    prot: PROT.read | PROT.write,
+    flags: MAP.private | MAP.anonymous,
+    what: "a thread's code",
+  });
+  // SAFETY: just mapped, never unmapped, and read-only from the next line but one on.
+  new Uint8Array(arrayBufferAt(address, code.length)).set(code);
+  checked(libc.mprotect(address, code.length, PROT.read | PROT_EXECUTE), 'mprotect');
+  return address;
+}
+
+/** Starts a thread at `code`, which gets `argument` in RDI and ends by returning. Nobody waits for its end. */
+export function startThread(code: HostPointer, argument: HostPointer): void {
+  bound ??= bind();
+  const handle = new Uint8Array(8);
+  // SAFETY: `code` came from placeCode; what `argument` points to has to outlive the thread.
+  const error = bound.pthread_create(handle, null, code, argument);
+  if (error !== 0) throw new SyscallError('pthread_create', error, 'raise ulimit -u, or use fewer --cpus');
+  bound.pthread_detach(read.u64(addressOf(handle) as number as never, 0) as never);
+}

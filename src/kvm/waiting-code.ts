@@ -1,0 +1,97 @@
+/**
+ * Machine code for a thread that waits in KVM_RUN for its vCPU to need Volt, and what it shares with the main thread.
+ * Pure. (System V ABI, AMD64 §3.2.3 and §A.2; Linux asm/unistd_64.h)
+ */
+import { ERRNO } from '../ffi/errno.ts';
+import { IOCTL } from './abi.ts';
+
+/** One row for each thread; everything up to `threadId` is written before it starts, everything from there by it. */
+export const WAITING_ROW = {
+  vcpuFd: 0x00,
+  /** Stream that it writes a byte to when it has left KVM_RUN. */
+  notifyFd: 0x04,
+  /** u64: address of a placed system call filter that it lays over itself; 0: none. */
+  filter: 0x08,
+  /** u64: address of a struct kvm_mp_state that it brings up to date after an INIT. */
+  mpState: 0x10,
+  /** What ps and top call it: 16 bytes, NUL-terminated. */
+  name: 0x18,
+  /** u32: its id, once it is about to enter KVM_RUN. */
+  threadId: 0x28,
+  /** u32: 1 once it has left KVM_RUN for good. */
+  left: 0x2c,
+  /** i64: what the last system call returned: 0, or a negated errno. */
+  result: 0x30,
+  size: 0x40,
+} as const;
+
+const CALL = { write: 1, ioctl: 16, prctl: 157, gettid: 186, seccomp: 317 } as const;
+const PR_SET_NAME = 15;
+const SECCOMP_SET_MODE_FILTER = 1;
+
+/**
+ * void *wait(struct row *row): names its thread, takes its filter, and stays in KVM_RUN until that returns for
+ * anything but an INIT, which it answers with a new KVM_RUN. (api.rst, KVM_RUN: EAGAIN)
+ */
+export function waitingCode(): Uint8Array {
+  const takeFilter = [
+    ...call(CALL.seccomp, moveEdi(SECCOMP_SET_MODE_FILTER), [0x31, 0xf6]), // xor esi, esi
+    ...[0x48, 0x85, 0xc0], // test rax, rax
+  ];
+  const enter = [
+    ...call(CALL.ioctl, [0x8b, 0x3b], moveEsi(IOCTL.run), [0x31, 0xd2]), // mov edi, [rbx]; xor edx, edx
+    ...[0x83, 0xf8, -ERRNO.EAGAIN & 0xff], // cmp eax, -EAGAIN
+  ];
+  const noteInit = call(
+    CALL.ioctl,
+    [0x8b, 0x3b], // mov edi, [rbx]
+    moveEsi(IOCTL.getMpState),
+    [0x48, 0x8b, 0x53, WAITING_ROW.mpState], // mov rdx, [rbx + mpState]
+  );
+  const wait = [
+    ...call(CALL.gettid),
+    ...[0x89, 0x43, WAITING_ROW.threadId], // mov [rbx + threadId], eax
+    ...enter,
+    ...[0x75, noteInit.length + 2], // jne out
+    ...noteInit,
+    ...[0xeb, -(enter.length + 2 + noteInit.length + 2) & 0xff], // jmp to the next KVM_RUN
+  ];
+  const leave = [
+    ...[0x48, 0x89, 0x43, WAITING_ROW.result], // mov [rbx + result], rax
+    ...[0xc7, 0x43, WAITING_ROW.left, ...u32(1)], // mov dword [rbx + left], 1
+    ...call(
+      CALL.write,
+      [0x8b, 0x7b, WAITING_ROW.notifyFd], // mov edi, [rbx + notifyFd]
+      [0x48, 0x8d, 0x73, WAITING_ROW.left], // lea rsi, [rbx + left]
+      [0xba, ...u32(1)], // mov edx, 1
+    ),
+    ...[0x5b, 0x31, 0xc0, 0xc3], // pop rbx; xor eax, eax; ret
+  ];
+  return Uint8Array.from([
+    ...[0x53, 0x48, 0x89, 0xfb], // push rbx; mov rbx, rdi
+    ...call(CALL.prctl, moveEdi(PR_SET_NAME), [0x48, 0x8d, 0x73, WAITING_ROW.name]), // lea rsi, [rbx + name]
+    ...[0x48, 0x8b, 0x53, WAITING_ROW.filter], // mov rdx, [rbx + filter]
+    ...[0x48, 0x85, 0xd2], // test rdx, rdx
+    ...[0x74, takeFilter.length + 2], // je over the filter
+    ...takeFilter,
+    ...[0x75, wait.length], // jne to the end: no filter, no guest
+    ...wait,
+    ...leave,
+  ]);
+}
+
+function call(number: number, ...given: readonly (readonly number[])[]): number[] {
+  return [...given.flat(), 0xb8, ...u32(number), 0x0f, 0x05]; // mov eax, number; syscall
+}
+
+function moveEdi(value: number): number[] {
+  return [0xbf, ...u32(value)];
+}
+
+function moveEsi(value: number): number[] {
+  return [0xbe, ...u32(value)];
+}
+
+function u32(value: number): number[] {
+  return [value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24];
+}

@@ -1,0 +1,130 @@
+/** APs without a Worker: in KVM_RUN on threads of their own until they need Volt, and taken over then. */
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { readFileSync } from 'node:fs';
+import type { VcpuStatus } from '../../src/api/control/target.ts';
+import { VCPU_WORD } from '../../src/vmm/shared-state.ts';
+import { kvmOpens } from '../cli/volt-process.ts';
+import { waitUntil } from './guest-run.ts';
+import { copyTo8000, tinyMachine } from './running.ts';
+import { asm, program } from './tiny-guest.ts';
+
+setDefaultTimeout(120_000);
+
+const enableApic = [...asm.loadEax(0x1ff), ...asm.storeEax(0xfee0_00f0)];
+const sendTo = (id: number, command: number) => [
+  ...[...asm.loadEax(id * 2 ** 24), ...asm.storeEax(0xfee0_0310)],
+  ...[...asm.loadEax(command), ...asm.storeEax(0xfee0_0300)],
+];
+const start = (id: number) => [...sendTo(id, 0x4500), ...sendTo(id, 0x4608)];
+const FLAG = 0x8100;
+const untilFlag = (value: number) => asm.untilZero([0xa0, ...[0x00, 0x81, 0x00, 0x00], 0x34, value]); // xor al, value
+const clearFlag = [...asm.loadEax(0), ...asm.storeEax(FLAG)];
+/** Real mode, CS = 0x800: mov byte cs:[0x100], 1; and then halts for ever. */
+const setFlag = [0x2e, 0xc6, 0x06, 0x00, 0x01, 0x01];
+const halt16 = [0xfa, 0xf4, 0xeb, 0xfd];
+/** mov dx, 0x3f8; mov al, 'A'; out dx, al */
+const print16 = [0xba, 0xf8, 0x03, 0xb0, 0x41, 0xee];
+
+describe.skipIf(!kvmOpens)('APs without a Worker (needs /dev/kvm)', () => {
+  test('run the guest on the thread they waited on, as long as they make no exit', async () => {
+    const code = program(clearFlag, copyTo8000([...setFlag, ...halt16]), enableApic, start(1), untilFlag(1), [
+      ...asm.print('AP was here\n'),
+      ...asm.halt(),
+    ]);
+    await using machine = await tinyMachine(code, 3);
+    const [, ...before] = threadIds(machine.vm);
+
+    await waitUntil('the AP ran', () => machine.output === 'AP was here\n');
+
+    expect(threadIds(machine.vm).slice(1)).toEqual(before);
+    expect(before.map(nameOf)).toEqual(['vcpu1', 'vcpu2']);
+  });
+
+  test('are taken over at their first exit, which is not lost', async () => {
+    const code = program(clearFlag, copyTo8000([...print16, ...setFlag, ...halt16]), enableApic, start(1), [
+      ...untilFlag(1),
+      ...asm.print('B'),
+      ...asm.halt(),
+    ]);
+    await using machine = await tinyMachine(code, 3);
+    const [, ap, other] = threadIds(machine.vm);
+
+    await waitUntil('both have printed', () => machine.output.length === 2);
+
+    const [, apNow, otherNow] = threadIds(machine.vm);
+    expect(machine.output).toBe('AB');
+    expect(apNow).not.toBe(ap);
+    expect(nameOf(apNow!)).toBe('vcpu1');
+    expect(otherNow).toBe(other);
+  });
+
+  test('that nobody started are paused, looked at and resumed, and start after that', async () => {
+    const code = program(clearFlag, copyTo8000([...print16, ...setFlag, ...halt16]), enableApic, [
+      ...asm.print('ready'),
+      ...asm.untilZero([...asm.in8(0x3fd), 0x24, 0x01, 0x34, 0x01]),
+      ...start(1),
+      ...untilFlag(1),
+      ...asm.exit(0),
+    ]);
+    await using machine = await tinyMachine(code, 2);
+    await waitUntil('the BSP is up', () => machine.output === 'ready');
+
+    await machine.control.pause();
+    const states = machine.control.vcpus().map(({ state }) => state);
+    const [, { rip }] = machine.control.vcpus() as [unknown, VcpuStatus];
+    await machine.control.resume();
+    machine.vm.sendConsole(Buffer.from('x'));
+    const end = await machine.vm.ended;
+    await waitUntil('the AP has printed', () => machine.output === 'readyA');
+
+    expect(states).toEqual(['paused', 'paused']);
+    expect(rip).toBe('0xfff0');
+    expect(end.kind).toBe('guest-exit');
+  });
+
+  test('keep priority and host CPUs when a Worker takes over', async () => {
+    const code = program(asm.print('up'), asm.halt());
+    await using machine = await tinyMachine(code, 2);
+    await waitUntil('the BSP is up', () => machine.output === 'up');
+    const [, ap] = threadIds(machine.vm);
+
+    machine.control.setNice(1, 7);
+    machine.control.setAffinity(1, [0]);
+    await machine.control.pause([1]);
+
+    const [, apNow] = threadIds(machine.vm);
+    const [, status] = machine.control.vcpus();
+    expect(apNow).not.toBe(ap);
+    expect(niceOf(apNow!)).toBe(7);
+    expect(status!.affinity).toEqual([0]);
+  });
+
+  test('cost less memory than they will with Workers', async () => {
+    const code = program(asm.print('up'), asm.halt());
+    await using machine = await tinyMachine(code, 33);
+    await waitUntil('the BSP is up', () => machine.output === 'up');
+    const waiting = residentKib();
+    await machine.control.pause();
+    await machine.control.resume();
+    const withWorkers = residentKib();
+
+    expect(withWorkers - waiting).toBeGreaterThan(32 * 300);
+  });
+});
+
+function threadIds(vm: { readonly vcpus: readonly { readonly words: Int32Array }[] }): number[] {
+  return vm.vcpus.map(({ words }) => Atomics.load(words, VCPU_WORD.threadId));
+}
+
+function nameOf(threadId: number): string {
+  return readFileSync(`/proc/self/task/${threadId}/comm`, 'utf8').trim();
+}
+
+function niceOf(threadId: number): number {
+  const stat = readFileSync(`/proc/self/task/${threadId}/stat`, 'latin1');
+  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16]);
+}
+
+function residentKib(): number {
+  return Number(/VmRSS:\s*(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))![1]);
+}

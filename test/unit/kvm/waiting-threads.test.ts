@@ -1,0 +1,93 @@
+/** The threads that keep vCPUs in KVM_RUN, without KVM: a descriptor that is no vCPU makes KVM_RUN fail at once. */
+import { describe, expect, test } from 'bun:test';
+import { readFileSync } from 'node:fs';
+import { createEventFd } from '../../../src/ffi/epoll.ts';
+import { placeFilter } from '../../../src/ffi/sandbox.ts';
+import { IOCTL } from '../../../src/kvm/abi.ts';
+import { waitingCode, WAITING_ROW } from '../../../src/kvm/waiting-code.ts';
+import { WaitingThreads, type LeftVcpu } from '../../../src/kvm/waiting-threads.ts';
+import { buildFilter } from '../../../src/sandbox/filter.ts';
+
+const ENOTTY = 25;
+const EINVAL = 22;
+
+describe('a waiting thread', () => {
+  test('tells its id before it enters KVM_RUN, and what that returned when it leaves', () => {
+    using eventFd = createEventFd();
+    using threads = new WaitingThreads(8, () => {});
+    const ids = new Map<number, number>();
+
+    const vcpus = [0, 3, 7].map((index) => waiting(index, eventFd.fd));
+    threads.start(vcpus, (index, threadId) => ids.set(index, threadId));
+    const left = threads.waitUntilLeft(10_000);
+
+    expect([...ids.keys()]).toEqual([0, 3, 7]);
+    expect(new Set([...ids.values(), process.pid]).size).toBe(4);
+    expect(left.toSorted((a, b) => a.index - b.index)).toEqual(
+      [0, 3, 7].map((index) => ({ index, result: -ENOTTY })),
+    );
+  });
+
+  test('is told of by the event loop when nobody waits for it, and once only', async () => {
+    using eventFd = createEventFd();
+    const told = Promise.withResolvers<readonly LeftVcpu[]>();
+    using threads = new WaitingThreads(1, told.resolve);
+
+    threads.start([waiting(0, eventFd.fd)], () => {});
+
+    expect(await told.promise).toEqual([{ index: 0, result: -ENOTTY }]);
+    expect(threads.waitUntilLeft(0)).toEqual([]);
+  });
+
+  test('lays its filter over itself alone', () => {
+    using eventFd = createEventFd();
+    using threads = new WaitingThreads(1, () => {});
+    const filter = placeFilter(buildFilter('vcpu'));
+    const before = filtersOf('self');
+
+    threads.start([{ ...waiting(0, eventFd.fd), filter }], () => {});
+
+    expect(threads.waitUntilLeft(10_000)).toEqual([{ index: 0, result: -ENOTTY }]);
+    expect(filtersOf('self')).toBe(before);
+  });
+
+  test('that gets no filter gets no guest, and the error says why', () => {
+    using eventFd = createEventFd();
+    using threads = new WaitingThreads(1, () => {});
+    const noFilter = placeFilter(new Uint8Array(0));
+
+    expect(() => threads.start([{ ...waiting(0, eventFd.fd), filter: noFilter }], () => {})).toThrow(
+      `Cannot start vCPU 0: its thread does not get to KVM_RUN, errno ${EINVAL} (expected it to wait there)`,
+    );
+  });
+});
+
+describe('its code', () => {
+  test('makes the calls of KVM_RUN and of KVM_GET_MP_STATE, in that order, and comes back to the first', () => {
+    const code = Buffer.from(waitingCode());
+    const run = code.indexOf(Buffer.of(0xbe, ...bytesOf(IOCTL.run)));
+    const getMpState = code.indexOf(Buffer.of(0xbe, ...bytesOf(IOCTL.getMpState)));
+    const jump = code.indexOf(0xeb, getMpState);
+
+    expect(run).toBeGreaterThan(0);
+    expect(getMpState).toBeGreaterThan(run);
+    // The instruction before mov esi: mov edi, [rbx].
+    expect(jump + 2 + code.readInt8(jump + 1)).toBe(run - 2);
+  });
+
+  test('reaches every field of its row with a signed 8-bit displacement', () => {
+    expect(WAITING_ROW.result).toBeLessThan(0x80);
+  });
+});
+
+function waiting(index: number, fd: number) {
+  return { index, vcpuFd: fd, mpState: new Uint8Array(4), filter: undefined };
+}
+
+function filtersOf(thread: string): string | undefined {
+  return /Seccomp_filters:\s*(\d+)/.exec(readFileSync(`/proc/${thread}/status`, 'utf8'))?.[1];
+}
+
+function bytesOf(value: number): number[] {
+  return [value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24];
+}
