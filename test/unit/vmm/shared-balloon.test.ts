@@ -3,6 +3,7 @@ import { expect, test } from 'bun:test';
 import { fstatSync } from 'node:fs';
 import { describeBalloon } from '../../../src/devices/virtio/balloon.ts';
 import { createEventFd } from '../../../src/ffi/epoll.ts';
+import { arrayBufferAt } from '../../../src/ffi/libc.ts';
 import { guestAddress } from '../../../src/machine/address.ts';
 import { GuestMemory } from '../../../src/memory/guest-memory.ts';
 import { createBalloonState } from '../../../src/devices/virtio/balloon-state.ts';
@@ -20,8 +21,7 @@ test('gives back the pages themselves, not only its own view of them', () => {
   using services = new WorkerServices();
   using wake = createEventFd();
   const [region] = memory.regions;
-  let bytes: Uint8Array = new Uint8Array();
-  memory.visit(guestAddress(0), RAM_BYTES, (piece) => (bytes = piece));
+  const bytes = new Uint8Array(arrayBufferAt(region!.host, RAM_BYTES));
   const options = { pages: PAGES, deflateOnOom: false, statsSeconds: 0 };
   const start = {
     kind: 'balloon',
