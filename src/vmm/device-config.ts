@@ -163,32 +163,33 @@ function rootDevice(root: BlockConfig | PmemConfig, pmem: readonly PmemConfig[])
   return root.kind === 'block' ? '/dev/vda' : `/dev/pmem${pmem.indexOf(root)}`;
 }
 
+const TOGETHER = 'these devices';
+
 /** Throws VoltError 'config' for devices that cannot be together, or not be told of. */
 export function checkDevices(
   { devices, acpi }: { readonly devices: readonly DeviceConfig[]; readonly acpi: boolean },
   nameOf: (path: string) => string,
 ): void {
-  const fail = (path: string, problem: string) =>
-    new VoltError('config', `Cannot use ${nameOf(path)}: ${problem}`);
+  const fail = (what: string, problem: string) => new VoltError('config', `Cannot use ${what}: ${problem}`);
   const ids = devices.map(({ id }) => id);
   const twice = ids.find((id, i) => ids.indexOf(id) !== i);
-  if (twice !== undefined) throw fail('drives', `two devices are called ${twice} (expected different ids)`);
+  if (twice !== undefined) throw fail(TOGETHER, `two devices are called ${twice} (expected different ids)`);
   const tags = devices.flatMap((device) => (device.kind === 'share' ? [device.tag] : []));
   const twiceTag = tags.find((tag, i) => tags.indexOf(tag) !== i);
   if (twiceTag !== undefined)
-    throw fail('shares', `two shares have the tag ${twiceTag} (expected different tags)`);
+    throw fail(nameOf('shares'), `two shares have the tag ${twiceTag} (expected different tags)`);
   if (devices.filter((device) => 'root' in device && device.root).length > 1)
-    throw fail('drives', 'two drives are the root device (expected one)');
+    throw fail(TOGETHER, 'two of them are the root device (expected one)');
   if (devices.length > VIRTIO_GSIS.length) {
     throw fail(
-      'drives',
+      TOGETHER,
       `${devices.length} virtio devices (expected at most ${VIRTIO_GSIS.length}: one interrupt each)`,
     );
   }
   const isa = VIRTIO_GSIS.filter((gsi) => gsi < ISA_IRQ_COUNT).length;
   if (!acpi && devices.length > isa) {
     throw fail(
-      'drives',
+      TOGETHER,
       `${devices.length} virtio devices without ACPI (expected at most ${isa}: MP tables know ISA interrupts alone)`,
     );
   }

@@ -73,7 +73,7 @@ describe('drives in the JSON of Firecracker', () => {
     [
       'two roots',
       { drives: ['a', 'b'].map((id) => drive(id, { is_root_device: true })) },
-      'two drives are the root',
+      'two of them are the root',
     ],
     ['too many queues', { drives: [drive('a', { queues: 17 })] }, 'Cannot use drives.0.queues: 17'],
     [
@@ -136,7 +136,7 @@ test('without ACPI devices of every kind are announced, and no more than have IS
   );
   expect(irqs).toEqual([5, 6, 7, 10, 11, 12, 14, 15].map((irq, i) => [i, irq]));
   expect(nine.message).toBe(
-    'Cannot use drives: 9 virtio devices without ACPI (expected at most 8: MP tables know ISA interrupts alone)',
+    'Cannot use these devices: 9 virtio devices without ACPI (expected at most 8: MP tables know ISA interrupts alone)',
   );
   expect(parse({ ...rest, drives: [drive('d')], volt: {} }).config.devices).toHaveLength(9);
 });
