@@ -4,16 +4,8 @@ import { sealExecutable } from './seal-executable.ts';
 
 const root = resolve(import.meta.dir, '..');
 
-/**
- * Workers are entry points of their own: they are found by their paths inside the executable. So is what looks at the
- * environment: only in a chunk of its own does it run before the chunks that main.ts shares with others.
- */
-const ENTRIES = [
-  'src/cli/main.ts',
-  'src/cli/environment.ts',
-  'src/vmm/vcpu-worker.ts',
-  'src/vmm/virtio-worker.ts',
-];
+/** Workers are entry points of their own: they are found by their paths inside the executable. */
+const ENTRIES = ['src/cli/main.ts', 'src/vmm/vcpu-worker.ts', 'src/vmm/virtio-worker.ts'];
 
 /** The folder that Volt is started in is the user's: nothing there may change what Volt is. */
 const STAND_ALONE = [
