@@ -28,6 +28,8 @@ export interface FuzzOptions {
   readonly findings: string;
   /** Where inputs that came to something new are kept, a folder for each target. */
   readonly corpus: string;
+  /** Without coverage as a guide, which takes its time at first. Default: with it. */
+  readonly unguided?: boolean;
   /** Where the targets are; by default all of Volt's. */
   readonly module?: string;
   readonly say: (line: string) => void;
@@ -57,7 +59,15 @@ export async function fuzzTarget(
     const script = resolve(import.meta.dir, 'fuzz/child.ts');
     const words = [options.module ?? ALL_TARGETS, name, seconds, options.runs, options.seed].map(String);
     await using child = Bun.spawn(
-      [process.execPath, script, ...words, file, options.findings, options.corpus],
+      [
+        process.execPath,
+        script,
+        ...words,
+        file,
+        options.findings,
+        options.corpus,
+        options.unguided ? 'unguided' : 'guided',
+      ],
       {
         stdin: 'ignore',
         stdout: 'inherit',

@@ -1,7 +1,7 @@
 /**
  * Fuzzes one target, for a time or a number of inputs. A process of its own, because what it tries may crash or hang it.
  *
- * Usage: bun scripts/fuzz/child.ts TARGETS-MODULE TARGET SECONDS RUNS SEED PROGRESS-FILE FINDINGS-FOLDER CORPUS-FOLDER
+ * Usage: bun scripts/fuzz/child.ts TARGETS-MODULE TARGET SECONDS RUNS SEED PROGRESS-FILE FINDINGS-FOLDER CORPUS-FOLDER guided|unguided
  */
 import { join } from 'node:path';
 import { seededRandom } from '../../test/unit/support/random.ts';
@@ -29,12 +29,13 @@ const [
   progressFile = '',
   folder = '',
   corpus = '',
+  guide = '',
 ] = process.argv.slice(2);
 // What is loaded before the profiler has started is not seen by it, so targets come later than it does.
 const running = await Coverage.start();
 const { TARGETS } = (await import(module)) as { TARGETS: readonly FuzzTarget[] };
 const { seeds, words = [], vary, run, source } = targetNamed(name, TARGETS);
-const coverage = source === 'none' ? await running.stop() : running.counting(source);
+const coverage = source === 'none' || guide === 'unguided' ? await running.stop() : running.counting(source);
 const random = seededRandom(Number(seed));
 const progress = new Progress(progressFile);
 const ownCorpus = join(corpus, name);

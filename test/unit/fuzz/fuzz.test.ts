@@ -104,6 +104,7 @@ test('every target that needs no KVM takes a short run without a finding', async
     seed: 7,
     findings: folder.at('findings'),
     corpus: folder.at('corpus'),
+    unguided: true,
   };
 
   const results = await fuzz(targets, 2, { ...options, say: (line) => said.push(line) });
