@@ -23,8 +23,8 @@ echo "VOLT-GUEST queues=$(ls -d /sys/class/net/eth0/queues/rx-* | wc -l)"
 ping -c 3 -W 10 10.0.7.1 >/tmp/ping && echo "VOLT-GUEST ping ok"
 ping -c 3 -W 10 -s 8000 10.0.7.1 >/tmp/ping && echo "VOLT-GUEST long ping ok"
 export LD_LIBRARY_PATH=/lib/x86_64-linux-gnu
-iperf3 -c 10.0.7.1 -n 1M -f m | sed 's/^/VOLT-GUEST up /' | grep receiver
-iperf3 -c 10.0.7.1 -n 1M -f m -R | sed 's/^/VOLT-GUEST down /' | grep receiver
+iperf3 -c 10.0.7.1 -n 4M -f m | sed 's/^/VOLT-GUEST up /' | grep receiver
+iperf3 -c 10.0.7.1 -n 4M -f m -R | sed 's/^/VOLT-GUEST down /' | grep receiver
 iperf3 -c 10.0.7.1 -u -b 5M -t 1 -f m | sed 's/^/VOLT-GUEST udp /' | grep receiver
 `;
 
@@ -100,7 +100,7 @@ describe('Debian 6.1 with a network', () => {
       expect(stdout).toContain(`VOLT-GUEST queues=${queues}`);
       expect(stdout).toContain('VOLT-GUEST ping ok');
       expect(stdout).toContain('VOLT-GUEST long ping ok');
-      expect(stdout).toMatch(/VOLT-GUEST up .* [1-9][\d.]* MBytes .* receiver/);
+      expect(stdout).toMatch(/VOLT-GUEST up .* [1-9][\d.]* [KM]Bytes .* receiver/);
       expect(stdout).toMatch(/VOLT-GUEST down .* [1-9][\d.]* MBytes .* receiver/);
       expect(stdout).toMatch(/VOLT-GUEST udp .* 0\/\d+ \(0%\) .*receiver/);
       expect(stderr).toBe('');
