@@ -49,6 +49,7 @@ const until = performance.now() + Number(seconds) * 1000;
 const limit = Number(runs) || Infinity;
 let done = 0;
 
+await coverage?.begin();
 for (const input of [...kept, ...covering]) await tryInput(input);
 await coverage?.take(true);
 noteCounts();

@@ -46,13 +46,19 @@ export class Coverage {
     return this;
   }
 
+  /** What has run so far, when the modules were loaded, does not count. */
+  async begin(): Promise<void> {
+    await this.take(true);
+    this.#covered = 0;
+  }
+
   /** Lets the engine run at its own pace again. */
   async stop(): Promise<undefined> {
     await this.#post('Profiler.stopPreciseCoverage', {});
     this.#session.disconnect();
   }
 
-  /** Characters of the source that have run so far. */
+  /** Characters of the source that have run since `begin`. */
   get covered(): number {
     return this.#covered;
   }
