@@ -21,6 +21,7 @@ import { VoltError } from '../volt-error.ts';
 import { applyEntry, applyLoad, applyWrites } from './apply.ts';
 import { createBoard, type Board } from './board.ts';
 import type { VmConfig } from './config.ts';
+import { lockBusUnlessFull } from './console-ring.ts';
 import { parkEjected, setCpuCount, type CpuChange, type HotplugMachine } from './cpu-hotplug.ts';
 import { deliverIpi } from './deliver-ipi.ts';
 import { checkSymbolsPath, GuestSymbols } from './guest-symbols.ts';
@@ -29,14 +30,7 @@ import { bindNodes } from './node-memory.ts';
 import { needsX2apicMode, planImage, planMachine, pmemOf, type MachinePlan } from './plan.ts';
 import { readVcpuState } from './register-dump.ts';
 import type { ThreadFilters } from './sandbox.ts';
-import {
-  createSharedState,
-  lockBus,
-  ringDoorbell,
-  unlockBus,
-  VM_WORD,
-  type SharedState,
-} from './shared-state.ts';
+import { createSharedState, ringDoorbell, unlockBus, VM_WORD, type SharedState } from './shared-state.ts';
 import { Timeline } from './timeline.ts';
 import { Turns } from './turns.ts';
 import { checkHostCpus, type LiveVcpu } from './vcpu-control.ts';
@@ -234,9 +228,9 @@ export class VirtualMachine implements Disposable {
     );
   }
 
-  /** Gives bytes to the guest's serial port; returns how many it had room for. */
+  /** Gives bytes to the guest's serial port; returns how many it had room for: none while nobody reads its console. */
   sendConsole(bytes: Uint8Array): number {
-    lockBus(this.shared.words);
+    if (!lockBusUnlessFull(this.shared)) return 0;
     try {
       return uartReceive(this.#board.uart, bytes);
     } finally {
