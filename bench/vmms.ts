@@ -149,7 +149,6 @@ function qemuCommand(program: string, { kernel, cpus, memoryMib, cmdline, initrd
 }
 
 function firecrackerCommand(program: string, guest: Guest, folder: string): string[] {
-  const path = join(folder, 'firecracker.json');
   const config = {
     'boot-source': {
       kernel_image_path: guest.kernel,
@@ -159,7 +158,10 @@ function firecrackerCommand(program: string, guest: Guest, folder: string): stri
     'machine-config': { vcpu_count: guest.cpus, mem_size_mib: guest.memoryMib },
     drives: [],
   };
-  writeFileSync(path, JSON.stringify(config));
+  const text = JSON.stringify(config);
+  // A nested host may have a file of the same name in its cache.
+  const path = join(folder, `firecracker-${Bun.hash(text).toString(36)}.json`);
+  writeFileSync(path, text);
   // Its log goes to stdout otherwise, among what the guest prints.
   return [program, '--no-api', '--config-file', path, '--log-path', '/dev/null', '--level', 'Error'];
 }

@@ -8,10 +8,10 @@
 import { hex } from '../binary/bytes.ts';
 import type { OwnedFd } from '../ffi/file.ts';
 import type { HostPointer } from '../ffi/libc.ts';
-import { MAP, Mapping, mapMemory, PROT } from '../ffi/mapping.ts';
+import { MAP, Mapping, PROT } from '../ffi/mapping.ts';
 import { adviseHugePages } from '../ffi/memory-advice.ts';
 import { createSharedMemory } from '../ffi/shared-memory.ts';
-import { MIB, PAGE_BYTES, alignDown, type GuestAddress } from '../machine/address.ts';
+import { MIB, type GuestAddress } from '../machine/address.ts';
 import type { RamRange } from '../machine/layout.ts';
 
 const WINDOW_BYTES = 2 * MIB;
@@ -96,48 +96,10 @@ export class GuestMemory implements Disposable {
     return result;
   }
 
-  /**
-   * Calls `visit` with live views that together cover the range, in order, and the offset of each in it. For
-   * reading a file straight into RAM.
-   */
-  visit(address: GuestAddress, bytes: number, visit: (piece: Uint8Array, offset: number) => void): void {
-    this.#forEachPiece('access', address, bytes, visit);
-  }
-
   /** Where `bytes` bytes at `address` lie in this process. They must be in one region. */
   hostAddress(address: GuestAddress, bytes: number): HostPointer {
     const region = this.#regionOf('access', address, bytes);
     return (region.mapping.address + (address - region.address)) as HostPointer;
-  }
-
-  /**
-   * Lets the guest see `bytes` of the file `fd` from `fileOffset` at `address` without a copy: a private
-   * mapping, so guest writes stay private and guests of the same file share its page cache. The pages are
-   * whole pages: address and offset must be multiples of 4096, and only `alignDown(bytes, 4096)` are mapped.
-   * Returns how many bytes that was: 0 with hugepages, whose mappings cannot be split, and with shared memory, in
-   * which another process would not see them.
-   */
-  mapFile(address: GuestAddress, fd: number, fileOffset: number, bytes: number): number {
-    const whole = alignDown(bytes, PAGE_BYTES);
-    if (
-      this.#hugepages ||
-      this.#shared ||
-      whole === 0 ||
-      address % PAGE_BYTES !== 0 ||
-      fileOffset % PAGE_BYTES !== 0
-    )
-      return 0;
-    mapMemory({
-      at: this.hostAddress(address, whole),
-      bytes: whole,
-      prot: PROT.read | PROT.write,
-      // SAFETY: replaces pages of our own mapping, checked by hostAddress, before any vCPU exists.
-      flags: MAP.private | MAP.fixed | MAP.noReserve,
-      fd,
-      fileOffset,
-      what: `file pages at guest address ${hex(address)}`,
-    });
-    return whole;
   }
 
   [Symbol.dispose](): void {
