@@ -73,6 +73,7 @@ export class VirtualMachine implements Disposable {
   readonly #warn: (line: string) => void;
   #hotplug: Promise<unknown> = Promise.resolve();
   #cause: VcpuMessage | undefined;
+  #finished = false;
   #resolveEnded!: (end: VmEnd) => void;
   #started = false;
   #closed = false;
@@ -304,12 +305,16 @@ export class VirtualMachine implements Disposable {
       this.#cause = { index, report };
     }
     this.#stopVcpus();
-    if (this.#vcpus.allEnded) {
-      // What the guest wrote before its end is to be in its files.
-      this.#virtio?.stop();
-      const states = this.#vcpus.kvmVcpus.map(({ fd }) => readVcpuState(fd));
-      this.#resolveEnded(describeEnd(this.#cause.index, this.#cause.report, states));
-    }
+  }
+
+  /** However the last of them was seen to end: by its report, or by whoever waited for it. */
+  #finishIfAllEnded(): void {
+    if (this.#finished || !this.#cause || !this.#vcpus.allEnded) return;
+    this.#finished = true;
+    // What the guest wrote before its end is to be in its files.
+    this.#virtio?.stop();
+    const states = this.#vcpus.kvmVcpus.map(({ fd }) => readVcpuState(fd));
+    this.#resolveEnded(describeEnd(this.#cause.index, this.#cause.report, states));
   }
 
   #onDeviceReport(report: VirtioReport): void {
@@ -333,6 +338,7 @@ export class VirtualMachine implements Disposable {
     Atomics.notify(this.shared.words, VM_WORD.transmitTail);
     Atomics.notify(this.shared.words, VM_WORD.hotplugRequests);
     ringDoorbell(this.shared.words);
+    this.#finishIfAllEnded();
   }
 }
 
