@@ -143,6 +143,18 @@ export async function fuzz(
   return results;
 }
 
+const HELP = `Usage: bun run fuzz [OPTION...]
+
+  --target NAME     fuzz only this; may be given again. Names: ${TARGETS.map(({ name }) => name).join(', ')}
+  --seconds N       in all (default 60)
+  --runs N          inputs for each target, instead of a time
+  --seed N          the same again (default: by the clock)
+  --jobs N          processes at once (default 1)
+  --findings DIR    where inputs of defects go (default build/fuzz)
+  --corpus DIR      where inputs that came to new code are kept (default build/fuzz/corpus)
+  --input FILE      with --target: run this input alone
+`;
+
 async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
@@ -154,8 +166,13 @@ async function main(): Promise<number> {
       findings: { type: 'string', default: 'build/fuzz' },
       corpus: { type: 'string', default: 'build/fuzz/corpus' },
       input: { type: 'string' },
+      help: { type: 'boolean', default: false },
     },
   });
+  if (values.help) {
+    process.stdout.write(HELP);
+    return 0;
+  }
   const targets = values.target.length > 0 ? values.target.map((name) => findTarget(name)) : TARGETS;
   if (values.input !== undefined) return await runAgain(targets, values.input);
   const [seconds, runs, seed, jobs] = [values.seconds, values.runs, values.seed, values.jobs].map(Number);
