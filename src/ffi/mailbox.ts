@@ -29,9 +29,18 @@ function openMailbox(): number {
     fd: readEnd.fd,
     socket: {
       open: (socket: Socket<undefined>) => socket.unref(),
-      data: () => readers.forEach((onMail) => onMail()),
+      data: () => readers.forEach(callSafely),
     },
   } as unknown as Bun.UnixSocketOptions<undefined>;
   void Bun.connect(options);
   return writeEnd.fd;
+}
+
+/** What is wrong with one machine is not to keep another from its mail. */
+function callSafely(onMail: () => void): void {
+  try {
+    onMail();
+  } catch (error) {
+    reportError(error);
+  }
 }

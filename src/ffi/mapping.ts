@@ -46,7 +46,12 @@ function mapAligned(request: MapRequest, alignment: number): HostPointer {
   if (before > 0) checked(libc.munmap(asPointer(room), before), 'munmap');
   const end = (start + bytes) as HostPointer;
   checked(libc.munmap(asPointer(end), alignment - before), 'munmap');
-  return mapAnywhere({ ...request, at: start, flags: request.flags | MAP.fixed });
+  try {
+    return mapAnywhere({ ...request, at: start, flags: request.flags | MAP.fixed });
+  } catch (error) {
+    libc.munmap(asPointer(start), bytes);
+    throw error;
+  }
 }
 
 function mapAnywhere(request: MapRequest): HostPointer {

@@ -72,7 +72,15 @@ export class WaitingThreads implements Disposable {
       }
       return failure === undefined;
     });
-    for (const { index } of started) onStarted(index, this.#awaitThreadId(index));
+    const deadline = performance.now() + START_TIMEOUT_MS;
+    // All are told of before any trouble: only who knows a thread's id can kick it.
+    for (const { index } of started) {
+      try {
+        onStarted(index, this.#awaitThreadId(index, deadline));
+      } catch (error) {
+        failure ??= error;
+      }
+    }
     if (failure !== undefined) throw failure;
   }
 
@@ -85,6 +93,11 @@ export class WaitingThreads implements Disposable {
       left.push({ index, result: this.#word(index, WAITING_ROW.result) });
     }
     return left;
+  }
+
+  /** Whether no thread uses anything of the machine any more. */
+  get allLeft(): boolean {
+    return this.#waiting.size === 0;
   }
 
   /** Those that leave within `timeoutMs`; as soon as none waits any more. */
@@ -119,8 +132,7 @@ export class WaitingThreads implements Disposable {
     this.#waiting.add(index);
   }
 
-  #awaitThreadId(index: number): number {
-    const deadline = performance.now() + START_TIMEOUT_MS;
+  #awaitThreadId(index: number, deadline: number): number {
     for (;;) {
       const threadId = this.#word(index, WAITING_ROW.threadId);
       if (threadId !== 0) return threadId;

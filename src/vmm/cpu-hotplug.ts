@@ -82,10 +82,12 @@ export async function setCpuCount(machine: HotplugMachine, count: number): Promi
   }
   const words = machine.shared.cpuHotplug;
   const all = Array.from({ length: machine.maxCpus }, (_, cpu) => cpu);
+  await untilParked(machine, () => all.every((cpu) => !isCpuEjected(words, cpu)));
   const there = all.filter((cpu) => isCpuPresent(words, cpu));
   const missing = Math.max(0, count - there.length);
   const surplus = Math.max(0, there.length - count);
-  const free = all.filter((cpu) => !isCpuPresent(words, cpu));
+  // One that the guest has just given back is free when its thread is out of the guest.
+  const free = all.filter((cpu) => !isCpuPresent(words, cpu) && !isCpuEjected(words, cpu));
   const added = free.slice(0, missing);
   const removed = surplus === 0 ? [] : there.filter((cpu) => cpu !== machine.bootCpu).slice(-surplus);
   const unanswered = await plug(machine, added);
@@ -124,6 +126,12 @@ async function remove(machine: HotplugMachine, cpus: readonly number[]): Promise
       ? `Cannot remove vCPU ${cpu}: the guest refuses, ${OST_REASON[status] ?? 'with an unknown reason'} (_OST status ${status}; expected it to eject the CPU)`
       : `Cannot remove vCPU ${cpu}: the guest did not answer within ${ANSWER_TIMEOUT_MS / 1000} s (expected a kernel with ACPI CPU hotplug)`,
   );
+}
+
+/** Waits for the parking that is under way; not for ever, as it may have failed. */
+async function untilParked({ hasEnded }: HotplugMachine, done: () => boolean): Promise<void> {
+  const deadline = performance.now() + ANSWER_TIMEOUT_MS;
+  while (!done() && performance.now() < deadline && !hasEnded()) await Bun.sleep(BUS_CHECK_MS);
 }
 
 /** Raises the event until `done`, the time is up, or the guest has ended. */

@@ -96,8 +96,7 @@ export class VcpuSet {
       this.#startWaiting(waiting);
     } catch (error) {
       // Nobody is to wait for the end of those that have no thread.
-      for (const { words } of this.#vcpus)
-        if (Atomics.load(words, VCPU_WORD.threadId) === 0) setPhase(words, VCPU_PHASE.stopped);
+      this.#vcpus.forEach(giveUpWithoutThread);
       throw error;
     }
     // The BSP runs when all APs are about to.
@@ -107,7 +106,10 @@ export class VcpuSet {
 
   /** Those that are in the machine now, by ascending index. */
   get present(): readonly LiveVcpu[] {
-    return this.#vcpus.filter(({ words }) => Atomics.load(words, VCPU_WORD.phase) !== VCPU_PHASE.parked);
+    return this.#vcpus.filter(
+      ({ words, ended }) =>
+        Atomics.load(words, VCPU_WORD.phase) !== VCPU_PHASE.parked && !(ended && isThreadless(words)),
+    );
   }
 
   get allEnded(): boolean {
@@ -143,6 +145,7 @@ export class VcpuSet {
   waitUntilStopped(): boolean {
     const deadline = performance.now() + STOP_TIMEOUT_MS;
     this.#endWaiting(STOP_TIMEOUT_MS);
+    if (this.#waiting?.allLeft === false) return false;
     return this.#vcpus.every(({ words }) => {
       for (;;) {
         const phase = Atomics.load(words, VCPU_WORD.phase);
@@ -171,23 +174,38 @@ export class VcpuSet {
     if (this.#stopping) {
       throw new VoltError('usage', `Cannot plug vCPU ${index}: the guest has ended (expected one that runs)`);
     }
-    const parked = this.#vcpus[index];
-    if (parked) {
-      resetToWait(this.#parts.vm, parked.kvm);
-      unparkVcpu(parked);
-      return waitUntilRunning(parked);
+    const known = this.#vcpus[index];
+    if (known && !known.ended) {
+      // One that an attempt which failed later has made ready waits for its SIPI already.
+      if (Atomics.load(known.words, VCPU_WORD.phase) !== VCPU_PHASE.running) {
+        resetToWait(this.#parts.vm, known.kvm);
+        unparkVcpu(known);
+      }
+      return waitUntilRunning(known);
     }
-    const kvm = this.#parts.vm.createVcpu(this.#parts.plan.cpus[index]!.apicId);
-    own(kvm);
-    const vcpu = this.#add(kvm);
-    if (this.#mayWait(vcpu)) this.#startWaiting([vcpu]);
-    else this.#startWorker(vcpu);
+    // KVM cannot unmake a vCPU: one whose thread could not be made waits for the next attempt.
+    const vcpu = known ?? this.#make(index, own);
+    vcpu.ended = false;
+    setPhase(vcpu.words, VCPU_PHASE.created);
+    try {
+      if (this.#mayWait(vcpu)) this.#startWaiting([vcpu]);
+      else this.#startWorker(vcpu);
+    } catch (error) {
+      giveUpWithoutThread(vcpu);
+      throw error;
+    }
     return waitUntilRunning(vcpu);
   }
 
   /** Resolves when the vCPU is out of the guest until it is plugged again. */
   park(index: number): Promise<void> {
     return parkVcpu(this.#vcpus[index]!);
+  }
+
+  #make(index: number, own: (kvm: KvmVcpu) => void): Vcpu {
+    const kvm = this.#parts.vm.createVcpu(this.#parts.plan.cpus[index]!.apicId);
+    own(kvm);
+    return this.#add(kvm);
   }
 
   #add(kvm: KvmVcpu): Vcpu {
@@ -285,6 +303,17 @@ export class VcpuSet {
     };
     worker.postMessage(start);
   }
+}
+
+function isThreadless(words: Int32Array): boolean {
+  return Atomics.load(words, VCPU_WORD.threadId) === 0;
+}
+
+/** Of a vCPU that was to get a thread and has none: nobody is to wait for its end. */
+function giveUpWithoutThread(vcpu: Vcpu): void {
+  if (!isThreadless(vcpu.words)) return;
+  vcpu.ended = true;
+  setPhase(vcpu.words, VCPU_PHASE.stopped);
 }
 
 function spawnWorker(): Worker {

@@ -96,7 +96,7 @@ function realFolder(path: string): string {
   }
   if (!statSync(real).isDirectory()) throw bad('it is no folder');
   // virtiofsd's options end there, and it knows no way around that.
-  if (real.includes(',')) throw bad('its path has a comma, which virtiofsd does not take');
+  if (/[,\\]/.test(real)) throw bad('its path has a comma or a backslash, which virtiofsd does not take');
   return real;
 }
 

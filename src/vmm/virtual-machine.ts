@@ -178,8 +178,10 @@ export class VirtualMachine implements Disposable {
   /** Ends the guest without asking it. `ended` settles when all vCPUs are out of KVM_RUN. */
   stop(): Promise<VmEnd> {
     this.#closed = true;
-    if (this.#started) this.#stopVcpus();
-    else this.#resolveEnded(describeEnd(this.config.bootCpu, { kind: 'stopped' }, []));
+    if (this.#started) {
+      this.#cause ??= { index: this.config.bootCpu, report: { kind: 'stopped' } };
+      this.#stopVcpus();
+    } else this.#resolveEnded(describeEnd(this.config.bootCpu, { kind: 'stopped' }, []));
     return this.ended;
   }
 
@@ -283,7 +285,7 @@ export class VirtualMachine implements Disposable {
     const machine = this.#hotplugMachine();
     while (!machine.hasEnded()) {
       const seen = Atomics.load(this.shared.words, VM_WORD.hotplugRequests);
-      await parkEjected(machine);
+      await parkEjected(machine).catch((error: Error) => this.#warn(error.message));
       const wait = Atomics.waitAsync(this.shared.words, VM_WORD.hotplugRequests, seen);
       if (wait.async) await wait.value;
     }

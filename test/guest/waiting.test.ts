@@ -1,15 +1,17 @@
 /** APs without a Worker: in KVM_RUN on threads of their own until they need Volt, and taken over then. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
+import { VirtualMachine } from '../../src/api/index.ts';
 import type { VcpuStatus } from '../../src/api/control/target.ts';
 import { VCPU_WORD } from '../../src/vmm/shared-state.ts';
-import { kvmOpens } from '../cli/volt-process.ts';
-import { waitUntil } from './guest-run.ts';
+import { kvmOpens, TemporaryFolder } from '../cli/volt-process.ts';
+import { smallConfig, waitUntil } from './guest-run.ts';
 import { copyTo8000, tinyMachine } from './running.ts';
-import { asm, program } from './tiny-guest.ts';
+import { asm, buildPvhElf, program } from './tiny-guest.ts';
 
 setDefaultTimeout(120_000);
 const HANG_MS = 20_000;
+const NO_HOST_CPU = 3000;
 
 const enableApic = [...asm.loadEax(0x1ff), ...asm.storeEax(0xfee0_00f0)];
 const sendTo = (id: number, command: number) => [
@@ -114,6 +116,21 @@ describe.skipIf(!kvmOpens)('APs without a Worker (needs /dev/kvm)', () => {
     expect(kinds.filter((kind) => kind !== 'guest-exit' && kind !== 'stopped')).toEqual([]);
   });
 
+  test('that cannot be started all leave nothing behind', async () => {
+    using folder = new TemporaryFolder();
+    const path = await folder.write('kernel', buildPvhElf(program(asm.halt())));
+    const vm = new VirtualMachine(smallConfig(path, 5));
+    // As on a host CPU that this process may not use, which nobody can know before.
+    vm.vcpus[1]!.placement.cpus = [NO_HOST_CPU];
+
+    expect(() => vm.start()).toThrow('sched_setaffinity failed: EINVAL');
+    const end = await vm.stop();
+    vm[Symbol.dispose]();
+    await waitUntil('their threads are gone', () => vcpuThreads().length === 0);
+
+    expect(end.kind).toBe('stopped');
+  });
+
   test('cost less memory than they will with Workers', async () => {
     const code = program(asm.print('up'), asm.halt());
     await using machine = await tinyMachine(code, 33);
@@ -138,6 +155,18 @@ function nameOf(threadId: number): string {
 function niceOf(threadId: number): number {
   const stat = readFileSync(`/proc/self/task/${threadId}/stat`, 'latin1');
   return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16]);
+}
+
+function vcpuThreads(): string[] {
+  return readdirSync('/proc/self/task').filter((thread) => /^vcpu\d/.test(commOf(thread)));
+}
+
+function commOf(thread: string): string {
+  try {
+    return readFileSync(`/proc/self/task/${thread}/comm`, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 function residentKib(): number {
