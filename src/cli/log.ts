@@ -67,7 +67,7 @@ function jsonLine(level: LogLevel, message: string): string {
 
 /** What guests and files say may hold line ends, and other characters that would steer a terminal. */
 export function oneLine(text: string): string {
-  return text.replace(/\s*[\r\n]\s*/g, ' ').replace(/[\x00-\x08\x0b-\x1f\x7f]/g, '?');
+  return text.replace(/\s*[\r\n]\s*/g, ' ').replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, '?');
 }
 
 /** Written at once: a line must be out before the process ends. */

@@ -19,6 +19,7 @@ import { collectDisk, DISK_HELP } from './device-options.ts';
 import { LOG_FORMATS, LOG_LEVELS, type Log, type LogFormat, type LogLevel } from './log.ts';
 import { collectNet, NET_HELP } from './net-options.ts';
 import { parseCpusFlag, parseNumaFlag, toNumber, type NumaFlag } from './machine-flags.ts';
+import { collectPmem, PMEM_HELP } from './pmem-options.ts';
 import { collectShare, SHARE_HELP } from './share-options.ts';
 import { parseMib } from './size.ts';
 import { parseVsock, VSOCK_HELP } from './vsock-options.ts';
@@ -55,6 +56,7 @@ const FLAG_OF_DEVICES: Readonly<Record<string, { flag: string; key: keyof Machin
   balloon: { flag: '--balloon', key: 'balloon' },
   'network-interfaces': { flag: '--net', key: 'net' },
   shares: { flag: '--share', key: 'share' },
+  pmem: { flag: '--pmem', key: 'pmem' },
 };
 
 export interface MachineFlags {
@@ -74,6 +76,7 @@ export interface MachineFlags {
   readonly net?: readonly Record<string, unknown>[] | undefined;
   readonly vsock?: Record<string, unknown> | undefined;
   readonly virtioConsole?: readonly Record<string, unknown>[] | undefined;
+  readonly pmem?: readonly Record<string, unknown>[] | undefined;
   readonly share?: readonly Record<string, unknown>[] | undefined;
   readonly balloon?: true | Record<string, unknown> | undefined;
   /** false by --no-acpi, and so on. */
@@ -122,6 +125,7 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     .option('--disk <what>', DISK_HELP, collectDisk, undefined)
     .option('--rng', "random numbers of the host's, by virtio")
     .option('--net <what>', NET_HELP, collectNet, undefined)
+    .option('--pmem <what>', PMEM_HELP, collectPmem, undefined)
     .option('--share <what>', SHARE_HELP, collectShare, undefined)
     .option('--vsock <what>', VSOCK_HELP, parseVsock)
     .option('--virtio-console <what>', VIRTIO_CONSOLE_HELP, collectConsole, undefined)
@@ -201,6 +205,7 @@ function fromFlags(flags: MachineFlags): ConfigInput {
     ...sections,
     ...(flags.disk === undefined ? {} : { drives: flags.disk }),
     ...(flags.rng === undefined ? {} : { entropy: {} }),
+    ...(flags.pmem === undefined ? {} : { pmem: flags.pmem }),
     ...(flags.share === undefined ? {} : { shares: flags.share }),
     ...(flags.virtioConsole === undefined ? {} : { 'virtio-consoles': flags.virtioConsole }),
     ...(flags.vsock === undefined ? {} : { vsock: flags.vsock }),

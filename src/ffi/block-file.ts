@@ -98,6 +98,11 @@ export function zeroRange(fd: number, offset: number, bytes: number): number {
   return ioLibc().fallocate(fd, mode, offset, bytes) < 0 ? lastErrno() : 0;
 }
 
+/** Has the file system keep room for all of a file's first `bytes` bytes, holes too. Returns 0 or errno. */
+export function reserveRoom(fd: number, bytes: number): number {
+  return ioLibc().fallocate(fd, 0, 0, bytes) < 0 ? lastErrno() : 0;
+}
+
 /** Sets a file's length; what is new reads as zeroes and takes no room. Returns 0 or errno. */
 export function growFile(fd: number, bytes: number): number {
   return ioLibc().ftruncate(fd, bytes) < 0 ? lastErrno() : 0;

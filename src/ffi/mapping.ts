@@ -3,6 +3,7 @@ import { ERRNO, SyscallError } from './errno.ts';
 import { arrayBufferAt, asPointer, checked, lastErrno, libc, type HostPointer } from './libc.ts';
 
 export const PROT = { read: 1, write: 2 } as const;
+const PROT_NONE = 0;
 export const MAP = {
   shared: 0x1,
   private: 0x2,
@@ -34,17 +35,18 @@ export function mapMemory(request: MapRequest): HostPointer {
   return request.alignment === undefined ? mapAnywhere(request) : mapAligned(request, request.alignment);
 }
 
-/** mmap(2) knows no alignment: so more than that, and back what is too much on either side. */
+/** mmap(2) knows no alignment: so room for more than that, the ends of it given back, and the mapping over the rest. */
 function mapAligned(request: MapRequest, alignment: number): HostPointer {
-  const address = mapAnywhere({ ...request, bytes: request.bytes + alignment });
-  const before = (alignment - (address % alignment)) % alignment;
-  const after = alignment - before;
-  // SAFETY: both are ends of the mapping that was just made, and nobody knows of it yet.
-  if (before > 0) checked(libc.munmap(asPointer(address), before), 'munmap');
-  const start = (address + before) as HostPointer;
-  const end = (start + request.bytes) as HostPointer;
-  if (after > 0) checked(libc.munmap(asPointer(end), after), 'munmap');
-  return start;
+  const { bytes, what } = request;
+  const flags = MAP.private | MAP.anonymous | MAP.noReserve;
+  const room = mapAnywhere({ bytes: bytes + alignment, prot: PROT_NONE, flags, what });
+  const before = (alignment - (room % alignment)) % alignment;
+  const start = (room + before) as HostPointer;
+  // SAFETY: the ends and the middle of room that was just made, and of which nobody knows yet.
+  if (before > 0) checked(libc.munmap(asPointer(room), before), 'munmap');
+  const end = (start + bytes) as HostPointer;
+  checked(libc.munmap(asPointer(end), alignment - before), 'munmap');
+  return mapAnywhere({ ...request, at: start, flags: request.flags | MAP.fixed });
 }
 
 function mapAnywhere(request: MapRequest): HostPointer {

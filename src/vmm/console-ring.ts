@@ -1,5 +1,5 @@
 /** The ring that carries console output from vCPU workers, who hold the bus lock, to the main thread. */
-import { now, ringDoorbell, VM_MOMENT, VM_WORD, type SharedState } from './shared-state.ts';
+import { now, ringDoorbell, tryLockBus, VM_MOMENT, VM_WORD, type SharedState } from './shared-state.ts';
 
 /** How long a vCPU that found the ring full sleeps before it looks again whether the VM is ending. */
 const FULL_WAIT_MS = 50;
@@ -23,6 +23,23 @@ export function pushConsoleByte(shared: SharedState, byte: number): void {
 export function isConsoleFull({ words, transmitted }: SharedState): boolean {
   const waiting = (Atomics.load(words, VM_WORD.transmitHead) - Atomics.load(words, VM_WORD.transmitTail)) | 0;
   return waiting >= transmitted.length;
+}
+
+const BUS_CHECK_MS = 1;
+
+/**
+ * Takes the bus lock on the main thread, which alone reads the console: false when whoever has the bus may be waiting
+ * for just that.
+ */
+export function lockBusUnlessFull(shared: SharedState): boolean {
+  const { words } = shared;
+  if (tryLockBus(words)) return true;
+  // As lockBus does, but not for ever.
+  while (Atomics.exchange(words, VM_WORD.busLock, 2) !== 0) {
+    if (isConsoleFull(shared)) return false;
+    Atomics.wait(words, VM_WORD.busLock, 2, BUS_CHECK_MS);
+  }
+  return true;
 }
 
 /** The oldest bytes that lie in one piece, at most `limit`; empty when there is none. */

@@ -9,7 +9,7 @@ import {
   withdrawCpuRequest,
 } from '../devices/cpu-hotplug.ts';
 import { VoltError } from '../volt-error.ts';
-import { lockBus, unlockBus, VM_WORD, type SharedState } from './shared-state.ts';
+import { tryLockBus, unlockBus, VM_WORD, type SharedState } from './shared-state.ts';
 
 /** What hotplug needs of the machine. */
 export interface HotplugMachine {
@@ -59,7 +59,7 @@ export async function parkEjected(machine: HotplugMachine): Promise<void> {
   for (let cpu = 0; cpu < machine.maxCpus; cpu++) {
     if (!isCpuEjected(words, cpu)) continue;
     await machine.parkVcpu(cpu);
-    underBusLock(machine, () => noteCpuParked(words, cpu));
+    await underBusLock(machine, () => noteCpuParked(words, cpu));
   }
 }
 
@@ -97,7 +97,7 @@ async function plug(machine: HotplugMachine, cpus: readonly number[]): Promise<n
   const words = machine.shared.cpuHotplug;
   const before = cpus.map((cpu) => cpuAnswer(words, cpu).count);
   for (const cpu of cpus) await machine.readyVcpu(cpu);
-  underBusLock(machine, () => cpus.forEach((cpu) => plugCpu(words, cpu)));
+  await underBusLock(machine, () => cpus.forEach((cpu) => plugCpu(words, cpu)));
   const isAnswered = (cpu: number, i: number) => cpuAnswer(words, cpu).count !== before[i];
   await untilAnswered(machine, () => cpus.every(isAnswered));
   return cpus.filter((cpu, i) => !isAnswered(cpu, i));
@@ -106,14 +106,14 @@ async function plug(machine: HotplugMachine, cpus: readonly number[]): Promise<n
 async function remove(machine: HotplugMachine, cpus: readonly number[]): Promise<void> {
   const words = machine.shared.cpuHotplug;
   const before = cpus.map((cpu) => cpuAnswer(words, cpu).count);
-  underBusLock(machine, () => cpus.forEach((cpu) => requestCpuRemoval(words, cpu)));
+  await underBusLock(machine, () => cpus.forEach((cpu) => requestCpuRemoval(words, cpu)));
   const isGone = (cpu: number) => !isCpuPresent(words, cpu) && !isCpuEjected(words, cpu);
   const isRefused = (cpu: number, i: number) => {
     const { count, status } = cpuAnswer(words, cpu);
     return count !== before[i] && status !== OST_SUCCESS && status !== OST_IN_PROGRESS;
   };
   await untilAnswered(machine, () => cpus.every((cpu, i) => isGone(cpu) || isRefused(cpu, i)));
-  underBusLock(machine, () => cpus.forEach((cpu) => withdrawCpuRequest(words, cpu)));
+  await underBusLock(machine, () => cpus.forEach((cpu) => withdrawCpuRequest(words, cpu)));
   const kept = cpus.findIndex((cpu) => !isGone(cpu));
   if (kept < 0) return;
   const cpu = cpus[kept]!;
@@ -144,8 +144,14 @@ async function untilAnswered(machine: HotplugMachine, done: () => boolean): Prom
   }
 }
 
-function underBusLock({ shared }: HotplugMachine, act: () => void): void {
-  lockBus(shared.words);
+const BUS_CHECK_MS = 1;
+
+/** Never waits in place: whoever has the bus may be waiting for this thread to read the console. */
+async function underBusLock({ shared, hasEnded }: HotplugMachine, act: () => void): Promise<void> {
+  while (!tryLockBus(shared.words)) {
+    if (hasEnded()) return;
+    await Bun.sleep(BUS_CHECK_MS);
+  }
   try {
     act();
   } finally {

@@ -41,10 +41,16 @@ export interface DiskFile extends Disposable {
 }
 
 /** Opens and locks. Throws VoltError 'image'. */
-export function openDiskFile(path: string, flags: number, exclusive: boolean, direct: boolean): DiskFile {
+export function openDiskFile(
+  path: string,
+  flags: number,
+  exclusive: boolean,
+  direct: boolean,
+  flag = DISK_FLAG,
+): DiskFile {
   const key = `${flags} ${path}`;
   const known = kept?.get(key);
-  const file = known ? duplicateFd(known.file) : openAndLock(path, flags, exclusive, direct);
+  const file = known ? duplicateFd(known.file) : openAndLock(path, flags, exclusive, direct, flag);
   const disk: OpenDisk = { file, shape: known?.shape ?? shapeOf(file.fd, direct) };
   inUse.set(key, disk);
   const stack = new DisposableStack();
@@ -99,21 +105,22 @@ const FOUND: Readonly<Record<number, string>> = {
   [ERRNO.ENXIO]: 'there is no such device',
 };
 
-function openAndLock(path: string, flags: number, exclusive: boolean, direct: boolean): OwnedFd {
+function openAndLock(
+  path: string,
+  flags: number,
+  exclusive: boolean,
+  direct: boolean,
+  flag: string,
+): OwnedFd {
   let file: OwnedFd;
   try {
     // A FIFO without a writer must not hold us up.
     file = openFile(path, flags | OPEN.nonBlocking);
     if (exclusive && fileKind(file.fd) === 'block-device') file = claim(file, path, flags);
   } catch (error) {
-    if (!(error instanceof SyscallError)) throw error;
-    if (direct && error.errno === ERRNO.EINVAL)
-      throw unusableDisk(path, 'its file system has no direct I/O', 'a disk without direct');
-    if (error.errno === ERRNO.EBUSY)
-      throw unusableDisk(path, 'it is in use', 'a disk that is not mounted, nor part of another');
-    const found = FOUND[error.errno] ?? error.message;
-    const expected = exclusive ? 'a file that you may write, or readonly' : 'a file that you may read';
-    throw unusableDisk(path, found, expected);
+    if (direct && error instanceof SyscallError && error.errno === ERRNO.EINVAL)
+      throw unusableDisk(path, 'its file system has no direct I/O', 'a disk without direct', flag);
+    throw unopenedDisk(path, error, exclusive, flag);
   }
   if (lockFile(file.fd, exclusive)) return file;
   file.close();
@@ -121,6 +128,7 @@ function openAndLock(path: string, flags: number, exclusive: boolean, direct: bo
     path,
     exclusive ? 'another machine uses it' : 'another machine writes it',
     exclusive ? 'a disk of its own, an overlay=FILE, or readonly for all' : 'a disk that nobody writes',
+    flag,
   );
 }
 
@@ -130,7 +138,19 @@ function claim(file: OwnedFd, path: string, flags: number): OwnedFd {
   return openFile(path, flags | OPEN.nonBlocking | OPEN.exclusive);
 }
 
+/** What to throw for a file that did not open. */
+export function unopenedDisk(path: string, error: unknown, written: boolean, flag: string): unknown {
+  if (!(error instanceof SyscallError)) return error;
+  if (error.errno === ERRNO.EBUSY)
+    return unusableDisk(path, 'it is in use', 'a disk that is not mounted, nor part of another', flag);
+  const found = FOUND[error.errno] ?? error.message;
+  const expected = written ? 'a file that you may write, or readonly' : 'a file that you may read';
+  return unusableDisk(path, found, expected, flag);
+}
+
+const DISK_FLAG = '--disk';
+
 /** What to throw for a disk that does not do. */
-export function unusableDisk(path: string, found: string, expected: string): VoltError {
-  return new VoltError('image', `Cannot use --disk ${path}: ${found} (expected ${expected})`);
+export function unusableDisk(path: string, found: string, expected: string, flag = DISK_FLAG): VoltError {
+  return new VoltError('image', `Cannot use ${flag} ${path}: ${found} (expected ${expected})`);
 }

@@ -1,16 +1,19 @@
 /** From a device's configuration to its open files, on the main thread. */
 import type { DeviceConfig } from './device-config.ts';
+import type { PmemConfig } from './pmem-config.ts';
+import type { PmemPlace } from './pmem-plan.ts';
 import { openBalloonDevice } from './virtio-balloon.ts';
 import { openBlockDevice } from './virtio-block.ts';
 import { openConsoleDevice } from './virtio-console.ts';
 import { openEntropyDevice } from './virtio-entropy.ts';
 import { openTapDevice } from './virtio-net.ts';
+import { openPmemDevice } from './virtio-pmem.ts';
 import { openShareDevice } from './virtio-share.ts';
 import { openUserNetDevice } from './virtio-user-net.ts';
 import { openVsockDevice } from './virtio-vsock.ts';
 import type { OpenDevice } from './virtio-machine.ts';
 
-/** Devices of machines that live, but for disks, which keep their files themselves. */
+/** Devices of machines that live, but for disks and persistent memory, which keep their files themselves. */
 const inUse = new Map<DeviceConfig, OpenDevice>();
 let kept: ReadonlyMap<DeviceConfig, OpenDevice> | undefined;
 
@@ -27,8 +30,16 @@ function closeAtExit(): void {
   for (const device of new Set([...inUse.values(), ...(kept?.values() ?? [])])) device.close();
 }
 
-/** Throws VoltError 'image' or 'host' that says what is wrong with the device's files. */
-export function openDevice(config: DeviceConfig): OpenDevice {
+/**
+ * `pmem`: where each persistent memory lies. Throws VoltError 'image' or 'host' that says what is wrong with the device's
+ * files.
+ */
+export function openDevice(config: DeviceConfig, pmem: readonly PmemPlace[]): OpenDevice {
+  if (config.kind === 'pmem')
+    return openPmemDevice(
+      config,
+      pmem.find(({ id }) => id === config.id)!,
+    );
   const known = kept?.get(config);
   if (known) return { ...known, close: () => {} };
   const device = openAnew(config);
@@ -45,7 +56,7 @@ export function openDevice(config: DeviceConfig): OpenDevice {
   };
 }
 
-function openAnew(config: DeviceConfig): OpenDevice {
+function openAnew(config: Exclude<DeviceConfig, PmemConfig>): OpenDevice {
   switch (config.kind) {
     case 'block':
       return openBlockDevice(config);

@@ -145,6 +145,11 @@ export function lockBus(words: Int32Array): void {
   while (Atomics.exchange(words, VM_WORD.busLock, 2) !== 0) Atomics.wait(words, VM_WORD.busLock, 2);
 }
 
+/** Takes the bus lock if nobody has it. */
+export function tryLockBus(words: Int32Array): boolean {
+  return Atomics.compareExchange(words, VM_WORD.busLock, 0, 1) === 0;
+}
+
 export function unlockBus(words: Int32Array): void {
   if (Atomics.exchange(words, VM_WORD.busLock, 0) === 2) Atomics.notify(words, VM_WORD.busLock, 1);
 }

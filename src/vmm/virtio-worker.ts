@@ -59,12 +59,13 @@ function seatDevice(
   ram: GuestRam,
   services: WorkerServices,
 ): DeviceRunner {
-  const { queueFds, interruptFd } = seat;
+  const { id, queueFds, interruptFd } = seat;
+  const tell = (text: string) => postMessage({ kind: 'device-tells', id, text });
   const state = viewDeviceState(seat.buffer, queueFds.length);
-  const device = createDevice(seat.device, services, { ram: regions, queueFds, interruptFd });
+  const device = createDevice(seat.device, services, { ram: regions, queueFds, interruptFd, tell });
   const runner = new DeviceRunner(device, state, ram, {
     interrupt: () => signalEventFd(interruptFd),
-    failed: (reason, cause) => postMessage({ kind: 'device-failed', id: seat.id, reason, cause }),
+    failed: (reason, cause) => postMessage({ kind: 'device-failed', id, reason, cause }),
   });
   // Kicks that are for somebody else would wake this thread up for nothing.
   if (state.words[DEVICE_WORD.servedElsewhere] === 0) {

@@ -21,22 +21,16 @@ import { VoltError } from '../volt-error.ts';
 import { applyEntry, applyLoad, applyWrites } from './apply.ts';
 import { createBoard, type Board } from './board.ts';
 import type { VmConfig } from './config.ts';
+import { lockBusUnlessFull } from './console-ring.ts';
 import { parkEjected, setCpuCount, type CpuChange, type HotplugMachine } from './cpu-hotplug.ts';
 import { deliverIpi } from './deliver-ipi.ts';
 import { checkSymbolsPath, GuestSymbols } from './guest-symbols.ts';
 import { openImage, openKernel, type ImageFile } from './image-file.ts';
 import { bindNodes } from './node-memory.ts';
-import { needsX2apicMode, planImage, planMachine, type MachinePlan } from './plan.ts';
+import { needsX2apicMode, planImage, planMachine, pmemOf, type MachinePlan } from './plan.ts';
 import { readVcpuState } from './register-dump.ts';
 import type { ThreadFilters } from './sandbox.ts';
-import {
-  createSharedState,
-  lockBus,
-  ringDoorbell,
-  unlockBus,
-  VM_WORD,
-  type SharedState,
-} from './shared-state.ts';
+import { createSharedState, ringDoorbell, unlockBus, VM_WORD, type SharedState } from './shared-state.ts';
 import { Timeline } from './timeline.ts';
 import { Turns } from './turns.ts';
 import { checkHostCpus, type LiveVcpu } from './vcpu-control.ts';
@@ -44,6 +38,7 @@ import type { VcpuMessage } from './vcpu-report.ts';
 import { VcpuSet } from './vcpu-set.ts';
 import { describeEnd, type VmEnd } from './vm-end.ts';
 import type { VirtioReport } from './virtio-link.ts';
+import { pmemFileBytes } from './virtio-pmem.ts';
 import { VirtioMachine, type MachineDevice } from './virtio-machine.ts';
 import { workerErrorLine } from './worker-url.ts';
 
@@ -78,6 +73,7 @@ export class VirtualMachine implements Disposable {
   readonly #warn: (line: string) => void;
   #hotplug: Promise<unknown> = Promise.resolve();
   #cause: VcpuMessage | undefined;
+  #finished = false;
   #resolveEnded!: (end: VmEnd) => void;
   #started = false;
   #closed = false;
@@ -112,7 +108,12 @@ export class VirtualMachine implements Disposable {
       this.#vm = this.#stack.use(system.createVm());
       this.#vm.createInterruptControllers();
       const tscDeadline = system.check(CAP.tscDeadlineTimer) > 0;
-      this.plan = planMachine(config, image, { tscDeadline });
+      this.plan = planMachine(
+        config,
+        image,
+        { tscDeadline },
+        { pmemBytes: pmemOf(config).map(pmemFileBytes) },
+      );
       const { cpus, bootCpu } = this.plan;
       if (needsX2apicMode(this.plan)) this.#vm.useX2apicIds();
       if (bootCpu !== 0) this.#vm.setBootCpu(cpus[bootCpu]!.apicId);
@@ -125,7 +126,7 @@ export class VirtualMachine implements Disposable {
       this.timeline.mark('kernel loaded');
 
       if (config.devices.length > 0)
-        this.#virtio = this.#stack.use(new VirtioMachine(config.devices, this.#vm, memory));
+        this.#virtio = this.#stack.use(new VirtioMachine(config.devices, this.plan.pmem, this.#vm, memory));
 
       const present = cpus.slice(0, config.cpus);
       const kvmVcpus = present.map((cpu) => this.#stack.use(this.#vm.createVcpu(cpu.apicId)));
@@ -228,9 +229,9 @@ export class VirtualMachine implements Disposable {
     );
   }
 
-  /** Gives bytes to the guest's serial port; returns how many it had room for. */
+  /** Gives bytes to the guest's serial port; returns how many it had room for: none while nobody reads its console. */
   sendConsole(bytes: Uint8Array): number {
-    lockBus(this.shared.words);
+    if (!lockBusUnlessFull(this.shared)) return 0;
     try {
       return uartReceive(this.#board.uart, bytes);
     } finally {
@@ -304,12 +305,16 @@ export class VirtualMachine implements Disposable {
       this.#cause = { index, report };
     }
     this.#stopVcpus();
-    if (this.#vcpus.allEnded) {
-      // What the guest wrote before its end is to be in its files.
-      this.#virtio?.stop();
-      const states = this.#vcpus.kvmVcpus.map(({ fd }) => readVcpuState(fd));
-      this.#resolveEnded(describeEnd(this.#cause.index, this.#cause.report, states));
-    }
+  }
+
+  /** However the last of them was seen to end: by its report, or by whoever waited for it. */
+  #finishIfAllEnded(): void {
+    if (this.#finished || !this.#cause || !this.#vcpus.allEnded) return;
+    this.#finished = true;
+    // What the guest wrote before its end is to be in its files.
+    this.#virtio?.stop();
+    const states = this.#vcpus.kvmVcpus.map(({ fd }) => readVcpuState(fd));
+    this.#resolveEnded(describeEnd(this.#cause.index, this.#cause.report, states));
   }
 
   #onDeviceReport(report: VirtioReport): void {
@@ -319,6 +324,7 @@ export class VirtualMachine implements Disposable {
         this.#warn(`device ${report.id} has failed (${report.reason}); the guest goes on without it`);
       return;
     }
+    if (report.kind === 'device-tells') return this.#warn(`${report.id}: ${report.text}`);
     this.#cause ??= {
       index: this.config.bootCpu,
       report: { kind: 'failed', message: workerErrorLine(report.message) },
@@ -332,6 +338,7 @@ export class VirtualMachine implements Disposable {
     Atomics.notify(this.shared.words, VM_WORD.transmitTail);
     Atomics.notify(this.shared.words, VM_WORD.hotplugRequests);
     ringDoorbell(this.shared.words);
+    this.#finishIfAllEnded();
   }
 }
 

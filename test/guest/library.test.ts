@@ -2,6 +2,8 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { VirtualMachine, VoltError } from '../../src/api/index.ts';
+import { dropConsole, isConsoleFull } from '../../src/vmm/console-ring.ts';
+import { VM_WORD } from '../../src/vmm/shared-state.ts';
 import { kvmOpens, TemporaryFolder } from '../cli/volt-process.ts';
 import { runMachine, smallConfig, waitUntil } from './guest-run.ts';
 import { asm, buildPvhElf, program } from './tiny-guest.ts';
@@ -92,6 +94,22 @@ describe.skipIf(!kvmOpens)('a machine (needs /dev/kvm)', () => {
     await vm.stop();
 
     expect(taken).toEqual([3000, 1096]);
+  });
+
+  test('takes none while its console is full, for then it waits for whoever calls', async () => {
+    using folder = new TemporaryFolder();
+    const printing = asm.forEver(asm.out8(0x3f8, 0x79));
+    using vm = new VirtualMachine(smallConfig(await guestFile(folder, program(printing))));
+    vm.start();
+    const busIsHeld = () => vm.shared.words[VM_WORD.busLock] !== 0;
+    await waitUntil('a vCPU waits for room', () => isConsoleFull(vm.shared) && busIsHeld());
+
+    const taken = [vm.sendConsole(Buffer.from('x'))];
+    dropConsole(vm.shared, vm.shared.transmitted.length);
+    taken.push(vm.sendConsole(Buffer.from('x')));
+    await vm.stop();
+
+    expect(taken).toEqual([0, 1]);
   });
 
   test('cannot be started twice', async () => {

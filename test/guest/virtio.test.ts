@@ -3,6 +3,7 @@ import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { readdirSync, readlinkSync, statSync } from 'node:fs';
 import { MMIO_REGISTER as R } from '../../src/devices/virtio/mmio.regs.ts';
 import { parseConfig, VirtualMachine, VmControl } from '../../src/api/index.ts';
+import { LAYOUT } from '../../src/machine/layout.ts';
 import { kvmOpens, TemporaryFolder } from '../cli/volt-process.ts';
 import { runMachine, waitUntil } from './guest-run.ts';
 import { asm, buildPvhElf } from './tiny-guest.ts';
@@ -59,6 +60,28 @@ describe.skipIf(!kvmOpens)('the entropy device (needs /dev/kvm)', () => {
     const { output } = await run(folder, virtioImage(code, chains, new Uint8Array(8)), { entropy: {} });
 
     expect([...output]).toEqual([1, 0]);
+  });
+
+  test('is announced on the command line to a guest without ACPI, which finds it there', async () => {
+    using folder = new TemporaryFolder();
+    const announced = ' virtio_mmio.device=4K@0xd0000000:5\0';
+    const args = 'quiet';
+    const chains = [[{ address: DATA, length: 8, writable: true }]];
+    const code = [
+      asm.printMemory(LAYOUT.commandLine.address, args.length + announced.length),
+      virtioAsm.routeInterrupt(),
+      [...start(), ...offer(1), ...virtioAsm.waitInterrupt(), ...read(R.deviceId), ...asm.printEax(1)],
+      asm.exit(0),
+    ];
+
+    const { output, end } = await run(folder, virtioImage(code, chains, new Uint8Array(8)), {
+      entropy: {},
+      volt: { acpi: false },
+      'boot-source': { kernel_image_path: folder.at('kernel'), boot_args: args },
+    });
+
+    expect(output.toString('latin1')).toBe(`${args}${announced}\x04`);
+    expect(end.kind).toBe('guest-exit');
   });
 });
 

@@ -92,6 +92,18 @@ describe('the network device tells its driver', () => {
     expect(read(R.config + 10, 2)).toBe(9000);
   });
 
+  test('that the link is there again, when it went in one life of the driver and came back between two', () => {
+    const { read, write, start, device } = createNet({ features: [F.mrgRxbuf, F.status] });
+    device.setLink(false);
+    const down = read(R.config + 6, 2);
+    write(R.status, 0);
+    device.setLink(true);
+    start();
+
+    expect(down).toBe(0);
+    expect(read(R.config + 6, 2)).toBe(1);
+  });
+
   test('only the features that what is behind it has', () => {
     const none: NetOptions = { mac: undefined, pairs: 1, mtu: undefined, offloads: false };
 
