@@ -16,6 +16,10 @@ import { exitCost } from './rows/exit-cost.ts';
 import { growth } from './rows/growth.ts';
 import { kernelLoad } from './rows/kernel-load.ts';
 import { latency } from './rows/latency.ts';
+import { linuxBoot } from './rows/linux-boot.ts';
+import { linuxDisk } from './rows/linux-disk.ts';
+import { linuxNet } from './rows/linux-net.ts';
+import { linuxSmp } from './rows/linux-smp.ts';
 import { tiny } from './rows/tiny-guest.ts';
 import { findVmms } from './vmms.ts';
 
@@ -28,6 +32,10 @@ const MEASUREMENTS: readonly Measurement[] = [
   apBringUp,
   latency,
   density,
+  linuxBoot,
+  linuxSmp,
+  linuxDisk,
+  linuxNet,
 ];
 
 const HELP = `Usage: bun run bench [--quick] [--output DIR] [ID...]

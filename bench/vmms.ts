@@ -13,6 +13,11 @@ export interface Guest {
   readonly memoryMib: number;
   readonly cmdline?: string;
   readonly initrd?: string;
+  /** For VMMs that have a choice; default: what works on this host. */
+  readonly cpuModel?: string;
+  /** A raw image as a disk; Volt and QEMU only, as the next. */
+  readonly disk?: string;
+  readonly tap?: { readonly name: string; readonly mac: string };
 }
 
 export interface Vmm {
@@ -103,11 +108,16 @@ function versionOf(program: string): string | undefined {
   return undefined;
 }
 
-function voltCommand(program: string, { kernel, cpus, memoryMib, cmdline, initrd }: Guest): string[] {
+function voltCommand(
+  program: string,
+  { kernel, cpus, memoryMib, cmdline, initrd, disk, tap }: Guest,
+): string[] {
   return [
     ...[program, '--kernel', kernel, '--cpus', String(cpus), '--memory', `${memoryMib}M`, '--no-reboot'],
     ...(cmdline === undefined ? [] : ['--cmdline', cmdline]),
     ...(initrd === undefined ? [] : ['--initrd', initrd]),
+    ...(disk === undefined ? [] : ['--disk', disk]),
+    ...(tap === undefined ? [] : ['--net', `tap=${tap.name},mac=${tap.mac}`]),
   ];
 }
 
@@ -137,14 +147,19 @@ function qemuCpuModel(program: string): 'host' | 'qemu64' {
 }
 
 /** Without what a guest of these measurements does not use: option ROMs, a real-time clock, default devices. */
-function qemuCommand(program: string, { kernel, cpus, memoryMib, cmdline, initrd }: Guest): string[] {
+function qemuCommand(program: string, guest: Guest): string[] {
+  const { kernel, cpus, memoryMib, cmdline, initrd, disk, tap, cpuModel = qemuCpuModel(program) } = guest;
   return [
-    ...[program, '-M', 'microvm,accel=kvm,x-option-roms=off,rtc=off', '-cpu', qemuCpuModel(program)],
+    ...[program, '-M', 'microvm,accel=kvm,x-option-roms=off,rtc=off', '-cpu', cpuModel],
     ...['-smp', String(cpus), '-m', String(memoryMib)],
     ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-serial', 'stdio'],
     ...['-device', 'isa-debug-exit,iobase=0xf4,iosize=4', '-kernel', kernel],
     ...(cmdline === undefined ? [] : ['-append', cmdline]),
     ...(initrd === undefined ? [] : ['-initrd', initrd]),
+    ...(disk === undefined ? [] : ['-drive', `id=disk,file=${disk},format=raw,if=none`]),
+    ...(disk === undefined ? [] : ['-device', 'virtio-blk-device,drive=disk']),
+    ...(tap === undefined ? [] : ['-netdev', `tap,id=net,ifname=${tap.name},script=no,downscript=no`]),
+    ...(tap === undefined ? [] : ['-device', `virtio-net-device,netdev=net,mac=${tap.mac}`]),
   ];
 }
 

@@ -40,6 +40,10 @@ test.skipIf(!kvmOpens)('every measurement of the quick bench gives numbers (need
     'ap-bring-up',
     'latency',
     'density',
+    'linux-boot',
+    'linux-smp',
+    'linux-disk',
+    'linux-net',
   ]);
   const numbers = report.sections.flatMap(({ findings }) => [
     ...findings.comparisons.flatMap(({ ours, theirs, ratio }) => [ours.median, theirs.median, ratio.median]),
