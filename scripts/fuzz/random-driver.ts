@@ -50,6 +50,8 @@ export class RandomDriver {
   readonly #bench: ReturnType<typeof createDeviceBench>;
   readonly #queueCount: number;
   readonly #indirect: boolean;
+  readonly #sizes: readonly number[];
+  readonly #kicksSeldom: boolean;
   #outstanding: Map<number, Chain>[] = [];
   #nextBuffer = 0;
 
@@ -60,8 +62,9 @@ export class RandomDriver {
     if (choose(4) === 0) features.push(FEATURE.ringEventIdx);
     this.#indirect = features.includes(FEATURE.ringIndirectDesc);
     this.#queueCount = facts.queueSizes.length;
-    // Some queues have no more than 16 entries.
-    this.ringSize = 8 << choose(2);
+    this.ringSize = 8 << choose(6);
+    this.#sizes = facts.queueSizes.map((most) => Math.min(most, this.ringSize));
+    this.#kicksSeldom = choose(4) === 0;
     memory.bytes.fill(0);
     const packed = choose(2) === 0;
     this.#bench = createDeviceBench(facts, device, features, { packed, ringSize: this.ringSize, memory });
@@ -124,6 +127,11 @@ export class RandomDriver {
     return Buffer.concat(all).subarray(0, bytes);
   }
 
+  /** How often a step is to be done: many times now and then. */
+  times(): number {
+    return this.choose(30) === 0 ? 1 + this.choose(300) : 1;
+  }
+
   /** Makes a chain available where the ring has room, and kicks as a rule. False where it has none. */
   offer(queue: number, buffers: readonly TestBuffer[]): boolean {
     const pending = this.#outstanding[queue]!;
@@ -131,10 +139,11 @@ export class RandomDriver {
     const slots = table === undefined ? buffers.length : 1;
     let used = 0;
     for (const chain of pending.values()) used += chain.slots;
-    if (slots === 0 || used + slots > this.ringSize || pending.size >= this.ringSize) return false;
+    const size = this.#sizes[queue]!;
+    if (slots === 0 || used + slots > size || pending.size >= size) return false;
     const id = this.queues[queue]!.add(buffers, table);
     pending.set(id, { buffers, slots });
-    if (this.choose(8) > 0) this.kick(queue);
+    if (this.#kicksSeldom ? this.choose(100) === 0 : this.choose(8) > 0) this.kick(queue);
     return true;
   }
 

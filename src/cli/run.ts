@@ -47,6 +47,7 @@ export async function run(flags: RunFlags): Promise<number> {
   if (server) log.info(`control socket at ${server.path}`);
   await using metrics = await openMetricsServer(() => vm, control, flags.metrics);
   if (metrics) log.info(`metrics at ${metrics.where}`);
+  const tellManager = await openServiceManager();
   let confineNext: ((next: VirtualMachine) => void) | undefined;
   const enterSandbox = () => {
     if (!flags.sandbox) return;
@@ -68,7 +69,10 @@ export async function run(flags: RunFlags): Promise<number> {
     say: log.always,
     restart: config.reboot === 'restart' ? restart : undefined,
     shutdownMs: flags.shutdownTimeout * 1000,
-    beforeStart: enterSandbox,
+    beforeStart: () => {
+      enterSandbox();
+      tellManager?.('READY=1');
+    },
   });
   for (const line of end.lines) log.error(line);
   if (end.lines.length === 0) log.info(`guest ended: ${end.kind} on vCPU ${end.vcpu}`);
@@ -118,6 +122,14 @@ async function openMetricsServer(
   if (where === undefined) return undefined;
   const { openMetrics } = await import('../api/metrics/server.ts');
   return openMetrics(vm, control, VERSION, where);
+}
+
+/** Loaded only where a service manager wants to be told, as systemd does of units of Type=notify. */
+async function openServiceManager(): Promise<((state: string) => void) | undefined> {
+  const address = process.env['NOTIFY_SOCKET'];
+  if (address === undefined) return undefined;
+  const { connectServiceManager } = await import('../api/service-manager.ts');
+  return connectServiceManager(address);
 }
 
 const STUCK_WORDS: Readonly<Record<StuckReason, string>> = {

@@ -1,11 +1,14 @@
 /** Whether somebody listens at a Unix socket, and who. Bun's own connect calls every failure ECONNREFUSED. */
 import { statSync } from 'node:fs';
 import { ERRNO } from './errno.ts';
+import { OwnedFd } from './file.ts';
 import { addressOf, checked, cString, lastErrno, libc } from './libc.ts';
 
 export const AF_UNIX = 1;
 /** SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC */
 export const STREAM_NONBLOCK_CLOEXEC = 0x1 | 0x800 | 0x8_0000;
+/** SOCK_DGRAM and the same. */
+const DATAGRAM_NONBLOCK_CLOEXEC = 0x2 | 0x800 | 0x8_0000;
 /** struct sockaddr_un, <sys/un.h>: the path ends with a NUL. */
 const SOCKADDR_UN = { family: 0x00, path: 0x02, size: 110 } as const;
 
@@ -56,6 +59,23 @@ export function listenerPid(path: string): number | undefined {
   } finally {
     libc.close(fd);
   }
+}
+
+/**
+ * A datagram socket that never blocks, connected to who receives at a path, or at a name of Linux's own, which begins with
+ * `@` here. undefined when nobody does.
+ */
+export function connectDatagram(address: string): OwnedFd | undefined {
+  const bytes = socketAddress(address);
+  if (!bytes) return undefined;
+  const isPath = address.startsWith('/');
+  if (!isPath) bytes[SOCKADDR_UN.path] = 0;
+  // The name of a socket without a path is as long as is said. (unix(7))
+  const length = isPath ? bytes.length : SOCKADDR_UN.path + Buffer.byteLength(address);
+  const socket = new OwnedFd(checked(libc.socket(AF_UNIX, DATAGRAM_NONBLOCK_CLOEXEC, 0), 'socket'));
+  if (libc.connect(socket.fd, bytes, length) === 0) return socket;
+  socket.close();
+  return undefined;
 }
 
 /** `struct sockaddr_un`; undefined for a path that does not fit. */

@@ -86,7 +86,7 @@ describe.skipIf(!isRoot)('Volt as a service (needs root to make a machine)', () 
         await killed 'Found 1 CPUs' 2
         echo "killed $(show killed NRestarts) $(show killed ActiveState)"; volt ps
         systemctl stop volt@killed; echo "stopped $(show killed Result)"
-        systemctl start volt@wrong; until [ "$(show wrong ActiveState)" = failed ]; do sleep 0.2; done; sleep 4
+        systemctl start volt@wrong; echo "start $?"; until [ "$(show wrong ActiveState)" = failed ]; do sleep 0.2; done; sleep 4
         echo "wrong $(show wrong NRestarts) $(show wrong ActiveState) $(show wrong ExecMainStatus)"
         journalctl -p err -u volt@wrong -o cat --no-pager | grep -v systemd`,
         SECONDS,
@@ -95,7 +95,7 @@ describe.skipIf(!isRoot)('Volt as a service (needs root to make a machine)', () 
       expect(stdout).toContain('killed 1 active\n');
       expect(stdout).toMatch(/^ *\d+ .* running .*\/run\/volt\/killed\/control.sock$/m);
       expect(stdout).toContain('stopped success\n');
-      expect(stdout).toContain('wrong 0 failed 2\n');
+      expect(stdout).toContain('start 1\nwrong 0 failed 2\n');
       expect(stdout).toContain('volt: Cannot use --config /etc/volt/wrong.json: it names no kernel');
     },
     LINUX_TEST,

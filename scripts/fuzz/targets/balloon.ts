@@ -51,13 +51,13 @@ export const balloonTarget: FuzzTarget = {
     for (let step = 0; step < 60; step++) {
       switch (choose(9)) {
         case 0:
-        case 1: {
-          const pages = pageNumbers(choose);
-          offerPages(driver, Q.inflate, pages, given);
+        case 1:
+          for (let left = driver.times(); left > 0; left--)
+            offerPages(driver, Q.inflate, pageNumbers(choose), given);
           break;
-        }
         case 2:
-          offerPages(driver, Q.deflate, pageNumbers(choose), undefined);
+          for (let left = driver.times(); left > 0; left--)
+            offerPages(driver, Q.deflate, pageNumbers(choose), undefined);
           break;
         case 3: {
           // Always honest: no other chain has these pages.

@@ -106,20 +106,21 @@ export const consoleTarget: FuzzTarget = {
           driver.offer(queueOf(port), driver.buffers(1 + choose(200), true));
           break;
         case 1:
-        case 2: {
-          const bytes = Uint8Array.from({ length: 1 + choose(200) }, (_, i) => (sent[port]! + i) & 0xff);
-          const buffers = driver.buffers(bytes.length, false);
-          // Making room may have begun a new life.
-          driver.put(
-            buffers,
-            bytes.map((_, i) => (sent[port]! + i) & 0xff),
-          );
-          if (driver.offer(queueOf(port) + 1, buffers)) sent[port] = sent[port]! + bytes.length;
+        case 2:
+          for (let left = driver.times(); left > 0; left--) {
+            const bytes = Uint8Array.from({ length: 1 + choose(100) }, (_, i) => (sent[port]! + i) & 0xff);
+            const buffers = driver.buffers(bytes.length, false);
+            // Making room may have begun a new life.
+            driver.put(
+              buffers,
+              bytes.map((_, i) => (sent[port]! + i) & 0xff),
+            );
+            if (driver.offer(queueOf(port) + 1, buffers)) sent[port] = sent[port]! + bytes.length;
+          }
           break;
-        }
         case 3:
         case 4:
-          if (multiport) offerMessage(driver, choose);
+          for (let left = driver.times(); multiport && left > 0; left--) offerMessage(driver, choose);
           break;
         case 5:
           if (multiport) driver.offer(CQ.receive, driver.buffers(C.size + choose(100), true));

@@ -171,18 +171,19 @@ export const netTarget: FuzzTarget = {
           break;
         case 2:
         case 3:
-        case 4: {
-          const length = choose(32) === 0 ? 1 + choose(70_000) : SMALLEST + choose(1500);
-          const buffers = driver.buffers(length, false);
-          const packet = packetOf(sent++, length);
-          driver.put(buffers, packet);
-          // Before it is offered: the kick that tells the device comes with it.
-          const place = port.toSend?.push(packet) ?? 0;
-          if (!driver.offer(2 * pair + 1, buffers)) port.toSend?.splice(place - 1, 1);
+        case 4:
+          for (let left = driver.times(); left > 0; left--) {
+            const length = choose(32) === 0 ? 1 + choose(70_000) : SMALLEST + choose(1500);
+            const buffers = driver.buffers(length, false);
+            const packet = packetOf(sent++, length);
+            driver.put(buffers, packet);
+            // Before it is offered: the kick that tells the device comes with it.
+            const place = port.toSend?.push(packet) ?? 0;
+            if (!driver.offer(2 * pair + 1, buffers)) port.toSend?.splice(place - 1, 1);
+          }
           break;
-        }
         case 5:
-          port.waiting += choose(8);
+          port.waiting += choose(8) * driver.times();
           device.portReadable(pair);
           break;
         case 6:

@@ -36,8 +36,8 @@ interface GuestSocket {
   forwarded: number;
   /** The host asked, and was not answered. */
   asked: boolean;
-  /** It asked for what it had: until the reset comes, nobody knows which of two connections a packet is of. */
-  doomed: boolean;
+  /** Until it is answered: what comes meanwhile is of a connection before, of which it need not know any more. */
+  asking: boolean;
 }
 
 class FuzzHost implements VsockHost {
@@ -148,7 +148,7 @@ class FuzzGuest {
   }
 
   /** A packet, most fields of which are right as a rule. */
-  send(): void {
+  send(alone: boolean): void {
     const choose = this.#choose;
     const guestPort = 1 + choose(PORTS);
     const hostPort = this.#hostPorts[choose(this.#hostPorts.length)]!;
@@ -156,13 +156,17 @@ class FuzzGuest {
     const before = this.sockets.get(key);
     const wanted = this.#operation(before);
     // A reset that was late may have made it forget a connection that the device still has: how far that was, nobody knows.
-    const known = wanted !== OP.data || (before !== undefined && !before.doomed);
+    const known = wanted !== OP.data || (before !== undefined && !before.asking);
     const operation = known ? wanted : before === undefined ? OP.request : OP.creditUpdate;
     const data =
-      operation === OP.data ? choose(choose(4) === 0 ? 40_000 : 300) : choose(16) === 0 ? choose(100) : 0;
+      operation === OP.data
+        ? choose(alone && choose(4) === 0 ? 40_000 : 300)
+        : choose(16) === 0
+          ? choose(100)
+          : 0;
     const length = choose(24) === 0 ? choose(0xffff_ffff) : data;
     const socket = {
-      doomed: before !== undefined && (before.doomed || operation === OP.request),
+      asking: operation === OP.request || before?.asking === true,
       asked: false,
       sent: 0,
       received: 0,
@@ -239,9 +243,11 @@ class FuzzGuest {
       if (view.getUint32(H.bufferAlloc, true) !== RECEIVE_WINDOW_BYTES && operation !== OP.reset)
         throw new Error('a packet gives another window');
       if (operation === OP.request) {
-        this.sockets.set(key, { sent: 0, received: 0, window: 0, forwarded: 0, asked: true, doomed: false });
+        this.sockets.set(key, { sent: 0, received: 0, window: 0, forwarded: 0, asked: true, asking: false });
         if (!this.#hostPorts.includes(hostPort)) this.#hostPorts.push(hostPort);
       }
+      const socket = this.sockets.get(key);
+      if (operation === OP.response && socket?.asking) socket.asking = false;
       if (operation === OP.reset) this.sockets.delete(key);
       if (operation === OP.data) this.#takeData(key, packet.subarray(H.size));
     }
@@ -250,7 +256,7 @@ class FuzzGuest {
   #takeData(key: string, data: Uint8Array): void {
     const socket = this.sockets.get(key);
     // A reset that was late may have made it forget a connection that is there.
-    if (!socket || socket.doomed) return;
+    if (!socket || socket.asking) return;
     for (let i = 0; i < data.length; i++) {
       if (data[i] !== ((socket.received + i) & 0xff))
         throw new Error(`byte ${socket.received + i} for ${key} is ${data[i]}`);
@@ -286,7 +292,7 @@ export const vsockTarget: FuzzTarget = {
         case 4:
         case 5:
         case 6:
-          guest.send();
+          for (let times = driver.times(), left = times; left > 0; left--) guest.send(times === 1);
           break;
         case 7:
           if (streams.length < 6) {

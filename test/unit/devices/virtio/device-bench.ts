@@ -66,7 +66,8 @@ export function createDeviceBench(
   const write = (register: number, value: number, size = 4) => writeMmio(mmio, register, size, value);
 
   const makeQueue = (index: number): BenchQueue => {
-    const driver = (packed ? packedDriver : splitDriver)(memory, ringSize, index * RING_SPACE);
+    const size = Math.min(ringSize, facts.queueSizes[index]!);
+    const driver = (packed ? packedDriver : splitDriver)(memory, size, index * RING_SPACE);
     const kick = () => write(R.queueNotify, index);
     return {
       ...driver,
