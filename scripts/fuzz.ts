@@ -12,7 +12,7 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { reproduceCommand, writeFinding } from './fuzz/findings.ts';
 import { Progress } from './fuzz/progress.ts';
-import { DEFAULT_HANG_MS, type FuzzTarget } from './fuzz/target.ts';
+import { DEFAULT_HANG_MS, FOUND_SOMETHING, type FuzzTarget } from './fuzz/target.ts';
 import { findTarget, TARGETS } from './fuzz/targets.ts';
 
 const ALL_TARGETS = resolve(import.meta.dir, 'fuzz/targets.ts');
@@ -93,7 +93,8 @@ export async function fuzzTarget(
     }
     const elapsed = (performance.now() - started) / 1000;
     const counts = countsOf(progress);
-    const died = hung || (child.exitCode !== 0 && counts.findings === 0) || child.signalCode !== null;
+    const ended = child.exitCode === 0 || child.exitCode === FOUND_SOMETHING;
+    const died = hung || !ended;
     if (died) {
       const what = hung
         ? `takes longer than ${hangMs} ms`

@@ -9,7 +9,7 @@ import { keepInput, readInputs, seedFolder } from './corpus.ts';
 import { Coverage } from './coverage.ts';
 import { placeOf, writeFinding } from './findings.ts';
 import { Progress } from './progress.ts';
-import { targetNamed, type FuzzTarget } from './target.ts';
+import { FOUND_SOMETHING, MAX_INPUT_BYTES, targetNamed, type FuzzTarget } from './target.ts';
 import { varyBytes } from './vary.ts';
 
 /** More inputs that took a new way are not kept; a new one then takes the place of an old one. */
@@ -65,13 +65,13 @@ while (done < limit && places.size < MAX_FINDINGS && performance.now() < until) 
   }
   if (coverage && (await coverage.take(false)) > 0) await findCovering(batch);
 }
-process.exit(places.size > 0 ? 1 : 0);
+process.exit(places.size > 0 ? FOUND_SOMETHING : 0);
 
 function makeInput(): Uint8Array {
   const [base, other] = [pick(), pick()];
   let input = vary && random.int(0, 3) > 0 ? vary(random, base) : varyBytes(random, base, other, words);
   while (random.int(0, 3) === 0) input = varyBytes(random, input, other, words);
-  return input;
+  return input.length > MAX_INPUT_BYTES ? input.slice(0, MAX_INPUT_BYTES) : input;
 }
 
 function pick(): Uint8Array {

@@ -9,7 +9,7 @@ import { keepInput, readInputs, seedFolder } from './corpus.ts';
 import { Coverage } from './coverage.ts';
 
 /** What covers less than this much that no shorter input does is not worth its place in the repository. */
-const WORTH_CHARACTERS = 40;
+const WORTH_CHARACTERS = 10;
 const MOST_BYTES = 4096;
 
 const [name = '', corpus = 'build/fuzz/corpus'] = process.argv.slice(2);

@@ -129,7 +129,7 @@ export class RandomDriver {
 
   /** How often a step is to be done: many times now and then. */
   times(): number {
-    return this.choose(30) === 0 ? 1 + this.choose(300) : 1;
+    return this.choose(40) === 0 ? 1 + this.choose(300) : 1;
   }
 
   /** Makes a chain available where the ring has room, and kicks as a rule. False where it has none. */

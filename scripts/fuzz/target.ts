@@ -25,6 +25,9 @@ export interface FuzzTarget {
 /** Far above what any input takes on a busy machine. */
 export const DEFAULT_HANG_MS = 20_000;
 
+/** How a fuzzing process ends that has written findings down. Any other code than this and 0 is a crash. */
+export const FOUND_SOMETHING = 3;
+
 /** Inputs are no longer than this. */
 export const MAX_INPUT_BYTES = 64 * 1024;
 

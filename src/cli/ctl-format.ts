@@ -62,7 +62,7 @@ export function formatBalloon(balloon: ControlResult<'balloon'>): string {
     ['given back', `${actualMib} MiB`],
     ['released by the balloon', `${inflatedBytes} bytes`],
     ['released as free pages', `${reportedBytes} bytes`],
-    ...Object.entries(stats).map(([name, value]): [string, string] => [name, String(value)]),
+    ...Object.entries(stats).map(([name, value]): [string, string] => [printable(name), String(value)]),
   ];
   return rows.map(([name, value]) => `${name.padEnd(24)}${value}\n`).join('');
 }

@@ -1,6 +1,7 @@
 /** What a guest's process answers to volt ctl, ps, health and top: root asks those of users that it does not trust. */
 import { ControlClient } from '../../../src/api/control/client.ts';
 import type { Method } from '../../../src/api/control/protocol.ts';
+import type { ControlResult } from '../../../src/api/index.ts';
 import {
   formatBalloon,
   formatCpuChange,
@@ -11,6 +12,8 @@ import {
   formatWhere,
 } from '../../../src/cli/ctl-format.ts';
 import { oneLine } from '../../../src/cli/log.ts';
+import { ratesBetween } from '../../../src/cli/top-rates.ts';
+import { formatTop } from '../../../src/cli/top-table.ts';
 import { VoltError } from '../../../src/volt-error.ts';
 import {
   FAKE_BALLOON,
@@ -31,7 +34,14 @@ const PRINTERS = [
   ['balloon', formatBalloon],
   ['regs', formatRegs],
   ['cpus', formatCpuChange],
+  ['vcpus', (vcpus: ControlResult<'vcpus'>) => topOf(FAKE_STATUS, vcpus)],
+  ['status', (status: ControlResult<'status'>) => topOf(status, [])],
 ] as const satisfies readonly (readonly [Method, (result: never) => string])[];
+
+function topOf(status: ControlResult<'status'>, vcpus: ControlResult<'vcpus'>): string {
+  const rates = ratesBetween({ vcpus, atMs: 0 }, { vcpus, atMs: 1000 });
+  return formatTop(status, rates, { width: 100, colour: false }).join('\n');
+}
 
 const RESULTS: readonly unknown[] = [
   FAKE_STATUS,

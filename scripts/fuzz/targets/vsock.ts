@@ -36,8 +36,8 @@ interface GuestSocket {
   forwarded: number;
   /** The host asked, and was not answered. */
   asked: boolean;
-  /** Until it is answered: what comes meanwhile is of a connection before, of which it need not know any more. */
-  asking: boolean;
+  /** It asked for what it had: which of two connections a packet is of, nobody knows any more. */
+  wild: boolean;
 }
 
 class FuzzHost implements VsockHost {
@@ -137,6 +137,9 @@ class FuzzGuest {
   readonly #choose: Choose;
   readonly #hostPorts: number[] = Array.from({ length: PORTS }, (_, i) => i + 1);
   readonly operations = new Set<number>();
+  /** Those that it uses now. One that was reset is not used again, as Linux does for long. */
+  readonly #guestPorts: number[] = Array.from({ length: PORTS }, (_, i) => i + 1);
+  #nextPort = PORTS + 1;
 
   constructor(driver: RandomDriver, choose: Choose) {
     this.#driver = driver;
@@ -144,19 +147,29 @@ class FuzzGuest {
   }
 
   forget(): void {
-    this.sockets.clear();
+    for (const port of [...this.#guestPorts]) this.#leavePort(port);
+  }
+
+  anyPort(): number {
+    return this.#guestPorts[this.#choose(PORTS)]!;
+  }
+
+  #leavePort(port: number): void {
+    const at = this.#guestPorts.indexOf(port);
+    if (at < 0) return;
+    this.#guestPorts[at] = this.#nextPort++;
+    for (const key of this.sockets.keys()) if (key.startsWith(`${port}:`)) this.sockets.delete(key);
   }
 
   /** A packet, most fields of which are right as a rule. */
   send(alone: boolean): void {
     const choose = this.#choose;
-    const guestPort = 1 + choose(PORTS);
+    const guestPort = this.anyPort();
     const hostPort = this.#hostPorts[choose(this.#hostPorts.length)]!;
     const key = `${guestPort}:${hostPort}`;
     const before = this.sockets.get(key);
     const wanted = this.#operation(before);
-    // A reset that was late may have made it forget a connection that the device still has: how far that was, nobody knows.
-    const known = wanted !== OP.data || (before !== undefined && !before.asking);
+    const known = wanted !== OP.data || (before !== undefined && !before.wild);
     const operation = known ? wanted : before === undefined ? OP.request : OP.creditUpdate;
     const data =
       operation === OP.data
@@ -166,7 +179,7 @@ class FuzzGuest {
           : 0;
     const length = choose(24) === 0 ? choose(0xffff_ffff) : data;
     const socket = {
-      asking: operation === OP.request || before?.asking === true,
+      wild: before !== undefined && (before.wild || operation === OP.request),
       asked: false,
       sent: 0,
       received: 0,
@@ -243,20 +256,18 @@ class FuzzGuest {
       if (view.getUint32(H.bufferAlloc, true) !== RECEIVE_WINDOW_BYTES && operation !== OP.reset)
         throw new Error('a packet gives another window');
       if (operation === OP.request) {
-        this.sockets.set(key, { sent: 0, received: 0, window: 0, forwarded: 0, asked: true, asking: false });
+        this.sockets.set(key, { sent: 0, received: 0, window: 0, forwarded: 0, asked: true, wild: false });
         if (!this.#hostPorts.includes(hostPort)) this.#hostPorts.push(hostPort);
       }
-      const socket = this.sockets.get(key);
-      if (operation === OP.response && socket?.asking) socket.asking = false;
-      if (operation === OP.reset) this.sockets.delete(key);
+      if (operation === OP.reset) this.#leavePort(guestPort);
       if (operation === OP.data) this.#takeData(key, packet.subarray(H.size));
     }
   }
 
   #takeData(key: string, data: Uint8Array): void {
     const socket = this.sockets.get(key);
-    // A reset that was late may have made it forget a connection that is there.
-    if (!socket || socket.asking) return;
+    // Of a port that it has left.
+    if (!socket || socket.wild) return;
     for (let i = 0; i < data.length; i++) {
       if (data[i] !== ((socket.received + i) & 0xff))
         throw new Error(`byte ${socket.received + i} for ${key} is ${data[i]}`);
@@ -297,7 +308,7 @@ export const vsockTarget: FuzzTarget = {
         case 7:
           if (streams.length < 6) {
             const stream = host.accept();
-            if (!device.connectGuest(stream, 1 + choose(PORTS))) host.close(stream);
+            if (!device.connectGuest(stream, guest.anyPort())) host.close(stream);
           }
           break;
         case 8:

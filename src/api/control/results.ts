@@ -1,9 +1,14 @@
 /** What the methods of the control protocol answer. Answers are checked too: anything may listen at a path. */
 import * as v from 'valibot';
+import { MAX_CPUS } from '../../vmm/config.ts';
 import type { Method } from './protocol.ts';
 import type { BalloonStatus, CpuChange, DeviceStatus, RegisterSet, VcpuStatus, VmStatus } from './target.ts';
 
+/** Far above what there can be; whoever answers with more would keep a client busy, not inform it. */
+const MOST = { hostCpus: 16_384, devices: 256, queues: 256, features: 256 } as const;
+
 const whole = v.pipe(v.number(), v.integer());
+const upTo = <T extends v.GenericSchema>(most: number, item: T) => v.pipe(v.array(item), v.maxLength(most));
 const values = v.record(v.string(), v.string());
 const OkSchema = v.looseObject({ ok: v.literal(true) });
 
@@ -18,7 +23,8 @@ export const RESULTS = {
     memoryBytes: v.number(),
     kernel: v.string(),
   }),
-  vcpus: v.array(
+  vcpus: upTo(
+    MAX_CPUS,
     v.looseObject({
       index: whole,
       apicId: whole,
@@ -27,7 +33,7 @@ export const RESULTS = {
       mpState: v.optional(v.string()),
       sipiVector: v.optional(whole),
       threadId: whole,
-      affinity: v.array(whole),
+      affinity: upTo(MOST.hostCpus, whole),
       hostCpu: v.optional(whole),
       runtimeNs: v.optional(v.number()),
       waitNs: v.optional(v.number()),
@@ -36,7 +42,8 @@ export const RESULTS = {
       exits: v.record(v.string(), v.number()),
     }),
   ),
-  devices: v.array(
+  devices: upTo(
+    MOST.devices,
     v.looseObject({
       id: v.string(),
       kind: v.string(),
@@ -45,8 +52,9 @@ export const RESULTS = {
       state: v.string(),
       failure: v.optional(v.string()),
       failures: whole,
-      features: v.array(v.string()),
-      queues: v.array(
+      features: upTo(MOST.features, v.string()),
+      queues: upTo(
+        MOST.queues,
         v.looseObject({
           index: whole,
           size: whole,
@@ -85,9 +93,9 @@ export const RESULTS = {
   'mp-state': OkSchema,
   cpus: v.looseObject({
     present: whole,
-    added: v.array(whole),
-    removed: v.array(whole),
-    unanswered: v.array(whole),
+    added: upTo(MAX_CPUS, whole),
+    removed: upTo(MAX_CPUS, whole),
+    unanswered: upTo(MAX_CPUS, whole),
   }),
   powerdown: OkSchema,
   events: v.looseObject({ subscribed: v.literal(true) }),

@@ -4,6 +4,7 @@ import { callOnce, connectControl } from '../../../src/api/control/client.ts';
 import { MAX_CLIENTS, serveControl, type ControlServer } from '../../../src/api/control/server.ts';
 import { VoltError } from '../../../src/volt-error.ts';
 import {
+  FAKE_DEVICE,
   FAKE_REGISTERS,
   FAKE_STATUS,
   FakeTarget,
@@ -153,6 +154,15 @@ describe('connecting', () => {
   ])('to something else that answers %j fails in one line', async (reply, message) => {
     using other = impostor(reply);
     expect((await errorOf(callOnce(other.path, 'status', {}))).message).toContain(message);
+  });
+
+  test('to something that answers with more devices than there can be fails in one line', async () => {
+    const devices = Array(300).fill(FAKE_DEVICE);
+    using other = impostor(`${JSON.stringify({ jsonrpc: '2.0', id: 1, result: devices })}\n`);
+
+    const { message } = await errorOf(callOnce(other.path, 'devices', {}));
+
+    expect(message).toContain('its answer to devices is not that of a guest');
   });
 
   test('to a guest with too many clients says so', async () => {

@@ -33,6 +33,12 @@ describe('tables', () => {
     );
   });
 
+  test('of a balloon whose guest has statistics of its own steer no terminal', () => {
+    const balloon = { ...FAKE_BALLOON, stats: { 'free\u001b[2Jmemory': 1 } };
+
+    expect(formatBalloon(balloon)).toEndWith('free?[2Jmemory          1\n');
+  });
+
   test('of a balloon say what is wanted, what is, and what the guest says', () => {
     expect(formatBalloon(FAKE_BALLOON)).toBe(
       'wanted                  128 MiB\n' +
