@@ -170,7 +170,7 @@ describe('Debian 6.1 with a network', () => {
 
       expect(stdout).toContain('VOLT-GUEST address=192.0.2.2 router=192.0.2.1');
       expect(stdout).toContain(`VOLT-GUEST downloaded=${3 << 20}`);
-      expect(stdout).toMatch(/VOLT-GUEST up .* [1-9][\d.]* MBytes .* receiver/);
+      expect(stdout).toMatch(/VOLT-GUEST up .* [1-9][\d.]* [KM]Bytes .* receiver/);
       // Of 170 datagrams some may be lost; most arrive.
       const [, lost, sent] = /VOLT-GUEST udp .* (\d+)\/(\d+) \(.*receiver/.exec(stdout)!;
       expect(Number(lost)).toBeLessThan(Number(sent) / 2);
