@@ -9,8 +9,12 @@ id=$1
 files=$AGENT_ROOT/run/nested/exchange/jobs/$id
 state=$AGENT_STATE/$id
 
+# What jobs see becomes the root of a mount namespace of their own, as by switch_root: Linux makes no user namespace for
+# whoever is in a chroot.
+enter='cd "$AGENT_ROOT/" && { [ -z "$AGENT_ROOT" ] || mount -o move . /; } && exec chroot . /bin/sh "$1"'
+
 run_command() {
-  chroot "$AGENT_ROOT/" /bin/sh "/run/nested/exchange/jobs/$id/command" 3>&- 4>&- 5>&-
+  unshare -m sh -c "$enter" sh "/run/nested/exchange/jobs/$id/command" 3>&- 4>&- 5>&-
   echo $? >"$state.code"
 }
 

@@ -1,6 +1,6 @@
 /** socketpair(2). */
 import { OwnedFd } from './file.ts';
-import { checked } from './libc.ts';
+import { checked, libc } from './libc.ts';
 import { netLibc } from './net-libc.ts';
 import { AF_UNIX, STREAM_NONBLOCK_CLOEXEC } from './unix-socket.ts';
 
@@ -13,4 +13,18 @@ export function createSocketPair(nonBlocking: boolean): [OwnedFd, OwnedFd] {
   const type = nonBlocking ? STREAM_NONBLOCK_CLOEXEC : STREAM_CLOEXEC;
   checked(netLibc().socketpair(AF_UNIX, type, 0, fds), 'socketpair');
   return [new OwnedFd(fds[0]!), new OwnedFd(fds[1]!)];
+}
+
+const F_SETFL = 4;
+const O_NONBLOCK = 0o4000;
+
+/**
+ * A Unix stream between Volt and a helper program. Only our end never blocks: programs expect of a socket that they are
+ * given that it waits. (passt sends what is left of a frame like that; when it gets EAGAIN it goes on with the next
+ * frame, and nobody knows any more where frames begin)
+ */
+export function createHelperSocket(): [ours: OwnedFd, theirs: OwnedFd] {
+  const [ours, theirs] = createSocketPair(false);
+  checked(libc.fcntl(ours.fd, F_SETFL, O_NONBLOCK), 'fcntl(F_SETFL)');
+  return [ours, theirs];
 }

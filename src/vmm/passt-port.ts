@@ -28,6 +28,7 @@ export class PasstPort implements NetPort {
   readonly #outputView: DataView;
   readonly #input: Uint8Array;
   readonly #inputView: DataView;
+  #lost = false;
 
   /** `buffer` by createPasstBuffer; a port for the same stream later goes on with it in the middle of a frame. */
   constructor(fd: number, buffer: SharedArrayBuffer) {
@@ -37,6 +38,11 @@ export class PasstPort implements NetPort {
     this.#input = new Uint8Array(buffer, 4 * WORD.size + OUTPUT_BYTES, INPUT_BYTES);
     this.#outputView = new DataView(buffer, this.#output.byteOffset, OUTPUT_BYTES);
     this.#inputView = new DataView(buffer, this.#input.byteOffset, INPUT_BYTES);
+  }
+
+  /** Whether the stream went astray: something in it was no frame, and nobody knows where the next begins. */
+  get lost(): boolean {
+    return this.#lost;
   }
 
   /** Sends what is left of the frame before, if there is something; false while it does not go out. */
@@ -93,8 +99,10 @@ export class PasstPort implements NetPort {
       const there = this.#words[WORD.inputTo]! - this.#words[WORD.inputFrom]!;
       if (there >= LENGTH_BYTES) {
         const bytes = this.#inputView.getUint32(this.#words[WORD.inputFrom]!);
-        // No frame, and so nobody knows where the next begins.
-        if (bytes > MAX_FRAME_BYTES) return -1;
+        if (bytes > MAX_FRAME_BYTES) {
+          this.#lost = true;
+          return -1;
+        }
         if (there >= LENGTH_BYTES + bytes) return bytes;
       }
       if (!this.#readMore()) return -1;

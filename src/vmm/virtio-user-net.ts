@@ -2,7 +2,7 @@
 import type { VirtioDevice } from '../devices/virtio/device.ts';
 import { describeNet, NetDevice, type NetSettings } from '../devices/virtio/net.ts';
 import { EPOLL } from '../ffi/epoll.ts';
-import { createSocketPair } from '../ffi/socket-pair.ts';
+import { createHelperSocket } from '../ffi/socket-pair.ts';
 import { VoltError } from '../volt-error.ts';
 import type { DeviceServices } from './device-services.ts';
 import type { NetConfig } from './net-config.ts';
@@ -29,7 +29,7 @@ export function openUserNetDevice(config: NetConfig): OpenDevice {
       'Cannot use --net user: the program passt is not installed (expected it on the PATH: apt-get install passt)',
     );
   }
-  const [ours, theirs] = createSocketPair(true);
+  const [ours, theirs] = createHelperSocket();
   // It ends when its socket is closed. What it says is mostly about its log; what counts is the guest's link.
   const child = Bun.spawn([program, '--foreground', '--quiet', '--one-off', '--fd', '3'], {
     stdio: ['ignore', 'ignore', 'ignore', theirs.fd],
@@ -73,6 +73,8 @@ export function createUserNetDevice(
     if (events & (EPOLL.error | EPOLL.hangUp) && device.setLink(false))
       tell('passt has ended; the guest goes on with its link down');
     if (events & EPOLL.in) device.portReadable(0);
+    if (port.lost && device.setLink(false))
+      tell('passt sent what is no frame; the guest goes on with its link down');
     if (events & EPOLL.out && port.flush()) device.portWritable(0);
   });
   return device;

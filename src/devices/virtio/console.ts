@@ -170,6 +170,8 @@ export class ConsoleDevice implements VirtioDevice {
         if (next === NEXT.none) break;
         if (next === NEXT.broken) return context.fail(`its queue ${index} makes no sense`);
         const result = act(context, this.#chain);
+        // What it led to on another queue may have found the driver breaking the rules.
+        if (this.#context !== context) return;
         if (result === 'bad') return context.fail(`its queue ${index} has buffers of the wrong kind`);
         if (result === 'stop') {
           queue.undoNext();

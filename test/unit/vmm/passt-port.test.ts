@@ -1,12 +1,13 @@
 /** Frames over a stream, with a test at the other end; and passt itself, where it is installed. */
 import { afterAll, describe, expect, test } from 'bun:test';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeNet } from '../../../src/devices/virtio/net.ts';
 import { IoVector } from '../../../src/devices/virtio/io-vector.ts';
 import { PORT_RESULT } from '../../../src/devices/virtio/net-port.ts';
 import { NET_FEATURE as F } from '../../../src/devices/virtio/net.regs.ts';
 import { MAP, Mapping, PROT } from '../../../src/ffi/mapping.ts';
-import { createSocketPair } from '../../../src/ffi/socket-pair.ts';
+import { createHelperSocket, createSocketPair } from '../../../src/ffi/socket-pair.ts';
 import { receiveBytes, sendBytes } from '../../../src/ffi/unix-stream.ts';
 import { WorkerServices } from '../../../src/vmm/device-services.ts';
 import { createPasstBuffer, PasstPort } from '../../../src/vmm/passt-port.ts';
@@ -18,6 +19,7 @@ import {
 import { createDeviceBench } from '../devices/virtio/device-bench.ts';
 import { ramAt } from '../devices/virtio/test-ram.ts';
 
+const O_NONBLOCK = 0o4000;
 const stack = new DisposableStack();
 afterAll(() => stack.dispose());
 
@@ -114,8 +116,48 @@ describe('the port of passt', () => {
     const { port, fd, vector } = createPort();
     sendBytes(fd, Uint8Array.of(0xff, 0, 0, 0, 1, 2, 3));
 
+    expect(port.lost).toBe(false);
     expect(port.receive(vector([0, 100]))).toBe(PORT_RESULT.wouldBlock);
+    expect(port.lost).toBe(true);
   });
+});
+
+test('passt may wait at its end of the stream, Volt never does at the other', () => {
+  const [ours, theirs] = createHelperSocket();
+  stack.use(ours);
+  stack.use(theirs);
+  const blocks = ({ fd }: { readonly fd: number }) => {
+    const flags = /flags:\s+(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))![1]!;
+    return (parseInt(flags, 8) & O_NONBLOCK) === 0;
+  };
+
+  expect([blocks(ours), blocks(theirs)]).toEqual([false, true]);
+});
+
+test('a stream from passt that went astray takes the guest its link, and says so', () => {
+  const [ours, theirs] = createHelperSocket();
+  stack.use(ours);
+  stack.use(theirs);
+  const services = stack.use(new WorkerServices());
+  const limits = { bandwidth: undefined, ops: undefined };
+  const settings = { pairs: 1, hostMtu: 1500, receiveLimits: limits, transmitLimits: limits };
+  const start = { kind: 'user-net', fd: ours.fd, buffer: createPasstBuffer(), settings } as const;
+  const told: string[] = [];
+  const device = createUserNetDevice(start, services, (text) => told.push(text));
+  const facts = describeNet({ mac: undefined, pairs: 1, mtu: undefined, offloads: false });
+  const ram = mapRam(0x40_0000);
+  const bench = createDeviceBench(facts, device, [F.status], { memory: ramAt(ram.bytes, ram.host) });
+  const [receive] = bench.start();
+  receive!.add([{ address: bench.buffers, length: 2048, writable: true }]);
+  receive!.kick();
+
+  sendBytes(theirs.fd, Uint8Array.of(0xff, 0, 0, 0));
+  for (let turns = 0; turns < 10 && told.length === 0; turns++) {
+    services.after(10, () => {});
+    services.turn();
+  }
+
+  expect(told).toEqual(['passt sent what is no frame; the guest goes on with its link down']);
 });
 
 test('without passt, --net user says in one line what to install', () => {

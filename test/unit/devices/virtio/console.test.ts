@@ -261,3 +261,22 @@ test("a buffer to receive into that has no bytes is no driver's, and does not ha
   expect(needsReset()).toBe(true);
   expect(failures).toEqual(['its queue 0 has buffers of the wrong kind']);
 });
+
+test('a driver that is given up on in the middle of its messages is left alone at once: no more of them, no timer', () => {
+  const { queues, host, view, out, failures, clock, bytes } = createConsole();
+  host.open[1] = true;
+  // Behind 32 good buffers for messages one that nothing can be written into.
+  queues[2]!.add([{ address: out, length: 8 }]);
+  view.setUint32(out, 1, true);
+  view.setUint16(out + 4, EVENT.portReady, true);
+  view.setUint16(out + 6, 1, true);
+  for (let i = 0; i < 64; i++) queues[3]!.add([{ address: out, length: 8 }]);
+
+  queues[3]!.kick();
+  const [after, timers] = [bytes.slice(), clock.pending()];
+  clock.advance(1000);
+
+  expect(failures).toEqual(['its queue 2 has buffers of the wrong kind']);
+  expect(timers).toBe(0);
+  expect(Buffer.compare(bytes, after)).toBe(0);
+});
