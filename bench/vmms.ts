@@ -80,10 +80,14 @@ export function findVmms(): { vmms: Vmm[]; missing: string[] } {
         missing.push(`${name}: no ${named ?? programs.join(' or ')} here; ${variable} names one`);
       continue;
     }
+    const note =
+      id === 'qemu' && qemuCpuModel(program) !== 'host'
+        ? ', with -cpu qemu64: this KVM takes no -cpu host'
+        : '';
     vmms.push({
       id: id as VmmId,
       name,
-      version,
+      version: `${version}${note}`,
       command: (guest, folder) => command(program, guest, folder),
     });
   }
@@ -107,10 +111,35 @@ function voltCommand(program: string, { kernel, cpus, memoryMib, cmdline, initrd
   ];
 }
 
+let cpuModel: 'host' | 'qemu64' | undefined;
+
+/** What is nearest to the other VMMs' guests that QEMU can have here: it aborts where KVM refuses one of its MSRs. */
+function qemuCpuModel(program: string): 'host' | 'qemu64' {
+  if (cpuModel !== undefined) return cpuModel;
+  const argv = [
+    '-M',
+    'microvm,accel=kvm',
+    '-cpu',
+    'host',
+    '-nodefaults',
+    '-no-user-config',
+    '-display',
+    'none',
+  ];
+  const { exitCode } = Bun.spawnSync([program, ...argv, '-S', '-monitor', 'stdio'], {
+    stdin: Buffer.from('quit\n'),
+    stdout: 'ignore',
+    stderr: 'ignore',
+    timeout: 10_000,
+  });
+  cpuModel = exitCode === 0 ? 'host' : 'qemu64';
+  return cpuModel;
+}
+
 /** Without what a guest of these measurements does not use: option ROMs, a real-time clock, default devices. */
 function qemuCommand(program: string, { kernel, cpus, memoryMib, cmdline, initrd }: Guest): string[] {
   return [
-    ...[program, '-M', 'microvm,accel=kvm,x-option-roms=off,rtc=off', '-cpu', 'host'],
+    ...[program, '-M', 'microvm,accel=kvm,x-option-roms=off,rtc=off', '-cpu', qemuCpuModel(program)],
     ...['-smp', String(cpus), '-m', String(memoryMib)],
     ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-serial', 'stdio'],
     ...['-device', 'isa-debug-exit,iobase=0xf4,iosize=4', '-kernel', kernel],
@@ -120,7 +149,6 @@ function qemuCommand(program: string, { kernel, cpus, memoryMib, cmdline, initrd
 }
 
 function firecrackerCommand(program: string, guest: Guest, folder: string): string[] {
-  const path = join(folder, 'firecracker.json');
   const config = {
     'boot-source': {
       kernel_image_path: guest.kernel,
@@ -130,8 +158,12 @@ function firecrackerCommand(program: string, guest: Guest, folder: string): stri
     'machine-config': { vcpu_count: guest.cpus, mem_size_mib: guest.memoryMib },
     drives: [],
   };
-  writeFileSync(path, JSON.stringify(config));
-  return [program, '--no-api', '--config-file', path];
+  const text = JSON.stringify(config);
+  // A nested host may have a file of the same name in its cache.
+  const path = join(folder, `firecracker-${Bun.hash(text).toString(36)}.json`);
+  writeFileSync(path, text);
+  // Its log goes to stdout otherwise, among what the guest prints.
+  return [program, '--no-api', '--config-file', path, '--log-path', '/dev/null', '--level', 'Error'];
 }
 
 function cloudHypervisorCommand(

@@ -3,6 +3,7 @@
  * a folder, each with a command that runs it again. docs/fuzzing.md tells what the targets are.
  *
  * Usage: bun run fuzz [--seconds N] [--runs N] [--target NAME]... [--seed N] [--jobs N] [--findings FOLDER]
+ *                     [--corpus FOLDER]
  *        bun run fuzz --target NAME --input FILE
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -25,6 +26,10 @@ export interface FuzzOptions {
   readonly runs: number;
   readonly seed: number;
   readonly findings: string;
+  /** Where inputs that came to something new are kept, a folder for each target. */
+  readonly corpus: string;
+  /** Without coverage as a guide, which takes its time at first. Default: with it. */
+  readonly unguided?: boolean;
   /** Where the targets are; by default all of Volt's. */
   readonly module?: string;
   readonly say: (line: string) => void;
@@ -35,6 +40,8 @@ export interface FuzzResult {
   readonly runs: number;
   readonly seconds: number;
   readonly kinds: number;
+  /** Characters of the source that ran. */
+  readonly covered: number;
   readonly findings: number;
 }
 
@@ -51,18 +58,29 @@ export async function fuzzTarget(
     const progress = new Progress(file);
     const script = resolve(import.meta.dir, 'fuzz/child.ts');
     const words = [options.module ?? ALL_TARGETS, name, seconds, options.runs, options.seed].map(String);
-    await using child = Bun.spawn([process.execPath, script, ...words, file, options.findings], {
-      stdin: 'ignore',
-      stdout: 'inherit',
-      stderr: 'inherit',
-    });
+    await using child = Bun.spawn(
+      [
+        process.execPath,
+        script,
+        ...words,
+        file,
+        options.findings,
+        options.corpus,
+        options.unguided ? 'unguided' : 'guided',
+      ],
+      {
+        stdin: 'ignore',
+        stdout: 'inherit',
+        stderr: 'inherit',
+      },
+    );
     const started = performance.now();
     let [told, moved, last] = [started, started, 0];
     let hung = false;
     while (child.exitCode === null && child.signalCode === null) {
       await Promise.race([child.exited, Bun.sleep(LOOK_MS)]);
       const now = performance.now();
-      if (progress.runs !== last) [last, moved] = [progress.runs, now];
+      if (progress.beats !== last) [last, moved] = [progress.beats, now];
       if (now - told >= TELL_MS) {
         options.say(rowOf({ target: name, ...countsOf(progress), seconds: (now - started) / 1000 }));
         told = now;
@@ -89,13 +107,19 @@ export async function fuzzTarget(
   }
 }
 
-function countsOf({ runs, kinds, findings }: Progress) {
-  return { runs, kinds, findings };
+function countsOf({ runs, kinds, covered, findings }: Progress) {
+  return { runs, kinds, covered, findings };
 }
 
-function rowOf({ target, runs, seconds, kinds, findings }: FuzzResult): string {
+function rowOf({ target, runs, seconds, kinds, covered, findings }: FuzzResult): string {
   const rate = Math.round(runs / Math.max(seconds, 0.001));
-  const columns = [`${runs} inputs`, `${seconds.toFixed(0)} s`, `${rate} a second`, `${kinds} ways`];
+  const columns = [
+    `${runs} inputs`,
+    `${seconds.toFixed(0)} s`,
+    `${rate} a second`,
+    `${kinds} ways`,
+    `${covered} covered`,
+  ];
   return `${target.padEnd(13)}${columns.map((text) => text.padStart(18)).join('')}${`${findings} findings`.padStart(15)}`;
 }
 
@@ -119,6 +143,18 @@ export async function fuzz(
   return results;
 }
 
+const HELP = `Usage: bun run fuzz [OPTION...]
+
+  --target NAME     fuzz only this; may be given again. Names: ${TARGETS.map(({ name }) => name).join(', ')}
+  --seconds N       in all (default 60)
+  --runs N          inputs for each target, instead of a time
+  --seed N          the same again (default: by the clock)
+  --jobs N          processes at once (default 1)
+  --findings DIR    where inputs of defects go (default build/fuzz)
+  --corpus DIR      where inputs that came to new code are kept (default build/fuzz/corpus)
+  --input FILE      with --target: run this input alone
+`;
+
 async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
@@ -128,9 +164,15 @@ async function main(): Promise<number> {
       jobs: { type: 'string', default: '1' },
       target: { type: 'string', multiple: true, default: [] },
       findings: { type: 'string', default: 'build/fuzz' },
+      corpus: { type: 'string', default: 'build/fuzz/corpus' },
       input: { type: 'string' },
+      help: { type: 'boolean', default: false },
     },
   });
+  if (values.help) {
+    process.stdout.write(HELP);
+    return 0;
+  }
   const targets = values.target.length > 0 ? values.target.map((name) => findTarget(name)) : TARGETS;
   if (values.input !== undefined) return await runAgain(targets, values.input);
   const [seconds, runs, seed, jobs] = [values.seconds, values.runs, values.seed, values.jobs].map(Number);
@@ -141,6 +183,7 @@ async function main(): Promise<number> {
     runs: runs!,
     seed: seed!,
     findings,
+    corpus: resolve(values.corpus),
     say: (line: string) => console.log(line),
   };
   const results = await fuzz(targets, jobs!, options);

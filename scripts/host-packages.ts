@@ -21,6 +21,7 @@ export const hostPrograms = {
   iperf3: 'iperf3',
   socat: 'socat',
   passt: 'passt',
+  virtiofsd: 'qemu-system-common',
   fio: 'fio',
   'mkfs.ext4': 'e2fsprogs',
   e2fsck: 'e2fsprogs',
@@ -39,6 +40,9 @@ export const hostPrograms = {
 export type HostProgram = keyof typeof hostPrograms;
 
 const allPrograms = Object.keys(hostPrograms) as HostProgram[];
+
+/** Where packages put programs that people do not start by hand. */
+const BESIDE_PATH = '/usr/libexec:/usr/lib/qemu';
 
 /** Debian packages, sorted and without repeats, whose programs are not on the PATH. */
 export function missingPackages(programs: readonly HostProgram[] = allPrograms): string[] {
@@ -67,7 +71,7 @@ export async function ensurePackages(programs: readonly HostProgram[] = allProgr
 }
 
 function isUsable(program: HostProgram): boolean {
-  const path = Bun.which(program);
+  const path = Bun.which(program, { PATH: `${process.env['PATH'] ?? ''}:${BESIDE_PATH}` });
   if (path === null) return false;
   // Debian's plain `busybox` package links to libc, which an initrd does not have.
   return program !== 'busybox' || isStaticElf(path);

@@ -3,7 +3,7 @@
  *
  * QEMU emulates the CPU and its SVM in software; inside, Debian's kernel mounts this machine's file system read-only
  * as its root (tmpfs on /tmp, /run and HOME), so every program here runs there too. Commands go in and results come
- * out through a shared folder; a serial line carries only "run", "kill" and "done" (see nested-init.sh).
+ * out through a shared folder; a serial line carries only "run", "kill" and "done" (see nested-agent.sh).
  */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -35,6 +35,11 @@ export interface NestedHostOptions {
   cpus?: number;
   /** Default 4096. */
   memoryMiB?: number;
+  /**
+   * A disk image (scripts/debian-image.ts) that is the root instead of this machine's file system, with its own systemd as
+   * process 1. It stays as it is: what is written ends with the nested host.
+   */
+  image?: string;
   /** Default true; false leaves /dev/kvm out. */
   kvm?: boolean;
   /** Further kernel modules, e.g. `tun`. */
@@ -61,6 +66,12 @@ export interface NestedHost extends AsyncDisposable {
   readonly guestExchangeDir: string;
 }
 
+/**
+ * QEMU 7.2 now and then forgets to tell its CPU of a timer's interrupt that came beside an exit from a guest. The CPU
+ * then sleeps until any other interrupt comes; a line to the agent, which ignores it, is one.
+ */
+const WAKE_MS = 200;
+
 /** Starts a nested host (about 3 s; the first use downloads a kernel). Rejects with the end of its log on failure. */
 export async function startNestedHost(options: NestedHostOptions = {}): Promise<NestedHost> {
   await ensurePackages(['qemu-system-x86_64', 'busybox', 'setpriv']);
@@ -77,6 +88,7 @@ export async function startNestedHost(options: NestedHostOptions = {}): Promise<
     visiblePaths: [repositoryDir, dirname(process.execPath), ...(options.visiblePaths ?? [])],
     log: resolve(options.log ?? join(temporaryDir, 'console.log')),
     agentSocket: join(temporaryDir, 'agent.sock'),
+    image: options.image,
     exchangeDir,
     initrd: join(temporaryDir, 'initrd'),
   };
@@ -118,6 +130,12 @@ export async function startNestedHost(options: NestedHostOptions = {}): Promise<
       rmSync(temporaryDir, { recursive: true, force: true });
     };
     await ready.promise;
+    const waking = setInterval(() => agent.send('wake'), WAKE_MS);
+    const stopQemu = stop;
+    stop = () => {
+      clearInterval(waking);
+      return stopQemu();
+    };
   } catch (error) {
     await stop();
     rmSync(temporaryDir, { recursive: true, force: true });
@@ -125,7 +143,10 @@ export async function startNestedHost(options: NestedHostOptions = {}): Promise<
   } finally {
     clearTimeout(startTimeout);
   }
-  return { run: jobs.run, stop, exchangeDir, guestExchangeDir, [Symbol.asyncDispose]: stop };
+  // The repository is not in an image.
+  const cwd = options.image === undefined ? repositoryDir : '/';
+  const run: NestedHost['run'] = (command, given) => jobs.run(command, { cwd, ...given });
+  return { run, stop, exchangeDir, guestExchangeDir, [Symbol.asyncDispose]: stop };
 }
 
 /** Serves one connection on a Unix socket, line by line. Lines sent before it is there are lost. */

@@ -1,6 +1,6 @@
 /**
  * Jobs of a nested host, seen from outside: each is a folder in the exchange share plus a line to the agent
- * (protocol: nested-init.sh). Output is read from the files that the agent writes, so it is binary-safe and live.
+ * (protocol: nested-agent.sh). Output is read from the files that the agent writes, so it is binary-safe and live.
  */
 import { closeSync, mkdirSync, openSync, readSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -12,7 +12,7 @@ export interface RunOptions {
   timeoutSeconds?: number;
   /** Added to a minimal environment (PATH, HOME); nothing of this process's own is passed on. */
   env?: Readonly<Record<string, string>>;
-  /** Default: the repository. */
+  /** Default: the repository, or / where the root is an image. */
   cwd?: string;
   /**
    * What the command reads, followed by end of file. Default: /dev/null. An async iterable is passed on piece by
@@ -52,7 +52,7 @@ interface RunningJob {
 export const repositoryDir = resolve(import.meta.dir, '..');
 
 /** Path, inside the nested host, of the folder shared with this machine. */
-export const guestExchangeDir = '/run/volt/exchange';
+export const guestExchangeDir = '/run/nested/exchange';
 
 const pollMs = 20;
 const defaultTimeoutSeconds = 300;
@@ -155,7 +155,7 @@ function commandScript(command: string | readonly string[], options: RunOptions)
   const systemDirs = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
   const environment = {
     PATH: [...binDirs, ...systemDirs].join(':'),
-    HOME: '/run/volt/home',
+    HOME: '/run/nested/home',
     TERM: 'dumb',
     ...options.env,
   };

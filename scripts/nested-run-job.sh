@@ -1,16 +1,16 @@
 #!/bin/sh
-# Runs one job of the nested host (see nested-init.sh): $1 is its ID, $2 says where stdin comes from,
+# Runs one job of the nested host (see nested-agent.sh): $1 is its ID, $2 says where stdin comes from,
 # descriptor 3 is the line to the outside.
 #
 # The command gets pipes rather than 9p files, as under any test runner. They are the shell's own pipes: opening a
 # named one may block, and in busybox a child that ends meanwhile (SIGCHLD) makes that open fail.
 
 id=$1
-files=/root/run/volt/exchange/jobs/$id
-state=/jobs/$id
+files=$AGENT_ROOT/run/nested/exchange/jobs/$id
+state=$AGENT_STATE/$id
 
 run_command() {
-  chroot /root /bin/sh "/run/volt/exchange/jobs/$id/command" 3>&- 4>&- 5>&-
+  chroot "$AGENT_ROOT/" /bin/sh "/run/nested/exchange/jobs/$id/command" 3>&- 4>&- 5>&-
   echo $? >"$state.code"
 }
 

@@ -18,7 +18,7 @@ export const growth: Measurement = {
   title: 'The same with more vCPUs (256 MiB)',
   method: 'As above with 1, 8, 32 and 64 vCPUs, of which only the first one ever runs.',
   whenMissed:
-    "Each vCPU is a Bun Worker with a heap and a copy of the code it runs: about 1 ms and 1.5 MiB each on this kind of machine, where a VMM in C has a thread's stack. Fewer of each would need several vCPUs parked in one thread until their SIPI comes.",
+    'An AP that nobody starts is a thread of a few instructions and its kvm_run page; what is left of its cost is KVM making it, some JavaScript that is not compiled yet, and its share of the tables.',
   async run({ vmms, quick, folder, log }) {
     const counts = quick ? [1, 8] : [1, 8, 32, 64];
     const able = vmms.filter(({ id }) => id !== 'kvmtool');

@@ -15,7 +15,7 @@ export const kernelLoad: Measurement = {
   method:
     'In this process: recognise and plan the kernel, then from the made VM to all of it in guest memory, against reading the file once into fresh memory.',
   whenMissed:
-    'Whole pages of the file are mapped privately, so nothing of them is copied; what is left is reading headers, the ragged ends of segments, and zeroing.',
+    'What the sections of the kernel hold is read into huge pages, a copy at the speed of memory. Mapping the pages of its file met the aim, and let guests of one kernel share them; but a guest then took a fault for each 4 KiB, wrote to most of them anyway, and Linux came up later by half (docs/performance.md, Linux guests).',
   async run({ quick }) {
     const cached = `${defaultKernelCacheDir}/amd64/vmlinux`;
     const kernel = quick

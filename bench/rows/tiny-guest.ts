@@ -12,7 +12,7 @@ export const tiny: Measurement = {
   method:
     'The guest prints one byte and resets. Wall time from spawn to exit, CPU time of the whole process by wait4(2), peak resident memory by GNU time in runs of its own.',
   whenMissed:
-    "A Bun executable needs about 10 ms and 35 MiB before its first line of JavaScript, and each vCPU's Worker brings a heap of its own. QEMU's share of a start is its own set-up of devices, which a microvm has few of. Closing the gap needs a runtime that starts from a snapshot, or vCPU threads without a JavaScript heap.",
+    "An empty Bun executable takes 4 ms of CPU time and one Worker 4 more; loading Volt's code and commander's, both run once and so interpreted, takes 8, the plan and KVM's own calls the rest (docs/performance.md has the list). Firecracker and Cloud Hypervisor are machine code that has nothing to load: reaching them needs a runtime that starts from a snapshot of its heap. Of the peak memory more than half is Bun's text, page cache that all guests of a host share (see the density row).",
   async run({ vmms, quick, folder }) {
     const kernel = join(folder, 'tiny');
     await Bun.write(kernel, pvhElf(tinyGuest()));

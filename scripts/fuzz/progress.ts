@@ -9,7 +9,7 @@ const WORDS = 16;
 const HEADER_BYTES = 4 * WORDS;
 
 /** Words of the file. `runs` wraps; `began` is when the input under way began, in ms since the process started. */
-const WORD = { runs: 0, kinds: 1, findings: 2, inputBytes: 3, under: 4 } as const;
+const WORD = { runs: 0, kinds: 1, findings: 2, inputBytes: 3, under: 4, covered: 5, beats: 6 } as const;
 
 export class Progress {
   readonly #words: Uint32Array;
@@ -26,19 +26,31 @@ export class Progress {
   }
 
   begin(input: Uint8Array): void {
+    this.#words[WORD.beats]!++;
     this.#words[WORD.inputBytes] = input.length;
     this.#input.set(input);
     this.#words[WORD.under] = 1;
   }
 
   end(): void {
-    this.#words[WORD.under] = 0;
+    this.endAgain();
     this.#words[WORD.runs]!++;
   }
 
-  note(kinds: number, findings: number): void {
+  /** The end of an input that had been run before. */
+  endAgain(): void {
+    this.#words[WORD.under] = 0;
+  }
+
+  note(kinds: number, findings: number, covered: number): void {
     this.#words[WORD.kinds] = kinds;
+    this.#words[WORD.covered] = covered;
     this.#words[WORD.findings] = findings;
+  }
+
+  /** Changes as long as inputs are run, those too that are run again and do not count. */
+  get beats(): number {
+    return this.#words[WORD.beats]!;
   }
 
   get runs(): number {
@@ -47,6 +59,11 @@ export class Progress {
 
   get kinds(): number {
     return this.#words[WORD.kinds]!;
+  }
+
+  /** Characters of source that have run. */
+  get covered(): number {
+    return this.#words[WORD.covered]!;
   }
 
   get findings(): number {

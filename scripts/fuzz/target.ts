@@ -16,6 +16,8 @@ export interface FuzzTarget {
    * new way is kept and changed further.
    */
   readonly run: (input: Uint8Array) => string | Promise<string>;
+  /** Paths of the source that inputs are to reach all of; by default Volt's. `none`: it runs elsewhere, and slowly. */
+  readonly source?: RegExp | 'none';
   /** An input that takes longer hangs. Default: DEFAULT_HANG_MS. */
   readonly hangMs?: number;
 }
@@ -54,4 +56,13 @@ export function choicesOf(input: Uint8Array): (limit: number) => number {
 /** `count` inputs of random choices. */
 export function randomChoices(random: Random, count: number, words: number): Uint8Array[] {
   return Array.from({ length: count }, () => random.bytes(4 * words));
+}
+
+/** Throws RangeError for a name that is none. */
+export function targetNamed(name: string, among: readonly FuzzTarget[]): FuzzTarget {
+  const target = among.find((each) => each.name === name);
+  if (target) return target;
+  throw new RangeError(
+    `Cannot fuzz ${name}: no such target (expected ${among.map((each) => each.name).join(', ')})`,
+  );
 }

@@ -1,15 +1,21 @@
 /** All targets, those first that take the least time for an input. */
-import type { FuzzTarget } from './target.ts';
+import { targetNamed, type FuzzTarget } from './target.ts';
+import { answersTarget } from './targets/answers.ts';
+import { balloonTarget } from './targets/balloon.ts';
 import { boardTarget } from './targets/board.ts';
 import { configTarget, machineTarget } from './targets/config.ts';
+import { consoleTarget } from './targets/console.ts';
 import { controlTarget, sessionTarget } from './targets/control.ts';
 import { flagsTarget } from './targets/flags.ts';
 import { guestTarget, processTarget } from './targets/guest.ts';
 import { initrdTarget, kernelTarget } from './targets/kernel.ts';
+import { netTarget } from './targets/net.ts';
 import { overlayFileTarget, overlayTarget } from './targets/overlay.ts';
 import { symbolsTarget, systemMapTarget } from './targets/symbols.ts';
 import { acpiTarget, mpTarget } from './targets/tables.ts';
+import { vhostUserTarget } from './targets/vhost-user.ts';
 import { virtqueueTarget } from './targets/virtqueue.ts';
+import { vsockTarget } from './targets/vsock.ts';
 
 export const TARGETS: readonly FuzzTarget[] = [
   kernelTarget,
@@ -19,6 +25,7 @@ export const TARGETS: readonly FuzzTarget[] = [
   flagsTarget,
   controlTarget,
   sessionTarget,
+  answersTarget,
   mpTarget,
   acpiTarget,
   symbolsTarget,
@@ -26,6 +33,11 @@ export const TARGETS: readonly FuzzTarget[] = [
   overlayTarget,
   overlayFileTarget,
   virtqueueTarget,
+  vhostUserTarget,
+  netTarget,
+  vsockTarget,
+  consoleTarget,
+  balloonTarget,
   boardTarget,
   guestTarget,
   processTarget,
@@ -33,9 +45,5 @@ export const TARGETS: readonly FuzzTarget[] = [
 
 /** Throws RangeError for a name that is none. */
 export function findTarget(name: string, among: readonly FuzzTarget[] = TARGETS): FuzzTarget {
-  const target = among.find((each) => each.name === name);
-  if (target) return target;
-  throw new RangeError(
-    `Cannot fuzz ${name}: no such target (expected ${among.map((each) => each.name).join(', ')})`,
-  );
+  return targetNamed(name, among);
 }

@@ -1,7 +1,7 @@
 /** What `volt --help` knows, as plain data: man pages and completions are made from it. */
 import { Command, type CommandUnknownOpts } from '@commander-js/extra-typings';
 import { commandsFor } from '../../src/cli/ctl-commands.ts';
-import { program } from '../../src/cli/main.ts';
+import { program } from '../../src/cli/program.ts';
 
 export interface OptionNode {
   /** As help shows it: `-k, --kernel <file>`. */

@@ -1,12 +1,14 @@
 /** The Debian package, written by dpkg-deb. */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { runText, type ReleaseContext } from './context.ts';
 import { gzip, installedKib, settleTree, writeTree } from './tree.ts';
 
 const MAINTAINER = 'Volt maintainers <volt@users.noreply.example>';
 const REVISION = 1;
+/** Run by dpkg; Debian Policy 6. */
+const MAINTAINER_SCRIPTS = ['postinst', 'prerm', 'postrm'];
 
 /** Writes `volt_VERSION-1_amd64.deb` into `output` by way of the empty folder `stage`; returns its path. */
 export function buildDeb(stage: string, output: string, context: ReleaseContext): string {
@@ -26,8 +28,16 @@ export function buildDeb(stage: string, output: string, context: ReleaseContext)
   writeFileSync(join(control, 'control'), controlFile(version, kib, neededGlibc(context.binary)));
   writeFileSync(join(control, 'md5sums'), sums);
   writeFileSync(join(control, 'conffiles'), '/etc/volt/demo.json\n');
+  for (const name of MAINTAINER_SCRIPTS) {
+    copyFileSync(resolve(import.meta.dir, 'files', name), join(control, name));
+  }
   runText(['chmod', '-R', 'u=rwX,go=rX', stage]);
-  runText(['chmod', '755', join(stage, 'usr/bin/volt')]);
+  runText([
+    'chmod',
+    '755',
+    join(stage, 'usr/bin/volt'),
+    ...MAINTAINER_SCRIPTS.map((name) => join(control, name)),
+  ]);
   settleTree(stage, context);
   const path = join(output, `volt_${version}_amd64.deb`);
   // One thread: the parts that several threads compress depend on how many there are.

@@ -47,7 +47,8 @@ export function writeTree(folder: string, context: ReleaseContext): void {
   add(`${docs}/licences.txt`, licenceList(context.version, components));
   add(`${docs}/volt.cdx.json`, billOfMaterials(context));
   for (const name of ['README.md', 'SECURITY.md']) add(`${docs}/${name}`, readFileSync(resolve(root, name)));
-  add(`${docs}/control.md`, readFileSync(resolve(root, 'docs/control.md')));
+  for (const name of ['control.md', 'metrics.md', 'service.md'])
+    add(`${docs}/${name}`, readFileSync(resolve(root, 'docs', name)));
   add(`${docs}/changelog.gz`, gzip(readFileSync(resolve(root, 'CHANGELOG.md'))));
 }
 

@@ -8,7 +8,8 @@ import { findFloatingPointer } from '../smp/mp-table-read.ts';
 import type { VmConfig } from '../vmm/config.ts';
 import { openImage, openKernel } from '../vmm/image-file.ts';
 import { inspectMpTables, inspectPlan, type Inspection, type MpInspection } from '../vmm/inspection.ts';
-import { planImage, planMachine } from '../vmm/plan.ts';
+import { planImage, planMachine, pmemOf } from '../vmm/plan.ts';
+import { pmemFileBytes } from '../vmm/virtio-pmem.ts';
 import { VoltError } from '../volt-error.ts';
 
 export interface MachineInspection {
@@ -21,7 +22,14 @@ export interface MachineInspection {
 export function inspectMachine(config: VmConfig): MachineInspection {
   using kernel = openKernel(config.kernelPath);
   using initrd = config.initrdPath === undefined ? undefined : openImage(config.initrdPath, '--initrd');
-  const plan = planMachine(config, planImage(config, kernel, initrd), { tscDeadline: true });
+  const plan = planMachine(
+    config,
+    planImage(config, kernel, initrd),
+    { tscDeadline: true },
+    {
+      pmemBytes: pmemOf(config).map(pmemFileBytes),
+    },
+  );
   return { inspection: inspectPlan(plan, config.cmdline, hostVendor()), writes: plan.writes };
 }
 

@@ -20,6 +20,16 @@ export interface FileLoad {
   readonly address: GuestAddress;
   /** Bytes that belong to it in memory, at least `fileBytes`; the rest (.bss, decompression space) starts as zero. */
   readonly memoryBytes: number;
+  /**
+   * Where those of `fileBytes` lie that are zero, as memory is before: they need not be read. Ascending and apart.
+   */
+  readonly zeroes?: readonly LoadRange[];
+}
+
+/** Offsets from the start of a load; `end` is the first byte behind. */
+export interface LoadRange {
+  readonly start: number;
+  readonly end: number;
 }
 
 /** One segment register as the CPU caches it. Fields as in a descriptor. (SDM 3A §3.4.5) */

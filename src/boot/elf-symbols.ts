@@ -4,47 +4,25 @@
  * what is malformed in it is skipped, and a file without one is no error.
  */
 import type { ByteSource } from '../binary/byte-source.ts';
-import { getU64, viewOf } from '../binary/bytes.ts';
+import { viewOf } from '../binary/bytes.ts';
+import { readAddress, readSections, SECTION_FLAG, SECTION_TYPE, type ElfSection } from './elf-sections.ts';
 import { buildSymbolTable, type CodeRange, type SymbolEntry, type SymbolTable } from './symbols.ts';
 
 const IDENT = { class: 4, data: 5, size: 16 } as const;
 const CLASS_64 = 2;
 const DATA_LITTLE = 1;
 
-const HEADER = {
-  32: { shoff: 0x20, shentsize: 0x2e, shnum: 0x30, size: 0x34 },
-  64: { shoff: 0x28, shentsize: 0x3a, shnum: 0x3c, size: 0x40 },
-} as const;
-
-const SECTION = {
-  32: { type: 0x04, flags: 0x08, addr: 0x0c, offset: 0x10, bytes: 0x14, link: 0x18, size: 0x28 },
-  64: { type: 0x04, flags: 0x08, addr: 0x10, offset: 0x18, bytes: 0x20, link: 0x28, size: 0x40 },
-} as const;
-
 const SYMBOL = {
   32: { name: 0x00, value: 0x04, info: 0x0c, section: 0x0e, size: 0x10 },
   64: { name: 0x00, info: 0x04, section: 0x06, value: 0x08, size: 0x18 },
 } as const;
 
-const SECTION_TYPE_SYMTAB = 2;
-const FLAG_EXECUTABLE = 4;
 const SYMBOL_TYPE = { none: 0, function: 2 } as const;
 const BIND_LOCAL = 0;
 
-/** The table's offset is 0 in a file with more sections than 16 bits hold; no kernel has that many. */
-const MAX_SECTIONS = 0xff00;
 /** A kernel with all drivers built in has 10 MiB of each. */
 const MAX_TABLE_BYTES = 256 * 1024 * 1024;
 const LONGEST_NAME = 512;
-
-interface Section {
-  readonly type: number;
-  readonly executable: boolean;
-  readonly address: bigint;
-  readonly offset: number;
-  readonly bytes: number;
-  readonly link: number;
-}
 
 export function isElf(source: ByteSource): boolean {
   return source.bytes >= IDENT.size && viewOf(source.read(0, 4)).getUint32(0) === 0x7f45_4c46;
@@ -55,47 +33,29 @@ export function parseElfSymbols(source: ByteSource): SymbolTable | undefined {
   if (!isElf(source)) return undefined;
   const ident = source.read(0, IDENT.size);
   const bits = ident[IDENT.class] === CLASS_64 ? 64 : 32;
-  if (ident[IDENT.data] !== DATA_LITTLE || source.bytes < HEADER[bits].size) return undefined;
+  if (ident[IDENT.data] !== DATA_LITTLE) return undefined;
   const sections = readSections(source, bits);
-  const symtab = sections.find(({ type }) => type === SECTION_TYPE_SYMTAB);
+  const symtab = sections.find(({ type }) => type === SECTION_TYPE.symtab);
   const strtab = symtab && sections[symtab.link];
   if (!symtab || !strtab || !isReadable(source, symtab) || !isReadable(source, strtab)) return undefined;
   const entries = readSymbols(source, bits, sections, { symtab, strtab });
   if (entries.length === 0) return undefined;
-  return buildSymbolTable(source.name, entries, sections.filter(({ executable }) => executable).map(rangeOf));
+  return buildSymbolTable(source.name, entries, sections.filter(isExecutable).map(rangeOf));
 }
 
-function readSections(source: ByteSource, bits: 32 | 64): Section[] {
-  const header = viewOf(source.read(0, HEADER[bits].size));
-  const layout = SECTION[bits];
-  const offset = word(header, HEADER[bits].shoff, bits);
-  const count = header.getUint16(HEADER[bits].shnum, true);
-  const entryBytes = header.getUint16(HEADER[bits].shentsize, true);
-  if (offset === 0 || count > MAX_SECTIONS || entryBytes !== layout.size) return [];
-  if (offset + count * layout.size > source.bytes) return [];
-  const table = viewOf(source.read(offset, count * layout.size));
-  return Array.from({ length: count }, (_, i) => {
-    const at = i * layout.size;
-    return {
-      type: table.getUint32(at + layout.type, true),
-      executable: (table.getUint32(at + layout.flags, true) & FLAG_EXECUTABLE) !== 0,
-      address: address(table, at + layout.addr, bits),
-      offset: word(table, at + layout.offset, bits),
-      bytes: word(table, at + layout.bytes, bits),
-      link: table.getUint32(at + layout.link, true),
-    };
-  });
+function isExecutable({ flags }: ElfSection): boolean {
+  return (flags & SECTION_FLAG.executable) !== 0;
 }
 
-function isReadable(source: ByteSource, { offset, bytes }: Section): boolean {
+function isReadable(source: ByteSource, { offset, bytes }: ElfSection): boolean {
   return bytes <= MAX_TABLE_BYTES && offset + bytes <= source.bytes;
 }
 
 function readSymbols(
   source: ByteSource,
   bits: 32 | 64,
-  sections: readonly Section[],
-  { symtab, strtab }: { readonly symtab: Section; readonly strtab: Section },
+  sections: readonly ElfSection[],
+  { symtab, strtab }: { readonly symtab: ElfSection; readonly strtab: ElfSection },
 ): SymbolEntry[] {
   const layout = SYMBOL[bits];
   const names = Buffer.from(source.read(strtab.offset, strtab.bytes));
@@ -103,7 +63,7 @@ function readSymbols(
   const entries: SymbolEntry[] = [];
   for (let at = 0; at + layout.size <= symtab.bytes; at += layout.size) {
     const section = sections[table.getUint16(at + layout.section, true)];
-    if (!section?.executable) continue;
+    if (!section || !isExecutable(section)) continue;
     const info = table.getUint8(at + layout.info);
     const type = info & 0xf;
     if (type !== SYMBOL_TYPE.none && type !== SYMBOL_TYPE.function) continue;
@@ -111,7 +71,7 @@ function readSymbols(
     if (name === undefined) continue;
     const local = info >> 4 === BIND_LOCAL;
     const rank = (type === SYMBOL_TYPE.function ? 0 : 2) + (local ? 1 : 0);
-    entries.push({ address: address(table, at + layout.value, bits), name, rank });
+    entries.push({ address: readAddress(table, at + layout.value, bits), name, rank });
   }
   return entries;
 }
@@ -126,14 +86,6 @@ function nameAt(names: Buffer, at: number): string | undefined {
 }
 
 /** `end` is the last address, as in CodeRange; an empty section has none. */
-function rangeOf({ address: start, bytes }: Section): CodeRange {
+function rangeOf({ address: start, bytes }: ElfSection): CodeRange {
   return { start, end: start + BigInt(bytes) - 1n };
-}
-
-function word(view: DataView, offset: number, bits: 32 | 64): number {
-  return bits === 64 ? getU64(view, offset) : view.getUint32(offset, true);
-}
-
-function address(view: DataView, offset: number, bits: 32 | 64): bigint {
-  return bits === 64 ? view.getBigUint64(offset, true) : BigInt(view.getUint32(offset, true));
 }

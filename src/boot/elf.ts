@@ -3,9 +3,10 @@
  * 5.) Everything read from the file is checked against its size before use.
  */
 import type { ByteSource } from '../binary/byte-source.ts';
-import { getAscii, getU64, hex, viewOf } from '../binary/bytes.ts';
+import { getAscii, hex, viewOf } from '../binary/bytes.ts';
 import { alignUp } from '../machine/address.ts';
 import { imageError } from './boot-inputs.ts';
+import { readAddress, readSections, readWord, SECTION_FLAG, SECTION_TYPE } from './elf-sections.ts';
 
 export interface ElfSegment {
   readonly fileOffset: number;
@@ -28,6 +29,13 @@ export interface ElfImage {
   /** PT_LOAD with something in memory, in file order. */
   readonly segments: readonly ElfSegment[];
   readonly notes: readonly ElfNote[];
+  /** Memory that is zero when the kernel starts by the account of its sections, such as .bss. */
+  readonly zeroed: readonly ElfRange[];
+}
+
+export interface ElfRange {
+  readonly virtualAddress: bigint;
+  readonly bytes: number;
 }
 
 const IDENT = { class: 4, data: 5 } as const;
@@ -126,7 +134,15 @@ export function parseElf(source: ByteSource): ElfImage {
   const segments = programHeaders.filter((ph) => ph.type === SEGMENT_TYPE.load && ph.memoryBytes > 0);
   if (segments.length === 0) throw fail('it has no segment to load', 'at least one PT_LOAD');
   for (const segment of segments) checkSegment(source, segment);
-  return { bits, entry: readAddress(header, HEADER[bits].entry, bits), segments, notes };
+  const entry = readAddress(header, HEADER[bits].entry, bits);
+  return { bits, entry, segments, notes, zeroed: zeroedMemory(source, bits) };
+}
+
+function zeroedMemory(source: ByteSource, bits: 32 | 64): ElfRange[] {
+  const { alloc, threadLocal } = SECTION_FLAG;
+  return readSections(source, bits)
+    .filter(({ type, flags }) => type === SECTION_TYPE.nobits && (flags & (alloc | threadLocal)) === alloc)
+    .map(({ address, bytes }) => ({ virtualAddress: address, bytes }));
 }
 
 /**
@@ -227,12 +243,4 @@ function readNotes(source: ByteSource, header: ProgramHeader): ElfNote[] {
     at = alignUp(contentAt + contentBytes, alignment);
   }
   return notes;
-}
-
-function readWord(view: DataView, offset: number, bits: 32 | 64): number {
-  return bits === 64 ? getU64(view, offset) : view.getUint32(offset, true);
-}
-
-function readAddress(view: DataView, offset: number, bits: 32 | 64): bigint {
-  return bits === 64 ? view.getBigUint64(offset, true) : BigInt(view.getUint32(offset, true));
 }

@@ -76,11 +76,12 @@ export function formatDevices(devices: ControlResult<'devices'>): string {
       i === 0 ? device.state : '',
       `${queue.index}`,
       `${queue.size}/${queue.maxSize}`,
-      String(queue.chains),
-      formatBytes(queue.bytesFromGuest),
-      formatBytes(queue.bytesToGuest),
-      String(queue.kicks),
-      String(queue.interrupts),
+      formatCount(queue.chains, String),
+      formatCount(queue.bytesFromGuest, formatBytes),
+      formatCount(queue.bytesToGuest, formatBytes),
+      formatCount(queue.kicks, String),
+      formatCount(queue.interrupts, String),
+      formatCount(queue.errors, String),
     ]),
   );
   const header = [
@@ -96,13 +97,19 @@ export function formatDevices(devices: ControlResult<'devices'>): string {
     'TO GUEST',
     'KICKS',
     'INTERRUPTS',
+    'ERRORS',
   ];
-  const table = formatTable(header, rows, [3, 5, 6, 7, 8, 9, 10, 11]);
+  const table = formatTable(header, rows, [3, 5, 6, 7, 8, 9, 10, 11, 12]);
   const notes = devices.flatMap(({ id, features, failure }) => [
     `${printable(id)}: ${features.length === 0 ? 'no features' : features.map(printable).join(', ')}\n`,
-    ...(failure === undefined ? [] : [`${printable(id)}: gave up on its driver: ${printable(failure)}\n`]),
+    ...(failure === undefined ? [] : [`${printable(id)}: failed: ${printable(failure)}\n`]),
   ]);
   return `${table}${notes.join('')}`;
+}
+
+/** Nobody here counts for a device that another process serves. */
+function formatCount(count: number | undefined, format: (count: number) => string): string {
+  return count === undefined ? '-' : format(count);
 }
 
 /** `1536` → `1.5 KiB`. */

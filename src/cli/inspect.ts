@@ -68,6 +68,7 @@ function formatInspection(inspection: Inspection): string[] {
     ...inspection.cpus.map(formatCpu),
     '',
     ...formatDevices(inspection),
+    ...formatPmem(inspection),
     ...formatEntry(inspection),
     '',
     inspection.problems.length === 0
@@ -146,6 +147,15 @@ function formatDevices({ devices }: Inspection): string[] {
       `  ${range(at, bytes)}  GSI ${String(gsi).padStart(2)}  ${kind} ${id}`,
   );
   return ['Devices   virtio MMIO', ...rows, ''];
+}
+
+function formatPmem({ pmem }: Inspection): string[] {
+  if (pmem.length === 0) return [];
+  const rows = pmem.map(
+    ({ id, address: at, bytes, fileBytes }) =>
+      `  ${range(at, bytes)}  ${id}${fileBytes < bytes ? `, ${fileBytes} bytes of it a file` : ''}`,
+  );
+  return ['Persistent memory', ...rows, ''];
 }
 
 function formatEntry({ entry }: Inspection): string[] {

@@ -1,5 +1,5 @@
 /** Volt's own words: on stderr, one line each, with colour only on a terminal. */
-import { writeSync } from 'node:fs';
+import { fstatSync, writeSync } from 'node:fs';
 import { stderrIsTerminal } from '../api/index.ts';
 
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
@@ -18,6 +18,8 @@ export function setLogFormat(wanted: LogFormat): void {
 /** syslog's severities, which systemd takes at the beginning of a line. (sd-daemon(3)) */
 const SEVERITY = { error: 3, warn: 4, info: 6, debug: 7 } as const satisfies Record<LogLevel, number>;
 
+const STDERR = 2;
+
 const COLOUR = { error: '31', warn: '33', info: '36', debug: '90' } as const satisfies Record<
   LogLevel,
   string
@@ -30,7 +32,7 @@ export function createLog(level: LogLevel): Log {
   const colour = terminal && !process.env['NO_COLOR'];
   // A console in raw mode does not turn LF into CR LF by itself; in cooked mode the CR does no harm.
   const newline = terminal ? '\r\n' : '\n';
-  const journal = !terminal && process.env['JOURNAL_STREAM'] !== undefined;
+  const journal = !terminal && stderrIsJournal();
   const say = (of: LogLevel, line: string) => {
     if (format === 'json') return writeStderr(jsonLine(of, line));
     const name = colour ? `\x1b[${COLOUR[of]}mvolt:\x1b[0m` : 'volt:';
@@ -46,6 +48,18 @@ export function createLog(level: LogLevel): Log {
   return { always, error: write('error'), warn: write('warn'), info: write('info'), debug: write('debug') };
 }
 
+/** Children of a service inherit the variable, but not always its stderr. (systemd.exec(5), $JOURNAL_STREAM) */
+function stderrIsJournal(): boolean {
+  const stream = process.env['JOURNAL_STREAM'];
+  if (stream === undefined) return false;
+  try {
+    const { dev, ino } = fstatSync(STDERR);
+    return stream === `${dev}:${ino}`;
+  } catch {
+    return false;
+  }
+}
+
 function jsonLine(level: LogLevel, message: string): string {
   const entry = { time: new Date().toISOString(), level, message: oneLine(message), pid: process.pid };
   return `${JSON.stringify(entry)}\n`;
@@ -53,13 +67,13 @@ function jsonLine(level: LogLevel, message: string): string {
 
 /** What guests and files say may hold line ends, and other characters that would steer a terminal. */
 export function oneLine(text: string): string {
-  return text.replace(/\s*[\r\n]\s*/g, ' ').replace(/[\x00-\x08\x0b-\x1f\x7f]/g, '?');
+  return text.replace(/\s*[\r\n]\s*/g, ' ').replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, '?');
 }
 
 /** Written at once: a line must be out before the process ends. */
 export function writeStderr(text: string): void {
   try {
-    writeSync(2, text);
+    writeSync(STDERR, text);
   } catch {
     // stderr is closed or full; there is nobody to tell.
   }

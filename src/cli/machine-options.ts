@@ -19,6 +19,8 @@ import { collectDisk, DISK_HELP } from './device-options.ts';
 import { LOG_FORMATS, LOG_LEVELS, type Log, type LogFormat, type LogLevel } from './log.ts';
 import { collectNet, NET_HELP } from './net-options.ts';
 import { parseCpusFlag, parseNumaFlag, toNumber, type NumaFlag } from './machine-flags.ts';
+import { collectPmem, PMEM_HELP } from './pmem-options.ts';
+import { collectShare, SHARE_HELP } from './share-options.ts';
 import { parseMib } from './size.ts';
 import { parseVsock, VSOCK_HELP } from './vsock-options.ts';
 
@@ -46,6 +48,17 @@ const FLAG_OF_PATH: Readonly<Record<string, { flag: string; key: keyof MachineFl
   'volt.hang_report_s': { flag: '--hang-report', key: 'hangReport' },
 };
 
+/** The same for the sections of devices, whole. */
+const FLAG_OF_DEVICES: Readonly<Record<string, { flag: string; key: keyof MachineFlags }>> = {
+  drives: { flag: '--disk', key: 'disk' },
+  vsock: { flag: '--vsock', key: 'vsock' },
+  'virtio-consoles': { flag: '--virtio-console', key: 'virtioConsole' },
+  balloon: { flag: '--balloon', key: 'balloon' },
+  'network-interfaces': { flag: '--net', key: 'net' },
+  shares: { flag: '--share', key: 'share' },
+  pmem: { flag: '--pmem', key: 'pmem' },
+};
+
 export interface MachineFlags {
   readonly kernel?: string | undefined;
   readonly initrd?: string | undefined;
@@ -63,6 +76,8 @@ export interface MachineFlags {
   readonly net?: readonly Record<string, unknown>[] | undefined;
   readonly vsock?: Record<string, unknown> | undefined;
   readonly virtioConsole?: readonly Record<string, unknown>[] | undefined;
+  readonly pmem?: readonly Record<string, unknown>[] | undefined;
+  readonly share?: readonly Record<string, unknown>[] | undefined;
   readonly balloon?: true | Record<string, unknown> | undefined;
   /** false by --no-acpi, and so on. */
   readonly acpi: boolean;
@@ -110,6 +125,8 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     .option('--disk <what>', DISK_HELP, collectDisk, undefined)
     .option('--rng', "random numbers of the host's, by virtio")
     .option('--net <what>', NET_HELP, collectNet, undefined)
+    .option('--pmem <what>', PMEM_HELP, collectPmem, undefined)
+    .option('--share <what>', SHARE_HELP, collectShare, undefined)
     .option('--vsock <what>', VSOCK_HELP, parseVsock)
     .option('--virtio-console <what>', VIRTIO_CONSOLE_HELP, collectConsole, undefined)
     .option('--balloon [what]', BALLOON_HELP, parseBalloon)
@@ -135,14 +152,9 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
 export function toConfig(flags: MachineFlags, log: Log): VmConfig {
   const fromFile = flags.config === undefined ? {} : readConfigFile(flags.config);
   const nameOf = (path: string) => {
-    if (path.startsWith('drives') && flags.disk !== undefined) return `--disk${path.slice('drives'.length)}`;
-    if (path.startsWith('vsock') && flags.vsock !== undefined) return `--vsock${path.slice('vsock'.length)}`;
-    if (path.startsWith('virtio-consoles') && flags.virtioConsole !== undefined)
-      return `--virtio-console${path.slice('virtio-consoles'.length)}`;
-    if (path.startsWith('balloon') && flags.balloon !== undefined)
-      return `--balloon${path.slice('balloon'.length)}`;
-    if (path.startsWith('network-interfaces') && flags.net !== undefined)
-      return `--net${path.slice('network-interfaces'.length)}`;
+    const section = /^[\w-]+/.exec(path)?.[0] ?? '';
+    const device = FLAG_OF_DEVICES[section];
+    if (device && flags[device.key] !== undefined) return `${device.flag}${path.slice(section.length)}`;
     const known = FLAG_OF_PATH[path];
     if (known && flags[known.key] !== undefined) return known.flag;
     if (flags.config !== undefined)
@@ -193,6 +205,8 @@ function fromFlags(flags: MachineFlags): ConfigInput {
     ...sections,
     ...(flags.disk === undefined ? {} : { drives: flags.disk }),
     ...(flags.rng === undefined ? {} : { entropy: {} }),
+    ...(flags.pmem === undefined ? {} : { pmem: flags.pmem }),
+    ...(flags.share === undefined ? {} : { shares: flags.share }),
     ...(flags.virtioConsole === undefined ? {} : { 'virtio-consoles': flags.virtioConsole }),
     ...(flags.vsock === undefined ? {} : { vsock: flags.vsock }),
     ...(flags.balloon === undefined ? {} : { balloon: flags.balloon === true ? {} : flags.balloon }),

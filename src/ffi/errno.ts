@@ -35,6 +35,7 @@ export const ERRNO = {
   EOVERFLOW: 75,
   EPROTOTYPE: 91,
   EOPNOTSUPP: 95,
+  ECONNRESET: 104,
   ECONNREFUSED: 111,
   EDQUOT: 122,
 } as const;

@@ -1,12 +1,13 @@
 /** Files by descriptor: what Volt needs that node:fs does not give, or gives only with a copy. */
 import { ERRNO, SyscallError } from './errno.ts';
-import { checked, cString, lastErrno, libc } from './libc.ts';
+import { asPointer, checked, cString, lastErrno, libc, type HostPointer } from './libc.ts';
 
 export const OPEN = {
   readOnly: 0,
   writeOnly: 1,
   readWrite: 2,
   create: 0o100,
+  exclusive: 0o200,
   truncate: 0o1000,
   append: 0o2000,
   closeOnExec: 0o2000000,
@@ -57,6 +58,21 @@ export function readAt(fd: number, target: Uint8Array, offset: number): number {
   while (done < target.length) {
     const rest = target.subarray(done);
     const count = checked(Number(libc.pread(fd, rest, rest.length, offset + done)), 'pread');
+    if (count === 0) break;
+    done += count;
+  }
+  return done;
+}
+
+/**
+ * The same to a host address. SAFETY: `bytes` bytes at `host` are the caller's, who has checked that, and nobody
+ * else touches them meanwhile.
+ */
+export function readToAddress(fd: number, host: HostPointer, bytes: number, offset: number): number {
+  let done = 0;
+  while (done < bytes) {
+    const rest = asPointer((host + done) as HostPointer);
+    const count = checked(Number(libc.pread(fd, rest, bytes - done, offset + done)), 'pread');
     if (count === 0) break;
     done += count;
   }

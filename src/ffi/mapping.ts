@@ -3,6 +3,7 @@ import { ERRNO, SyscallError } from './errno.ts';
 import { arrayBufferAt, asPointer, checked, lastErrno, libc, type HostPointer } from './libc.ts';
 
 export const PROT = { read: 1, write: 2 } as const;
+const PROT_NONE = 0;
 export const MAP = {
   shared: 0x1,
   private: 0x2,
@@ -23,12 +24,32 @@ export interface MapRequest {
   readonly fileOffset?: number;
   /** With MAP.fixed: where. What was mapped there is replaced. */
   readonly at?: HostPointer;
+  /** The address is to be a multiple of this, itself a multiple of the page size. */
+  readonly alignment?: number;
   /** What is being mapped, for the error. */
   readonly what: string;
 }
 
 /** Maps and returns the address. Throws SyscallError with advice for ENOMEM. */
 export function mapMemory(request: MapRequest): HostPointer {
+  return request.alignment === undefined ? mapAnywhere(request) : mapAligned(request, request.alignment);
+}
+
+/** mmap(2) knows no alignment: so room for more than that, the ends of it given back, and the mapping over the rest. */
+function mapAligned(request: MapRequest, alignment: number): HostPointer {
+  const { bytes, what } = request;
+  const flags = MAP.private | MAP.anonymous | MAP.noReserve;
+  const room = mapAnywhere({ bytes: bytes + alignment, prot: PROT_NONE, flags, what });
+  const before = (alignment - (room % alignment)) % alignment;
+  const start = (room + before) as HostPointer;
+  // SAFETY: the ends and the middle of room that was just made, and of which nobody knows yet.
+  if (before > 0) checked(libc.munmap(asPointer(room), before), 'munmap');
+  const end = (start + bytes) as HostPointer;
+  checked(libc.munmap(asPointer(end), alignment - before), 'munmap');
+  return mapAnywhere({ ...request, at: start, flags: request.flags | MAP.fixed });
+}
+
+function mapAnywhere(request: MapRequest): HostPointer {
   const address = libc.mmap(
     asPointer(request.at ?? 0),
     request.bytes,

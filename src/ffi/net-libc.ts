@@ -20,6 +20,8 @@ function bind() {
     bind: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
     // int listen(int sockfd, int backlog)
     listen: { args: ['i32', 'i32'], returns: 'i32' },
+    // int getsockname(int sockfd, struct sockaddr *addr, socklen_t *addrlen)
+    getsockname: { args: ['i32', 'ptr', 'ptr'], returns: 'i32' },
     // int accept4(int sockfd, struct sockaddr *addr, socklen_t *addrlen, int flags)
     accept4: { args: ['i32', 'ptr', 'ptr', 'i32'], returns: 'i32' },
     // int shutdown(int sockfd, int how)

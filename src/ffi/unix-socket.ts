@@ -1,13 +1,20 @@
-/** Whether somebody listens at a Unix socket. Bun's own connect calls every failure ECONNREFUSED. */
+/** Whether somebody listens at a Unix socket, and who. Bun's own connect calls every failure ECONNREFUSED. */
 import { statSync } from 'node:fs';
 import { ERRNO } from './errno.ts';
-import { checked, cString, lastErrno, libc } from './libc.ts';
+import { addressOf, checked, cString, lastErrno, libc } from './libc.ts';
 
 export const AF_UNIX = 1;
 /** SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC */
 export const STREAM_NONBLOCK_CLOEXEC = 0x1 | 0x800 | 0x8_0000;
 /** struct sockaddr_un, <sys/un.h>: the path ends with a NUL. */
 const SOCKADDR_UN = { family: 0x00, path: 0x02, size: 110 } as const;
+
+/** asm/unistd_64.h, asm-generic/socket.h */
+const SYS_GETSOCKOPT = 55;
+const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
+/** struct ucred, <sys/socket.h>: pid, uid, gid. */
+const UCRED = { pid: 0, words: 3 } as const;
 
 export const MAX_SOCKET_PATH_BYTES = SOCKADDR_UN.size - SOCKADDR_UN.path - 1;
 
@@ -31,6 +38,24 @@ export function probeListener(path: string): ListenerState {
   const errno = result < 0 ? lastErrno() : 0;
   libc.close(fd);
   return stateOf(errno, path);
+}
+
+/** The process that listens at `path`, as the kernel knows it; undefined when none does, or it is not to be reached. */
+export function listenerPid(path: string): number | undefined {
+  const address = socketAddress(path);
+  if (!address) return undefined;
+  const fd = checked(libc.socket(AF_UNIX, STREAM_NONBLOCK_CLOEXEC, 0), 'socket');
+  const credentials = new Int32Array(UCRED.words);
+  const length = new Uint32Array([credentials.byteLength]);
+  try {
+    // SAFETY: the arrays are ours and outlive the calls; the kernel writes at most `length` bytes.
+    if (libc.connect(fd, address, address.length) < 0) return undefined;
+    const [value, size] = [credentials, length].map((words) => addressOf(new Uint8Array(words.buffer)));
+    if (libc.syscall(SYS_GETSOCKOPT, fd, SOL_SOCKET, SO_PEERCRED, value!, size!, 0) < 0) return undefined;
+    return credentials[UCRED.pid];
+  } finally {
+    libc.close(fd);
+  }
 }
 
 /** `struct sockaddr_un`; undefined for a path that does not fit. */

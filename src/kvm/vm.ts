@@ -71,7 +71,9 @@ export class KvmVm implements Disposable {
     putU64(view, USER_MEMORY_REGION.userspaceAddr, host);
     // SAFETY: KVM reads and writes [host, host + bytes) until this VM is closed; the caller keeps it mapped.
     checked(libc.ioctl(this.fd, IOCTL.setUserMemoryRegion, region), 'KVM_SET_USER_MEMORY_REGION', (errno) =>
-      errno === ERRNO.EINVAL ? 'two memory ranges overlap or one is not page-aligned' : undefined,
+      errno === ERRNO.EINVAL
+        ? 'two memory ranges overlap, one is not page-aligned, or one has more than 8 TiB'
+        : undefined,
     );
   }
 

@@ -2,15 +2,22 @@
  * Guest RAM: mapped host memory seen through ArrayBuffers, addressed by guest physical address.
  *
  * Each range of RAM is seen through windows; an access may cross them. They are small, because the garbage collector
- * counts an ArrayBuffer's bytes as memory to be collected: one of 32 MiB has it run at once, for a millisecond. Every access is checked: an address outside RAM is a GuestMemoryError, never a fault of this process.
+ * counts an ArrayBuffer's bytes as memory to be collected: one of 32 MiB has it run at once, for a millisecond. Every
+ * access is checked: an address outside RAM is a GuestMemoryError, never a fault of this process.
  */
 import { hex } from '../binary/bytes.ts';
-import { MAP, Mapping, mapMemory, PROT } from '../ffi/mapping.ts';
+import type { OwnedFd } from '../ffi/file.ts';
 import type { HostPointer } from '../ffi/libc.ts';
-import { MIB, PAGE_BYTES, alignDown, type GuestAddress } from '../machine/address.ts';
+import { MAP, Mapping, PROT } from '../ffi/mapping.ts';
+import { adviseHugePages } from '../ffi/memory-advice.ts';
+import { createSharedMemory } from '../ffi/shared-memory.ts';
+import { MIB, type GuestAddress } from '../machine/address.ts';
 import type { RamRange } from '../machine/layout.ts';
 
 const WINDOW_BYTES = 2 * MIB;
+/** Host and guest addresses agree below it, so that both sides' page tables can have an entry for a whole huge page. */
+const HUGE_PAGE_BYTES = 2 * MIB;
+const HUGE_PAGES_FROM = 16 * MIB;
 
 export class GuestMemoryError extends Error {
   constructor(action: string, address: number, bytes: number) {
@@ -22,6 +29,17 @@ export class GuestMemoryError extends Error {
 export interface GuestMemoryOptions {
   /** Back RAM with 2 MiB pages of hugetlbfs, which the host must have reserved. */
   readonly hugepages?: boolean;
+  /** Other processes get to map it: it comes from descriptors, and no file's pages are in it. */
+  readonly shared?: boolean;
+}
+
+/** A region for those who hand it on. */
+export interface RegionFacts {
+  readonly address: GuestAddress;
+  readonly bytes: number;
+  readonly host: HostPointer;
+  /** To map it from, from its start, where it is shared. */
+  readonly fd: number | undefined;
 }
 
 /** A range of RAM with its mapping; windows are made when first used. */
@@ -29,21 +47,25 @@ interface Region {
   readonly address: GuestAddress;
   readonly bytes: number;
   readonly mapping: Mapping;
+  readonly memory: OwnedFd | undefined;
   readonly windows: (Uint8Array | undefined)[];
 }
 
 export class GuestMemory implements Disposable {
   readonly #regions: Region[];
   readonly #hugepages: boolean;
+  readonly #shared: boolean;
 
   /** Maps all of `ranges`; nothing is touched, so the host pays for a page when the guest first uses it. */
   constructor(ranges: readonly RamRange[], options: GuestMemoryOptions = {}) {
     this.#hugepages = options.hugepages ?? false;
-    // Huge pages are reserved at once: a page that is missing later would be a SIGBUS instead of an error now.
-    const flags = MAP.private | MAP.anonymous | (this.#hugepages ? MAP.hugeTlb : MAP.noReserve);
+    this.#shared = options.shared ?? false;
     this.#regions = [];
     try {
-      for (const range of ranges) this.#regions.push(mapRegion(range, flags));
+      for (const range of ranges)
+        this.#regions.push(
+          this.#shared ? mapShared(range, this.#hugepages) : mapPrivate(range, this.#hugepages),
+        );
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -51,8 +73,13 @@ export class GuestMemory implements Disposable {
   }
 
   /** Guest range and host address of each region, for KVM's memory slots. */
-  get regions(): readonly { address: GuestAddress; bytes: number; host: HostPointer }[] {
-    return this.#regions.map(({ address, bytes, mapping }) => ({ address, bytes, host: mapping.address }));
+  get regions(): readonly RegionFacts[] {
+    return this.#regions.map(({ address, bytes, mapping, memory }) => ({
+      address,
+      bytes,
+      host: mapping.address,
+      fd: memory?.fd,
+    }));
   }
 
   /** Copies `source` to `address`. */
@@ -69,45 +96,17 @@ export class GuestMemory implements Disposable {
     return result;
   }
 
-  /**
-   * Calls `visit` with live views that together cover the range, in order, and the offset of each in it. For
-   * reading a file straight into RAM.
-   */
-  visit(address: GuestAddress, bytes: number, visit: (piece: Uint8Array, offset: number) => void): void {
-    this.#forEachPiece('access', address, bytes, visit);
-  }
-
   /** Where `bytes` bytes at `address` lie in this process. They must be in one region. */
   hostAddress(address: GuestAddress, bytes: number): HostPointer {
     const region = this.#regionOf('access', address, bytes);
     return (region.mapping.address + (address - region.address)) as HostPointer;
   }
 
-  /**
-   * Lets the guest see `bytes` of the file `fd` from `fileOffset` at `address` without a copy: a private
-   * mapping, so guest writes stay private and guests of the same file share its page cache. The pages are
-   * whole pages: address and offset must be multiples of 4096, and only `alignDown(bytes, 4096)` are mapped.
-   * Returns how many bytes that was: 0 with hugepages, whose mappings cannot be split.
-   */
-  mapFile(address: GuestAddress, fd: number, fileOffset: number, bytes: number): number {
-    const whole = alignDown(bytes, PAGE_BYTES);
-    if (this.#hugepages || whole === 0 || address % PAGE_BYTES !== 0 || fileOffset % PAGE_BYTES !== 0)
-      return 0;
-    mapMemory({
-      at: this.hostAddress(address, whole),
-      bytes: whole,
-      prot: PROT.read | PROT.write,
-      // SAFETY: replaces pages of our own mapping, checked by hostAddress, before any vCPU exists.
-      flags: MAP.private | MAP.fixed | MAP.noReserve,
-      fd,
-      fileOffset,
-      what: `file pages at guest address ${hex(address)}`,
-    });
-    return whole;
-  }
-
   [Symbol.dispose](): void {
-    for (const region of this.#regions.splice(0)) region.mapping[Symbol.dispose]();
+    for (const { mapping, memory } of this.#regions.splice(0)) {
+      mapping[Symbol.dispose]();
+      memory?.close();
+    }
   }
 
   #regionOf(action: string, address: GuestAddress, bytes: number): Region {
@@ -138,9 +137,45 @@ export class GuestMemory implements Disposable {
   }
 }
 
-function mapRegion(range: RamRange, flags: number): Region {
-  const mapping = new Mapping({ bytes: range.bytes, prot: PROT.read | PROT.write, flags, what: 'guest RAM' });
-  return { address: range.address, bytes: range.bytes, mapping, windows: [] };
+const READ_WRITE = PROT.read | PROT.write;
+const RAM = 'guest RAM';
+
+// Huge pages are reserved at once, by both: a page that is missing later would be a SIGBUS instead of an error now.
+function mapPrivate({ address, bytes }: RamRange, hugepages: boolean): Region {
+  const flags = MAP.private | MAP.anonymous | (hugepages ? MAP.hugeTlb : MAP.noReserve);
+  const mapping = new Mapping({ bytes, prot: READ_WRITE, flags, what: RAM, ...aligned(hugepages) });
+  if (!hugepages) adviseRange(address, mapping);
+  return { address, bytes, mapping, memory: undefined, windows: [] };
+}
+
+function mapShared({ address, bytes }: RamRange, hugepages: boolean): Region {
+  const memory = createSharedMemory(RAM, bytes, hugepages);
+  try {
+    const flags = MAP.shared | (hugepages ? MAP.hugeTlb : MAP.noReserve);
+    const mapping = new Mapping({
+      ...{ bytes, prot: READ_WRITE, flags, fd: memory.fd, what: RAM },
+      ...aligned(hugepages),
+    });
+    if (!hugepages) adviseRange(address, mapping);
+    return { address, bytes, mapping, memory, windows: [] };
+  } catch (error) {
+    memory.close();
+    throw error;
+  }
+}
+
+/**
+ * Huge pages for all but the lowest RAM: there Volt itself writes a few pages far apart, and a guest that does no more
+ * than that shall not take 2 MiB for each.
+ */
+function adviseRange(address: GuestAddress, { address: host, bytes }: Mapping): void {
+  const from = Math.max(0, HUGE_PAGES_FROM - address);
+  if (bytes > from) adviseHugePages((host + from) as HostPointer, bytes - from);
+}
+
+/** Reserved huge pages come aligned. */
+function aligned(hugepages: boolean): { alignment?: number } {
+  return hugepages ? {} : { alignment: HUGE_PAGE_BYTES };
 }
 
 function windowOf(region: Region, index: number): Uint8Array {

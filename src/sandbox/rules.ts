@@ -40,23 +40,25 @@ const TERMINAL_IOCTL: ArgumentTest = {
 };
 /** TUNSETOFFLOAD, TUNSETVNETHDRSZ, TUNSETQUEUE: what a guest's network driver agrees with its device. */
 const TAP_IOCTL: ArgumentTest = { argument: 1, equals: [0x400454d0, 0x400454d8, 0x400454d9] };
+/** BLKDISCARD: of disks that were opened. */
+const DISK_IOCTL: ArgumentTest = { argument: 1, equals: [0x1277] };
 /** AF_UNIX. */
 const UNIX_SOCKET: ArgumentTest = { argument: 0, equals: [1] };
 /** Neither O_WRONLY nor O_RDWR, O_CREAT, O_TRUNC, __O_TMPFILE. */
 const READ_ONLY_OPEN: ArgumentTest = { argument: 2, mask: 0x400243, equals: [0] };
 /** CLONE_THREAD: a thread of this process, no process. */
 const THREAD_CLONE: ArgumentTest = { argument: 0, mask: 0x10000, equals: [0x10000] };
-/** F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC. */
-const PLAIN_FCNTL: ArgumentTest = { argument: 1, equals: [1, 2, 3, 4, 1030] };
+/** F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC, F_ADD_SEALS. */
+const PLAIN_FCNTL: ArgumentTest = { argument: 1, equals: [1, 2, 3, 4, 1030, 1033] };
 /** PR_SET_NAME, PR_GET_NAME, PR_SET_TIMERSLACK, PR_SET_VMA. */
 const PLAIN_PRCTL: ArgumentTest = { argument: 0, equals: [15, 16, 29, 0x53564d41] };
 
 /** The calls that a thread makes most often come first: the filter is read from the top. */
 export const SYSCALL_RULES: Readonly<Record<string, SyscallRule>> = {
   ioctl: {
-    why: 'KVM_RUN and the rest of KVM; the terminal; taps',
+    why: 'KVM_RUN and the rest of KVM; the terminal; taps; discards on block devices',
     also: ALL,
-    when: [KVM_IOCTL, TERMINAL_IOCTL, TAP_IOCTL],
+    when: [KVM_IOCTL, TERMINAL_IOCTL, TAP_IOCTL, DISK_IOCTL],
     // TCSETS, because the sandbox restores the terminal on whatever thread it ends the process.
     vcpuWhen: [KVM_IOCTL, { argument: 1, equals: [0x5402] }],
   },
@@ -138,6 +140,8 @@ export const SYSCALL_RULES: Readonly<Record<string, SyscallRule>> = {
   fsync: { why: 'a guest flushes its disk', also: DEVICE },
   fdatasync: { why: 'a guest flushes its disk', also: DEVICE },
   fallocate: { why: 'a guest discards blocks of its disk', also: DEVICE },
+  memfd_create: { why: 'RAM that a daemon shares, anew after a reset of its guest' },
+  ftruncate: { why: 'the same' },
   timerfd_create: { why: 'rate limits of devices', also: DEVICE },
   timerfd_settime: { why: 'the same', also: DEVICE },
   mbind: { why: "a guest's RAM on nodes of the host, again after its reset" },

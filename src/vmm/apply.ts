@@ -1,11 +1,10 @@
 /** Carries out a plan: fills guest memory, sets registers. The only writer of guest memory before the guest runs. */
 import type { EntryState, FileLoad, MemoryWrite, SegmentState } from '../boot/boot-plan.ts';
-import { readAt } from '../ffi/file.ts';
-import { ERRNO, SyscallError } from '../ffi/errno.ts';
+import { readToAddress } from '../ffi/file.ts';
 import { putU64 } from '../binary/bytes.ts';
 import { DTABLE, MSR, REGS, SEGMENT, SREGS } from '../kvm/abi.ts';
 import { encodeMsrs, type KvmVcpu } from '../kvm/vcpu.ts';
-import { PAGE_BYTES, offsetAddress } from '../machine/address.ts';
+import { offsetAddress } from '../machine/address.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
 import { VoltError } from '../volt-error.ts';
 import type { ImageFile } from './image-file.ts';
@@ -23,49 +22,35 @@ export function applyWrites(memory: GuestMemory, writes: readonly MemoryWrite[])
   for (const { address, bytes } of writes) memory.write(address, bytes);
 }
 
-/** Puts a range of a file into guest memory: whole pages by mapping the file, ragged ends by reading them. */
+/**
+ * Reads a range of a file into guest memory. Mapping the file there was tried: it takes no time at first, but then
+ * the guest comes to each of its pages by a fault, and writes to most (docs/performance.md, "Linux guests").
+ */
 export function applyLoad(memory: GuestMemory, load: FileLoad, file: ImageFile): void {
-  const { address, fileOffset, fileBytes } = load;
+  let done = 0;
+  for (const { start, end } of load.zeroes ?? []) {
+    readPart(memory, load, file, done, start);
+    done = end;
+  }
+  readPart(memory, load, file, done, load.fileBytes);
+}
+
+/** `start` and `end` count from the load's own start. */
+function readPart(memory: GuestMemory, load: FileLoad, file: ImageFile, start: number, end: number): void {
+  const address = offsetAddress(load.address, start);
+  const fileOffset = load.fileOffset + start;
+  const bytes = end - start;
   if (file.fd === undefined) {
-    memory.write(address, file.read(fileOffset, fileBytes));
+    memory.write(address, file.read(fileOffset, bytes));
     return;
   }
-  const aligned = address % PAGE_BYTES === fileOffset % PAGE_BYTES;
-  const head = aligned ? Math.min(fileBytes, (PAGE_BYTES - (address % PAGE_BYTES)) % PAGE_BYTES) : fileBytes;
-  const open = { name: file.name, fd: file.fd };
-  readInto(memory, load, open, 0, head);
-  const mapped = mapPages(memory, load, open, head);
-  readInto(memory, load, open, head + mapped, fileBytes - head - mapped);
-}
-
-interface OpenFile {
-  readonly name: string;
-  readonly fd: number;
-}
-
-function mapPages(memory: GuestMemory, load: FileLoad, file: OpenFile, from: number): number {
-  try {
-    const address = offsetAddress(load.address, from);
-    return memory.mapFile(address, file.fd, load.fileOffset + from, load.fileBytes - from);
-  } catch (error) {
-    // Some file systems cannot map; then the file is read.
-    if (error instanceof SyscallError && (error.errno === ERRNO.ENODEV || error.errno === ERRNO.EACCES))
-      return 0;
-    throw error;
-  }
-}
-
-function readInto(memory: GuestMemory, load: FileLoad, file: OpenFile, from: number, bytes: number): void {
-  if (bytes === 0) return;
-  memory.visit(offsetAddress(load.address, from), bytes, (piece, offset) => {
-    const got = readAt(file.fd, piece, load.fileOffset + from + offset);
-    if (got < piece.length) {
-      throw new VoltError(
-        'image',
-        `Cannot load ${file.name}: it was cut short while Volt read it (expected ${piece.length - got} more bytes)`,
-      );
-    }
-  });
+  // SAFETY: hostAddress has checked that all of it is RAM, which no vCPU uses yet.
+  const got = readToAddress(file.fd, memory.hostAddress(address, bytes), bytes, fileOffset);
+  if (got === bytes) return;
+  throw new VoltError(
+    'image',
+    `Cannot load ${file.name}: it was cut short while Volt read it (expected ${bytes - got} more bytes)`,
+  );
 }
 
 /** What every vCPU gets. */

@@ -1,6 +1,6 @@
 /**
- * Direct I/O for drivers whose buffers are not aligned as the host wants them: by way of an aligned buffer. Linux's
- * are aligned; small kernels' need not be.
+ * An aligned buffer, for direct I/O with what is not aligned as the host wants it: buffers of drivers (Linux's are
+ * aligned; small kernels' need not be), and zeroes.
  */
 import { BLOCK_OP, type BlockRequest } from '../devices/virtio/block-request.ts';
 import { transfer } from '../ffi/block-file.ts';
@@ -26,6 +26,20 @@ export function transferBounced(fd: number, request: BlockRequest): number {
     if (done < piece) return ERRNO.EIO;
     if (!write) copyBuffers(request, bytes, piece, false);
     request.advance(piece);
+  }
+  return 0;
+}
+
+/** Writes zeroes, by a buffer that direct I/O takes too. Returns 0 or errno. */
+export function writeBouncedZeroes(fd: number, offset: number, bytes: number): number {
+  const { mapping, bytes: buffer } = (bounce ??= makeBounce());
+  buffer.fill(0);
+  for (let done = 0; done < bytes;) {
+    const piece = Math.min(BOUNCE_BYTES, bytes - done);
+    const written = transfer(true, fd, mapping.address, piece, offset + done);
+    if (written < 0) return -written;
+    if (written < piece) return ERRNO.EIO;
+    done += piece;
   }
   return 0;
 }

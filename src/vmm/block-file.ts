@@ -1,23 +1,29 @@
 /** A raw file or block device as the backend of a disk, with blocking calls: one request at a time. */
 import type { BlockBackend } from '../devices/virtio/block.ts';
 import { BLOCK_OP, type BlockRequest } from '../devices/virtio/block-request.ts';
-import { flushFile, punchHole, transferVectors, writeAllAt, zeroRange } from '../ffi/block-file.ts';
-import { transferBounced } from './block-bounce.ts';
+import { discardBlocks, flushFile, punchHole, transferVectors, zeroRange } from '../ffi/block-file.ts';
+import { transferBounced, writeBouncedZeroes } from './block-bounce.ts';
 import { ERRNO } from '../ffi/errno.ts';
+
+/** What of its file a backend has to know. */
+export interface FileTraits {
+  /** It was opened with O_DIRECT. */
+  readonly direct?: boolean;
+  /** It is a block device. */
+  readonly device?: boolean;
+}
 
 /** preadv takes this many. */
 const UIO_MAXIOV = 1024;
-const ZEROES_BYTES = 64 * 1024;
 
 export class FileBackend implements BlockBackend {
   readonly #fd: number;
-  readonly #direct: boolean;
+  readonly #traits: FileTraits;
   #finish: (request: BlockRequest, errno: number) => void = () => {};
 
-  /** `direct`: the file was opened with O_DIRECT. */
-  constructor(fd: number, direct = false) {
+  constructor(fd: number, traits: FileTraits = {}) {
     this.#fd = fd;
-    this.#direct = direct;
+    this.#traits = traits;
   }
 
   connect(finish: (request: BlockRequest, errno: number) => void): void {
@@ -25,7 +31,7 @@ export class FileBackend implements BlockBackend {
   }
 
   start(request: BlockRequest): void {
-    this.#finish(request, perform(this.#fd, request, this.#direct));
+    this.#finish(request, perform(this.#fd, request, this.#traits));
   }
 
   commit(): void {}
@@ -34,17 +40,17 @@ export class FileBackend implements BlockBackend {
 }
 
 /** Does all of the request. Returns 0 or errno, with `request.done` telling how far it came. */
-export function perform(fd: number, request: BlockRequest, direct = false): number {
+export function perform(fd: number, request: BlockRequest, traits: FileTraits): number {
   switch (request.op) {
     case BLOCK_OP.read:
     case BLOCK_OP.write:
-      return transferAll(fd, request, direct);
+      return transferAll(fd, request, traits.direct ?? false);
     case BLOCK_OP.flush:
       return flushFile(fd);
     case BLOCK_OP.discard:
-      return discard(fd, request.offset, request.bytes);
+      return discard(fd, request, traits.device ?? false);
     case BLOCK_OP.zero:
-      return writeZeroes(fd, request.offset, request.bytes, request.mayUnmap);
+      return writeZeroes(fd, request);
   }
 }
 
@@ -65,19 +71,19 @@ function transferAll(fd: number, request: BlockRequest, direct: boolean): number
 }
 
 /** A hint: where the host cannot, nothing happens. */
-export function discard(fd: number, offset: number, bytes: number): number {
-  const errno = punchHole(fd, offset, bytes);
-  return errno === ERRNO.EOPNOTSUPP || errno === ERRNO.ENOSYS ? 0 : errno;
+function discard(fd: number, { offset, bytes }: BlockRequest, device: boolean): number {
+  // A hole in a block device has to read as zeroes, which not all can promise that take discards.
+  const errno = device ? discardBlocks(fd, offset, bytes) : punchHole(fd, offset, bytes);
+  return cannot(errno) ? 0 : errno;
 }
 
 /** Where the host has no call for it, zeroes are written. */
-export function writeZeroes(fd: number, offset: number, bytes: number, mayUnmap: boolean): number {
-  const errno = mayUnmap ? punchHole(fd, offset, bytes) : zeroRange(fd, offset, bytes);
-  if (errno !== ERRNO.EOPNOTSUPP && errno !== ERRNO.ENOSYS) return errno;
-  const zeroes = new Uint8Array(Math.min(bytes, ZEROES_BYTES));
-  for (let done = 0; done < bytes; done += zeroes.length) {
-    const failed = writeAllAt(fd, zeroes.subarray(0, Math.min(zeroes.length, bytes - done)), offset + done);
-    if (failed) return failed;
-  }
-  return 0;
+function writeZeroes(fd: number, { offset, bytes, mayUnmap }: BlockRequest): number {
+  const punched = mayUnmap ? punchHole(fd, offset, bytes) : ERRNO.EOPNOTSUPP;
+  const errno = cannot(punched) ? zeroRange(fd, offset, bytes) : punched;
+  return cannot(errno) ? writeBouncedZeroes(fd, offset, bytes) : errno;
+}
+
+function cannot(errno: number): boolean {
+  return errno === ERRNO.EOPNOTSUPP || errno === ERRNO.ENOSYS;
 }

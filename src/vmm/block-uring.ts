@@ -10,18 +10,18 @@ import { BLOCK_OP, type BlockRequest } from '../devices/virtio/block-request.ts'
 import { ERRNO } from '../ffi/errno.ts';
 import { Uring, URING_FSYNC_DATA_SYNC, URING_OP } from '../ffi/uring.ts';
 import { transferBounced } from './block-bounce.ts';
-import { perform } from './block-file.ts';
+import { perform, type FileTraits } from './block-file.ts';
 
-export interface UringOptions {
+export interface UringOptions extends FileTraits {
+  /** Writes do not go through the ring. */
   readonly writeAtOnce?: boolean;
-  readonly direct?: boolean;
 }
 
 export class UringBackend implements BlockBackend, Disposable {
   readonly #fd: number;
   readonly #ring: Uring;
   readonly #writeAtOnce: boolean;
-  readonly #direct: boolean;
+  readonly #traits: FileTraits;
   /** Requests in flight by their index. */
   readonly #flying: (BlockRequest | undefined)[] = [];
   /** Those that wait for a place in the ring. */
@@ -30,11 +30,11 @@ export class UringBackend implements BlockBackend, Disposable {
   #finish: (request: BlockRequest, errno: number) => void = () => {};
   readonly #take = (index: number, result: number) => this.#landed(index, result);
 
-  /** `writeAtOnce`: writes do not go through the ring; `direct`: the file was opened with O_DIRECT. The ring becomes this backend's. */
-  constructor(fd: number, ring: Uring, { writeAtOnce = false, direct = false }: UringOptions = {}) {
+  /** The ring becomes this backend's. */
+  constructor(fd: number, ring: Uring, { writeAtOnce = false, ...traits }: UringOptions = {}) {
     this.#fd = fd;
     this.#ring = ring;
-    this.#direct = direct;
+    this.#traits = traits;
     this.#writeAtOnce = writeAtOnce;
   }
 
@@ -54,7 +54,7 @@ export class UringBackend implements BlockBackend, Disposable {
         ? this.#writeAtOnce
         : request.op === BLOCK_OP.discard || request.op === BLOCK_OP.zero;
     if (now) {
-      this.#finish(request, perform(this.#fd, request, this.#direct));
+      this.#finish(request, perform(this.#fd, request, this.#traits));
     } else if (this.#inFlight < this.#ring.entries) {
       this.#push(request);
     } else {
@@ -117,7 +117,7 @@ export class UringBackend implements BlockBackend, Disposable {
     this.#inFlight--;
     if (result === -ERRNO.EINTR || result === -ERRNO.EAGAIN) {
       this.#push(request);
-    } else if (result === -ERRNO.EINVAL && this.#direct) {
+    } else if (result === -ERRNO.EINVAL && this.#traits.direct) {
       this.#finish(request, transferBounced(this.#fd, request));
     } else if (result < 0) {
       this.#finish(request, -result);

@@ -218,7 +218,7 @@ export function parseConfig(input: unknown, nameOf: (path: string) => string = (
     );
   }
   checkVcpuNumbers(config, nameOf);
-  checkDevices(config.devices, nameOf);
+  checkDevices(config, nameOf);
   return { config, unknownKeys: unknownKeys(input as ConfigInput) };
 }
 

@@ -8,11 +8,12 @@ import { raiseBurst, VM_WORD, type SharedState } from './shared-state.ts';
 export type ConsoleSink = (bytes: Uint8Array) => number;
 
 /**
- * After a first byte, which goes out at once, the pump lets output gather for this long before it looks again, and
- * waits to be rung for only when there was none: a guest prints byte by byte, and waking up for each would take more
- * of the host than the guest does.
+ * A guest prints byte by byte, and a pump that woke up for each would take more of the host than the guest does. So
+ * the first byte goes out at once, for whoever types; while there is more, the pump lets it gather, twice as long
+ * each time, up to the time between two pictures of a screen. (A boot of Debian 6.1 on one emulated CPU, 22,000 bytes
+ * of messages: 23,000 wake-ups without this, and 40 % longer)
  */
-const GATHER_MS = 2;
+const GATHER_MS = { first: 1, last: 16 } as const;
 const RETRY_MS = 5;
 /** How long the end of a VM waits for a reader that does not read. */
 const FINISH_MS = 5000;
@@ -49,12 +50,21 @@ export class ConsolePump {
   /** Pumps until `finish`. */
   async run(): Promise<void> {
     const { words } = this.#shared;
+    let gatherMs: number = GATHER_MS.first;
     while (!this.#finished) {
-      Atomics.store(words, VM_WORD.doorbell, 0);
-      const before = words[VM_WORD.transmitTail];
-      if (!this.#drain()) await Bun.sleep(RETRY_MS);
-      else if (words[VM_WORD.transmitTail] !== before) await Bun.sleep(GATHER_MS);
-      else await this.#waitForDoorbell();
+      const before = words[VM_WORD.transmitTail]!;
+      if (!this.#drain()) {
+        await Bun.sleep(RETRY_MS);
+      } else if (words[VM_WORD.transmitTail] !== before) {
+        // The doorbell stays rung, so that no vCPU rings it meanwhile.
+        await Bun.sleep(gatherMs);
+        gatherMs = Math.min(2 * gatherMs, GATHER_MS.last);
+      } else {
+        gatherMs = GATHER_MS.first;
+        Atomics.store(words, VM_WORD.doorbell, 0);
+        // A byte that came before that rang a bell that was rung already.
+        if (peekConsole(this.#shared, 1).length === 0) await this.#waitForDoorbell();
+      }
     }
   }
 

@@ -6,25 +6,35 @@ import { createBlockDevice } from './virtio-block.ts';
 import { createConsoleDevice } from './virtio-console.ts';
 import { createEntropyDevice } from './virtio-entropy.ts';
 import { createTapDevice } from './virtio-net.ts';
+import { createPmemDevice } from './virtio-pmem.ts';
+import { createVhostDevice } from './virtio-share.ts';
 import { createUserNetDevice } from './virtio-user-net.ts';
 import { createVsockDevice } from './virtio-vsock.ts';
-import type { DeviceStart } from './virtio-link.ts';
+import type { DeviceStart, MachineParts } from './virtio-link.ts';
 
-export function createDevice(start: DeviceStart, services: DeviceServices): VirtioDevice {
+export function createDevice(
+  start: DeviceStart,
+  services: DeviceServices,
+  parts: MachineParts,
+): VirtioDevice {
   switch (start.kind) {
     case 'block':
       return createBlockDevice(start, services);
     case 'entropy':
       return createEntropyDevice(start, services);
     case 'tap':
-      return createTapDevice(start, services);
+      return createTapDevice(start, services, parts.tell);
     case 'user-net':
-      return createUserNetDevice(start, services);
+      return createUserNetDevice(start, services, parts.tell);
     case 'vsock':
       return createVsockDevice(start, services);
     case 'console':
       return createConsoleDevice(start, services);
     case 'balloon':
-      return createBalloonDevice(start, services);
+      return createBalloonDevice(start, services, parts);
+    case 'pmem':
+      return createPmemDevice(start, services);
+    case 'vhost-user':
+      return createVhostDevice(start, services, parts);
   }
 }

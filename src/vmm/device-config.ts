@@ -1,15 +1,17 @@
 /**
  * Virtio devices in a configuration, in the shape of Firecracker's --config-file where Firecracker has them. Of a
- * drive, the keys `direct`, `overlay` and `queues` are Volt's own.
+ * drive, the keys `direct`, `overlay` and `queues` are Volt's own, and so is the section `shares`.
  */
 import * as v from 'valibot';
 import type { RateLimits } from '../devices/virtio/rate-limiter.ts';
-import { VIRTIO_GSIS } from '../machine/irqs.ts';
+import { ISA_IRQ_COUNT, VIRTIO_GSIS } from '../machine/irqs.ts';
 import { VoltError } from '../volt-error.ts';
 import { flag, found, oneOf, section, text, wholeNumber } from './config-values.ts';
 import { CONSOLE_KEYS, ConsolesSchema, type ConsoleDeviceConfig } from './console-config.ts';
 import { DeviceId, NO_LIMITS, RateLimiterSchema } from './device-values.ts';
 import { BALLOON, BalloonSchema, type BalloonConfig } from './balloon-config.ts';
+import { PMEM_KEYS, PmemSchema, type PmemConfig } from './pmem-config.ts';
+import { SHARE_KEYS, ShareSchema, type ShareConfig } from './share-config.ts';
 import { VSOCK, VsockSchema, type VsockConfig } from './vsock-config.ts';
 import { INTERFACE_KEYS, InterfaceSchema, type NetConfig } from './net-config.ts';
 
@@ -40,7 +42,14 @@ export interface EntropyConfig {
 }
 
 export type DeviceConfig =
-  BlockConfig | EntropyConfig | NetConfig | VsockConfig | BalloonConfig | ConsoleDeviceConfig;
+  | BlockConfig
+  | EntropyConfig
+  | NetConfig
+  | VsockConfig
+  | BalloonConfig
+  | ConsoleDeviceConfig
+  | ShareConfig
+  | PmemConfig;
 
 const DRIVE = {
   drive_id: DeviceId,
@@ -60,6 +69,8 @@ export const LIST_KEYS: Readonly<Record<string, ReadonlySet<string>>> = {
   drives: new Set(Object.keys(DRIVE)),
   'network-interfaces': INTERFACE_KEYS,
   'virtio-consoles': CONSOLE_KEYS,
+  shares: SHARE_KEYS,
+  pmem: PMEM_KEYS,
 };
 
 const DriveSchema = v.pipe(
@@ -109,6 +120,8 @@ export const DEVICE_SECTIONS = {
   drives: listOf(DriveSchema),
   'network-interfaces': listOf(InterfaceSchema),
   'virtio-consoles': ConsolesSchema,
+  shares: listOf(ShareSchema),
+  pmem: listOf(PmemSchema),
   entropy: v.optional(v.nullable(EntropySchema)),
   vsock: v.optional(v.nullable(VsockSchema)),
   balloon: v.optional(v.nullable(BalloonSchema)),
@@ -118,42 +131,66 @@ interface DeviceSections {
   readonly drives: readonly BlockConfig[];
   readonly 'network-interfaces': readonly NetConfig[];
   readonly 'virtio-consoles': ConsoleDeviceConfig | undefined;
+  readonly shares: readonly ShareConfig[];
+  readonly pmem: readonly PmemConfig[];
   readonly entropy?: EntropyConfig | null | undefined;
   readonly vsock?: VsockConfig | null | undefined;
   readonly balloon?: BalloonConfig | null | undefined;
 }
 
 /** The devices in the order of their places; the root disk comes first, so that Linux calls it vda. */
-export function planDevices({ drives, entropy, vsock, balloon, ...rest }: DeviceSections): {
+export function planDevices({ drives, pmem, shares, entropy, vsock, balloon, ...rest }: DeviceSections): {
   devices: readonly DeviceConfig[];
   /** What the kernel's command line says about the root disk. */
   rootWords: string;
 } {
-  const root = drives.find((drive) => drive.root);
+  const root = [...drives, ...pmem].find((device) => device.root);
   const disks = [...drives].sort((a, b) => Number(b.root) - Number(a.root));
   return {
     devices: [
       ...disks,
+      ...pmem,
       ...rest['network-interfaces'],
+      ...shares,
       ...[vsock, rest['virtio-consoles'], balloon, entropy].filter((each) => !!each),
     ],
-    rootWords: root ? `root=/dev/vda ${root.readOnly ? 'ro' : 'rw'}` : '',
+    rootWords: root ? `root=${rootDevice(root, pmem)} ${root.readOnly ? 'ro' : 'rw'}` : '',
   };
 }
 
-/** Throws VoltError 'config' for devices that cannot be together. */
-export function checkDevices(devices: readonly DeviceConfig[], nameOf: (path: string) => string): void {
-  const fail = (path: string, problem: string) =>
-    new VoltError('config', `Cannot use ${nameOf(path)}: ${problem}`);
+/** Linux counts persistent memory in the order of its devices. */
+function rootDevice(root: BlockConfig | PmemConfig, pmem: readonly PmemConfig[]): string {
+  return root.kind === 'block' ? '/dev/vda' : `/dev/pmem${pmem.indexOf(root)}`;
+}
+
+const TOGETHER = 'these devices';
+
+/** Throws VoltError 'config' for devices that cannot be together, or not be told of. */
+export function checkDevices(
+  { devices, acpi }: { readonly devices: readonly DeviceConfig[]; readonly acpi: boolean },
+  nameOf: (path: string) => string,
+): void {
+  const fail = (what: string, problem: string) => new VoltError('config', `Cannot use ${what}: ${problem}`);
   const ids = devices.map(({ id }) => id);
   const twice = ids.find((id, i) => ids.indexOf(id) !== i);
-  if (twice !== undefined) throw fail('drives', `two devices are called ${twice} (expected different ids)`);
-  if (devices.filter((device) => device.kind === 'block' && device.root).length > 1)
-    throw fail('drives', 'two drives are the root device (expected one)');
+  if (twice !== undefined) throw fail(TOGETHER, `two devices are called ${twice} (expected different ids)`);
+  const tags = devices.flatMap((device) => (device.kind === 'share' ? [device.tag] : []));
+  const twiceTag = tags.find((tag, i) => tags.indexOf(tag) !== i);
+  if (twiceTag !== undefined)
+    throw fail(nameOf('shares'), `two shares have the tag ${twiceTag} (expected different tags)`);
+  if (devices.filter((device) => 'root' in device && device.root).length > 1)
+    throw fail(TOGETHER, 'two of them are the root device (expected one)');
   if (devices.length > VIRTIO_GSIS.length) {
     throw fail(
-      'drives',
+      TOGETHER,
       `${devices.length} virtio devices (expected at most ${VIRTIO_GSIS.length}: one interrupt each)`,
+    );
+  }
+  const isa = VIRTIO_GSIS.filter((gsi) => gsi < ISA_IRQ_COUNT).length;
+  if (!acpi && devices.length > isa) {
+    throw fail(
+      TOGETHER,
+      `${devices.length} virtio devices without ACPI (expected at most ${isa}: MP tables know ISA interrupts alone)`,
     );
   }
 }

@@ -8,6 +8,7 @@ import {
   QUEUE_COUNTER,
   QUEUE_WORD,
   queueWord,
+  type DeviceState,
 } from '../devices/virtio/device-state.ts';
 import { DEVICE_TYPE, FEATURE, STATUS } from '../devices/virtio/mmio.regs.ts';
 import type { MachineDevice } from './virtio-machine.ts';
@@ -17,12 +18,15 @@ export interface QueueStatus {
   /** Entries: as the driver set it up, 0 before that, and at most. */
   readonly size: number;
   readonly maxSize: number;
-  readonly kicks: number;
+  /** These are not there for a device that another process serves, past Volt. */
+  readonly kicks?: number;
   /** Requests served. */
-  readonly chains: number;
-  readonly bytesFromGuest: number;
-  readonly bytesToGuest: number;
-  readonly interrupts: number;
+  readonly chains?: number;
+  readonly bytesFromGuest?: number;
+  readonly bytesToGuest?: number;
+  readonly interrupts?: number;
+  /** Requests that were answered with an error, packets that were lost. */
+  readonly errors?: number;
 }
 
 export interface DeviceStatus {
@@ -30,7 +34,7 @@ export interface DeviceStatus {
   readonly kind: string;
   readonly address: number;
   readonly gsi: number;
-  /** `reset`: no driver; `starting`: one that is not ready; `failed`: it broke the rules and has not reset yet. */
+  /** `reset`: no driver; `starting`: one that is not ready; `failed`: it needs a reset. */
   readonly state: 'reset' | 'starting' | 'running' | 'failed';
   /** Why it failed last. */
   readonly failure?: string;
@@ -49,7 +53,7 @@ const FEATURES_OF_TYPE: Readonly<Record<number, Readonly<Record<string, number>>
 const FEATURE_BITS = 64;
 
 export function describeDevice({ config, place, state, failure }: MachineDevice): DeviceStatus {
-  const { words, counters } = state;
+  const { words } = state;
   const names: Readonly<Record<string, number>> = {
     ...FEATURE,
     ...FEATURES_OF_TYPE[words[DEVICE_WORD.type]!],
@@ -66,18 +70,25 @@ export function describeDevice({ config, place, state, failure }: MachineDevice)
     failures: Atomics.load(words, DEVICE_WORD.failures),
     features: bits.filter((bit) => driverHasFeature(words, bit)).map((bit) => nameOf.get(bit) ?? `bit${bit}`),
     queues: Array.from({ length: state.queueCount }, (_, index) => {
-      const at = index * QUEUE_COUNTER.size;
       return {
         index,
         size: words[queueWord(index, QUEUE_WORD.ready)] ? words[queueWord(index, QUEUE_WORD.size)]! : 0,
         maxSize: words[queueWord(index, QUEUE_WORD.sizeMax)]!,
-        kicks: counters[at + QUEUE_COUNTER.kicks]!,
-        chains: counters[at + QUEUE_COUNTER.chains]!,
-        bytesFromGuest: counters[at + QUEUE_COUNTER.bytesOut]!,
-        bytesToGuest: counters[at + QUEUE_COUNTER.bytesIn]!,
-        interrupts: counters[at + QUEUE_COUNTER.interrupts]!,
+        ...(words[DEVICE_WORD.servedElsewhere] === 0 ? countersOf(state, index) : {}),
       };
     }),
+  };
+}
+
+function countersOf({ counters }: DeviceState, queue: number) {
+  const at = queue * QUEUE_COUNTER.size;
+  return {
+    kicks: counters[at + QUEUE_COUNTER.kicks]!,
+    chains: counters[at + QUEUE_COUNTER.chains]!,
+    bytesFromGuest: counters[at + QUEUE_COUNTER.bytesOut]!,
+    bytesToGuest: counters[at + QUEUE_COUNTER.bytesIn]!,
+    interrupts: counters[at + QUEUE_COUNTER.interrupts]!,
+    errors: counters[at + QUEUE_COUNTER.errors]!,
   };
 }
 

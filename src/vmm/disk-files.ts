@@ -2,7 +2,7 @@
  * Files of disks: opened, locked, and found again. In the sandbox nothing can be opened for writing any more, so a
  * machine that is made anew after its guest's reset gets the files, and the io_urings, that the first one had.
  */
-import { fileShape, lockFile, type FileShape } from '../ffi/block-file.ts';
+import { directBlockBytes, fileKind, fileShape, lockFile, type FileShape } from '../ffi/block-file.ts';
 import { ERRNO, SyscallError } from '../ffi/errno.ts';
 import { duplicateFd, OPEN, openFile, OwnedFd } from '../ffi/file.ts';
 import { createUring, type UringFacts } from '../ffi/uring.ts';
@@ -41,11 +41,17 @@ export interface DiskFile extends Disposable {
 }
 
 /** Opens and locks. Throws VoltError 'image'. */
-export function openDiskFile(path: string, flags: number, exclusive: boolean, direct: boolean): DiskFile {
+export function openDiskFile(
+  path: string,
+  flags: number,
+  exclusive: boolean,
+  direct: boolean,
+  flag = DISK_FLAG,
+): DiskFile {
   const key = `${flags} ${path}`;
   const known = kept?.get(key);
-  const file = known ? duplicateFd(known.file) : openAndLock(path, flags, exclusive, direct);
-  const disk: OpenDisk = { file, shape: known?.shape ?? fileShape(file.fd) };
+  const file = known ? duplicateFd(known.file) : openAndLock(path, flags, exclusive, direct, flag);
+  const disk: OpenDisk = { file, shape: known?.shape ?? shapeOf(file.fd, direct) };
   inUse.set(key, disk);
   const stack = new DisposableStack();
   stack.use(file);
@@ -63,6 +69,13 @@ export function openDiskFile(path: string, flags: number, exclusive: boolean, di
     },
     [Symbol.dispose]: () => stack.dispose(),
   };
+}
+
+/** A file that is read past the page cache has the blocks of the disk that it lies on. */
+function shapeOf(fd: number, direct: boolean): FileShape {
+  const shape = fileShape(fd);
+  if (shape.kind !== 'file' || !direct) return shape;
+  return { ...shape, blockBytes: directBlockBytes(fd) ?? shape.blockBytes };
 }
 
 const RING_ENTRIES = 256;
@@ -89,22 +102,25 @@ const FOUND: Readonly<Record<number, string>> = {
   [ERRNO.ELOOP]: 'too many symbolic links',
   [ERRNO.EROFS]: 'its file system is read-only',
   [ERRNO.ETXTBSY]: 'it is a program that runs',
-  [ERRNO.EBUSY]: 'it is in use',
   [ERRNO.ENXIO]: 'there is no such device',
 };
 
-function openAndLock(path: string, flags: number, exclusive: boolean, direct: boolean): OwnedFd {
+function openAndLock(
+  path: string,
+  flags: number,
+  exclusive: boolean,
+  direct: boolean,
+  flag: string,
+): OwnedFd {
   let file: OwnedFd;
   try {
     // A FIFO without a writer must not hold us up.
     file = openFile(path, flags | OPEN.nonBlocking);
+    if (exclusive && fileKind(file.fd) === 'block-device') file = claim(file, path, flags);
   } catch (error) {
-    if (!(error instanceof SyscallError)) throw error;
-    if (direct && error.errno === ERRNO.EINVAL)
-      throw unusableDisk(path, 'its file system has no direct I/O', 'a disk without direct');
-    const found = FOUND[error.errno] ?? error.message;
-    const expected = exclusive ? 'a file that you may write, or readonly' : 'a file that you may read';
-    throw unusableDisk(path, found, expected);
+    if (direct && error instanceof SyscallError && error.errno === ERRNO.EINVAL)
+      throw unusableDisk(path, 'its file system has no direct I/O', 'a disk without direct', flag);
+    throw unopenedDisk(path, error, exclusive, flag);
   }
   if (lockFile(file.fd, exclusive)) return file;
   file.close();
@@ -112,10 +128,29 @@ function openAndLock(path: string, flags: number, exclusive: boolean, direct: bo
     path,
     exclusive ? 'another machine uses it' : 'another machine writes it',
     exclusive ? 'a disk of its own, an overlay=FILE, or readonly for all' : 'a disk that nobody writes',
+    flag,
   );
 }
 
+/** A block device that nobody else has claimed: no mount, no RAID, no other machine. EBUSY where somebody has. */
+function claim(file: OwnedFd, path: string, flags: number): OwnedFd {
+  file.close();
+  return openFile(path, flags | OPEN.nonBlocking | OPEN.exclusive);
+}
+
+/** What to throw for a file that did not open. */
+export function unopenedDisk(path: string, error: unknown, written: boolean, flag: string): unknown {
+  if (!(error instanceof SyscallError)) return error;
+  if (error.errno === ERRNO.EBUSY)
+    return unusableDisk(path, 'it is in use', 'a disk that is not mounted, nor part of another', flag);
+  const found = FOUND[error.errno] ?? error.message;
+  const expected = written ? 'a file that you may write, or readonly' : 'a file that you may read';
+  return unusableDisk(path, found, expected, flag);
+}
+
+const DISK_FLAG = '--disk';
+
 /** What to throw for a disk that does not do. */
-export function unusableDisk(path: string, found: string, expected: string): VoltError {
-  return new VoltError('image', `Cannot use --disk ${path}: ${found} (expected ${expected})`);
+export function unusableDisk(path: string, found: string, expected: string, flag = DISK_FLAG): VoltError {
+  return new VoltError('image', `Cannot use ${flag} ${path}: ${found} (expected ${expected})`);
 }

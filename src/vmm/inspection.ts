@@ -13,6 +13,7 @@ import {
 } from '../smp/mp-table-read.ts';
 import type { Topology } from '../smp/topology.ts';
 import { compareAccounts, type AccountedCpu } from './cpu-accounts.ts';
+import type { PmemPlace } from './pmem-plan.ts';
 import { planCpuid, type MachinePlan, type PlannedDevice } from './plan.ts';
 
 export interface MapRow {
@@ -45,6 +46,7 @@ export interface Inspection {
   readonly topology: Topology;
   readonly cpus: readonly AccountedCpu[];
   readonly devices: readonly PlannedDevice[];
+  readonly pmem: readonly PmemPlace[];
   readonly entry: EntryState;
   /** Empty when everything agrees. */
   readonly problems: readonly string[];
@@ -81,11 +83,13 @@ export function inspectPlan(plan: MachinePlan, cmdline: string, vendor: CpuVendo
     topology: plan.topology,
     cpus,
     devices: plan.devices,
+    pmem: plan.pmem,
     entry: plan.boot.entry,
     problems: [
       ...(mp?.problems ?? []),
       ...(acpi?.problems ?? []),
       ...overlaps(map),
+      ...overlaps(physicalMap(plan)),
       ...compareAccounts({ cpus, mpTable: mp?.mpTables.configTable, acpi }),
     ],
   };
@@ -127,6 +131,19 @@ function overlaps(map: readonly MapRow[]): string[] {
       ? [`${before.name} and ${row.name} overlap`]
       : [];
   });
+}
+
+/** RAM, devices, persistent memory. */
+function physicalMap({ ranges, devices, pmem }: MachinePlan): MapRow[] {
+  const row = (name: string, { address, bytes }: { address: number; bytes: number }): MapRow => ({
+    ...{ name, address, bytes },
+    ...{ fileBytes: 0, from: 'volt' },
+  });
+  const rows = [
+    ...ranges.map((each) => row('RAM', each)),
+    ...[...devices, ...pmem].map((each) => row(each.id, each)),
+  ];
+  return rows.sort((a, b) => a.address - b.address);
 }
 
 function readWrites(plan: MachinePlan, address: number, length: number): Uint8Array | undefined {

@@ -1,20 +1,24 @@
 /** From a device's configuration to its open files, on the main thread. */
 import type { DeviceConfig } from './device-config.ts';
+import type { PmemConfig } from './pmem-config.ts';
+import type { PmemPlace } from './pmem-plan.ts';
 import { openBalloonDevice } from './virtio-balloon.ts';
 import { openBlockDevice } from './virtio-block.ts';
 import { openConsoleDevice } from './virtio-console.ts';
 import { openEntropyDevice } from './virtio-entropy.ts';
 import { openTapDevice } from './virtio-net.ts';
+import { openPmemDevice } from './virtio-pmem.ts';
+import { openShareDevice } from './virtio-share.ts';
 import { openUserNetDevice } from './virtio-user-net.ts';
 import { openVsockDevice } from './virtio-vsock.ts';
 import type { OpenDevice } from './virtio-machine.ts';
 
-/** Devices of machines that live, but for disks, which keep their files themselves. */
+/** Devices of machines that live, but for disks and persistent memory, which keep their files themselves. */
 const inUse = new Map<DeviceConfig, OpenDevice>();
 let kept: ReadonlyMap<DeviceConfig, OpenDevice> | undefined;
 
 /**
- * Before the sandbox is entered, in which no tap, no socket and no passt can be had any more: a machine that is made
+ * Before the sandbox is entered, in which no tap, no socket, no passt and no virtiofsd can be had any more: a machine that is made
  * anew after its guest's reset gets what the first one had. Closed when the process ends.
  */
 export function keepDevicesOpen(): void {
@@ -26,8 +30,16 @@ function closeAtExit(): void {
   for (const device of new Set([...inUse.values(), ...(kept?.values() ?? [])])) device.close();
 }
 
-/** Throws VoltError 'image' or 'host' that says what is wrong with the device's files. */
-export function openDevice(config: DeviceConfig): OpenDevice {
+/**
+ * `pmem`: where each persistent memory lies. Throws VoltError 'image' or 'host' that says what is wrong with the device's
+ * files.
+ */
+export function openDevice(config: DeviceConfig, pmem: readonly PmemPlace[]): OpenDevice {
+  if (config.kind === 'pmem')
+    return openPmemDevice(
+      config,
+      pmem.find(({ id }) => id === config.id)!,
+    );
   const known = kept?.get(config);
   if (known) return { ...known, close: () => {} };
   const device = openAnew(config);
@@ -44,7 +56,7 @@ export function openDevice(config: DeviceConfig): OpenDevice {
   };
 }
 
-function openAnew(config: DeviceConfig): OpenDevice {
+function openAnew(config: Exclude<DeviceConfig, PmemConfig>): OpenDevice {
   switch (config.kind) {
     case 'block':
       return openBlockDevice(config);
@@ -58,5 +70,7 @@ function openAnew(config: DeviceConfig): OpenDevice {
       return openConsoleDevice(config);
     case 'balloon':
       return openBalloonDevice(config);
+    case 'share':
+      return openShareDevice(config);
   }
 }

@@ -15,6 +15,8 @@ import { buildMpTables, type MpTables } from '../smp/mp-table.ts';
 import { placeNodeMemory, type NodeMemory, type NumaPlan } from '../smp/numa.ts';
 import { placeCpus, topologyShifts, type CpuPlace, type Topology } from '../smp/topology.ts';
 import { fitsMpTables, type VmConfig } from './config.ts';
+import type { PmemConfig } from './pmem-config.ts';
+import { placePmem, type PmemPlace } from './pmem-plan.ts';
 import { planVirtio, type VirtioPlace } from './virtio-plan.ts';
 
 /** What the plan needs to know of the host. */
@@ -23,6 +25,12 @@ export interface HostFacts {
   readonly tscDeadline: boolean;
   /** 0 when KVM does not tell. */
   readonly tscKhz: number;
+}
+
+/** What it needs to know of files that are neither kernel nor initrd. */
+export interface FileFacts {
+  /** Sizes of the files of `pmemOf`, in its order. */
+  readonly pmemBytes: readonly number[];
 }
 
 /** The part that depends on the files alone, so that a bad image is told before the host is asked anything. */
@@ -51,6 +59,8 @@ export interface MachinePlan {
   readonly loads: readonly FileLoad[];
   /** Virtio devices, in the order of their places. */
   readonly devices: readonly PlannedDevice[];
+  /** Persistent memory, which is no RAM and in no table: its devices tell where it lies. */
+  readonly pmem: readonly PmemPlace[];
 }
 
 /** A virtio device and where the guest finds it. */
@@ -75,6 +85,7 @@ export function planMachine(
   config: VmConfig,
   image: ImagePlan,
   host: Pick<HostFacts, 'tscDeadline'>,
+  files: FileFacts,
 ): MachinePlan {
   const { topology, cpus: present, bootCpu } = config;
   const cpus = placeCpus(topology, config.maxCpus);
@@ -112,7 +123,13 @@ export function planMachine(
     writes,
     loads: image.boot.loads,
     devices,
+    pmem: placePmem(pmemOf(config), files.pmemBytes, image.ranges),
   };
+}
+
+/** Devices of persistent memory, in their order. */
+export function pmemOf({ devices }: Pick<VmConfig, 'devices'>): PmemConfig[] {
+  return devices.filter((device) => device.kind === 'pmem');
 }
 
 function nodesOfCpus({ numa }: VmConfig): number[] {

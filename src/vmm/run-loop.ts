@@ -227,7 +227,7 @@ function noteWakeUp({ fd, moments, timeline, words }: VcpuContext): void {
 function runAdvice(errno: number): string | undefined {
   switch (errno) {
     case ERRNO.EFAULT:
-      return 'the guest touched memory whose file was cut short, or which the host cannot provide';
+      return 'the guest touched memory that the host cannot provide';
     case ERRNO.ENOMEM:
       return 'the host ran out of memory for the guest';
     default:

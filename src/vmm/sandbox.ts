@@ -3,7 +3,7 @@
  * sandbox/rules.ts, no files but those that are named here. Entered once, when everything is open and before the first
  * guest instruction. What was opened before stays open.
  */
-import { existsSync, readdirSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { getU64, putU64, viewOf } from '../binary/bytes.ts';
 import { addressOf, type HostPointer } from '../ffi/libc.ts';
 import {
@@ -87,10 +87,12 @@ export function enterSandbox(options: SandboxOptions): Sandbox {
   lowerLimit(RLIMIT.files, options.cpus * FILES_PER_VCPU + FILES_BESIDES);
   using ruleset = abi > 0 ? buildRuleset(abi, options) : undefined;
   const capabilities = emptyCapabilities();
+  const capset = [NUMBER.capset, addressOf(capabilities), addressOf(capabilities) + 8];
   callOnEveryThread(page, [
     [NUMBER.prctl, PR_SET_NO_NEW_PRIVS, 1],
     ...(ruleset ? [[NUMBER.landlockRestrictSelf, ruleset.fd, 0]] : []),
-    [NUMBER.capset, addressOf(capabilities), addressOf(capabilities) + 8],
+    // Who has none may be forbidden the call, as by volt@.service.
+    ...(hasCapabilities() ? [capset] : []),
   ]);
   const missing = missingForSandbox();
   const filters = hasSeccomp() ? { vcpu: place(VCPU_FILTER), device: place(DEVICE_FILTER) } : undefined;
@@ -140,6 +142,11 @@ function emptyCapabilities(): Uint8Array {
   const bytes = new Uint8Array(8 + 2 * 12);
   viewOf(bytes).setUint32(0, CAPABILITY_VERSION, true);
   return bytes;
+}
+
+/** Whether this process could use any. Threads got theirs from the first, so they have no others. (capabilities(7)) */
+function hasCapabilities(): boolean {
+  return !/^CapInh:\t0+\nCapPrm:\t0+\nCapEff:\t0+$/m.test(readFileSync('/proc/self/status', 'latin1'));
 }
 
 /** Makes system calls, rows of a number and its arguments, on every thread that this process has. */

@@ -3,10 +3,11 @@ import type { VirtioDevice } from '../devices/virtio/device.ts';
 import { createBalloonState, viewBalloonState } from '../devices/virtio/balloon-state.ts';
 import { BalloonDevice, describeBalloon } from '../devices/virtio/balloon.ts';
 import { createEventFd, EPOLL } from '../ffi/epoll.ts';
-import { releaseMemory } from '../ffi/release-memory.ts';
+import { releaseMemory, releaseSharedMemory } from '../ffi/memory-advice.ts';
 import type { BalloonConfig } from './balloon-config.ts';
 import { BalloonControl, PAGES_PER_MIB } from './balloon-control.ts';
 import type { DeviceServices } from './device-services.ts';
+import type { MachineParts } from './virtio-link.ts';
 import type { OpenDevice } from './virtio-machine.ts';
 
 export interface BalloonStart {
@@ -29,9 +30,14 @@ export function openBalloonDevice({ mib, deflateOnOom, statsSeconds }: BalloonCo
   };
 }
 
-export function createBalloonDevice(start: BalloonStart, services: DeviceServices): VirtioDevice {
+export function createBalloonDevice(
+  start: BalloonStart,
+  services: DeviceServices,
+  { ram }: MachineParts,
+): VirtioDevice {
+  const shared = ram.some(({ fd }) => fd !== undefined);
   const glue = {
-    release: releaseMemory,
+    release: shared ? releaseSharedMemory : releaseMemory,
     after: (delayMs: number, handler: () => void) => services.after(delayMs, handler),
   };
   const device = new BalloonDevice(viewBalloonState(start.buffer), glue, start.statsSeconds);

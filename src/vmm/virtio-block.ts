@@ -14,6 +14,7 @@ import {
   OPEN_DIRECT,
   syncDirectory,
   writeAllAt,
+  type FileShape,
 } from '../ffi/block-file.ts';
 import { EPOLL } from '../ffi/epoll.ts';
 import { errnoName } from '../ffi/errno.ts';
@@ -21,7 +22,7 @@ import { OPEN, readAt } from '../ffi/file.ts';
 import { Uring, type UringFacts } from '../ffi/uring.ts';
 import { VoltError } from '../volt-error.ts';
 import { releaseBounce } from './block-bounce.ts';
-import { FileBackend } from './block-file.ts';
+import { FileBackend, type FileTraits } from './block-file.ts';
 import { OverlayBackend } from './block-overlay.ts';
 import { UringBackend } from './block-uring.ts';
 import type { BlockConfig } from './device-config.ts';
@@ -47,7 +48,7 @@ export interface BlockStart {
   readonly engine: 'Sync' | 'Async' | 'Cached';
   /** undefined: without io_uring. */
   readonly ring: UringFacts | undefined;
-  readonly direct: boolean;
+  readonly traits: FileTraits;
   readonly limits: RateLimits;
 }
 
@@ -80,7 +81,7 @@ export function openBlockDevice(config: BlockConfig): OpenDevice {
     },
     engine,
     ring: overlay || engine === 'Sync' ? undefined : file.openRing(),
-    direct: config.direct,
+    traits: { direct: config.direct, device: found.kind === 'block-device' },
     limits: config.limits,
   };
   const files = stack.move();
@@ -103,8 +104,8 @@ export function createBlockDevice(start: BlockStart, services: DeviceServices): 
     };
     return new BlockDevice(shape, new OverlayBackend(files), glue, limits);
   }
-  if (!start.ring) return new BlockDevice(shape, new FileBackend(fd, start.direct), glue, limits);
-  const options = { writeAtOnce: start.engine === 'Cached', direct: start.direct };
+  if (!start.ring) return new BlockDevice(shape, new FileBackend(fd, start.traits), glue, limits);
+  const options = { ...start.traits, writeAtOnce: start.engine === 'Cached' };
   const backend = new UringBackend(fd, new Uring(start.ring), options);
   const device = new BlockDevice(shape, backend, glue, limits);
   services.atEnd(() => backend[Symbol.dispose]());
@@ -114,6 +115,9 @@ export function createBlockDevice(start: BlockStart, services: DeviceServices): 
   });
   return device;
 }
+
+/** Linux refuses disks with larger ones. */
+const LARGEST_BLOCK_BYTES = 4096;
 
 /** What makes no sense in one disk. */
 function checkTogether({ path, overlay, readOnly, direct }: BlockConfig): void {
@@ -138,12 +142,27 @@ function openDisk(config: BlockConfig): DiskFile {
     (config.cache === 'Writethrough' && written ? OPEN_DATA_SYNC : 0) |
     (config.direct ? OPEN_DIRECT : 0);
   const file = openDiskFile(config.path, flags, written, config.direct);
-  const { kind, bytes } = file.shape;
-  if (kind !== 'other' && bytes > 0 && bytes % SECTOR_BYTES === 0) return file;
-  file[Symbol.dispose]();
-  throw kind === 'other'
-    ? unusableDisk(config.path, 'it is neither a file nor a block device', 'a disk image or a block device')
-    : unusableDisk(config.path, `it has ${bytes} bytes`, 'whole sectors of 512 bytes, at least one');
+  try {
+    checkShape(config, file.shape, written);
+    return file;
+  } catch (error) {
+    file[Symbol.dispose]();
+    throw error;
+  }
+}
+
+function checkShape({ path }: BlockConfig, shape: FileShape, written: boolean): void {
+  const { kind, bytes, blockBytes, readOnly } = shape;
+  if (kind === 'other')
+    throw unusableDisk(path, 'it is neither a file nor a block device', 'a disk image or a block device');
+  if (readOnly && written)
+    throw unusableDisk(path, 'this block device takes no writes', 'readonly, or an overlay=FILE');
+  if (blockBytes > LARGEST_BLOCK_BYTES)
+    throw unusableDisk(path, `it has blocks of ${blockBytes} bytes`, `at most ${LARGEST_BLOCK_BYTES}`);
+  if (bytes === 0 || bytes % blockBytes !== 0) {
+    const what = blockBytes === SECTOR_BYTES ? 'sectors' : 'blocks';
+    throw unusableDisk(path, `it has ${bytes} bytes`, `whole ${what} of ${blockBytes} bytes, at least one`);
+  }
 }
 
 /** Opens an overlay, or makes it where there is no file yet. */

@@ -1,16 +1,27 @@
 /** What the main thread tells a device worker, and the words they share. */
+import type { FailureCause } from '../devices/virtio/device.ts';
 import type { HostPointer } from '../ffi/libc.ts';
 import type { BalloonStart } from './virtio-balloon.ts';
 import type { BlockStart } from './virtio-block.ts';
 import type { ConsoleStart } from './virtio-console.ts';
 import type { EntropyStart } from './virtio-entropy.ts';
 import type { TapStart } from './virtio-net.ts';
+import type { PmemStart } from './virtio-pmem.ts';
+import type { VhostStart } from './virtio-share.ts';
 import type { UserNetStart } from './virtio-user-net.ts';
 import type { VsockStart } from './virtio-vsock.ts';
 
 /** What a device worker makes a device of: plain data, as it crosses threads by message. */
 export type DeviceStart =
-  BlockStart | EntropyStart | TapStart | UserNetStart | VsockStart | BalloonStart | ConsoleStart;
+  | BlockStart
+  | EntropyStart
+  | TapStart
+  | UserNetStart
+  | VsockStart
+  | BalloonStart
+  | ConsoleStart
+  | VhostStart
+  | PmemStart;
 
 /** One device that a worker runs. */
 export interface DeviceSeat {
@@ -23,12 +34,27 @@ export interface DeviceSeat {
   readonly device: DeviceStart;
 }
 
+/** What of the machine a device may need that others serve. */
+export interface MachineParts extends Pick<DeviceSeat, 'queueFds' | 'interruptFd'> {
+  readonly ram: readonly RamFacts[];
+  /** Hears what becomes of the device, for people. */
+  readonly tell: (text: string) => void;
+}
+
+/** One region of the guest's RAM, mapped at `host`; `fd` is there where other processes may map it too. */
+export interface RamFacts {
+  readonly address: number;
+  readonly bytes: number;
+  readonly host: number;
+  readonly fd: number | undefined;
+}
+
 export interface VirtioWorkerStart {
   /** Worker's own words. */
   readonly control: SharedArrayBuffer;
   readonly controlFd: number;
   readonly name: string;
-  readonly ram: readonly { readonly address: number; readonly bytes: number; readonly host: number }[];
+  readonly ram: readonly RamFacts[];
   readonly seats: readonly DeviceSeat[];
   /** System call filter for this thread, from `placeFilter`. */
   readonly filter: HostPointer | undefined;
@@ -37,7 +63,16 @@ export interface VirtioWorkerStart {
 /** Words of one device worker. `stopped` is notified. */
 export const WORKER_WORD = { stopWanted: 0, stopped: 1, size: 2 } as const;
 
-/** What a worker says: that a device gave up on its driver, or that the worker itself failed. */
+/**
+ * What a worker says: that a device failed its driver or its driver it, what became of it, or that the worker
+ * itself failed.
+ */
 export type VirtioReport =
-  | { readonly kind: 'device-failed'; readonly id: string; readonly reason: string }
+  | {
+      readonly kind: 'device-failed';
+      readonly id: string;
+      readonly reason: string;
+      readonly cause: FailureCause;
+    }
+  | { readonly kind: 'device-tells'; readonly id: string; readonly text: string }
   | { readonly kind: 'failed'; readonly message: string };

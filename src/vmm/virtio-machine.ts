@@ -11,10 +11,11 @@ import { createEventFd, signalEventFd } from '../ffi/epoll.ts';
 import type { HostPointer } from '../ffi/libc.ts';
 import type { KvmVm } from '../kvm/vm.ts';
 import { offsetAddress } from '../machine/address.ts';
-import type { GuestMemory } from '../memory/guest-memory.ts';
+import type { GuestMemory, RegionFacts } from '../memory/guest-memory.ts';
 import type { BalloonControl } from './balloon-control.ts';
 import type { DeviceConfig } from './device-config.ts';
 import { openDevice } from './open-device.ts';
+import type { PmemPlace } from './pmem-plan.ts';
 import type { VirtioLink } from './virtio-bus.ts';
 import {
   WORKER_WORD,
@@ -34,6 +35,8 @@ export interface OpenDevice {
   readonly blocks: boolean;
   /** Of a balloon: what steers it while it runs. */
   readonly balloon?: BalloonControl;
+  /** Of persistent memory: what the guest is to have mapped, besides its RAM. */
+  readonly region?: RegionFacts;
   /** Closes its files, after the worker has stopped. */
   close(): void;
 }
@@ -67,16 +70,23 @@ export class VirtioMachine implements Disposable {
   #started = false;
 
   /** Opens what the devices stand for. Throws VoltError for what cannot be opened; nothing is left behind then. */
-  constructor(configs: readonly DeviceConfig[], vm: KvmVm, memory: GuestMemory) {
+  constructor(configs: readonly DeviceConfig[], pmem: readonly PmemPlace[], vm: KvmVm, memory: GuestMemory) {
     try {
       const places = planVirtio(configs);
       const devices: MachineDevice[] = [];
       const seats: { seat: DeviceSeat; blocks: boolean }[] = [];
+      // For devices all of it is RAM, in which drivers may have rings and buffers.
+      const regions: RegionFacts[] = [...memory.regions];
       configs.forEach((config, i) => {
         const place = places[i]!;
-        const { facts, start, blocks, balloon } = this.#stack.adopt(openDevice(config), (device) =>
-          device.close(),
+        const { facts, start, blocks, balloon, region } = this.#stack.adopt(
+          openDevice(config, pmem),
+          (device) => device.close(),
         );
+        if (region) {
+          vm.setMemorySlot(regions.length, region.address, region.bytes, region.host);
+          regions.push(region);
+        }
         const state = createDeviceState(facts);
         const interrupt = this.#stack.use(createEventFd());
         vm.addIrqFd(place.gsi, interrupt.fd);
@@ -96,7 +106,7 @@ export class VirtioMachine implements Disposable {
         seats.push({ seat, blocks });
       });
       this.devices = devices;
-      this.links = this.#seat(seats, memory);
+      this.links = this.#seat(seats, regions);
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -152,7 +162,7 @@ export class VirtioMachine implements Disposable {
   }
 
   /** Gives each device its worker; returns how vCPUs reach them, in the order of the devices. */
-  #seat(seats: readonly { seat: DeviceSeat; blocks: boolean }[], memory: GuestMemory): VirtioLink[] {
+  #seat(seats: readonly { seat: DeviceSeat; blocks: boolean }[], ram: readonly RegionFacts[]): VirtioLink[] {
     const alone = seats.filter(({ blocks }) => blocks).map(({ seat }) => [seat]);
     const together = seats.filter(({ blocks }) => !blocks).map(({ seat }) => seat);
     const groups = together.length > 0 ? [...alone, together] : alone;
@@ -162,7 +172,7 @@ export class VirtioMachine implements Disposable {
       for (const seat of group) controlOf.set(seat, controlFd);
       const control = new SharedArrayBuffer(4 * WORKER_WORD.size);
       const name = group.length === 1 ? `virtio-${group[0]!.id}` : 'virtio';
-      const start = { control, controlFd, name, ram: memory.regions, seats: group };
+      const start = { control, controlFd, name, ram, seats: group };
       const worker = new Worker(virtioWorkerUrl(), { smol: true });
       this.#workers.push({ worker, start, words: new Int32Array(control) });
     }

@@ -44,7 +44,12 @@ export function openTapDevice(config: NetConfig, tap: string): OpenDevice {
   };
 }
 
-export function createTapDevice({ fds, settings }: TapStart, services: DeviceServices): VirtioDevice {
+/** `tell` hears, once, that the tap is gone. */
+export function createTapDevice(
+  { fds, settings }: TapStart,
+  services: DeviceServices,
+  tell: (text: string) => void,
+): VirtioDevice {
   const tap = new TapQueues(fds);
   const device = new NetDevice(
     {
@@ -58,7 +63,8 @@ export function createTapDevice({ fds, settings }: TapStart, services: DeviceSer
   );
   fds.forEach((fd, pair) =>
     services.watch(fd, EPOLL.in | EPOLL.out | EPOLL.edge, (events) => {
-      if (events & (EPOLL.error | EPOLL.hangUp)) device.setLink(false);
+      if (events & (EPOLL.error | EPOLL.hangUp) && device.setLink(false))
+        tell('its tap is gone; the guest goes on with its link down');
       if (events & EPOLL.in) device.portReadable(pair);
       if (events & EPOLL.out) device.portWritable(pair);
     }),

@@ -52,9 +52,11 @@ export function openUserNetDevice(config: NetConfig): OpenDevice {
   };
 }
 
+/** `tell` hears, once, that passt has ended. */
 export function createUserNetDevice(
   { fd, buffer, settings }: UserNetStart,
   services: DeviceServices,
+  tell: (text: string) => void,
 ): VirtioDevice {
   const port = new PasstPort(fd, buffer);
   const device = new NetDevice(
@@ -68,7 +70,8 @@ export function createUserNetDevice(
     settings,
   );
   services.watch(fd, EPOLL.in | EPOLL.out | EPOLL.edge, (events) => {
-    if (events & (EPOLL.error | EPOLL.hangUp)) device.setLink(false);
+    if (events & (EPOLL.error | EPOLL.hangUp) && device.setLink(false))
+      tell('passt has ended; the guest goes on with its link down');
     if (events & EPOLL.in) device.portReadable(0);
     if (events & EPOLL.out && port.flush()) device.portWritable(0);
   });

@@ -3,7 +3,7 @@
  * No vCPU takes part in I/O, and no message is read while it runs: what it must know comes by shared words and an
  * eventfd.
  */
-import { viewDeviceState } from '../devices/virtio/device-state.ts';
+import { DEVICE_WORD, viewDeviceState } from '../devices/virtio/device-state.ts';
 import { GuestRam } from '../devices/virtio/guest-ram.ts';
 import { DeviceRunner } from '../devices/virtio/runner.ts';
 import { EPOLL, signalEventFd } from '../ffi/epoll.ts';
@@ -12,7 +12,13 @@ import { installFilter } from '../ffi/sandbox.ts';
 import { createDevice } from './create-device.ts';
 import { WorkerServices } from './device-services.ts';
 import { compileAsUsual } from './jit-policy.ts';
-import { WORKER_WORD, type DeviceSeat, type VirtioReport, type VirtioWorkerStart } from './virtio-link.ts';
+import {
+  WORKER_WORD,
+  type DeviceSeat,
+  type RamFacts,
+  type VirtioReport,
+  type VirtioWorkerStart,
+} from './virtio-link.ts';
 
 declare const self: { onmessage: ((event: { data: VirtioWorkerStart }) => void) | null };
 declare function postMessage(message: VirtioReport): void;
@@ -38,7 +44,7 @@ function serve(start: VirtioWorkerStart, words: Int32Array): void {
   if (start.filter !== undefined) installFilter(start.filter, 'this');
   const ram = new GuestRam(start.ram.map(ramRegion));
   using services = new WorkerServices();
-  const runners = start.seats.map((seat) => seatDevice(seat, ram, services));
+  const runners = start.seats.map((seat) => seatDevice(seat, start.ram, ram, services));
   services.watch(start.controlFd, EPOLL.in | EPOLL.edge, () => runners.forEach((runner) => runner.sync()));
   // What happened before the descriptors were watched.
   runners.forEach((runner) => runner.sync());
@@ -47,18 +53,28 @@ function serve(start: VirtioWorkerStart, words: Int32Array): void {
   runners.forEach((runner) => runner.stop());
 }
 
-function seatDevice(seat: DeviceSeat, ram: GuestRam, services: WorkerServices): DeviceRunner {
-  const state = viewDeviceState(seat.buffer, seat.queueFds.length);
-  const device = createDevice(seat.device, services);
+function seatDevice(
+  seat: DeviceSeat,
+  regions: readonly RamFacts[],
+  ram: GuestRam,
+  services: WorkerServices,
+): DeviceRunner {
+  const { id, queueFds, interruptFd } = seat;
+  const tell = (text: string) => postMessage({ kind: 'device-tells', id, text });
+  const state = viewDeviceState(seat.buffer, queueFds.length);
+  const device = createDevice(seat.device, services, { ram: regions, queueFds, interruptFd, tell });
   const runner = new DeviceRunner(device, state, ram, {
-    interrupt: () => signalEventFd(seat.interruptFd),
-    failed: (reason) => postMessage({ kind: 'device-failed', id: seat.id, reason }),
+    interrupt: () => signalEventFd(interruptFd),
+    failed: (reason, cause) => postMessage({ kind: 'device-failed', id, reason, cause }),
   });
-  seat.queueFds.forEach((fd, queue) => services.watch(fd, EPOLL.in | EPOLL.edge, () => runner.kick(queue)));
+  // Kicks that are for somebody else would wake this thread up for nothing.
+  if (state.words[DEVICE_WORD.servedElsewhere] === 0) {
+    queueFds.forEach((fd, queue) => services.watch(fd, EPOLL.in | EPOLL.edge, () => runner.kick(queue)));
+  }
   return runner;
 }
 
-function ramRegion({ address, bytes, host }: VirtioWorkerStart['ram'][number]) {
+function ramRegion({ address, bytes, host }: RamFacts) {
   return {
     address,
     bytes,

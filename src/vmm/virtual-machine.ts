@@ -16,7 +16,7 @@ import { readTscKhz } from '../kvm/vcpu.ts';
 import { IrqLine, type KvmVm } from '../kvm/vm.ts';
 import { GSI } from '../machine/irqs.ts';
 import { ACPI_EVENT } from '../machine/ports.ts';
-import { GuestMemory } from '../memory/guest-memory.ts';
+import { GuestMemory, type GuestMemoryOptions } from '../memory/guest-memory.ts';
 import type { IpiRequest } from '../smp/ipi.ts';
 import { VoltError } from '../volt-error.ts';
 import { applyEntry, applyLoad, applyWrites } from './apply.ts';
@@ -29,7 +29,7 @@ import { deliverIpi } from './deliver-ipi.ts';
 import { checkSymbolsPath, GuestSymbols } from './guest-symbols.ts';
 import { openImage, openKernel, type ImageFile } from './image-file.ts';
 import { bindNodes } from './node-memory.ts';
-import { needsX2apicMode, planImage, planMachine, type MachinePlan } from './plan.ts';
+import { needsX2apicMode, planImage, planMachine, pmemOf, type MachinePlan } from './plan.ts';
 import { readVcpuState } from './register-dump.ts';
 import type { ThreadFilters } from './sandbox.ts';
 import {
@@ -47,6 +47,7 @@ import type { VcpuMessage } from './vcpu-report.ts';
 import { VcpuSet } from './vcpu-set.ts';
 import { describeEnd, type VmEnd } from './vm-end.ts';
 import type { VirtioReport } from './virtio-link.ts';
+import { pmemFileBytes } from './virtio-pmem.ts';
 import { VirtioMachine, type MachineDevice } from './virtio-machine.ts';
 import { workerErrorLine } from './worker-url.ts';
 
@@ -78,8 +79,10 @@ export class VirtualMachine implements Disposable {
   /** undefined: a machine without virtio devices. */
   readonly #virtio: VirtioMachine | undefined;
   readonly #acpiEvent: IrqLine;
+  readonly #warn: (line: string) => void;
   #hotplug: Promise<unknown> = Promise.resolve();
   #cause: VcpuMessage | undefined;
+  #finished = false;
   #resolveEnded!: (end: VmEnd) => void;
   #started = false;
   #closed = false;
@@ -93,6 +96,7 @@ export class VirtualMachine implements Disposable {
     checkOpenFilesLimit(config.maxCpus, config.devices.length);
     if (config.symbolsPath !== undefined) checkSymbolsPath(config.symbolsPath);
     const { warn = () => {} } = options;
+    this.#warn = warn;
     this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
     // Its threads come up beside everything below.
     this.#vcpus = new VcpuSet(options.timeline ? config.cpus : 1);
@@ -114,20 +118,25 @@ export class VirtualMachine implements Disposable {
       this.#vm = this.#stack.use(system.createVm());
       this.#vm.createInterruptControllers();
       const tscDeadline = system.check(CAP.tscDeadlineTimer) > 0;
-      this.plan = planMachine(config, image, { tscDeadline });
+      this.plan = planMachine(
+        config,
+        image,
+        { tscDeadline },
+        { pmemBytes: pmemOf(config).map(pmemFileBytes) },
+      );
       const { cpus, bootCpu } = this.plan;
       if (needsX2apicMode(this.plan)) this.#vm.useX2apicIds();
       if (bootCpu !== 0) this.#vm.setBootCpu(cpus[bootCpu]!.apicId);
       this.timeline.mark('VM made');
 
       this.symbols = new GuestSymbols(config, this.plan.boot.protocol, warn);
-      const memory = this.#stack.use(new GuestMemory(this.plan.ranges, { hugepages: config.hugepages }));
+      const memory = this.#stack.use(new GuestMemory(this.plan.ranges, memoryOptions(config)));
       for (const warning of bindNodes(memory, this.plan.nodeMemory, config.numa)) warn(warning);
       this.#loadMemory(memory, kernel, initrd);
       this.timeline.mark('kernel loaded');
 
       if (config.devices.length > 0)
-        this.#virtio = this.#stack.use(new VirtioMachine(config.devices, this.#vm, memory));
+        this.#virtio = this.#stack.use(new VirtioMachine(config.devices, this.plan.pmem, this.#vm, memory));
 
       const present = cpus.slice(0, config.cpus);
       const kvmVcpus = present.map((cpu) => this.#stack.use(this.#vm.createVcpu(cpu.apicId)));
@@ -309,18 +318,28 @@ export class VirtualMachine implements Disposable {
       this.#cause = { index, report };
     }
     this.#stopVcpus();
-    if (this.#vcpus.allEnded) {
-      // What the guest wrote before its end is to be on its console and in its files.
-      this.#flushConsole();
-      this.#virtio?.stop();
-      const states = this.#vcpus.kvmVcpus.map(({ fd }) => readVcpuState(fd));
-      this.#resolveEnded(describeEnd(this.#cause.index, this.#cause.report, states));
-    }
+  }
+
+  /** However the last of them was seen to end: by its report, or by whoever waited for it. */
+  #finishIfAllEnded(): void {
+    if (this.#finished || !this.#cause || !this.#vcpus.allEnded) return;
+    this.#finished = true;
+    // What the guest wrote before its end is to be on its console and in its files.
+    this.#flushConsole();
+    this.#virtio?.stop();
+    const states = this.#vcpus.kvmVcpus.map(({ fd }) => readVcpuState(fd));
+    this.#resolveEnded(describeEnd(this.#cause.index, this.#cause.report, states));
   }
 
   #onDeviceReport(report: VirtioReport): void {
     // A device that gave up on its driver is the guest's affair; a worker that failed is not.
-    if (report.kind !== 'device-failed') this.#fail(workerErrorLine(report.message));
+    if (report.kind === 'device-failed') {
+      if (report.cause === 'host')
+        this.#warn(`device ${report.id} has failed (${report.reason}); the guest goes on without it`);
+      return;
+    }
+    if (report.kind === 'device-tells') return this.#warn(`${report.id}: ${report.text}`);
+    this.#fail(workerErrorLine(report.message));
   }
 
   async #watchConsole(): Promise<void> {
@@ -352,7 +371,13 @@ export class VirtualMachine implements Disposable {
     Atomics.notify(this.shared.words, VM_WORD.hotplugRequests);
     raiseBurst(this.shared.words);
     ringDoorbell(this.shared.words);
+    this.#finishIfAllEnded();
   }
+}
+
+/** A device that another process serves needs RAM that both can map. */
+function memoryOptions({ hugepages, devices }: VmConfig): GuestMemoryOptions {
+  return { hugepages, shared: devices.some(({ kind }) => kind === 'share') };
 }
 
 /** A vCPU takes KVM's descriptor and two of its Worker's event loop. */

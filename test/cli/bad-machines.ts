@@ -162,6 +162,23 @@ const MACHINE_FLAGS: readonly BadInput[] = [
     ['--memory', '33M', '--hugepages'],
     'Cannot use --memory: 33 MiB with huge pages (expected an even number of MiB)',
   ),
+  badFlags(
+    ['--share', 'tag=files'],
+    'Cannot use --share tag=files: it names no folder (expected path=DIR or socket=PATH)',
+  ),
+  badFlags(
+    ['--share', 'path=/srv,cache=never'],
+    'Cannot use --share.0.cache: "never" (expected auto, always, none)',
+  ),
+  badFlags(
+    ['--share', 'path=/srv,tag=a', '--share', 'path=/usr,tag=a'],
+    'Cannot use --share: two shares have the tag a (expected different tags)',
+  ),
+  badFlags(['--pmem', 'readonly'], 'Cannot use --pmem readonly: it names no file (expected path=FILE)'),
+  badFlags(
+    [...Array.from({ length: 9 }, (_, i) => ['--pmem', `path=/p${i}`]).flat(), '--no-acpi'],
+    'Cannot use these devices: 9 virtio devices without ACPI (expected at most 8: MP tables know ISA interrupts alone)',
+  ),
   badFlags(['--console', 'bogus'], 'Cannot use --console: "bogus" (expected stdio, none or file=PATH)'),
   badFlags(['--console', 'file='], 'Cannot use --console: "file=" (expected stdio, none or file=PATH)'),
   badFlags(['--kernel', ''], 'Cannot use --kernel: "" (expected a text that is not empty)'),

@@ -71,6 +71,21 @@ describe.skipIf(!kvmOpens)('a host that has less than was asked for (needs /dev/
     expect(exitCode).toBe(1);
   });
 
+  test.skipIf(Bun.which('prlimit') === null)(
+    'less address space than the guest is to have RAM (needs prlimit)',
+    async () => {
+      const prefix = ['prlimit', `--as=${60 * 2 ** 30}`];
+
+      const { stdout, stderr, exitCode } = await runVolt(['--memory', '100G'], { prefix });
+
+      expect(stderr).toMatch(
+        /^volt: Cannot start: mmap of \d+ bytes for guest RAM failed: ENOMEM \(out of memory\); give the guest less --memory, or raise ulimit -v\n$/,
+      );
+      expect(stdout).toBe('');
+      expect(exitCode).toBe(1);
+    },
+  );
+
   test.skipIf(Bun.which('prlimit') === null)('few open files for many vCPUs (needs prlimit)', async () => {
     const prefix = ['prlimit', '--nofile=48:48'];
 

@@ -34,7 +34,9 @@ test.skipIf(!usable).each([
       { prefix: ['unshare', '--net', 'sh', '-c', script, 'sh'] },
     );
 
-    expect(stderr).toMatch(/^volt: the guest has reset itself \d+ times[^\n]*\n$/);
+    // passt finds no interface in this namespace, and ends when it has looked.
+    const lines = stderr.split('\n').filter((line) => !line.includes('passt has ended'));
+    expect(lines).toEqual([expect.stringMatching(/^volt: the guest has reset itself \d+ times/), '']);
     expect(stdout).toMatch(/^R{3,}$/);
     expect([existsSync(vsock), existsSync(port)]).toEqual([false, false]);
   },

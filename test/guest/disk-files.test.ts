@@ -76,8 +76,8 @@ describe.skipIf(!kvmOpens)('disks (needs /dev/kvm)', () => {
     const twoReaders = await whileHeld(true, ',readonly');
     const overlays = await whileHeld(true, `,overlay=${join(folder.path, 'o')}`);
 
-    expect(twoWriters.stderr).toContain(
-      'another machine uses it (expected a disk of its own, an overlay=FILE',
+    expect(twoWriters.stderr).toBe(
+      `volt: Cannot use --disk {dir}/disk: another machine uses it (expected a disk of its own, an overlay=FILE, or readonly for all)\n`,
     );
     expect(readerBesideWriter.stderr).toContain('another machine writes it');
     expect(writerBesideReader.stderr).toContain('another machine uses it');

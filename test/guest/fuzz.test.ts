@@ -14,7 +14,13 @@ test.skipIf(!kvmOpens).each(['guest', 'process'])(
   async (name) => {
     using folder = new TemporaryFolder();
     const said: string[] = [];
-    const options = { seconds: 600, runs: RUNS, seed: 7, findings: folder.at('findings') };
+    const options = {
+      seconds: 600,
+      runs: RUNS,
+      seed: 7,
+      findings: folder.at('findings'),
+      corpus: folder.at('corpus'),
+    };
 
     const [result] = await fuzz([findTarget(name)], 1, { ...options, say: (line) => said.push(line) });
 

@@ -2,8 +2,10 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { runVolt } from '../cli/volt-process.ts';
+import { runVolt, TemporaryFolder } from '../cli/volt-process.ts';
 import { waitUntil } from './guest-run.ts';
+import { asm, buildPvhElf } from './tiny-guest.ts';
+import { blockRequest, DATA, SECTOR, virtioAsm, virtioImage } from './virtio-guest.ts';
 import { BeatingVolt, kvmOpens } from './volt-child.ts';
 
 /** For hangs only. */
@@ -58,8 +60,41 @@ describe('metrics', () => {
     expect(paused.get('process_cpu_seconds_total')).toBeGreaterThan(first.get('process_cpu_seconds_total')!);
   });
 
+  needsKvm('count what devices do, request by request, errors among them', async () => {
+    using folder = new TemporaryFolder();
+    const disk = await folder.write('disk', new Uint8Array(8 * SECTOR));
+    const out = blockRequest(DATA, 1, 5, new Uint8Array(SECTOR));
+    const into = blockRequest(DATA + out.bytes.length, 0, 3, 2 * SECTOR);
+    const beyond = blockRequest(DATA + out.bytes.length + into.bytes.length, 0, 8, 0);
+    const chains = [out.chain, into.chain, beyond.chain];
+    const data = Buffer.concat([out.bytes, into.bytes, beyond.bytes]);
+    const { start, offer, waitUsed } = virtioAsm;
+    const code = [start(), offer(3), waitUsed(3), asm.print('heartbeat\n'), asm.spin()];
+    const kernel = await folder.write('kernel', buildPvhElf(virtioImage(code, chains, data)));
+    const flags = ['--kernel', kernel, '--disk', `path=${disk},id=data`, '--balloon'];
+    await using volt = await new BeatingVolt([...WITH_METRICS, ...flags]).beating();
+
+    const metrics = parseMetrics(await (await fetch(await metricsAddress(volt))).text());
+
+    const of = (name: string, more = '') => metrics.get(`volt_device_${name}{device="data"${more}}`);
+    expect(of('info', ',kind="block"')).toBe(1);
+    expect(of('state', ',state="running"')).toBe(1);
+    expect(of('state', ',state="failed"')).toBe(0);
+    expect(of('failures_total')).toBe(0);
+    expect(of('requests_total', ',queue="0"')).toBe(3);
+    expect(of('errors_total', ',queue="0"')).toBe(1);
+    expect(of('traffic_bytes_total', ',queue="0",direction="out"')).toBe(SECTOR);
+    expect(of('traffic_bytes_total', ',queue="0",direction="in"')).toBe(2 * SECTOR);
+    expect(of('kicks_total', ',queue="0"')).toBeLessThanOrEqual(1);
+    expect(of('interrupts_total', ',queue="0"')).toBeGreaterThanOrEqual(1);
+    expect(metrics.get('volt_balloon_actual_bytes')).toBe(0);
+  });
+
   needsKvm('are all in the documentation, and the dashboard asks for nothing else', async () => {
-    await using volt = await new BeatingVolt(WITH_METRICS).beating();
+    using folder = new TemporaryFolder();
+    const disk = await folder.write('disk', new Uint8Array(4096));
+    const devices = ['--disk', disk, '--rng', '--balloon'];
+    await using volt = await new BeatingVolt([...WITH_METRICS, ...devices]).beating();
     const text = await (await fetch(await metricsAddress(volt))).text();
     const names = new Set([...parseMetrics(text).keys()].map((name) => name.replace(/\{.*/, '')));
 
@@ -136,14 +171,23 @@ describe('logs', () => {
   });
 
   needsKvm("begin with the journal's severity where systemd reads them", async () => {
-    await using volt = await new BeatingVolt(['--log-level', 'info'], {
-      JOURNAL_STREAM: '8:12345',
-    }).beating();
+    const asService = `export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2); exec "$@"`;
+    await using volt = await new BeatingVolt(['--log-level', 'info'], {}, [
+      ...['sh', '-c', asService, 'sh'],
+    ]).beating();
 
     expect(volt.stderr).toMatch(/^<6>volt: /);
     expect(volt.stderr.split('\n').filter((line) => line !== '' && !line.startsWith('<6>volt: '))).toEqual(
       [],
     );
+  });
+
+  needsKvm('do not where a service has given stderr another place', async () => {
+    await using volt = await new BeatingVolt(['--log-level', 'info'], {
+      JOURNAL_STREAM: '8:12345',
+    }).beating();
+
+    expect(volt.stderr).toMatch(/^volt: /);
   });
 });
 

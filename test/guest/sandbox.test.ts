@@ -107,6 +107,23 @@ describe('a running guest', () => {
     });
   });
 
+  needsKvm(
+    'enters it without a capability and where capset is forbidden, as a unit of systemd is',
+    async () => {
+      const asUnit = [process.execPath, resolve(import.meta.dir, 'without-capset.ts')];
+      await withBeatingVolt(
+        [],
+        async (pid) => {
+          for (const thread of threadsOf(pid)) {
+            expect(thread).toMatchObject({ privileges: '1', capabilities: NO_CAPABILITIES });
+            expect(thread.filters).toBeGreaterThanOrEqual(2);
+          }
+        },
+        asUnit,
+      );
+    },
+  );
+
   needsKvm('leaves no core dump, which would hold the memory of the guest', async () => {
     await withBeatingVolt([], async (pid) => {
       expect(readFileSync(`/proc/${pid}/limits`, 'utf8')).toMatch(/^Max core file size +0 +0 /m);

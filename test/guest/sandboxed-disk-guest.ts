@@ -5,13 +5,18 @@ import { AVAIL, DATA, USED, virtioAsm, virtioImage, type GuestBuffer } from './v
 
 export const SECTOR = 512;
 const { start, offer, waitUsed, write } = virtioAsm;
-const REQUEST = { read: 0, write: 1, flush: 4, discard: 11, zero: 13 } as const;
+export const BLOCK_REQUEST_TYPE = { read: 0, write: 1, flush: 4, discard: 11, zero: 13 } as const;
 const HEADER_BYTES = 16;
 
 /** Everything that requests need, one after the other from DATA on. */
-class Requests {
+export class BlockRequests {
   readonly chains: GuestBuffer[][] = [];
   #data = Buffer.alloc(0);
+
+  /** Bytes at DATA, before the first request. */
+  reserve(bytes: number, value: number): void {
+    this.#data = Buffer.alloc(bytes, value);
+  }
 
   /** Adds a request whose data, if it has any, lies at `dataAt` or right behind its header. Returns where its status goes. */
   add(type: number, sector: number, bytes: number, dataAt?: number, content?: Uint8Array): number {
@@ -24,7 +29,13 @@ class Requests {
     this.chains.push([
       { address: at, length: HEADER_BYTES },
       ...(bytes > 0
-        ? [{ address: dataAt ?? at + HEADER_BYTES, length: bytes, writable: type === REQUEST.read }]
+        ? [
+            {
+              address: dataAt ?? at + HEADER_BYTES,
+              length: bytes,
+              writable: type === BLOCK_REQUEST_TYPE.read,
+            },
+          ]
         : []),
       { address: statusAt, length: 1, writable: true },
     ]);
@@ -44,12 +55,12 @@ class Requests {
  * the machine, until the byte has come to `lives`: then it ends with 0.
  */
 export function countingGuest(lives: number): Uint8Array {
-  const requests = new Requests();
+  const requests = new BlockRequests();
   const counter = DATA + HEADER_BYTES;
   const statuses = [
-    requests.add(REQUEST.read, 0, SECTOR),
-    requests.add(REQUEST.write, 0, SECTOR, counter),
-    requests.add(REQUEST.flush, 0, 0),
+    requests.add(BLOCK_REQUEST_TYPE.read, 0, SECTOR),
+    requests.add(BLOCK_REQUEST_TYPE.write, 0, SECTOR, counter),
+    requests.add(BLOCK_REQUEST_TYPE.flush, 0, 0),
   ];
   const code = [
     [...start(), ...offer(1), ...waitUsed(1)],
@@ -64,11 +75,11 @@ export function countingGuest(lives: number): Uint8Array {
 
 /** Discards sectors 0 to 7 and writes zeroes over 8 to 15, and prints both statuses. */
 export function discardingGuest(): Uint8Array {
-  const requests = new Requests();
+  const requests = new BlockRequests();
   const segment = (sector: number) => new Uint8Array(Uint32Array.of(sector, 0, 8, 0).buffer);
   const statuses = [
-    requests.add(REQUEST.discard, 0, 16, undefined, segment(0)),
-    requests.add(REQUEST.zero, 0, 16, undefined, segment(8)),
+    requests.add(BLOCK_REQUEST_TYPE.discard, 0, 16, undefined, segment(0)),
+    requests.add(BLOCK_REQUEST_TYPE.zero, 0, 16, undefined, segment(8)),
   ];
   const features = (1 << 13) | (1 << 14);
   const code = [
@@ -81,9 +92,9 @@ export function discardingGuest(): Uint8Array {
 
 /** Reads and writes sector 1 for ever, one request after the other, and says so once. */
 export function busyDiskGuest(): Uint8Array {
-  const requests = new Requests();
-  requests.add(REQUEST.read, 1, SECTOR);
-  requests.add(REQUEST.write, 1, SECTOR);
+  const requests = new BlockRequests();
+  requests.add(BLOCK_REQUEST_TYPE.read, 1, SECTOR);
+  requests.add(BLOCK_REQUEST_TYPE.write, 1, SECTOR);
   const next = [
     ...[...asm.readEax(AVAIL), 0x05, ...u32(0x1_0000), ...asm.storeEax(AVAIL)], // add eax, 0x10000
     ...write(0x50, 0), // QueueNotify

@@ -10,6 +10,7 @@ import { asm, LOAD_ADDRESS, program } from './tiny-guest.ts';
 
 const DEVICE = LAYOUT.virtio.address;
 const QUEUE_SIZE = 8;
+export const SECTOR = 512;
 /** From the start of the image: its code, then pages for the rings, then data for the guest's own use. */
 const CODE_BYTES = 0x4000;
 const TABLE = LOAD_ADDRESS + CODE_BYTES;
@@ -106,4 +107,21 @@ export function virtioImage(
   order.forEach((chain, i) => view.setUint16(AVAIL - LOAD_ADDRESS + 4 + 2 * i, heads[chain]!, true));
   image.set(data, DATA - LOAD_ADDRESS);
   return image;
+}
+
+/** Header, data and status of a block request at `at`; the chain of it, and its bytes. */
+export function blockRequest(at: number, type: number, sector: number, data: Uint8Array | number) {
+  const toDevice = typeof data !== 'number';
+  const length = toDevice ? data.length : data;
+  const bytes = new Uint8Array(16 + length + 1);
+  new DataView(bytes.buffer).setUint32(0, type, true);
+  new DataView(bytes.buffer).setUint32(8, sector, true);
+  if (toDevice) bytes.set(data, 16);
+  bytes[16 + length] = 0xaa;
+  const chain: GuestBuffer[] = [
+    { address: at, length: 16 },
+    ...(length > 0 ? [{ address: at + 16, length, writable: !toDevice }] : []),
+    { address: at + 16 + length, length: 1, writable: true },
+  ];
+  return { chain, bytes };
 }

@@ -3,10 +3,11 @@ import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { readdirSync, readlinkSync, statSync } from 'node:fs';
 import { MMIO_REGISTER as R } from '../../src/devices/virtio/mmio.regs.ts';
 import { parseConfig, VirtualMachine, VmControl } from '../../src/api/index.ts';
+import { LAYOUT } from '../../src/machine/layout.ts';
 import { kvmOpens, TemporaryFolder } from '../cli/volt-process.ts';
 import { runMachine, waitUntil } from './guest-run.ts';
 import { asm, buildPvhElf } from './tiny-guest.ts';
-import { AVAIL, DATA, virtioAsm, virtioImage, type GuestBuffer } from './virtio-guest.ts';
+import { AVAIL, blockRequest, DATA, SECTOR, virtioAsm, virtioImage } from './virtio-guest.ts';
 
 setDefaultTimeout(60_000);
 
@@ -60,9 +61,29 @@ describe.skipIf(!kvmOpens)('the entropy device (needs /dev/kvm)', () => {
 
     expect([...output]).toEqual([1, 0]);
   });
-});
 
-const SECTOR = 512;
+  test('is announced on the command line to a guest without ACPI, which finds it there', async () => {
+    using folder = new TemporaryFolder();
+    const announced = ' virtio_mmio.device=4K@0xd0000000:5\0';
+    const args = 'quiet';
+    const chains = [[{ address: DATA, length: 8, writable: true }]];
+    const code = [
+      asm.printMemory(LAYOUT.commandLine.address, args.length + announced.length),
+      virtioAsm.routeInterrupt(),
+      [...start(), ...offer(1), ...virtioAsm.waitInterrupt(), ...read(R.deviceId), ...asm.printEax(1)],
+      asm.exit(0),
+    ];
+
+    const { output, end } = await run(folder, virtioImage(code, chains, new Uint8Array(8)), {
+      entropy: {},
+      volt: { acpi: false },
+      'boot-source': { kernel_image_path: folder.at('kernel'), boot_args: args },
+    });
+
+    expect(output.toString('latin1')).toBe(`${args}${announced}\x04`);
+    expect(end.kind).toBe('guest-exit');
+  });
+});
 
 /** Where a descriptor leads; nowhere when it was closed meanwhile. */
 function linkOf(path: string): string {
@@ -71,23 +92,6 @@ function linkOf(path: string): string {
   } catch {
     return '';
   }
-}
-
-/** Header, data and status of a block request at `at`; the chain of it, and its bytes. */
-function blockRequest(at: number, type: number, sector: number, data: Uint8Array | number) {
-  const toDevice = typeof data !== 'number';
-  const length = toDevice ? data.length : data;
-  const bytes = new Uint8Array(16 + length + 1);
-  new DataView(bytes.buffer).setUint32(0, type, true);
-  new DataView(bytes.buffer).setUint32(8, sector, true);
-  if (toDevice) bytes.set(data, 16);
-  bytes[16 + length] = 0xaa;
-  const chain: GuestBuffer[] = [
-    { address: at, length: 16 },
-    ...(length > 0 ? [{ address: at + 16, length, writable: !toDevice }] : []),
-    { address: at + 16 + length, length: 1, writable: true },
-  ];
-  return { chain, bytes };
 }
 
 describe.skipIf(!kvmOpens)('a disk (needs /dev/kvm)', () => {

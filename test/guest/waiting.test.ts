@@ -9,6 +9,7 @@ import { copyTo8000, tinyMachine } from './running.ts';
 import { asm, program } from './tiny-guest.ts';
 
 setDefaultTimeout(120_000);
+const HANG_MS = 20_000;
 
 const enableApic = [...asm.loadEax(0x1ff), ...asm.storeEax(0xfee0_00f0)];
 const sendTo = (id: number, command: number) => [
@@ -97,6 +98,20 @@ describe.skipIf(!kvmOpens)('APs without a Worker (needs /dev/kvm)', () => {
     expect(apNow).not.toBe(ap);
     expect(niceOf(apNow!)).toBe(7);
     expect(status!.affinity).toEqual([0]);
+  });
+
+  test('end with the machine, whenever it is stopped beside its own end', async () => {
+    const code = program(asm.print('up'), asm.exit(0));
+    const kinds: string[] = [];
+    for (let round = 0; round < 40; round++) {
+      await using machine = await tinyMachine(code, 9);
+      await Bun.sleep(round / 4);
+      void machine.vm.stop();
+      const end = await Promise.race([machine.vm.ended, Bun.sleep(HANG_MS)]);
+      kinds.push(end?.kind ?? 'hangs');
+    }
+
+    expect(kinds.filter((kind) => kind !== 'guest-exit' && kind !== 'stopped')).toEqual([]);
   });
 
   test('cost less memory than they will with Workers', async () => {

@@ -9,6 +9,7 @@ import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT, thorough } from './lin
 const SECONDS = 200;
 const cache = resolve(import.meta.dir, '../../.cache/test');
 const initrd = join(cache, 'balloon-initrd');
+const poorInitrd = join(cache, 'poor-balloon-initrd');
 let kernel: DebianKernel;
 
 const GUEST = `
@@ -27,11 +28,22 @@ echo "VOLT-GUEST deflated"
 sleep 2
 `;
 
+/** Wants more than the balloon leaves it. */
+const POOR_GUEST = `
+mkdir -p /fill && mount -t tmpfs -o size=450M tmpfs /fill
+until [ "$(awk '/MemAvailable/ { print int($2 / 1024) }' /proc/meminfo)" -lt 200 ]; do sleep 0.2; done
+echo "VOLT-GUEST inflated"
+dd if=/dev/zero of=/fill/file bs=1M count=250 2>/dev/null && echo "VOLT-GUEST filled"
+dmesg | grep -c 'Killed process' | sed 's/^/VOLT-GUEST killed=/'
+sleep 2
+`;
+
 beforeAll(async () => {
   mkdirSync(cache, { recursive: true });
   kernel = await fetchDebianKernel('amd64');
   const modules = ['virtio_mmio', 'virtio_balloon'];
   await Bun.write(initrd, await buildDeviceInitrd(kernel, { modules, script: GUEST }));
+  await Bun.write(poorInitrd, await buildDeviceInitrd(kernel, { modules, script: POOR_GUEST }));
 }, LINUX_TEST.timeout);
 
 afterAll(stopLinuxHost);
@@ -59,6 +71,29 @@ thorough(
     expect(result['releasedMib']).toBeGreaterThan(100);
     expect(result['reportedMib']).toBeGreaterThan(100);
     expect(result['totalMib']).toBeWithin(250, 512);
+    expect(exitCode).toBe(0);
+  },
+  LINUX_TEST,
+);
+
+thorough(
+  'a Debian guest takes memory back from its balloon before it runs out of it, with deflate-on-oom',
+  async () => {
+    const script = `
+      out=$(mktemp); sock=$(mktemp -u); trap 'rm $out' EXIT
+      ${VOLT} --cpus 1 --kernel ${kernel.vmlinux} --initrd ${poorInitrd} --no-reboot --balloon size=300M,deflate-on-oom \\
+        --control $sock --cmdline "console=ttyS0 reboot=k panic=-1 quiet volt.run=check" < /dev/null > $out & volt=$!
+      until grep -q 'VOLT-GUEST killed' $out; do sleep 0.1; kill -0 $volt || break; done
+      ${VOLT} ctl $sock balloon --json; wait $volt; code=$?; cat $out; exit $code`;
+
+    const { stdout, exitCode } = await runOnLinuxHost(['sh', '-c', script], SECONDS);
+
+    expect(stdout).toContain('VOLT-GUEST inflated');
+    expect(stdout).toContain('VOLT-GUEST filled');
+    expect(stdout).toContain('VOLT-GUEST killed=0');
+    const { wantedMib, actualMib } = JSON.parse(stdout.slice(0, stdout.indexOf('}\n}') + 3));
+    expect(wantedMib).toBe(300);
+    expect(actualMib).toBeLessThan(260);
     expect(exitCode).toBe(0);
   },
   LINUX_TEST,

@@ -25,6 +25,20 @@ const CHECKS = {
     dd if=/dev/hwrng of=/tmp/random bs=64k count=16 2>/dev/null
     echo "VOLT-GUEST random=$(gzip -c /tmp/random | wc -c)"
     grep virtio /proc/interrupts`,
+  /** Block devices of the host: what is known of them, fio with verification past the page cache, discards. */
+  devices: `
+    for disk in /sys/block/vd*; do
+      name=\${disk##*/}
+      echo "VOLT-GUEST $name ro=$(cat $disk/ro) sectors=$(cat $disk/size) block=$(cat $disk/queue/logical_block_size)"
+      [ "$(cat $disk/ro)" = 0 ] || continue
+      block=$(cat $disk/queue/logical_block_size)
+      fio --name=$name --filename=/dev/$name --ioengine=libaio --direct=1 --iodepth=16 --rw=randrw --bsrange=$block-64k \\
+        --blockalign=$block --size=8M --verify=crc32c --verify_fatal=1 --fsync=50 --output=/tmp/fio </dev/null
+      echo "VOLT-GUEST $name fio=$?"
+    done
+    blkdiscard /dev/vda && cmp -n 65536 /dev/vda /dev/zero && echo "VOLT-GUEST discarded"
+    (echo no > /dev/vdc) 2>&1 | sed 's/.*: /VOLT-GUEST read-only: /'
+    md5sum /dev/vdc | sed 's/^/VOLT-GUEST /'`,
   /** A file system made by the host: written, read back past the cache, trimmed. */
   files: `
     mount -t ext4 /dev/vda /root || exit 1

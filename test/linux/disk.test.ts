@@ -78,6 +78,37 @@ describe('disks of Linux', () => {
     LINUX_TEST,
   );
 
+  thorough(
+    'are block devices of the host, with their size and blocks',
+    async () => {
+      const { stdout, exitCode } = await runScript(
+        'devices',
+        `for name in blocks sectors; do truncate -s 8M $name; done; dd if=/dev/urandom of=locked bs=1M count=1 2>/dev/null
+        blocks=$(losetup --show -f -b 4096 blocks) sectors=$(losetup --show -f sectors)
+        locked=$(losetup --show -f -r locked)
+        boot --disk path=$blocks,direct --disk path=$sectors --disk path=$locked,readonly
+        code=$?
+        md5sum locked; du -k blocks
+        losetup -d $blocks $sectors $locked
+        exit $code`,
+      );
+
+      expect(stdout).toContain('VOLT-GUEST vda ro=0 sectors=16384 block=4096');
+      expect(stdout).toContain('VOLT-GUEST vdb ro=0 sectors=16384 block=512');
+      expect(stdout).toContain('VOLT-GUEST vdc ro=1 sectors=2048 block=512');
+      const results = [...stdout.matchAll(/VOLT-GUEST (vd.) fio=(\d+)/g)].map(
+        ([, disk, code]) => `${disk} ${code}`,
+      );
+      expect(results).toEqual(['vda 0', 'vdb 0']);
+      expect(stdout).toContain('VOLT-GUEST discarded');
+      expect(stdout).toContain('VOLT-GUEST read-only: Operation not permitted');
+      expect(/VOLT-GUEST (\w{32})/.exec(stdout)?.[1]).toBe(/^(\w{32}) {2}locked$/m.exec(stdout)![1]!);
+      expect(stdout).toMatch(/^0\tblocks$/m);
+      expect(exitCode).toBe(0);
+    },
+    LINUX_TEST,
+  );
+
   thorough.each(['plain', 'overlay'])(
     'lose nothing that was flushed when Volt is killed under load: %s',
     async (mode) => {

@@ -6,11 +6,12 @@ import { fetchDebianKernel, type DebianKernel } from '../../scripts/debian-kerne
 import { ensurePackages } from '../../scripts/host-packages.ts';
 import { runsLinuxHere } from '../../scripts/linux-capable.ts';
 import { buildDeviceInitrd } from './device-initrd.ts';
-import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT, EVERY_BOOT } from './linux-host.ts';
+import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, thorough, VOLT, EVERY_BOOT } from './linux-host.ts';
 
 const SECONDS = 150;
 const cache = resolve(import.meta.dir, '../../.cache/test');
 const initrd = join(cache, 'net-initrd');
+const bereftInitrd = join(cache, 'bereft-net-initrd');
 const userInitrd = join(cache, 'user-net-initrd');
 let kernel: DebianKernel;
 
@@ -22,8 +23,8 @@ echo "VOLT-GUEST queues=$(ls -d /sys/class/net/eth0/queues/rx-* | wc -l)"
 ping -c 3 -W 10 10.0.7.1 >/tmp/ping && echo "VOLT-GUEST ping ok"
 ping -c 3 -W 10 -s 8000 10.0.7.1 >/tmp/ping && echo "VOLT-GUEST long ping ok"
 export LD_LIBRARY_PATH=/lib/x86_64-linux-gnu
-iperf3 -c 10.0.7.1 -t 3 -f m | sed 's/^/VOLT-GUEST up /' | grep receiver
-iperf3 -c 10.0.7.1 -t 3 -f m -R | sed 's/^/VOLT-GUEST down /' | grep receiver
+iperf3 -c 10.0.7.1 -n 4M -f m | sed 's/^/VOLT-GUEST up /' | grep receiver
+iperf3 -c 10.0.7.1 -n 4M -f m -R | sed 's/^/VOLT-GUEST down /' | grep receiver
 iperf3 -c 10.0.7.1 -u -b 5M -t 1 -f m | sed 's/^/VOLT-GUEST udp /' | grep receiver
 `;
 
@@ -42,6 +43,20 @@ udhcpc -i eth0 -n -q -t 10 -s /tmp/dhcp 2>/dev/null
 wget -q -O - http://192.0.2.1:8080/file | wc -c | sed 's/^/VOLT-GUEST downloaded=/'
 `;
 
+/** Traffic both ways until the link is lost, which the guest outlives. */
+const BEREFT_GUEST = `
+ip addr add 10.0.7.2/24 dev eth0
+ip link set eth0 up
+ping -c 1 -W 10 10.0.7.1 >/tmp/ping && echo "VOLT-GUEST ping ok"
+ping -i 0.01 -s 1400 10.0.7.1 >/tmp/ping &
+echo "VOLT-GUEST carrier=$(cat /sys/class/net/eth0/carrier)"
+until [ "$(cat /sys/class/net/eth0/carrier)" = 0 ]; do sleep 0.1; done
+echo "VOLT-GUEST link lost"
+sleep 2
+kill -0 $! && echo "VOLT-GUEST still sends"
+dmesg | grep -i 'virtio_net.*\\(error\\|timeout\\|broken\\)' | sed 's/^/VOLT-GUEST /'
+`;
+
 beforeAll(async () => {
   mkdirSync(cache, { recursive: true });
   await ensurePackages(['ip', 'iperf3', 'passt', 'busybox']);
@@ -49,6 +64,7 @@ beforeAll(async () => {
   const modules = ['virtio_mmio', 'virtio_net'];
   const guest = { modules, programs: ['iperf3'], script: GUEST };
   await Bun.write(initrd, await buildDeviceInitrd(kernel, guest));
+  await Bun.write(bereftInitrd, await buildDeviceInitrd(kernel, { modules, script: BEREFT_GUEST }));
   await Bun.write(userInitrd, await buildDeviceInitrd(kernel, { modules, script: USER_GUEST }));
 }, LINUX_TEST.timeout);
 
@@ -84,10 +100,41 @@ describe('Debian 6.1 with a network', () => {
       expect(stdout).toContain(`VOLT-GUEST queues=${queues}`);
       expect(stdout).toContain('VOLT-GUEST ping ok');
       expect(stdout).toContain('VOLT-GUEST long ping ok');
-      expect(stdout).toMatch(/VOLT-GUEST up .* [1-9][\d.]* MBytes .* receiver/);
+      expect(stdout).toMatch(/VOLT-GUEST up .* [1-9][\d.]* [KM]Bytes .* receiver/);
       expect(stdout).toMatch(/VOLT-GUEST down .* [1-9][\d.]* MBytes .* receiver/);
       expect(stdout).toMatch(/VOLT-GUEST udp .* 0\/\d+ \(0%\) .*receiver/);
       expect(stderr).toBe('');
+      expect(exitCode).toBe(0);
+    },
+    LINUX_TEST,
+  );
+
+  thorough(
+    'whose tap is deleted while it sends and receives loses its link and nothing else',
+    async () => {
+      const script = `
+        ip tuntap add tap7 mode tap; ip addr add 10.0.7.1/24 dev tap7; ip link set tap7 up
+        out=$(mktemp); trap 'rm $out' EXIT
+        ${VOLT} --cpus 1 --kernel ${kernel.vmlinux} --initrd ${bereftInitrd} --no-reboot --net tap=tap7 \\
+          --cmdline "console=ttyS0 reboot=k panic=-1 quiet volt.run=check" < /dev/null > $out & volt=$!
+        until grep -q 'VOLT-GUEST carrier' $out; do sleep 0.1; kill -0 $volt || break; done
+        sleep 1; ping -q -i 0.01 -s 1400 10.0.7.2 >/dev/null 2>&1 & sleep 1
+        ip link del tap7; wait $volt; code=$?; kill %2 2>/dev/null; cat $out; exit $code`;
+
+      const { stdout, stderr, exitCode } = await runOnLinuxHost(
+        ['unshare', '--net', 'sh', '-c', script],
+        SECONDS,
+      );
+
+      expect(stdout.match(/VOLT-GUEST (?!cpus|mem|cmdline)[^\r]*/g)).toEqual([
+        'VOLT-GUEST ping ok',
+        'VOLT-GUEST carrier=1',
+        'VOLT-GUEST link lost',
+        'VOLT-GUEST still sends',
+        'VOLT-GUEST check=check exit=0',
+        'VOLT-GUEST done',
+      ]);
+      expect(stderr).toBe('volt: net0: its tap is gone; the guest goes on with its link down\n');
       expect(exitCode).toBe(0);
     },
     LINUX_TEST,

@@ -1,14 +1,13 @@
 /** Configuration files, and the machines that those which are accepted describe. */
 import { parseConfig, type VmConfig } from '../../../src/vmm/config.ts';
 import { inspectPlan } from '../../../src/vmm/inspection.ts';
-import { planImage, planMachine } from '../../../src/vmm/plan.ts';
+import { MIB } from '../../../src/machine/address.ts';
+import { planImage, planMachine, pmemOf } from '../../../src/vmm/plan.ts';
 import { VoltError } from '../../../src/volt-error.ts';
 import { bytesAsSource } from '../../../src/binary/byte-source.ts';
 import { buildElf, LINUX_NOTE } from '../../../test/unit/boot/images.ts';
-import type { Random } from '../../../test/unit/support/random.ts';
 import { kindOf, type FuzzTarget } from '../target.ts';
-
-type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+import { keysOf, parsedJson, treeVariation, type Json } from '../vary-tree.ts';
 
 const FILES: readonly Json[] = [
   { 'boot-source': { kernel_image_path: '/vmlinux', boot_args: 'console=ttyS0' } },
@@ -56,6 +55,11 @@ const FILES: readonly Json[] = [
       },
       { drive_id: 'b', path_on_host: '/e', direct: true, queues: 2, io_engine: 'Async', overlay: '/o' },
     ],
+    pmem: [{ id: 'p', path_on_host: '/p', root_device: false, read_only: true, rate_limiter: null }],
+    shares: [
+      { id: 's', tag: 'files', path_on_host: '/s', is_read_only: true, cache: 'none' },
+      { id: 't', tag: 'more', socket: '/t' },
+    ],
     entropy: { rate_limiter: { bandwidth: { size: 1000, one_time_burst: 5, refill_time: 100 } } },
   },
 ];
@@ -91,54 +95,11 @@ const VALUES: readonly Json[] = [
   ...[[], {}, [[]], [{}], { node: 0 }, [10, 20, 30]],
 ];
 
-function keysOf(value: Json): string[] {
-  if (typeof value !== 'object' || value === null) return [];
-  if (Array.isArray(value)) return value.flatMap(keysOf);
-  return Object.entries(value).flatMap(([key, inner]) => [key, ...keysOf(inner)]);
-}
-
-/** Changes one to three places of the tree. */
-function varyTree(random: Random, input: Uint8Array): Uint8Array {
-  let tree = parsed(input) ?? structuredClone(random.pick(FILES as [Json, ...Json[]]));
-  for (let i = random.int(1, 3); i > 0; i--) tree = varyNode(random, tree);
-  return Buffer.from(JSON.stringify(tree) ?? 'null');
-}
-
-function varyNode(random: Random, value: Json): Json {
-  const pickValue = () => structuredClone(random.pick([...VALUES, ...FILES] as [Json, ...Json[]]));
-  if (typeof value !== 'object' || value === null) {
-    if (typeof value === 'number' && random.int(0, 1)) return value + random.int(-2, 2);
-    return random.int(0, 7) === 0 ? pickValue() : random.pick(VALUES as [Json, ...Json[]]);
-  }
-  if (Array.isArray(value)) {
-    const at = random.int(0, Math.max(0, value.length - 1));
-    if (value.length === 0 || random.int(0, 4) === 0)
-      return [...value, value[at] ?? pickValue()].slice(0, 80);
-    if (random.int(0, 4) === 0) return value.toSpliced(at, 1);
-    return value.with(at, varyNode(random, value[at]!));
-  }
-  const entries = Object.entries(value);
-  if (entries.length === 0 || random.int(0, 3) === 0) {
-    const donor = random.pick(FILES as [Json, ...Json[]]) as Record<string, Json>;
-    if (random.int(0, 1)) return { ...value, ...structuredClone(donor) };
-    return { ...value, [random.pick(KEYS as [string, ...string[]])]: pickValue() };
-  }
-  const [key, inner] = entries[random.int(0, entries.length - 1)]!;
-  if (random.int(0, 8) === 0) return Object.fromEntries(entries.filter(([name]) => name !== key));
-  return { ...value, [key]: varyNode(random, inner) };
-}
-
-function parsed(input: Uint8Array): Json | undefined {
-  try {
-    return JSON.parse(Buffer.from(input).toString('utf8')) as Json;
-  } catch {
-    return undefined;
-  }
-}
+const varyTree = treeVariation(FILES, KEYS, VALUES);
 
 /** The configuration, or the words with which it is refused. */
 function configOf(input: Uint8Array): VmConfig | string {
-  const tree = parsed(input);
+  const tree = parsedJson(input);
   if (tree === undefined) return 'no JSON';
   try {
     return parseConfig(tree).config;
@@ -178,9 +139,14 @@ export const machineTarget: FuzzTarget = {
     if (config.maxCpus > MOST_CPUS) return 'large';
     let plan;
     try {
-      plan = planMachine(config, planImage({ ...config, initrdPath: undefined }, KERNEL, undefined), {
-        tscDeadline: true,
-      });
+      plan = planMachine(
+        config,
+        planImage({ ...config, initrdPath: undefined }, KERNEL, undefined),
+        {
+          tscDeadline: true,
+        },
+        { pmemBytes: pmemOf(config).map((_, i) => (i + 1) * 3 * MIB) },
+      );
     } catch (error) {
       if (error instanceof VoltError && error.code !== 'internal') return kindOf(error.message);
       throw error;

@@ -1,8 +1,14 @@
 /** Flags that hold several settings. */
 import { InvalidArgumentError } from '@commander-js/extra-typings';
+import { parseBalloon } from '../../../src/cli/balloon-options.ts';
+import { collectConsole } from '../../../src/cli/console-options.ts';
 import { parseDisk } from '../../../src/cli/device-options.ts';
 import { parseCpusFlag, parseNumaFlag, toNumber } from '../../../src/cli/machine-flags.ts';
+import { parseNet } from '../../../src/cli/net-options.ts';
+import { parsePmem } from '../../../src/cli/pmem-options.ts';
+import { parseShare } from '../../../src/cli/share-options.ts';
 import { parseMib } from '../../../src/cli/size.ts';
+import { parseVsock } from '../../../src/cli/vsock-options.ts';
 import { parseCpuList } from '../../../src/machine/cpu-list.ts';
 import { parseConfig } from '../../../src/vmm/config.ts';
 import { VoltError } from '../../../src/volt-error.ts';
@@ -12,15 +18,30 @@ const TEXTS = [
   '8,sockets=2,dies=1,cores=2,threads=2,max=16',
   'node=0,cpus=0-1+3,memory=1G,distance=10:20,latency=5:9,bandwidth=100:50,host=0',
   'path=/d.img,readonly,id=root,cache=unsafe,direct,overlay=/o,queues=4,bw=10M,iops=500,engine=async',
+  'path=/srv,tag=files,readonly,cache=none,id=a,socket=/s',
   '512M',
   '0-3,7,9-10',
   '/a,b=c.img',
+  'tap=tap0,mac=06:00:ac:10:00:02,id=lan,queues=2,bw=10M,iops=500',
+  'user',
+  'path=/v.sock,cid=4294967294',
+  'socket=/s,name=org.example,tty',
+  'size=128M,stats=5,deflate-on-oom',
+  'file=/log',
 ];
 
 const READERS: readonly ((text: string) => unknown)[] = [
   (text) => parseConfig({ volt: parseCpusFlag(text).topology, 'machine-config': {} }),
   (text) => parseConfig({ volt: { numa: [parseNumaFlag(text)] } }),
   (text) => parseConfig({ drives: [parseDisk(text, 0)] }),
+  (text) => parseConfig({ shares: [parseShare(text, 0)] }),
+  (text) => parseConfig({ pmem: [parsePmem(text, 0)] }),
+  (text) => parseConfig({ 'network-interfaces': [parseNet(text, 0)] }),
+  (text) => parseConfig({ vsock: parseVsock(text) }),
+  (text) => parseConfig({ 'virtio-consoles': collectConsole(text, undefined) }),
+  (text) => parseConfig({ balloon: parseBalloon(text) }),
+  (text) => parseConfig({ volt: { console: text } }),
+  (text) => parseConfig({ volt: { hang_report_s: text } }),
   parseMib,
   parseCpuList,
   toNumber,
@@ -29,7 +50,7 @@ const READERS: readonly ((text: string) => unknown)[] = [
 
 export const flagsTarget: FuzzTarget = {
   name: 'flags',
-  what: '--cpus, --numa, --disk, --memory, --cpu-affinity, CPU lists',
+  what: '--cpus, --numa, --disk, --share, --pmem, --net, --vsock, --virtio-console, --balloon, --console, --memory, --cpu-affinity, CPU lists',
   seeds: () => TEXTS.flatMap((text) => READERS.map((_, i) => Buffer.from(String.fromCharCode(i) + text))),
   words: [
     '=',
@@ -39,6 +60,13 @@ export const flagsTarget: FuzzTarget = {
     '-',
     'max=',
     'path=',
+    'tap=',
+    'mac=',
+    'cid=',
+    'socket=',
+    'tty',
+    'size=',
+    'stats=',
     'bw=',
     'memory=',
     '0-4095',

@@ -115,6 +115,7 @@ function prepareFiles(input: Uint8Array): Files {
 
 export const guestTarget: FuzzTarget = {
   name: 'guest',
+  source: 'none',
   what: 'random code in real and protected mode on KVM, with a disk and random numbers, by the library',
   seeds,
   vary: varyCode,
@@ -152,6 +153,7 @@ const isExitCode = (code: number) =>
 
 export const processTarget: FuzzTarget = {
   name: 'process',
+  source: 'none',
   what: 'the same in the executable with its sandbox, which is told to end by SIGTERM',
   seeds,
   vary: varyCode,

@@ -29,7 +29,13 @@ const ErrorSchema = v.looseObject({
 });
 
 const AnswerSchema = v.union([
-  v.looseObject({ jsonrpc: v.literal('2.0'), id: v.number(), result: v.unknown() }),
+  // An error of another shape is no answer, even where there is a result beside it.
+  v.looseObject({
+    jsonrpc: v.literal('2.0'),
+    id: v.number(),
+    result: v.unknown(),
+    error: v.optional(v.never()),
+  }),
   v.looseObject({ jsonrpc: v.literal('2.0'), id: v.nullable(v.number()), error: ErrorSchema }),
   v.looseObject({
     jsonrpc: v.literal('2.0'),

@@ -1,10 +1,10 @@
 /**
  * Where the control sockets of running guests are found: `<directory>/<pid>.sock`, either the socket itself or, for a
- * guest with a path of its own, a symbolic link to it.
+ * guest with a path of its own, a symbolic link to it. Guests of volt@NAME.service are at `/run/volt/NAME/control.sock`.
  */
-import { mkdirSync, readdirSync, readlinkSync, symlinkSync, unlinkSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readlinkSync, symlinkSync, unlinkSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
-import { probeListener } from '../../ffi/unix-socket.ts';
+import { listenerPid, probeListener } from '../../ffi/unix-socket.ts';
 import { VoltError } from '../../volt-error.ts';
 import { callOnce } from './client.ts';
 import { statAt } from './socket-file.ts';
@@ -29,6 +29,7 @@ export interface GuestSocket {
 }
 
 const ENTRY = /^(\d{1,10})\.sock$/;
+const UNIT_SOCKET = 'control.sock';
 const STATUS_TIMEOUT_MS = 1000;
 
 function hostPlaces(): SocketPlaces {
@@ -62,10 +63,13 @@ export function claimEntry(pid: number, path: string, places: SocketPlaces = hos
   }
 }
 
-/** This user's running guests, by process id. Sockets that processes left behind when they were killed are removed. */
+/** This user's running guests, by process id; for root those of systemd's units too. Sockets that processes left behind when they were killed are removed. */
 export async function listSockets(places: SocketPlaces = hostPlaces()): Promise<readonly GuestSocket[]> {
   const entries = readableDirectories(places).flatMap(entriesOf);
-  const guests = await Promise.all(entries.map(askEntry));
+  const listed = await Promise.all(entries.map(askEntry));
+  const known = new Set(listed.map((guest) => guest?.path));
+  const units = unitEntries(places).filter(({ path }) => !known.has(path));
+  const guests = [...listed, ...(await Promise.all(units.map(askSocket)))];
   return guests.filter((guest) => guest !== undefined).sort((a, b) => a.pid - b.pid);
 }
 
@@ -75,6 +79,8 @@ export function findSocket(pid: number, places: SocketPlaces = hostPlaces()): st
     const path = join(directory, `${pid}.sock`);
     if (statAt(path)) return linkTarget(path) ?? path;
   }
+  const unit = unitEntries(places).find((entry) => entry.pid === pid);
+  if (unit) return unit.path;
   throw new VoltError(
     'host',
     `Cannot find a guest with process id ${pid}: it has no control socket (expected one that volt ps lists)`,
@@ -93,48 +99,74 @@ function entriesOf(directory: string): Entry[] {
   });
 }
 
+/** Each unit has a folder of its own, and a user that is not root: what a guest says of itself decides nothing. */
+function unitEntries({ uid, run }: SocketPlaces): Entry[] {
+  if (uid !== 0) return [];
+  return namesIn(join(run, 'volt')).flatMap((name) => {
+    const path = join(run, 'volt', name, UNIT_SOCKET);
+    const pid = statAt(path)?.isSocket() ? listenerPid(path) : undefined;
+    return pid === undefined ? [] : [{ pid, path }];
+  });
+}
+
 async function askEntry({ pid, path }: Entry): Promise<GuestSocket | undefined> {
   const state = probeListener(path);
   if (state === 'dead' || state === 'missing' || state === 'other') {
     if (!isAlive(pid)) removeEntry(path);
     return undefined;
   }
-  const to = linkTarget(path) ?? path;
+  return askSocket({ pid, path: linkTarget(path) ?? path });
+}
+
+async function askSocket({ pid, path }: Entry): Promise<GuestSocket> {
   try {
-    return { pid, path: to, status: await callOnce(to, 'status', {}, STATUS_TIMEOUT_MS) };
+    return { pid, path, status: await callOnce(path, 'status', {}, STATUS_TIMEOUT_MS) };
   } catch {
-    return { pid, path: to, status: undefined };
+    return { pid, path, status: undefined };
   }
 }
 
-function candidates({ uid, runtimeDirectory, run, tmp }: SocketPlaces): { parent: string; path: string }[] {
-  const places: { parent: string; path: string }[] = [];
+interface Candidate {
+  readonly parent: string;
+  readonly path: string;
+  readonly mode: number;
+}
+
+const PRIVATE = 0o700;
+/** systemd makes folders for its units in /run/volt, and their users have to get there. Sockets have mode 0600. */
+const SEARCHABLE = 0o755;
+
+function candidates({ uid, runtimeDirectory, run, tmp }: SocketPlaces): Candidate[] {
+  const places: Candidate[] = [];
   if (runtimeDirectory !== undefined && isAbsolute(runtimeDirectory)) {
-    places.push({ parent: runtimeDirectory, path: join(runtimeDirectory, 'volt') });
+    places.push({ parent: runtimeDirectory, path: join(runtimeDirectory, 'volt'), mode: PRIVATE });
   }
-  if (uid === 0) places.push({ parent: run, path: join(run, 'volt') });
-  places.push({ parent: tmp, path: join(tmp, `volt-${uid}`) });
+  if (uid === 0) places.push({ parent: run, path: join(run, 'volt'), mode: SEARCHABLE });
+  places.push({ parent: tmp, path: join(tmp, `volt-${uid}`), mode: PRIVATE });
   return places;
 }
 
 /** Of all directories that this user's guests may have used: another shell may have had another environment. */
 function readableDirectories(places: SocketPlaces): string[] {
-  const session = join(places.run, 'user', String(places.uid), 'volt');
-  const paths = [...candidates(places).map(({ path }) => path), session];
-  return [...new Set(paths)].filter((path) => problemOf(path, places.uid) === undefined);
+  const session = { path: join(places.run, 'user', String(places.uid), 'volt'), mode: PRIVATE };
+  const usable = [...candidates(places), session].filter(
+    ({ path, mode }) => problemOf(path, places.uid, mode) === undefined,
+  );
+  return [...new Set(usable.map(({ path }) => path))];
 }
 
 /** The first directory that can be had, made if need be. */
 function openDirectory(places: SocketPlaces): string {
   const problems: string[] = [];
-  for (const { path, parent } of candidates(places)) {
+  for (const { path, parent, mode } of candidates(places)) {
     const shared = parent === places.tmp;
     if (!shared && statAt(parent)?.uid !== places.uid) {
       problems.push(`${parent} is not yours`);
       continue;
     }
     try {
-      mkdirSync(path, { mode: 0o700 });
+      mkdirSync(path, { mode });
+      if (mode === SEARCHABLE) chmodSync(path, mode);
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       if (code !== 'EEXIST') {
@@ -142,7 +174,7 @@ function openDirectory(places: SocketPlaces): string {
         continue;
       }
     }
-    const problem = problemOf(path, places.uid);
+    const problem = problemOf(path, places.uid, mode);
     if (problem === undefined) return path;
     problems.push(`${path} ${problem}`);
   }
@@ -153,12 +185,12 @@ function openDirectory(places: SocketPlaces): string {
 }
 
 /** Why sockets in this directory cannot be trusted; undefined if they can. In /tmp anybody could have made it. */
-function problemOf(path: string, uid: number): string | undefined {
+function problemOf(path: string, uid: number, mode: number): string | undefined {
   const stat = statAt(path);
   if (!stat) return 'does not exist';
   if (!stat.isDirectory()) return 'is not a directory';
   if (stat.uid !== uid) return `belongs to user ${stat.uid}`;
-  if ((stat.mode & 0o077) !== 0) return `has mode 0${(stat.mode & 0o777).toString(8)}`;
+  if ((stat.mode & 0o777 & ~mode) !== 0) return `has mode 0${(stat.mode & 0o777).toString(8)}`;
   return undefined;
 }
 

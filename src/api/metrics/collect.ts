@@ -2,7 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import type { VirtualMachine } from '../../vmm/virtual-machine.ts';
-import type { VcpuStatus, VmStatus } from '../control/target.ts';
+import type { DeviceStatus, VcpuStatus, VmStatus } from '../control/target.ts';
+import { balloonFamilies, deviceFamilies } from './devices.ts';
 import type { MetricFamily } from './open-metrics.ts';
 
 /** Of /proc times; the same on every x86-64 Linux. (USER_HZ) */
@@ -12,6 +13,7 @@ const KIB = 1024;
 export interface MetricsSource {
   status(): VmStatus;
   vcpus(): readonly VcpuStatus[];
+  devices(): readonly DeviceStatus[];
 }
 
 /** Everything, as of now. Reads /proc and shared words; no vCPU is disturbed. */
@@ -24,6 +26,8 @@ export function collectMetrics(
   return [
     ...guestFamilies(status, version),
     ...vcpuFamilies(source.vcpus()),
+    ...deviceFamilies(source.devices()),
+    ...balloonFamilies(vm.devices.find(({ balloon }) => balloon)?.balloon?.status()),
     ...startFamilies(vm),
     ...processFamilies(),
   ];

@@ -253,6 +253,7 @@ export class BlockDevice implements VirtioDevice {
       request.op !== BLOCK_OP.read || request.type !== BLOCK_REQUEST.in || status === BLOCK_STATUS.ok;
     context.queues[request.queue]?.pushUsed(request.chainId, whole ? written + 1 : written);
     context.count(request.queue, request.op === BLOCK_OP.write ? request.done : 0, written);
+    if (status === BLOCK_STATUS.ioError) context.countError(request.queue);
     this.#told |= 1 << request.queue;
   }
 

@@ -120,7 +120,7 @@ export class ConsoleDevice implements VirtioDevice {
     const index = this.#queueOf(port, false);
     this.#serve(index, (context, chain) => {
       if (!this.#ports[port]!.guestOpen) return 'stop';
-      if (chain.firstWritable > 0) return 'bad';
+      if (chain.firstWritable > 0 || chain.writableBytes === 0) return 'bad';
       this.#vector.clear();
       this.#vector.addBuffers(chain, 0, chain.count);
       const bytes = this.#host.read(port, this.#vector);

@@ -37,7 +37,9 @@ export const DEVICE_WORD = {
   active: 19,
   /** How often the device gave up on its driver. */
   failures: 20,
-  size: 21,
+  /** 1: another process serves the rings. */
+  servedElsewhere: 21,
+  size: 22,
 } as const;
 
 /** Words of one queue, behind those of the device. Addresses as two halves. */
@@ -61,7 +63,8 @@ export const QUEUE_COUNTER = {
   bytesOut: 2,
   bytesIn: 3,
   interrupts: 4,
-  size: 5,
+  errors: 5,
+  size: 6,
 } as const;
 
 export interface DeviceState {
@@ -86,7 +89,7 @@ export function createDeviceState(facts: DeviceFacts): DeviceState {
   const state = viewDeviceState(new SharedArrayBuffer(offsets(queueCount).end), queueCount);
   const { words, config } = state;
   const W = DEVICE_WORD;
-  const offered = featureWords([...facts.features, ...TRANSPORT_FEATURES]);
+  const offered = featureWords([...facts.features, ...(facts.ringFeatures ?? TRANSPORT_FEATURES)]);
   words[W.type] = facts.type;
   words[W.queueCount] = queueCount;
   words[W.offeredLow] = offered[0];
@@ -94,6 +97,7 @@ export function createDeviceState(facts: DeviceFacts): DeviceState {
   words[W.configBytes] = facts.config.length;
   words[W.writableOffset] = facts.writableConfig?.offset ?? 0;
   words[W.writableBytes] = facts.writableConfig?.bytes ?? 0;
+  words[W.servedElsewhere] = facts.servedElsewhere ? 1 : 0;
   facts.queueSizes.forEach((size, queue) => (words[queueWord(queue, QUEUE_WORD.sizeMax)] = size));
   config.set(facts.config, 0);
   config.set(facts.config, CONFIG_BYTES);
@@ -116,7 +120,7 @@ export function queueWord(queue: number, word: number): number {
   return DEVICE_WORD.size + queue * QUEUE_WORD.wordCount + word;
 }
 
-/** What every device offers. */
+/** What Volt's own rings can do. */
 export const TRANSPORT_FEATURES = [
   FEATURE.ringIndirectDesc,
   FEATURE.ringEventIdx,

@@ -3,7 +3,7 @@
  * more. Behaviour lives in a device worker and never runs on a vCPU.
  */
 import type { GuestRam } from './guest-ram.ts';
-import type { Virtqueue } from './queue.ts';
+import type { QueueSetup, Virtqueue } from './queue.ts';
 
 /** Bytes of configuration space that a device can have at most. */
 export const CONFIG_BYTES = 256;
@@ -19,7 +19,14 @@ export interface DeviceFacts {
   readonly config: Uint8Array;
   /** What of it the driver may write; the rest is read-only. */
   readonly writableConfig?: { readonly offset: number; readonly bytes: number };
+  /** Feature bits of transport and rings where they are not all that Volt's own rings can do. */
+  readonly ringFeatures?: readonly number[];
+  /** Another process serves the rings; kicks and interrupts go between it and KVM, past the device worker. */
+  readonly servedElsewhere?: true;
 }
+
+/** Whose fault it is that a device cannot go on. */
+export type FailureCause = 'driver' | 'host';
 
 /** What a device gets when its driver is ready (DRIVER_OK), valid until `reset`. */
 export interface DeviceContext {
@@ -30,14 +37,26 @@ export interface DeviceContext {
   hasFeature(bit: number): boolean;
   /** To be called after `pushUsed`, once for a batch: interrupts the guest if its driver wants that. */
   interrupt(queue: number): void;
-  /** The driver did what cannot be answered: DEVICE_NEEDS_RESET, and the device is left alone until its reset. */
-  fail(reason: string): void;
+  /**
+   * The driver did what cannot be answered, or the host has nothing to answer it with: DEVICE_NEEDS_RESET, and the
+   * device is left alone until its reset.
+   */
+  fail(reason: string, cause?: FailureCause): void;
+  /** Where the driver put a queue; undefined where it set none up. What is there was checked to be RAM. */
+  queueSetup(queue: number): QueueSetup | undefined;
+  /**
+   * The process that served the rings is lost, for good: DEVICE_NEEDS_RESET as with `fail`, but `queues` are now what it
+   * left of them, for a driver that does not reset. False when they make no sense; then the device has failed.
+   */
+  takeBack(reason: string): boolean;
   /** Changes the configuration space and tells the driver so. Not for bytes the driver may write. */
   setConfig(offset: number, bytes: Uint8Array): void;
   /** A byte of the configuration space, to see what the driver wrote there. */
   config(offset: number): number;
   /** For `volt ctl … devices`: a chain was served, with so many payload bytes read from and written to the guest. */
   count(queue: number, bytesFromGuest: number, bytesToGuest: number): void;
+  /** The same: a request was answered with an error, or a packet was lost. */
+  countError(queue: number): void;
 }
 
 export interface VirtioDevice {

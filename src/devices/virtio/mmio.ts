@@ -6,7 +6,15 @@
  */
 import { CONFIG_BYTES } from './device.ts';
 import { DEVICE_WORD, QUEUE_WORD, queueWord, type DeviceState } from './device-state.ts';
-import { FEATURE, MMIO_MAGIC, MMIO_REGISTER as R, MMIO_VENDOR, MMIO_VERSION, STATUS } from './mmio.regs.ts';
+import {
+  FEATURE,
+  INTERRUPT,
+  MMIO_MAGIC,
+  MMIO_REGISTER as R,
+  MMIO_VENDOR,
+  MMIO_VERSION,
+  STATUS,
+} from './mmio.regs.ts';
 
 /** How the transport reaches the device worker; made anew by each thread that runs it. */
 export interface MmioGlue {
@@ -49,7 +57,7 @@ export function readMmio({ state }: MmioDevice, offset: number, size: number): n
     case R.queueReady:
       return readQueueWord(words, Q.ready);
     case R.interruptStatus:
-      return Atomics.load(words, W.interruptStatus);
+      return interruptStatus(words);
     case R.status:
       return Atomics.load(words, W.status);
     case R.shmLenLow:
@@ -116,6 +124,18 @@ export function writeMmio(device: MmioDevice, offset: number, size: number, valu
       writeStatus(device, value);
       break;
   }
+}
+
+/**
+ * Who serves the rings elsewhere raises the interrupt without a word to us, so each may have been for a used buffer. A
+ * driver that finds none shrugs: it has to expect that. (§2.7.7.1)
+ */
+function interruptStatus(words: Int32Array): number {
+  const standing =
+    words[W.servedElsewhere] !== 0 && Atomics.load(words, W.status) & STATUS.driverOkBit
+      ? INTERRUPT.usedBufferBit
+      : 0;
+  return Atomics.load(words, W.interruptStatus) | standing;
 }
 
 /** Features come in halves by a selector; beyond the second there are none. */

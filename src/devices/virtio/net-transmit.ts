@@ -80,15 +80,18 @@ export class Transmitter {
     const packet = this.#packet;
     const bytes = chain.readableBytes;
     // The port judges everything else; what it does not like is lost, as on any network.
+    let sent: number = PORT_RESULT.dropped;
     if (bytes >= SMALLEST_PACKET_BYTES && bytes <= LARGEST_PACKET_BYTES) {
       packet.clear();
       packet.addBuffers(chain, 0, chain.firstWritable);
-      if (this.#port.send(packet) === PORT_RESULT.wouldBlock) {
+      sent = this.#port.send(packet);
+      if (sent === PORT_RESULT.wouldBlock) {
         this.#queue.undoNext();
         this.#blocked = true;
         return false;
       }
     }
+    if (sent === PORT_RESULT.dropped) this.#context.countError(this.#index);
     this.#limiter.charge(bytes);
     this.#queue.pushUsed(chain.id, 0);
     this.#context.count(this.#index, bytes, 0);

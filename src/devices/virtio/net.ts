@@ -127,8 +127,9 @@ export class NetDevice implements VirtioDevice {
       this.#transmitters[pair] =
         tx && new Transmitter(context, tx, transmit, port, this.#glue, this.#transmitLimiter);
     }
-    // It may have gone before there was a driver to tell.
-    if (!this.#linkUp) context.setConfig(NET_CONFIG.status, LINK_DOWN);
+    // It may have come or gone while there was no driver to tell.
+    const toldUp = (context.config(NET_CONFIG.status) & NET_STATUS.linkUpBit) !== 0;
+    if (toldUp !== this.#linkUp) this.#tellLink(context);
   }
 
   reset(): void {
@@ -155,11 +156,16 @@ export class NetDevice implements VirtioDevice {
     this.#transmitters[pair]?.portWritable();
   }
 
-  /** What is behind the device came or went. */
-  setLink(up: boolean): void {
-    if (up === this.#linkUp) return;
+  /** What is behind the device came or went. False when that is no news. */
+  setLink(up: boolean): boolean {
+    if (up === this.#linkUp) return false;
     this.#linkUp = up;
-    this.#context?.setConfig(NET_CONFIG.status, up ? LINK_UP : LINK_DOWN);
+    if (this.#context) this.#tellLink(this.#context);
+    return true;
+  }
+
+  #tellLink(context: DeviceContext): void {
+    context.setConfig(NET_CONFIG.status, this.#linkUp ? LINK_UP : LINK_DOWN);
   }
 
   #longestPacket(): number {

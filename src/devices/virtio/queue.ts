@@ -136,6 +136,8 @@ export interface QueueSetup {
 export interface QueueFeatures {
   readonly indirect: boolean;
   readonly eventIndex: boolean;
+  /** Of a split ring: goes on where somebody else stopped who served it in order, rather than at its start. */
+  readonly resumed?: boolean;
 }
 
 /** A broken queue tells why by one of these. */

@@ -2,7 +2,7 @@
  * Runs one device on its device worker: brings it to life when the driver is ready, lets go when it is reset, and
  * gives up on a driver that breaks the rules. Pure: how interrupts reach the guest is passed in.
  */
-import { CONFIG_BYTES, type DeviceContext, type VirtioDevice } from './device.ts';
+import { CONFIG_BYTES, type DeviceContext, type FailureCause, type VirtioDevice } from './device.ts';
 import {
   DEVICE_WORD,
   driverHasFeature,
@@ -26,12 +26,13 @@ export interface RunnerGlue {
   /** Raises the device's interrupt, an edge. */
   interrupt(): void;
   /** The device gave up on its driver; for people. */
-  failed?(reason: string): void;
+  failed?(reason: string, cause: FailureCause): void;
 }
 
 export class DeviceRunner implements DeviceContext {
   readonly ram: GuestRam;
   queues: (Virtqueue | undefined)[] = [];
+  #setups: (QueueSetup | undefined)[] = [];
   readonly #device: VirtioDevice;
   readonly #state: DeviceState;
   readonly #glue: RunnerGlue;
@@ -94,10 +95,27 @@ export class DeviceRunner implements DeviceContext {
     this.#raise(INTERRUPT.usedBufferBit);
   }
 
-  fail(reason: string): void {
+  fail(reason: string, cause: FailureCause = 'driver'): void {
     if (!this.#active) return;
     this.#deactivate();
-    this.#declareBroken(reason);
+    this.#declareBroken(reason, cause);
+  }
+
+  queueSetup(queue: number): QueueSetup | undefined {
+    return this.#setups[queue];
+  }
+
+  takeBack(reason: string): boolean {
+    if (!this.#active) return false;
+    try {
+      this.queues = this.#setups.map((setup, queue) => setup && this.#openQueue(setup, queue, true));
+    } catch (error) {
+      if (!(error instanceof QueueError)) throw error;
+      this.fail(error.message);
+      return false;
+    }
+    this.#declareBroken(reason, 'host');
+    return true;
   }
 
   setConfig(offset: number, bytes: Uint8Array): void {
@@ -121,6 +139,12 @@ export class DeviceRunner implements DeviceContext {
     counters[at + C.bytesIn] = counters[at + C.bytesIn]! + bytesToGuest;
   }
 
+  countError(queue: number): void {
+    const { counters } = this.#state;
+    const at = queue * C.size + C.errors;
+    counters[at] = counters[at]! + 1;
+  }
+
   #followDriver(): void {
     const { words } = this.#state;
     const resets = Atomics.load(words, W.resets);
@@ -139,11 +163,12 @@ export class DeviceRunner implements DeviceContext {
   #activate(resets: number): void {
     const { words } = this.#state;
     try {
-      this.queues = Array.from({ length: this.#state.queueCount }, (_, queue) => this.#openQueue(queue));
+      this.#setups = Array.from({ length: this.#state.queueCount }, (_, queue) => this.#readSetup(queue));
+      this.queues = this.#setups.map((setup, queue) => setup && this.#openQueue(setup, queue));
     } catch (error) {
       if (!(error instanceof QueueError)) throw error;
       this.queues = [];
-      this.#declareBroken(error.message);
+      this.#declareBroken(error.message, 'driver');
       return;
     }
     // Reset meanwhile: what was read may be half of the old and half of the new.
@@ -161,21 +186,25 @@ export class DeviceRunner implements DeviceContext {
     }
   }
 
-  #openQueue(queue: number): Virtqueue | undefined {
+  #readSetup(queue: number): QueueSetup | undefined {
     const { words } = this.#state;
     if (Atomics.load(words, queueWord(queue, Q.ready)) === 0) return undefined;
-    const setup: QueueSetup = {
+    return {
       size: words[queueWord(queue, Q.size)]! >>> 0,
       descriptors: this.#address(queue, Q.descriptorsLow),
       driver: this.#address(queue, Q.driverLow),
       device: this.#address(queue, Q.deviceLow),
     };
-    const sizeMax = words[queueWord(queue, Q.sizeMax)]!;
+  }
+
+  #openQueue(setup: QueueSetup, queue: number, resumed = false): Virtqueue {
+    const sizeMax = this.#state.words[queueWord(queue, Q.sizeMax)]!;
     if (setup.size > sizeMax)
       throw new QueueError(`queue ${queue} has ${setup.size} of at most ${sizeMax} entries`);
     const features = {
       indirect: this.hasFeature(FEATURE.ringIndirectDesc),
       eventIndex: this.hasFeature(FEATURE.ringEventIdx),
+      resumed,
     };
     const Ring = this.hasFeature(FEATURE.ringPacked) ? PackedQueue : SplitQueue;
     return new Ring(this.ram, setup, features);
@@ -194,12 +223,12 @@ export class DeviceRunner implements DeviceContext {
     Atomics.store(this.#state.words, W.active, 0);
   }
 
-  #declareBroken(reason: string): void {
+  #declareBroken(reason: string, cause: FailureCause): void {
     const { words } = this.#state;
     Atomics.add(words, W.failures, 1);
     Atomics.or(words, W.status, STATUS.needsResetBit);
     this.#raise(INTERRUPT.configChangeBit);
-    this.#glue.failed?.(reason);
+    this.#glue.failed?.(reason, cause);
   }
 
   /** First what happened, then the edge: the driver that the edge wakes up must find it. */

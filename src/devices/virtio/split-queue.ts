@@ -75,6 +75,10 @@ export class SplitQueue implements Virtqueue {
     this.#used16 = new Uint16Array(used.buffer, used.byteOffset, used.byteLength / 2);
     this.#used32 = new Uint32Array(used.buffer, used.byteOffset, USED_RING_32 + size * 2);
     this.#taken = new Uint8Array(size);
+    if (!features.resumed) return;
+    this.#nextUsed = Atomics.load(this.#used16, INDEX_16);
+    this.#nextAvail = this.#nextUsed;
+    this.#interruptedAt = this.#nextUsed;
   }
 
   next(chain: Chain): Next {

@@ -84,12 +84,15 @@ export function executeDsdt(
     const commands = expressions.map((expression) => `evaluate ${expression}\n`);
     const output = run(
       folder,
-      ['acpiexec', '-di', '-fv', String(fill), ...tables],
-      `${commands.join('')}quit\n`,
+      ['sh', '-c', QUIT_LATER, 'sh', '-di', '-fv', String(fill), ...tables],
+      commands.join(''),
     );
     return [...output.slice(output.indexOf('- evaluate ')).matchAll(OUTCOME)].map(readOutcome);
   });
 }
+
+/** acpiexec tells of notifications on threads of their own, which `quit` does not wait for. */
+const QUIT_LATER = '(cat; sleep 0.3; echo quit) | acpiexec "$@"';
 
 /** A notification, an integer, a text, a buffer of one or more lines, an error. */
 const OUTCOME =

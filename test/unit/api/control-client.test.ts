@@ -146,6 +146,8 @@ describe('connecting', () => {
 
   test.each([
     ['SSH-2.0-OpenSSH_9.2\r\n', 'does not speak the control protocol'],
+    ['{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":7}}\n', 'does not speak the control protocol'],
+    ['{"jsonrpc":"2.0","id":1,"result":{},"error":null}\n', 'does not speak the control protocol'],
     ['{"jsonrpc":"2.0","id":1}\n', 'does not speak the control protocol'],
     ['{"jsonrpc":"2.0","id":1,"result":{"state":"fine"}}\n', 'its answer to status is not that of a guest'],
   ])('to something else that answers %j fails in one line', async (reply, message) => {

@@ -52,6 +52,20 @@ describe('the directory', () => {
     expect(defaultSocketPath(42, places)).toBe(folder.at(expected));
   });
 
+  test.skipIf(UID !== 0)(
+    "in /run lets the users of systemd's units through to their folders (needs root)",
+    () => {
+      using folder = new SocketFolder();
+      const places = placesIn(folder, false);
+      const before = process.umask(0o077);
+      const path = defaultSocketPath(42, places);
+      process.umask(before);
+
+      expect(path).toBe(folder.at('run/volt/42.sock'));
+      expect(lstatSync(folder.at('run/volt')).mode & 0o7777).toBe(0o755);
+    },
+  );
+
   test('is not in an $XDG_RUNTIME_DIR that is relative, missing or of another user', () => {
     using folder = new SocketFolder();
     const places = placesIn(folder);
@@ -113,6 +127,32 @@ describe('running guests', () => {
     await using _inRuntime = await serve(defaultSocketPath(2, places));
     const pids = (await listSockets(places)).map(({ pid }) => pid);
     expect(pids).toEqual([1, 2]);
+  });
+
+  test("of systemd's units are listed for root, with the process that listens, whatever the guest says of itself", async () => {
+    using folder = new SocketFolder();
+    const places = placesIn(folder, false);
+    mkdirSync(folder.at('run/volt/web'), { recursive: true });
+    await using server = await serve(folder.at('run/volt/web/control.sock'));
+    writeFileSync(folder.at('run/volt/notes'), 'precious');
+
+    const forRoot = await listSockets({ ...places, uid: 0 });
+    const forOthers = await listSockets({ ...places, uid: UID + 1 });
+
+    expect(FAKE_STATUS.pid).not.toBe(process.pid);
+    expect(forRoot).toEqual([{ pid: process.pid, path: server.path, status: FAKE_STATUS }]);
+    expect(findSocket(process.pid, { ...places, uid: 0 })).toBe(server.path);
+    expect(forOthers).toEqual([]);
+  });
+
+  test("of a systemd's unit that was killed are not listed, and its folder is left to systemd", async () => {
+    using folder = new SocketFolder();
+    const places = { ...placesIn(folder, false), uid: 0 };
+    mkdirSync(folder.at('run/volt/web'), { recursive: true });
+    await leaveStaleSocket(folder.at('run/volt/web/control.sock'));
+
+    expect(await listSockets(places)).toEqual([]);
+    expect(existsSync(folder.at('run/volt/web/control.sock'))).toBe(true);
   });
 
   test('none, where there is no directory', async () => {

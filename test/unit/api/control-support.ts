@@ -44,6 +44,7 @@ export const FAKE_DEVICE: DeviceStatus = {
       bytesFromGuest: 1536,
       bytesToGuest: 0,
       interrupts: 61,
+      errors: 2,
     },
   ],
 };

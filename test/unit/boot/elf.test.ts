@@ -77,6 +77,61 @@ describe('parseElf', () => {
   });
 });
 
+describe('what a kernel has no bytes for', () => {
+  const [NOBITS, PROGBITS, ALLOC, TLS] = [8, 1, 2, 0x400];
+  const BASE = 0xffff_ffff_8100_0000n;
+  const zeroesOf = (sections: ElfSpec['sections'], bits: 32 | 64 = 64) => {
+    const vaddr = bits === 64 ? BASE : Number(BASE & 0xffff_ffffn);
+    const image = parse({ bits, segments: [{ vaddr, fileBytes: 0x100 }], sections: sections! });
+    return elfLoads(image)[0]!.zeroes;
+  };
+  const nobits = (from: number, bytes: number | bigint) => ({
+    type: NOBITS,
+    flags: ALLOC,
+    address: BASE + BigInt(from),
+    bytes,
+  });
+
+  test('is left out of what is read, in order, also in the middle of a segment', () => {
+    expect(zeroesOf([nobits(0x80, 0x10), nobits(0x20, 0x40), nobits(0xf0, 0x10)])).toEqual([
+      { start: 0x20, end: 0x60 },
+      { start: 0x80, end: 0x90 },
+      { start: 0xf0, end: 0x100 },
+    ]);
+  });
+
+  test('is found in 32-bit files as well', () => {
+    const section = { ...nobits(0x20, 0x40), address: 0x8100_0020 };
+    expect(zeroesOf([section], 32)).toEqual([{ start: 0x20, end: 0x60 }]);
+  });
+
+  test.each([
+    ['has bytes', { ...nobits(0, 16), type: PROGBITS }],
+    ['takes no memory', { ...nobits(0, 16), flags: 0 }],
+    ['is made anew for each thread', { ...nobits(0, 16), flags: ALLOC | TLS }],
+    ['lies before the segment', { ...nobits(0, 16), address: BASE - 1n }],
+    ['lies behind its bytes in the file', nobits(0x100, 16)],
+    ['ends behind them', nobits(0xf8, 16)],
+    ['is larger than all memory', nobits(0, 2n ** 64n - 1n)],
+    ['is empty', nobits(0x20, 0)],
+  ])('but not a section that %s', (_, section) => {
+    expect(zeroesOf([section])).toEqual([]);
+  });
+
+  test('is counted once where sections overlap', () => {
+    expect(zeroesOf([nobits(0x20, 0x40), nobits(0x30, 0x40), nobits(0x60, 8)])).toEqual([
+      { start: 0x20, end: 0x60 },
+      { start: 0x60, end: 0x68 },
+    ]);
+  });
+
+  test('does not matter when the section table is beyond the end of the file', () => {
+    const file = buildElf({ sections: [nobits(0, 16)], segments: [{ vaddr: BASE }] });
+    const image = parseElf(bytesAsSource('vmlinux', file.subarray(0, -1)));
+    expect(elfLoads(image)[0]!.zeroes).toEqual([]);
+  });
+});
+
 describe('parseElf refuses', () => {
   test.each([
     [
@@ -192,7 +247,7 @@ describe('physicalEntry', () => {
 test('elfLoads puts each segment at its physical address', () => {
   const loads = elfLoads(parse({ segments: [{ memoryBytes: 0x5000 }, { paddr: 0x20_0000, fileBytes: 7 }] }));
   expect(loads as object[]).toEqual([
-    { name: 'kernel-segment-0', file: 'kernel', fileOffset: CONTENT_OFFSET, fileBytes: 256, address: 0x10_0000, memoryBytes: 0x5000 },
-    { name: 'kernel-segment-1', file: 'kernel', fileOffset: CONTENT_OFFSET, fileBytes: 7, address: 0x20_0000, memoryBytes: 7 },
+    { name: 'kernel-segment-0', file: 'kernel', fileOffset: CONTENT_OFFSET, fileBytes: 256, address: 0x10_0000, memoryBytes: 0x5000, zeroes: [] },
+    { name: 'kernel-segment-1', file: 'kernel', fileOffset: CONTENT_OFFSET, fileBytes: 7, address: 0x20_0000, memoryBytes: 7, zeroes: [] },
   ]); // prettier-ignore
 });

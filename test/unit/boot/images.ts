@@ -26,6 +26,15 @@ export interface ElfSpec {
   readonly noteAlign?: number;
   /** What lies at file offset 0x1000, where segments are by default. */
   readonly content?: Uint8Array;
+  /** A section table behind everything else. */
+  readonly sections?: readonly ElfSectionSpec[];
+}
+
+export interface ElfSectionSpec {
+  readonly type: number;
+  readonly flags: number;
+  readonly address: number | bigint;
+  readonly bytes: number | bigint;
 }
 
 export const CONTENT_OFFSET = 0x1000;
@@ -38,7 +47,10 @@ export function buildElf(spec: ElfSpec = {}): Uint8Array {
   const bits = spec.bits ?? 64;
   const content = spec.content ?? new Uint8Array(256).fill(0x90);
   const segments = [...(spec.segments ?? [{}])];
-  const file = new Uint8Array(CONTENT_OFFSET + content.length);
+  const sections = spec.sections ?? [];
+  const sectionBytes = bits === 64 ? 0x40 : 0x28;
+  const sectionsAt = CONTENT_OFFSET + content.length;
+  const file = new Uint8Array(sectionsAt + sections.length * sectionBytes);
   const view = new DataView(file.buffer);
   file.set(content, CONTENT_OFFSET);
   if (spec.notes) {
@@ -73,6 +85,16 @@ export function buildElf(spec: ElfSpec = {}): Uint8Array {
     view.setUint32(at, segment.type ?? PT_LOAD, true);
     words.forEach((value, k) => word(at + (bits === 64 ? 8 + 8 * k : 4 + 4 * k), value));
     word(at + (bits === 64 ? 0x30 : 0x1c), segment.align ?? 0x1000);
+  });
+  if (sections.length > 0) word(bits === 64 ? 0x28 : 0x20, sectionsAt);
+  view.setUint16(bits === 64 ? 0x3a : 0x2e, sectionBytes, true);
+  view.setUint16(bits === 64 ? 0x3c : 0x30, sections.length, true);
+  sections.forEach(({ type, flags, address, bytes }, i) => {
+    const at = sectionsAt + i * sectionBytes;
+    view.setUint32(at + 4, type, true);
+    word(at + 8, flags);
+    word(at + (bits === 64 ? 0x10 : 0x0c), address);
+    word(at + (bits === 64 ? 0x20 : 0x14), bytes);
   });
   return file;
 }

@@ -1,5 +1,7 @@
 import { expect, test } from 'bun:test';
+import { readFileSync } from 'node:fs';
 import { MAP, mapMemory, Mapping, PROT } from '../../../src/ffi/mapping.ts';
+import { createSharedMemory } from '../../../src/ffi/shared-memory.ts';
 
 const ANONYMOUS = {
   prot: PROT.read | PROT.write,
@@ -49,3 +51,33 @@ test('nonsense is EINVAL, without advice', () => {
     /^mmap of 0 bytes for a test failed: EINVAL \(invalid argument\)$/,
   );
 });
+
+test('a mapping can be aligned; nothing is left of the rest', () => {
+  const alignment = 2 ** 21;
+  const before = mappings();
+  using mapping = new Mapping({ ...ANONYMOUS, bytes: 3 * 4096, alignment });
+
+  const [own] = mappings().filter((line) => line.startsWith(`${mapping.address.toString(16)}-`));
+  expect(mapping.address % alignment).toBe(0);
+  expect(own).toStartWith(`${mapping.address.toString(16)}-${(mapping.address + 3 * 4096).toString(16)} `);
+  expect(mappings().length - before.length).toBeLessThan(3);
+});
+
+test('an aligned mapping of a file begins where it is to begin', () => {
+  const pages = 4;
+  using memory = createSharedMemory('a test', pages * 4096, false);
+  using plain = new Mapping({ ...ANONYMOUS, flags: MAP.shared, fd: memory.fd, bytes: pages * 4096 });
+  for (let page = 0; page < pages; page++) new Uint8Array(plain.view(page * 4096, 1))[0] = page + 1;
+
+  const request = { ...ANONYMOUS, flags: MAP.shared, fd: memory.fd, alignment: 2 ** 21 };
+  using all = new Mapping({ ...request, bytes: pages * 4096 });
+  using last = new Mapping({ ...request, fileOffset: 3 * 4096, bytes: 4096 });
+
+  const starts = Array.from({ length: pages }, (_, page) => new Uint8Array(all.view(page * 4096, 1))[0]);
+  expect(starts).toEqual([1, 2, 3, 4]);
+  expect(new Uint8Array(last.view(0, 1))[0]).toBe(4);
+});
+
+function mappings(): string[] {
+  return readFileSync('/proc/self/maps', 'utf8').split('\n');
+}

@@ -23,6 +23,22 @@ export const TARGETS: readonly FuzzTarget[] = [
     },
   },
   {
+    name: 'hidden',
+    what: 'throws deep in a branch of which it says nothing',
+    seeds,
+    source: /broken-targets\.ts$/,
+    run: (input) => {
+      if (input[0] === 0x51) {
+        if (input[1] === 0x52) {
+          if (input[2] === 0x53) {
+            if (input[3] === 0x54) throw new Error('found the depth');
+          }
+        }
+      }
+      return '';
+    },
+  },
+  {
     name: 'hangs',
     what: 'never ends for an input without bytes',
     seeds,

@@ -26,6 +26,7 @@ async function fuzzBroken(folder: TemporaryFolder, name: string, runs: number): 
     runs,
     seed: 1,
     findings,
+    corpus: folder.at('corpus'),
     module: MODULE,
     say: (line: string) => said.push(line),
   };
@@ -48,6 +49,16 @@ describe('a defect is found, and written down with its input', () => {
     expect(words[0]).toMatch(
       /^Error: found the word\n[^]*\nAgain: bun run fuzz --target throws --input .*\.bin\n$/,
     );
+  });
+
+  test('that lies behind branches, of which the coverage alone tells', async () => {
+    using folder = new TemporaryFolder();
+
+    const { result, inputs } = await fuzzBroken(folder, 'hidden', 400_000);
+
+    expect(result.findings).toBe(1);
+    expect(inputs[0]).toStartWith('QRST');
+    expect(readdirSync(folder.at('corpus/hidden')).length).toBeGreaterThanOrEqual(3);
   });
 
   test('that hangs', async () => {
@@ -77,7 +88,7 @@ describe('a defect is found, and written down with its input', () => {
 
     expect(result).toMatchObject({ findings: 0, kinds: 2, runs: 1000 });
     expect(inputs).toEqual([]);
-    expect(said).toMatch(/^sound +\d+ inputs +\d+ s +\d+ a second +2 ways +0 findings  done$/);
+    expect(said).toMatch(/^sound +\d+ inputs +\d+ s +\d+ a second +2 ways +\d+ covered +0 findings  done$/);
   });
 });
 
@@ -87,7 +98,14 @@ test('every target that needs no KVM takes a short run without a finding', async
   using folder = new TemporaryFolder();
   const said: string[] = [];
   const targets = TARGETS.filter(({ name }) => !NEED_KVM.includes(name));
-  const options = { seconds: 600, runs: CI_RUNS, seed: 7, findings: folder.at('findings') };
+  const options = {
+    seconds: 600,
+    runs: CI_RUNS,
+    seed: 7,
+    findings: folder.at('findings'),
+    corpus: folder.at('corpus'),
+    unguided: true,
+  };
 
   const results = await fuzz(targets, 2, { ...options, say: (line) => said.push(line) });
 

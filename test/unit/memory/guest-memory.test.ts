@@ -1,8 +1,6 @@
 import { afterAll, describe, expect, test } from 'bun:test';
-import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { GIB, guestAddress, MIB, PAGE_BYTES } from '../../../src/machine/address.ts';
+import { fstatSync, readFileSync, readSync } from 'node:fs';
+import { GIB, guestAddress, MIB } from '../../../src/machine/address.ts';
 import { ramRanges } from '../../../src/machine/layout.ts';
 import { GuestMemory, GuestMemoryError } from '../../../src/memory/guest-memory.ts';
 import { seededRandom } from '../support/random.ts';
@@ -12,15 +10,23 @@ const large = new GuestMemory(ramRanges(6 * GIB));
 const at = guestAddress;
 const pattern = (bytes: number) => Uint8Array.from({ length: bytes }, (_, i) => (i * 7 + 1) & 0xff);
 
-const directory = mkdtempSync(join(tmpdir(), 'volt-guest-memory-'));
-const content = seededRandom(12).bytes(5 * PAGE_BYTES + 100);
-const path = join(directory, 'image');
-writeFileSync(path, content);
-const fd = openSync(path, 'r');
-afterAll(() => {
-  closeSync(fd);
-  large[Symbol.dispose]();
-  rmSync(directory, { recursive: true });
+afterAll(() => large[Symbol.dispose]());
+
+describe('transparent huge pages', () => {
+  test('are wanted from 16 MiB on, at host addresses that go with the guest addresses', () => {
+    using memory = new GuestMemory(ramRanges(4 * GIB));
+    const wanted = memory.regions.map(({ host }) => [
+      host % (2 * MIB),
+      flagsAt(host).includes('hg'),
+      flagsAt(host + 16 * MIB - 1).includes('hg'),
+      flagsAt(host + 16 * MIB).includes('hg'),
+    ]);
+
+    expect(wanted).toEqual([
+      [0, false, false, true],
+      [0, true, true, true],
+    ]);
+  });
 });
 
 describe('guest memory', () => {
@@ -47,21 +53,6 @@ describe('guest memory', () => {
     const copy = large.read(at(0x6000), 1);
     large.write(at(0x6000), Uint8Array.of(2));
     expect(copy).toEqual(Uint8Array.of(1));
-  });
-
-  test('visits a range that crosses a window in two live pieces, in order', () => {
-    const pieces: [number, number][] = [];
-    large.visit(at(GIB - 16), 48, (piece, offset) => {
-      pieces.push([offset, piece.length]);
-      piece.fill(offset + 1);
-    });
-    expect(pieces).toEqual([
-      [0, 16],
-      [16, 32],
-    ]);
-    expect(large.read(at(GIB - 16), 48)).toEqual(
-      Uint8Array.of(...Array<number>(16).fill(1), ...Array<number>(32).fill(17)),
-    );
   });
 
   test('of 0 bytes is read at every address, its end included', () => {
@@ -99,7 +90,6 @@ describe('an access outside RAM is an error in words', () => {
 
   test.each(OUTSIDE)('%s', (_, address, bytes) => {
     expect(() => large.read(at(address), bytes)).toThrow(GuestMemoryError);
-    expect(() => large.visit(at(address), bytes, () => {})).toThrow(GuestMemoryError);
     expect(() => large.hostAddress(at(address), bytes)).toThrow(GuestMemoryError);
   });
 
@@ -116,51 +106,29 @@ describe('an access outside RAM is an error in words', () => {
   });
 });
 
-describe('a mapped file', () => {
-  test('shows its whole pages and leaves the rest to be read', () => {
-    using memory = new GuestMemory(ramRanges(32 * MIB));
-    const mapped = memory.mapFile(at(MIB), fd, 0, content.length);
-    expect(mapped).toBe(5 * PAGE_BYTES);
-    expect(memory.read(at(MIB), mapped)).toEqual(content.slice(0, mapped));
-    expect(memory.read(at(MIB + mapped), 100)).toEqual(new Uint8Array(100));
+describe('shared memory', () => {
+  test('is there under a descriptor for each region', () => {
+    using memory = new GuestMemory(ramRanges(5 * GIB), { shared: true });
+    memory.write(at(4 * GIB + 5), Uint8Array.of(7));
+
+    const sizes = memory.regions.map((region) => fstatSync(region.fd!).size);
+    const byte = Buffer.alloc(1);
+    readSync(memory.regions[1]!.fd!, byte, 0, 1, 5);
+
+    expect(sizes).toEqual([3 * GIB, 2 * GIB]);
+    expect(byte[0]).toBe(7);
   });
 
-  test('may start at any page', () => {
-    using memory = new GuestMemory(ramRanges(32 * MIB));
-    expect(memory.mapFile(at(2 * MIB), fd, 3 * PAGE_BYTES, PAGE_BYTES)).toBe(PAGE_BYTES);
-    expect(memory.read(at(2 * MIB), PAGE_BYTES)).toEqual(content.slice(3 * PAGE_BYTES, 4 * PAGE_BYTES));
+  test('leaves no descriptor behind', () => {
+    const memory = new GuestMemory(ramRanges(32 * MIB), { shared: true });
+    const shared = memory.regions[0]!.fd!;
+    memory[Symbol.dispose]();
+    expect(() => fstatSync(shared)).toThrow('EBADF');
   });
+});
 
-  test('is seen through a window that was made before', () => {
-    using memory = new GuestMemory(ramRanges(32 * MIB));
-    memory.write(at(MIB), Uint8Array.of(0xaa));
-    memory.mapFile(at(MIB), fd, 0, PAGE_BYTES);
-    expect(memory.read(at(MIB), 16)).toEqual(content.slice(0, 16));
-  });
-
-  test('keeps what a guest writes private', () => {
-    using first = new GuestMemory(ramRanges(32 * MIB));
-    using second = new GuestMemory(ramRanges(32 * MIB));
-    first.mapFile(at(MIB), fd, 0, PAGE_BYTES);
-    second.mapFile(at(MIB), fd, 0, PAGE_BYTES);
-    first.write(at(MIB), Uint8Array.of(content[0]! ^ 0xff));
-    expect(second.read(at(MIB), 1)[0]).toBe(content[0]!);
-  });
-
-  test.each([
-    ['an address that is not page-aligned', MIB + 1, 0, PAGE_BYTES],
-    ['a file offset that is not page-aligned', MIB, 512, PAGE_BYTES],
-    ['less than a page', MIB, 0, PAGE_BYTES - 1],
-  ])('of %s is not mapped at all', (_, address, offset, bytes) => {
-    using memory = new GuestMemory(ramRanges(32 * MIB));
-    expect(memory.mapFile(at(address), fd, offset, bytes)).toBe(0);
-    expect(memory.read(at(MIB), PAGE_BYTES)).toEqual(new Uint8Array(PAGE_BYTES));
-  });
-
-  test('cannot go beyond RAM', () => {
-    using memory = new GuestMemory(ramRanges(32 * MIB));
-    expect(() => memory.mapFile(at(32 * MIB - PAGE_BYTES), fd, 0, 2 * PAGE_BYTES)).toThrow(GuestMemoryError);
-  });
+test('memory that is not shared has no descriptor', () => {
+  expect(large.regions.map((region) => region.fd)).toEqual([undefined, undefined]);
 });
 
 test('disposing gives every region back, once', () => {
@@ -183,3 +151,21 @@ test('random accesses agree with a plain array', () => {
   }
   expect(memory.read(at(0), model.length)).toEqual(model);
 });
+
+/** The flags of the mapping with this address in it. (proc(5), smaps) */
+function flagsAt(address: number): string[] {
+  const mappings = readFileSync('/proc/self/smaps', 'latin1').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
+  const found = mappings.find((text) => {
+    const [start, end] = text
+      .split(' ', 1)[0]!
+      .split('-')
+      .map((hex) => Number.parseInt(hex, 16));
+    return address >= start! && address < end!;
+  });
+  return (
+    /^VmFlags: (.*)$/m
+      .exec(found ?? '')?.[1]
+      ?.trim()
+      .split(' ') ?? []
+  );
+}

@@ -67,6 +67,21 @@ describe('applyLoad puts exactly the bytes of the file where they belong', () =>
   });
 });
 
+test('what the plan knows to be zero is not read, wherever it lies', () => {
+  using memory = new GuestMemory(ramRanges(32 * MIB));
+  const zeroes = [
+    { start: 0, end: 100 },
+    { start: PAGE_BYTES + 1, end: 3 * PAGE_BYTES },
+    { start: 5 * PAGE_BYTES, end: 6 * PAGE_BYTES },
+  ];
+
+  applyLoad(memory, { ...loadOf(MIB, 0, 6 * PAGE_BYTES), zeroes }, file);
+
+  const expected = content.slice();
+  for (const { start, end } of zeroes) expected.fill(0, start, end);
+  expect(memory.read(guestAddress(MIB), expected.length)).toEqual(expected);
+});
+
 test('a file that was cut short since it was planned is told so', () => {
   using memory = new GuestMemory(ramRanges(32 * MIB));
   const load = loadOf(MIB, 5 * PAGE_BYTES + 10, PAGE_BYTES);

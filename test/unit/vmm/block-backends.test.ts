@@ -156,7 +156,10 @@ const BACKENDS: readonly [string, (bench: Bench) => BlockBackend][] = [
     'io_uring, but for writes',
     (bench) => new UringBackend(bench.open(bench.path), bench.openRing(), { writeAtOnce: true }),
   ],
-  ['direct pread and pwrite', (bench) => new FileBackend(bench.open(bench.path, constants.O_DIRECT), true)],
+  [
+    'direct pread and pwrite',
+    (bench) => new FileBackend(bench.open(bench.path, constants.O_DIRECT), { direct: true }),
+  ],
   [
     'direct io_uring',
     (bench) =>

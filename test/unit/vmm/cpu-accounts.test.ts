@@ -15,7 +15,7 @@ function planOf(volt: Readonly<Record<string, unknown>>, cpus: number): MachineP
     'machine-config': { vcpu_count: cpus, mem_size_mib: 128 },
     volt,
   });
-  return planMachine(config, planImage(config, KERNEL, undefined), { tscDeadline: true });
+  return planMachine(config, planImage(config, KERNEL, undefined), { tscDeadline: true }, { pmemBytes: [] });
 }
 
 function randomMachine(random: Random): MachinePlan {

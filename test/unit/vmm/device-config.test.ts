@@ -73,7 +73,7 @@ describe('drives in the JSON of Firecracker', () => {
     [
       'two roots',
       { drives: ['a', 'b'].map((id) => drive(id, { is_root_device: true })) },
-      'two drives are the root',
+      'two of them are the root',
     ],
     ['too many queues', { drives: [drive('a', { queues: 17 })] }, 'Cannot use drives.0.queues: 17'],
     [
@@ -113,4 +113,30 @@ test('without ACPI the command line announces the devices', () => {
   const { config } = parse({ drives: [drive('a')], volt: { acpi: false } });
 
   expect(config.cmdline).toEndWith(' virtio_mmio.device=4K@0xd0000000:5');
+});
+
+test('without ACPI devices of every kind are announced, and no more than have ISA interrupts', () => {
+  const pmem = ['a', 'b'].map((id) => ({ id, path_on_host: id }));
+  const rest = {
+    pmem,
+    shares: [{ id: 'share', tag: 'share', path_on_host: '/srv' }],
+    'network-interfaces': [{ iface_id: 'net', host_dev_name: 'tap0' }],
+    vsock: { guest_cid: 3, uds_path: 'v.sock' },
+    'virtio-consoles': [{ name: 'port', socket: 'p.sock' }],
+    balloon: {},
+    entropy: {},
+    volt: { acpi: false },
+  };
+
+  const { config } = parse(rest);
+  const nine = voltErrorOf(() => parse({ ...rest, drives: [drive('d')] }));
+
+  const irqs = [...config.cmdline.matchAll(/ virtio_mmio\.device=4K@0xd000(\d)000:(\d+)/g)].map(
+    ([, page, irq]) => [Number(page), Number(irq)],
+  );
+  expect(irqs).toEqual([5, 6, 7, 10, 11, 12, 14, 15].map((irq, i) => [i, irq]));
+  expect(nine.message).toBe(
+    'Cannot use these devices: 9 virtio devices without ACPI (expected at most 8: MP tables know ISA interrupts alone)',
+  );
+  expect(parse({ ...rest, drives: [drive('d')], volt: {} }).config.devices).toHaveLength(9);
 });

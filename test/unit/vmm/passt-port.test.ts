@@ -139,7 +139,7 @@ describe.skipIf(Bun.which('passt') === null)('passt', () => {
       ...{ receiveLimits: limits, transmitLimits: limits },
     });
     const services = stack.use(new WorkerServices());
-    const device = createUserNetDevice(opened.start as UserNetStart, services);
+    const device = createUserNetDevice(opened.start as UserNetStart, services, () => {});
     const facts = describeNet({ mac: undefined, pairs: 1, mtu: undefined, offloads: false });
     const ram = mapRam(0x40_0000);
     const bench = createDeviceBench(facts, device, [F.mrgRxbuf], { memory: ramAt(ram.bytes, ram.host) });

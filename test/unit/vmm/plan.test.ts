@@ -16,6 +16,9 @@ interface Wanted {
   readonly cmdline?: string;
   readonly tscDeadline?: boolean;
   readonly initrd?: boolean;
+  readonly memoryMib?: number;
+  /** Of files that the machine has as persistent memory. */
+  readonly pmemBytes?: readonly number[];
 }
 
 const VMLINUX = buildElf({ notes: LINUX_NOTE });
@@ -23,17 +26,66 @@ const VMLINUX = buildElf({ notes: LINUX_NOTE });
 function planFor(wanted: Wanted = {}) {
   const { config } = parseConfig({
     'boot-source': { kernel_image_path: 'kernel', boot_args: wanted.cmdline ?? 'console=ttyS0' },
-    'machine-config': { vcpu_count: wanted.cpus ?? 2, smt: wanted.smt ?? false, mem_size_mib: 64 },
+    'machine-config': {
+      vcpu_count: wanted.cpus ?? 2,
+      smt: wanted.smt ?? false,
+      mem_size_mib: wanted.memoryMib ?? 64,
+    },
+    pmem: (wanted.pmemBytes ?? []).map((_, i) => ({ id: `pmem${i}`, path_on_host: `${i}` })),
   });
   const kernel = bytesAsSource('kernel', wanted.kernel ?? VMLINUX);
   const image = planImage(config, kernel, wanted.initrd ? initrdOf(5000) : undefined);
-  return planMachine(config, image, { tscDeadline: wanted.tscDeadline ?? true });
+  const files = { pmemBytes: wanted.pmemBytes ?? [] };
+  return planMachine(config, image, { tscDeadline: wanted.tscDeadline ?? true }, files);
 }
 
 const timerKind = (wanted: Wanted) =>
   readConfigTable(planFor(wanted).mpTables!.configTable.bytes).value!.entries.flatMap((entry) =>
     entry.type === 'io-interrupt' && entry.sourceIrq === 0 ? [entry.kind] : [],
   );
+
+describe('persistent memory', () => {
+  const GIB = 1024 * MIB;
+
+  test.each<[string, number, readonly number[], readonly [number, number][]]>([
+    ['lies from 4 GiB on', 64, [8 * MIB], [[4 * GIB, 8 * MIB]]],
+    ['lies in the next GiB behind RAM', 4096, [8 * MIB], [[5 * GIB, 8 * MIB]]],
+    ['lies behind RAM that ends in the middle of a GiB', 3072 + 1030, [8 * MIB], [[6 * GIB, 8 * MIB]]],
+    [
+      'lies one after the other',
+      64,
+      [GIB + 2 * MIB, 2 * MIB],
+      [
+        [4 * GIB, GIB + 2 * MIB],
+        [6 * GIB, 2 * MIB],
+      ],
+    ],
+    ['is filled up to 2 MiB', 64, [3 * MIB + 1], [[4 * GIB, 4 * MIB]]],
+  ])('%s', (_what, memoryMib, pmemBytes, places) => {
+    const { pmem } = planFor({ memoryMib, pmemBytes });
+
+    expect(pmem.map(({ address, bytes }): [number, number] => [address, bytes])).toEqual([...places]);
+    expect(pmem.map(({ fileBytes }) => fileBytes)).toEqual([...pmemBytes]);
+  });
+
+  test('is no RAM: the E820 map does not have it, and nothing overlaps', () => {
+    const plan = planFor({ memoryMib: 4096, pmemBytes: [8 * MIB] });
+
+    const { e820, problems, devices, pmem } = inspectPlan(plan, '', 'GenuineIntel');
+
+    const end = Math.max(...e820.map(({ address, bytes }) => address + bytes));
+    expect(end).toBeLessThanOrEqual(pmem[0]!.address);
+    expect(devices).toMatchObject([{ id: 'pmem0', kind: 'pmem', gsi: 5 }]);
+    expect(problems).toEqual([]);
+  });
+
+  test('that overlapped RAM would be found by volt inspect', () => {
+    const plan = planFor({ memoryMib: 4096, pmemBytes: [8 * MIB] });
+    const pmem = [{ ...plan.pmem[0]!, address: plan.ranges[1]!.address }];
+
+    expect(inspectPlan({ ...plan, pmem }, '', 'GenuineIntel').problems).toEqual(['RAM and pmem0 overlap']);
+  });
+});
 
 describe('needsPit', () => {
   test.each([

@@ -40,7 +40,8 @@ const config: NetConfig = {
 const opened = openTapDevice(config, 'tap7');
 const twice = errorOf(() => openTapDevice(config, 'tap7'));
 using services = new WorkerServices();
-const device = createTapDevice(opened.start as TapStart, services);
+const told: string[] = [];
+const device = createTapDevice(opened.start as TapStart, services, (text) => told.push(text));
 const facts = describeNet({ mac: config.mac, pairs: 1, mtu: undefined, offloads: true });
 const features = [F.mrgRxbuf, F.status, F.csum, F.guestCsum, F.guestTso4, F.hostTso4];
 const bench = createDeviceBench(facts, device, features, {
@@ -134,6 +135,7 @@ process.stdout.write(
     buffers: answer[10],
     linkStatus,
     needsReset: bench.needsReset(),
+    told,
     twice,
   }),
 );

@@ -60,7 +60,10 @@ function createBench(shape: Partial<BlockShape> = {}, limits: RateLimits = NO_LI
     fail: (reason) => failures.push(reason),
     setConfig: () => {},
     config: () => 0,
+    queueSetup: () => undefined,
+    takeBack: () => false,
     count: () => {},
+    countError: () => {},
   };
   device.activate(context);
   const driver = splitDriver(memory, SIZE);

@@ -246,3 +246,18 @@ describe('a hostile driver', () => {
     expect(broken).toBeWithin(20, 200);
   });
 });
+
+test("a buffer to receive into that has no bytes is no driver's, and does not hang up whoever is at the other end", () => {
+  const { queues, host, needsReset, failures, buffers } = openPorts();
+  let reads = 0;
+  host.read = () => {
+    reads++;
+    return 0;
+  };
+
+  queues[0]!.offer([{ address: buffers, length: 0, writable: true }]);
+
+  expect(reads).toBe(0);
+  expect(needsReset()).toBe(true);
+  expect(failures).toEqual(['its queue 0 has buffers of the wrong kind']);
+});

@@ -66,8 +66,7 @@ export function createDeviceBench(
   const write = (register: number, value: number, size = 4) => writeMmio(mmio, register, size, value);
 
   const makeQueue = (index: number): BenchQueue => {
-    const view = new DataView(memory.bytes.buffer, index * RING_SPACE, RING_SPACE);
-    const driver = (packed ? packedDriver : splitDriver)({ ...memory, view }, ringSize);
+    const driver = (packed ? packedDriver : splitDriver)(memory, ringSize, index * RING_SPACE);
     const kick = () => write(R.queueNotify, index);
     return {
       ...driver,

@@ -3,6 +3,7 @@ import type { IoVector } from '../../../../src/devices/virtio/io-vector.ts';
 import { describeNet, NetDevice, type NetOptions } from '../../../../src/devices/virtio/net.ts';
 import { PORT_RESULT, type GuestOffloads, type NetPort } from '../../../../src/devices/virtio/net-port.ts';
 import { NET_FEATURE as F } from '../../../../src/devices/virtio/net.regs.ts';
+import { QUEUE_COUNTER } from '../../../../src/devices/virtio/device-state.ts';
 import { MMIO_REGISTER as R } from '../../../../src/devices/virtio/mmio.regs.ts';
 import type { RateLimits } from '../../../../src/devices/virtio/rate-limiter.ts';
 import { seededRandom } from '../../support/random.ts';
@@ -19,11 +20,13 @@ class WirePort implements NetPort {
   /** Frames to come, without header. */
   readonly waiting: Uint8Array[] = [];
   full = false;
+  gone = false;
   largestTarget = 0;
   constructor(readonly ram: () => Uint8Array) {}
 
   send(packet: IoVector): number {
     if (this.full) return PORT_RESULT.wouldBlock;
+    if (this.gone) return PORT_RESULT.dropped;
     const pieces = Array.from({ length: packet.count }, (_, i) => {
       const at = packet.hostOf(i) - HOST_BASE;
       return this.ram().slice(at, at + packet.lengthOf(i));
@@ -89,6 +92,18 @@ describe('the network device tells its driver', () => {
     expect(read(R.config + 10, 2)).toBe(9000);
   });
 
+  test('that the link is there again, when it went in one life of the driver and came back between two', () => {
+    const { read, write, start, device } = createNet({ features: [F.mrgRxbuf, F.status] });
+    device.setLink(false);
+    const down = read(R.config + 6, 2);
+    write(R.status, 0);
+    device.setLink(true);
+    start();
+
+    expect(down).toBe(0);
+    expect(read(R.config + 6, 2)).toBe(1);
+  });
+
   test('only the features that what is behind it has', () => {
     const none: NetOptions = { mac: undefined, pairs: 1, mtu: undefined, offloads: false };
 
@@ -147,6 +162,20 @@ describe('packets from the guest', () => {
     expect([0, 1, 2].map(() => queues[1]!.takeUsed()?.written)).toEqual([0, 0, 0]);
     expect(port.sent.map((each) => each.length)).toEqual([26]);
     expect(needsReset()).toBe(false);
+  });
+
+  test('that are lost are counted as errors, and used up all the same', () => {
+    const { queues, port, buffers, state } = createNet();
+    queues[1]!.offer([{ address: buffers, length: 60 }]);
+    queues[1]!.offer([{ address: buffers, length: 25 }]);
+    port.gone = true;
+    queues[1]!.offer([{ address: buffers, length: 60 }]);
+
+    const counter = (name: keyof typeof QUEUE_COUNTER) =>
+      state.counters[QUEUE_COUNTER.size + QUEUE_COUNTER[name]];
+    expect([0, 1, 2].map(() => queues[1]!.takeUsed()?.written)).toEqual([0, 0, 0]);
+    expect(counter('chains')).toBe(3);
+    expect(counter('errors')).toBe(2);
   });
 
   test('keep to a limit of packets a second, and go on by themselves', () => {

@@ -31,7 +31,10 @@ function createBench(limits: RateLimits = { bandwidth: undefined, ops: undefined
     fail: (reason) => failures.push(reason),
     setConfig: () => {},
     config: () => 0,
+    queueSetup: () => undefined,
+    takeBack: () => false,
     count: () => {},
+    countError: () => {},
   };
   device.activate(context);
   return { device, driver: splitDriver(memory, SIZE), filled, failures, timers, clock };

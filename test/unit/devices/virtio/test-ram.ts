@@ -49,21 +49,22 @@ export interface TestDriver {
   takeUsed(): { id: number; written: number } | undefined;
 }
 
-/** A driver of a split ring, which takes descriptors in order and reuses none. */
-export function splitDriver({ view }: TestRam, size: number): TestDriver {
+/** A driver of a split ring, which takes descriptors in order and reuses none. `base`: where the room for the ring begins. */
+export function splitDriver({ view }: Pick<TestRam, 'view'>, size: number, base = 0): TestDriver {
+  const [descriptors, driverArea, deviceArea] = [base + DESCRIPTORS, base + DRIVER_AREA, base + DEVICE_AREA];
   let [nextDescriptor, availIndex, usedIndex] = [0, 0, 0];
   return {
     add(buffers, indirect) {
       const head = nextDescriptor % size;
       if (indirect !== undefined) {
         buffers.forEach((buffer, i) => putSplit(view, indirect, i, buffer, i + 1, i + 1 < buffers.length));
-        putWords(view, DESCRIPTORS + 16 * head, indirect, 16 * buffers.length, 4, 0);
+        putWords(view, descriptors + 16 * head, indirect, 16 * buffers.length, 4, 0);
         nextDescriptor += 1;
       } else {
         buffers.forEach((buffer, i) =>
           putSplit(
             view,
-            DESCRIPTORS,
+            descriptors,
             (head + i) % size,
             buffer,
             (head + i + 1) % size,
@@ -72,14 +73,14 @@ export function splitDriver({ view }: TestRam, size: number): TestDriver {
         );
         nextDescriptor += buffers.length;
       }
-      view.setUint16(DRIVER_AREA + 4 + 2 * (availIndex % size), head, true);
+      view.setUint16(driverArea + 4 + 2 * (availIndex % size), head, true);
       availIndex = (availIndex + 1) & 0xffff;
-      view.setUint16(DRIVER_AREA + 2, availIndex, true);
+      view.setUint16(driverArea + 2, availIndex, true);
       return head;
     },
     takeUsed() {
-      if (view.getUint16(DEVICE_AREA + 2, true) === usedIndex) return undefined;
-      const entry = DEVICE_AREA + 4 + 8 * (usedIndex % size);
+      if (view.getUint16(deviceArea + 2, true) === usedIndex) return undefined;
+      const entry = deviceArea + 4 + 8 * (usedIndex % size);
       usedIndex = (usedIndex + 1) & 0xffff;
       return { id: view.getUint32(entry, true), written: view.getUint32(entry + 4, true) };
     },
@@ -87,12 +88,13 @@ export function splitDriver({ view }: TestRam, size: number): TestDriver {
 }
 
 /** A driver of a packed ring that gives ids 0, 1, 2, …, modulo the size. */
-export function packedDriver({ view }: TestRam, size: number): TestDriver {
+export function packedDriver({ view }: Pick<TestRam, 'view'>, size: number, base = 0): TestDriver {
+  const descriptors = base + DESCRIPTORS;
   let [nextId, at, wrap, usedAt, usedWrap] = [0, 0, 1, 0, 1];
   const slotsOf = new Map<number, number>();
   const put = (address: number, length: number, flags: number, id: number) => {
     const turn = wrap === 1 ? 0x80 : 0x8000;
-    putWords(view, DESCRIPTORS + 16 * at, address, length, id, flags | turn);
+    putWords(view, descriptors + 16 * at, address, length, id, flags | turn);
     at++;
     if (at === size) [at, wrap] = [0, wrap ^ 1];
   };
@@ -118,11 +120,11 @@ export function packedDriver({ view }: TestRam, size: number): TestDriver {
       return id;
     },
     takeUsed() {
-      const flags = view.getUint16(DESCRIPTORS + 16 * usedAt + 14, true);
+      const flags = view.getUint16(descriptors + 16 * usedAt + 14, true);
       const [avail, used] = [(flags >> 7) & 1, (flags >> 15) & 1];
       if (avail !== usedWrap || used !== usedWrap) return undefined;
-      const id = view.getUint16(DESCRIPTORS + 16 * usedAt + 12, true);
-      const written = view.getUint32(DESCRIPTORS + 16 * usedAt + 8, true);
+      const id = view.getUint16(descriptors + 16 * usedAt + 12, true);
+      const written = view.getUint32(descriptors + 16 * usedAt + 8, true);
       usedAt += slotsOf.get(id)!;
       if (usedAt >= size) [usedAt, usedWrap] = [usedAt - size, usedWrap ^ 1];
       return { id, written };

@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
 import { readFileSync } from 'node:fs';
 import { MAP, Mapping, PROT } from '../../../src/ffi/mapping.ts';
-import { releaseMemory } from '../../../src/ffi/release-memory.ts';
+import { releaseMemory } from '../../../src/ffi/memory-advice.ts';
 
 const MIB = 2 ** 20;
 const residentMib = () =>

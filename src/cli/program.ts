@@ -1,0 +1,194 @@
+/** The command line of `volt`. Subcommands are loaded when they are called. */
+import { Command, InvalidArgumentError, type CommandUnknownOpts } from '@commander-js/extra-typings';
+import { DEFAULT_HANG_REPORT_SECONDS } from '../api/index.ts';
+import { commanderError } from './commander-error.ts';
+import { addCtlCommand } from './ctl.ts';
+import { machineOptions } from './machine-options.ts';
+import { fail } from './fail.ts';
+import { VERSION } from './version.ts';
+
+const EXAMPLES = `
+Examples:
+  volt                                    the embedded kernel: every CPU up and a report
+  volt --cpus 2 --kernel vmlinux --initrd initrd.img
+  volt --cpus 4 --memory 2G --kernel vmlinuz --cmdline "console=ttyS0 quiet"
+  volt --config vm.json --timeline
+  volt inspect --cpus 4 --kernel vmlinux
+  volt doctor
+  volt --kernel vmlinux --control         then, elsewhere: volt ps; volt top; volt ctl PID where
+
+Exit codes:
+  0    the guest ended itself (reset, power-off, or status 0 on port 0xf4)
+  1    this host or Volt could not start or continue the guest
+  2    a flag, the configuration or an image is wrong
+  3    the guest crashed with a triple fault
+  4    KVM could not run the guest any further
+  64+  64 + the status that the guest wrote to port 0xf4, at most 125
+  130  the console was left with Ctrl-A x; 128 + n after signal n`;
+
+const TOP_HELP = `
+Columns:
+  HOST      the host CPU that the vCPU's thread runs on
+  CPU%      of one host CPU
+  STEAL%    of the time in which it was ready to run and had no host CPU
+  EXITS/s   exits from the guest to volt; MOST: the most frequent by KVM's reason
+  RIP       where it was when it was looked at
+
+Keys:
+  q, Ctrl-C leave
+  space     look now
+
+Without a terminal on stdout, tables are printed one after the other.`;
+
+const INTERVAL = { shortest: 0.1, longest: 3600 } as const;
+
+function toInterval(text: string): number {
+  const seconds = /^\d{1,4}(\.\d{1,3})?$/.test(text) ? Number(text) : NaN;
+  if (seconds >= INTERVAL.shortest && seconds <= INTERVAL.longest) return seconds;
+  throw new InvalidArgumentError(`Expected seconds from ${INTERVAL.shortest} to ${INTERVAL.longest}.`);
+}
+
+/** What the default command takes, for `volt --help`: commander shows only the options of volt itself there. */
+function describeOptions(command: CommandUnknownOpts): string {
+  const help = command.createHelp();
+  const width = help.longestOptionTermLength(command, help);
+  return help
+    .visibleOptions(command)
+    .map((option) => `  ${help.optionTerm(option).padEnd(width)}  ${help.optionDescription(option)}`)
+    .join('\n');
+}
+
+function toSeconds(text: string): number {
+  if (/^\d{1,6}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('Expected whole seconds such as 60.');
+}
+
+function toId(text: string): number {
+  if (/^\d{1,10}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('Expected a number such as 65534.');
+}
+
+/** Man pages and completions are made from it too. */
+export const program = new Command('volt')
+  .description('Boots a Linux or other x86-64 kernel under KVM.')
+  .version(VERSION, '-V, --version', 'print the version')
+  .helpOption('-h, --help', 'print this help')
+  .configureOutput({ outputError: (text, write) => write(commanderError(text, 'volt --help', 'flags')) })
+  .exitOverride();
+
+const runCommand = machineOptions(program.command('run', { isDefault: true }))
+  .description('boot a guest; this is what volt does without a command')
+  .option('--timeline', 'print when each phase of the boot happened, on stderr, at the end')
+  .option('--json', 'without --kernel: the report of the embedded kernel as JSON')
+  .option(
+    '--control [path]',
+    'open a control socket for volt ctl and volt ps, at PATH or where volt ps looks',
+  )
+  .option(
+    '--symbols <file>',
+    "System.map or ELF file with the guest's symbols (default: the kernel file's own)",
+  )
+  .option(
+    '--hang-report <seconds>',
+    `say so when no vCPU makes progress for so long, or off (default: ${DEFAULT_HANG_REPORT_SECONDS})`,
+  )
+  .option(
+    '--metrics <addr|path>',
+    'serve OpenMetrics at ADDRESS:PORT, or on a Unix socket at a path with a slash',
+  )
+  .option(
+    '--shutdown-timeout <s>',
+    'after SIGTERM: how long a guest that hears the power button may take to power off; 0 does not ask',
+    toSeconds,
+    60,
+  )
+  .option('--jail <dir>', 'run with DIR as the whole file system; paths are those in it; needs root')
+  .option('--uid <n>', 'in the jail: the user to become', toId)
+  .option('--gid <n>', 'in the jail: the group to become', toId)
+  .option('--netns <path>', 'in the jail: the network namespace to join')
+  .option('--cgroup <name>', 'in the jail: the cgroup to join, below /sys/fs/cgroup')
+  .option('--no-sandbox', 'keep all privileges and system calls while the guest runs')
+  .action(async (flags) => {
+    const { run } = await import('./run.ts');
+    process.exitCode = await run(flags);
+  });
+
+machineOptions(program.command('inspect'))
+  .description('print what volt would build, and check it; needs no /dev/kvm')
+  .option('--json', 'as JSON')
+  .option('--dump <dir>', 'write each structure to DIR, named by structure and guest address')
+  .option('--from <file>', 'decode and check the MP tables in a memory dump or a dumped structure instead')
+  .action(async (flags) => {
+    const { inspect } = await import('./inspect.ts');
+    process.exitCode = inspect(flags);
+  });
+
+program
+  .command('selftest')
+  .description('boot the embedded kernel with 1, 2, 4, … CPUs and show whether they all came up and talk')
+  .option('-c, --cpus <count>', 'most CPUs to try', '8')
+  .option('--quick', 'measure as little as possible')
+  .option('--timeout <seconds>', 'give a guest up after this long', '60')
+  .option('--json', 'as JSON')
+  .action(async (flags) => {
+    const { selftest } = await import('./selftest.ts');
+    process.exitCode = await selftest(flags);
+  });
+
+program
+  .command('doctor')
+  .description('check whether this host can run volt, and say what to do where it cannot')
+  .option('--json', 'as JSON')
+  .action(async (flags) => {
+    const { doctor } = await import('./doctor.ts');
+    process.exitCode = doctor(flags);
+  });
+
+program
+  .command('ps')
+  .description('list running guests that have a control socket')
+  .option('--json', 'as JSON')
+  .action(async (flags) => {
+    const { ps } = await import('./ps.ts');
+    process.exitCode = await ps(flags);
+  });
+
+program
+  .command('health')
+  .description('tell whether guests run: exit code 0 for yes, 1 for a paused one, 2 for none or no answer')
+  .argument('[guest]', 'the socket or process id of a guest; without it, all that volt ps lists')
+  .option('--timeout <seconds>', 'how long a guest may take to answer', '5')
+  .option('--json', 'as JSON')
+  .action(async (guest, flags) => {
+    const { health } = await import('./health.ts');
+    process.exitCode = await health(guest, flags);
+  });
+
+program
+  .command('top')
+  .description('show what the vCPUs of a running guest do, each second')
+  .argument('[guest]', 'its control socket or process id (default: the one that runs)')
+  .option('-d, --interval <seconds>', 'how often to look', toInterval, 1)
+  .option('--once', 'print one table after one interval')
+  .option('--json', 'print a line of JSON for each interval')
+  .option('--symbols <file>', "System.map or ELF file; default: what the guest's process knows")
+  .option('--no-sample', 'leave vCPUs in the guest: state and RIP are those of the last look')
+  .addHelpText('after', TOP_HELP)
+  .action(async (guest, flags) => {
+    const { top } = await import('./top.ts');
+    process.exitCode = await top(guest, flags);
+  });
+
+addCtlCommand(program);
+
+program.addHelpText('after', () => `\nOptions of volt run:\n${describeOptions(runCommand)}\n${EXAMPLES}`);
+
+/** Does what the command line says and ends the process. */
+export async function main(): Promise<never> {
+  try {
+    await program.parseAsync();
+  } catch (error) {
+    process.exitCode = fail(error);
+  }
+  process.exit();
+}

@@ -1,0 +1,61 @@
+/** Messages of the vhost-user protocol. (QEMU docs/interop/vhost-user.rst) All numbers little-endian here. */
+
+export const VHOST_REQUEST = {
+  getFeatures: 1,
+  setFeatures: 2,
+  setOwner: 3,
+  setMemTable: 5,
+  setVringNum: 8,
+  setVringAddr: 9,
+  setVringBase: 10,
+  getVringBase: 11,
+  setVringKick: 12,
+  setVringCall: 13,
+  getProtocolFeatures: 15,
+  setProtocolFeatures: 16,
+  getQueueNum: 17,
+  setVringEnable: 18,
+} as const;
+
+export type VhostRequestName = keyof typeof VHOST_REQUEST;
+
+/** ("Header") */
+export const VHOST_HEADER = { request: 0x00, flags: 0x04, bytes: 0x08, size: 0x0c } as const;
+
+export const VHOST_FLAG = {
+  versionMask: 0x3,
+  version: 0x1,
+  replyBit: 0x4,
+  needReplyBit: 0x8,
+} as const;
+
+/** ("A vring state description") */
+export const VRING_STATE = { index: 0x00, num: 0x04, size: 0x08 } as const;
+
+/** ("A vring address description") */
+export const VRING_ADDRESS = {
+  index: 0x00,
+  flags: 0x04,
+  descriptors: 0x08,
+  used: 0x10,
+  available: 0x18,
+  log: 0x20,
+  size: 0x28,
+} as const;
+
+/** ("Memory regions description") The regions follow, at most MAX_VHOST_REGIONS. */
+export const MEM_TABLE = { count: 0x00, regions: 0x08 } as const;
+export const MEM_REGION = {
+  guestAddress: 0x00,
+  bytes: 0x08,
+  userAddress: 0x10,
+  mapOffset: 0x18,
+  size: 0x20,
+} as const;
+export const MAX_VHOST_REGIONS = 8;
+
+/** Bit of the features that says there are protocol features. It is none of virtio's and no driver sees it. */
+export const PROTOCOL_FEATURES_BIT = 30;
+
+/** Bits of the protocol features. */
+export const VHOST_PROTOCOL_FEATURE = { multiQueue: 0, replyAck: 3 } as const;

@@ -1,0 +1,39 @@
+/** Memory that other processes may map too. (memfd_create(2)) */
+import { dlopen } from 'bun:ffi';
+import { growFile } from './block-file.ts';
+import { SyscallError } from './errno.ts';
+import { OwnedFd } from './file.ts';
+import { checked, cString, libc } from './libc.ts';
+
+const MFD = { closeOnExec: 0x1, allowSealing: 0x2, hugeTlb: 0x4, huge2Mb: 21 << 26 } as const;
+const F_ADD_SEALS = 1033;
+/** F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW. */
+const FIXED_SIZE = 0x1 | 0x2 | 0x4;
+
+function bind() {
+  return dlopen('libc.so.6', {
+    // int memfd_create(const char *name, unsigned int flags)
+    memfd_create: { args: ['ptr', 'u32'], returns: 'i32' },
+  }).symbols;
+}
+
+let bound: ReturnType<typeof bind> | undefined;
+
+/**
+ * `bytes` of zeroes, none of which takes room before it is used. Their number is fixed for good: whoever is handed
+ * the descriptor could else cut off pages under everybody that has them mapped. Throws SyscallError.
+ */
+export function createSharedMemory(name: string, bytes: number, hugepages: boolean): OwnedFd {
+  bound ??= bind();
+  const flags = MFD.closeOnExec | MFD.allowSealing | (hugepages ? MFD.hugeTlb | MFD.huge2Mb : 0);
+  const memory = new OwnedFd(checked(bound.memfd_create(cString(name), flags), 'memfd_create'));
+  try {
+    const failed = growFile(memory.fd, bytes);
+    if (failed) throw new SyscallError(`ftruncate to ${bytes} bytes for ${name}`, failed);
+    checked(libc.fcntl(memory.fd, F_ADD_SEALS, FIXED_SIZE), 'fcntl(F_ADD_SEALS)');
+    return memory;
+  } catch (error) {
+    memory.close();
+    throw error;
+  }
+}

@@ -1,0 +1,52 @@
+/** A balloon in a machine whose RAM another process has mapped too. */
+import { expect, test } from 'bun:test';
+import { fstatSync } from 'node:fs';
+import { describeBalloon } from '../../../src/devices/virtio/balloon.ts';
+import { createEventFd } from '../../../src/ffi/epoll.ts';
+import { arrayBufferAt } from '../../../src/ffi/libc.ts';
+import { guestAddress } from '../../../src/machine/address.ts';
+import { GuestMemory } from '../../../src/memory/guest-memory.ts';
+import { createBalloonState } from '../../../src/devices/virtio/balloon-state.ts';
+import { WorkerServices } from '../../../src/vmm/device-services.ts';
+import { createBalloonDevice } from '../../../src/vmm/virtio-balloon.ts';
+import { createDeviceBench } from '../devices/virtio/device-bench.ts';
+import { ramAt } from '../devices/virtio/test-ram.ts';
+
+const PAGE = 4096;
+const RAM_BYTES = 8 * 2 ** 20;
+/** A whole huge page, in case the host has those for shared memory: of a part of one it may give back nothing. */
+const PAGES = 512;
+
+test('gives back the pages themselves, not only its own view of them', () => {
+  using memory = new GuestMemory([{ address: guestAddress(0), bytes: RAM_BYTES }], { shared: true });
+  using services = new WorkerServices();
+  using wake = createEventFd();
+  const [region] = memory.regions;
+  const bytes = new Uint8Array(arrayBufferAt(region!.host, RAM_BYTES));
+  const options = { pages: PAGES, deflateOnOom: false, statsSeconds: 0 };
+  const start = {
+    kind: 'balloon',
+    buffer: createBalloonState(PAGES).buffer,
+    wakeFd: wake.fd,
+    statsSeconds: 0,
+  } as const;
+  const device = createBalloonDevice(start, services, {
+    ram: [region!],
+    queueFds: [],
+    interruptFd: wake.fd,
+    tell: () => {},
+  });
+  const bench = createDeviceBench(describeBalloon(options), device, [], {
+    memory: ramAt(bytes, region!.host),
+  });
+  bytes.fill(7);
+  const [inflate] = bench.start();
+  const before = fstatSync(region!.fd!).blocks;
+
+  for (let i = 0; i < PAGES; i++)
+    bench.view.setUint32(bench.buffers + 4 * i, RAM_BYTES / PAGE - PAGES + i, true);
+  inflate!.offer([{ address: bench.buffers, length: 4 * PAGES }]);
+
+  expect(before - fstatSync(region!.fd!).blocks).toBe((PAGES * PAGE) / 512);
+  expect([bytes[RAM_BYTES - 1], bytes[RAM_BYTES - PAGES * PAGE - 1]]).toEqual([0, 7]);
+});
