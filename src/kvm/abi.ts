@@ -83,6 +83,18 @@ export const IRQ_LEVEL = { irq: 0x00, level: 0x04, size: 0x08 } as const;
 export const PIT_CONFIG = { flags: 0x00, size: 0x40 } as const;
 export const PIT_SPEAKER_DUMMY = 1;
 
+/** `struct kvm_coalesced_mmio_zone` */
+export const COALESCED_ZONE = { address: 0x00, bytes: 0x08, pio: 0x0c, size: 0x10 } as const;
+/** `struct kvm_coalesced_mmio_ring` with its entries, `struct kvm_coalesced_mmio`. */
+export const COALESCED_RING = {
+  first: 0x00,
+  last: 0x04,
+  entries: 0x08,
+  entryAddress: 0x00,
+  entryData: 0x10,
+  entryBytes: 0x18,
+} as const;
+
 /** `struct kvm_irqfd` and `struct kvm_ioeventfd` */
 export const IRQFD = { fd: 0x00, gsi: 0x04, flags: 0x08, resampleFd: 0x0c, size: 0x20 } as const;
 export const IOEVENTFD = {
@@ -221,6 +233,7 @@ export const CAP = {
   maxVcpuId: 128,
   x2apicApi: 129,
   immediateExit: 136,
+  coalescedPio: 162,
 } as const;
 
 const KVMIO = 0xae;
@@ -244,6 +257,8 @@ export const IOCTL = {
   setIdentityMapAddr: ioc(WRITE, 0x48, 8),
   createIrqchip: ioc(0, 0x60, 0),
   irqLine: ioc(WRITE, 0x61, IRQ_LEVEL.size),
+  registerCoalesced: ioc(WRITE, 0x67, COALESCED_ZONE.size),
+  unregisterCoalesced: ioc(WRITE, 0x68, COALESCED_ZONE.size),
   irqfd: ioc(WRITE, 0x76, IRQFD.size),
   createPit2: ioc(WRITE, 0x77, PIT_CONFIG.size),
   setBootCpuId: ioc(0, 0x78, 0),

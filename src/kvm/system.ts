@@ -3,6 +3,7 @@ import { viewOf } from '../binary/bytes.ts';
 import { ERRNO, SyscallError } from '../ffi/errno.ts';
 import { duplicateFd, OPEN, openFile, OwnedFd } from '../ffi/file.ts';
 import { asPointer, checked, lastErrno, libc } from '../ffi/libc.ts';
+import { PAGE_BYTES } from '../machine/address.ts';
 import { CAP, CPUID2, CPUID_ENTRY, IOCTL, KVM_API_VERSION } from './abi.ts';
 import type { CpuidEntry } from '../machine/cpuid-entry.ts';
 import { decodeCpuid } from './cpuid-codec.ts';
@@ -96,10 +97,15 @@ export class KvmSystem implements Disposable {
     return checked(libc.ioctl(this.#device.fd, IOCTL.getVcpuMmapSize, null), 'KVM_GET_VCPU_MMAP_SIZE');
   }
 
+  /** Where in that mapping KVM gathers port writes; 0 when it cannot. */
+  get ringOffset(): number {
+    return this.check(CAP.coalescedPio) > 0 ? this.check(CAP.coalescedMmio) * PAGE_BYTES : 0;
+  }
+
   createVm(): KvmVm {
     for (;;) {
       const fd = libc.ioctl(this.#device.fd, IOCTL.createVm, null);
-      if (fd >= 0) return new KvmVm(new OwnedFd(fd), this.vcpuMmapBytes);
+      if (fd >= 0) return new KvmVm(new OwnedFd(fd), this.vcpuMmapBytes, this.ringOffset);
       const errno = lastErrno();
       // A signal during VM creation (the runtime's own timers, say) makes KVM give up with EINTR.
       if (errno !== ERRNO.EINTR) throw new SyscallError('KVM_CREATE_VM', errno, createVmAdvice(errno));

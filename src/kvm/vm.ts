@@ -45,12 +45,15 @@ export interface Msi {
 }
 
 export class KvmVm implements Disposable {
+  /** Where in each vCPU's mapping the ring of gathered port writes lies; 0: this KVM gathers none. */
+  readonly ringOffset: number;
   readonly #owned: OwnedFd;
   readonly #vcpuMmapBytes: number;
 
-  constructor(owned: OwnedFd, vcpuMmapBytes: number) {
+  constructor(owned: OwnedFd, vcpuMmapBytes: number, ringOffset: number) {
     this.#owned = owned;
     this.#vcpuMmapBytes = vcpuMmapBytes;
+    this.ringOffset = ringOffset;
   }
 
   /** The number of the descriptor, for the workers that raise interrupts through it. */

@@ -6,6 +6,7 @@ import { cmosRead, cmosSelect } from '../devices/cmos.ts';
 import { cpuHotplugRead, cpuHotplugWrite, HOTPLUG_REQUEST } from '../devices/cpu-hotplug.ts';
 import { i8042Command, i8042Data, i8042ReadData, i8042ReadStatus } from '../devices/i8042.ts';
 import { uartRead, uartWrite, type Uart } from '../devices/uart.ts';
+import type { CoalescedRing } from '../kvm/coalesced.ts';
 import { IrqLine } from '../kvm/vm.ts';
 import { GSI } from '../machine/irqs.ts';
 import {
@@ -30,6 +31,8 @@ export interface Board {
   readonly lowMemoryBytes: number;
   readonly virtio: VirtioBus;
   readonly bootCpu: number;
+  /** Where KVM gathers writes to the UART; undefined: it cannot. */
+  readonly ring: CoalescedRing | undefined;
   /** Value of the write behind BUS_EVENT.guestExit. */
   exitStatus: number;
 }
@@ -46,7 +49,7 @@ export interface BoardFacts {
   readonly virtio?: readonly VirtioLink[];
 }
 
-export function createBoard(shared: SharedState, facts: BoardFacts): Board {
+export function createBoard(shared: SharedState, facts: BoardFacts, ring: CoalescedRing | undefined): Board {
   const { vmFd, lowMemoryBytes, bootCpu, virtio = [] } = facts;
   const line = new IrqLine(vmFd, GSI.com1);
   const glue = {
@@ -59,6 +62,7 @@ export function createBoard(shared: SharedState, facts: BoardFacts): Board {
     lowMemoryBytes,
     virtio: createVirtioBus(shared.words, virtio),
     bootCpu,
+    ring,
     exitStatus: 0,
   };
 }

@@ -2,7 +2,7 @@
 import { SyscallError } from '../ffi/errno.ts';
 import { writeWithoutWaiting } from '../ffi/file.ts';
 import { dropConsole, peekConsole } from './console-ring.ts';
-import { VM_WORD, type SharedState } from './shared-state.ts';
+import { raiseBurst, VM_WORD, type SharedState } from './shared-state.ts';
 
 /** Takes some of the bytes and returns how many; 0 means "not now". Throws when it can take no more for good. */
 export type ConsoleSink = (bytes: Uint8Array) => number;
@@ -18,6 +18,9 @@ const RETRY_MS = 5;
 /** How long the end of a VM waits for a reader that does not read. */
 const FINISH_MS = 5000;
 const PIECE_BYTES = 4096;
+/** A burst: output comes as fast as a line of 115200 baud would carry it, so many bytes within so long. */
+const BURST_BYTES = 256;
+const BURST_MS = 22;
 
 /** A sink that writes to a file descriptor that somebody else owns. */
 export function descriptorSink(fd: number): ConsoleSink {
@@ -33,6 +36,9 @@ export class ConsolePump {
   readonly #onBroken: (error: SyscallError) => void;
   #finished = false;
   #broken = false;
+  /** Bytes taken since `#countedSince`, in performance.now(). */
+  #counted = 0;
+  #countedSince = 0;
 
   /** `onBroken` is called once, when nobody can read the console any more; later output is dropped. */
   constructor(shared: SharedState, sink: ConsoleSink, onBroken: (error: SyscallError) => void) {
@@ -81,7 +87,18 @@ export class ConsolePump {
       const taken = this.#write(bytes);
       if (taken === 0) return false;
       dropConsole(this.#shared, taken);
+      this.#lookForBurst(taken);
     }
+  }
+
+  #lookForBurst(taken: number): void {
+    const now = performance.now();
+    if (now - this.#countedSince > BURST_MS) {
+      this.#countedSince = now;
+      this.#counted = 0;
+    }
+    this.#counted += taken;
+    if (this.#counted >= BURST_BYTES) raiseBurst(this.#shared.words);
   }
 
   #write(bytes: Uint8Array): number {

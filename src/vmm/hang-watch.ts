@@ -8,7 +8,7 @@ import { readThreadStat } from '../ffi/thread-stat.ts';
 import { REGS } from '../kvm/abi.ts';
 import { judgeGuest, LOOKS_NEEDED, mayGoOn, type HangSample, type StuckReason } from '../smp/hang.ts';
 import { isConsoleFull } from './console-ring.ts';
-import { EXIT_COUNTERS, VCPU_WORD, type SharedState } from './shared-state.ts';
+import { EXIT_COUNTERS, VCPU_WORD, VM_WORD, type SharedState } from './shared-state.ts';
 import { trySample, type LiveVcpu } from './vcpu-control.ts';
 import { interruptsWereOn, lastRegister, lastRip, lifecycleOf, phaseOf } from './vcpu-place.ts';
 
@@ -89,7 +89,8 @@ export class HangWatch implements Disposable {
       this.#samples = vcpus.map(() => []);
       this.#lively = 0;
     }
-    const exits = this.#countExits();
+    // Output that KVM gathers makes no exits.
+    const exits = this.#countExits() + Atomics.load(shared.words, VM_WORD.transmitHead);
     if (changed || exits !== this.#exits) {
       this.#exits = exits;
       return 'made';

@@ -7,6 +7,7 @@ import { lastErrno, libc } from '../ffi/libc.ts';
 import { EXIT, IOCTL, KVM_MP_STATE, MP_STATE, REGS, RUN } from '../kvm/abi.ts';
 import { readMpState, readRegs, readSipiVector } from '../kvm/vcpu.ts';
 import { BUS_EVENT, readPort, writePort, type Board, type BusEvent } from './board.ts';
+import { flushCoalesced } from './coalesced-console.ts';
 import { reportExit } from './exit-report.ts';
 import {
   EXIT_COUNTERS,
@@ -70,10 +71,19 @@ function runOnce(vcpu: VcpuContext): VcpuReport | undefined {
 function handleReturn(vcpu: VcpuContext, errno: number): VcpuReport | undefined {
   if (errno !== 0) {
     if (errno === ERRNO.EINTR) return obeyMainThread(vcpu) ? { kind: 'stopped' } : undefined;
-    if (errno !== ERRNO.EAGAIN) throw new SyscallError('KVM_RUN', errno, runAdvice(errno));
-    noteWakeUp(vcpu);
-    return undefined;
+    if (errno === ERRNO.EAGAIN) {
+      noteWakeUp(vcpu);
+      return undefined;
+    }
+    const failure = new SyscallError('KVM_RUN', errno, runAdvice(errno));
+    try {
+      flushCoalesced(vcpu.board);
+    } finally {
+      // Whatever else fails now fails because of this.
+      throw failure;
+    }
   }
+  flushCoalesced(vcpu.board);
   const { run32, words } = vcpu;
   const reason = run32[EXIT_REASON_32]!;
   if (reason < EXIT_COUNTERS) words[VCPU_WORD.exits + reason] = words[VCPU_WORD.exits + reason]! + 1;
@@ -93,6 +103,9 @@ function handleReturn(vcpu: VcpuContext, errno: number): VcpuReport | undefined 
       // Nothing to do: the interrupt controllers are in KVM, which acts on these itself.
       return undefined;
     default:
+      // Another vCPU may be in the middle of handing output over that came before this.
+      lockBus(vcpu.board.shared.words);
+      unlockBus(vcpu.board.shared.words);
       return reportExit(reason, vcpu.run8, vcpu.fd);
   }
 }

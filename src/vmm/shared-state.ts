@@ -25,7 +25,9 @@ export const VM_WORD = {
   acpiEvents: 6,
   /** Counts what the guest asked of the main thread through the hotplug registers; notified. */
   hotplugRequests: 7,
-  size: 8,
+  /** 1 when the guest prints so fast that its output is worth gathering; notified. */
+  burst: 8,
+  size: 9,
 } as const;
 
 const REGS_WORDS = REGS.size / 4;
@@ -157,6 +159,11 @@ export function unlockBus(words: Int32Array): void {
 /** Wakes the main thread, unless it has been rung for already. */
 export function ringDoorbell(words: Int32Array): void {
   if (Atomics.exchange(words, VM_WORD.doorbell, 1) === 0) Atomics.notify(words, VM_WORD.doorbell);
+}
+
+/** Says that the guest prints fast. */
+export function raiseBurst(words: Int32Array): void {
+  if (Atomics.exchange(words, VM_WORD.burst, 1) === 0) Atomics.notify(words, VM_WORD.burst);
 }
 
 /** Milliseconds since 1970 with microsecond resolution, comparable between threads. */

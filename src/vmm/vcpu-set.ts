@@ -291,6 +291,7 @@ export class VcpuSet {
       vmFd: vm.fd,
       runAddress: kvm.runPage.address,
       runBytes: kvm.runPage.bytes,
+      ringOffset: vm.ringOffset,
       lowMemoryBytes: plan.ranges[0]!.bytes,
       virtio,
       bootCpu: plan.bootCpu,

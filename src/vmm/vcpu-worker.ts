@@ -3,6 +3,7 @@ import { setThreadAffinity } from '../ffi/affinity.ts';
 import { arrayBufferAt, cString, libc, type HostPointer } from '../ffi/libc.ts';
 import { setThreadNice } from '../ffi/priority.ts';
 import { installFilter } from '../ffi/sandbox.ts';
+import { viewCoalescedRing } from '../kvm/coalesced.ts';
 import { createBoard } from './board.ts';
 import { compileAsUsual } from './jit-policy.ts';
 import { runVcpu } from './run-loop.ts';
@@ -30,6 +31,8 @@ export interface VcpuStart {
   readonly vmFd: number;
   readonly runAddress: HostPointer;
   readonly runBytes: number;
+  /** Where in that mapping KVM gathers writes; 0: it does not. */
+  readonly ringOffset: number;
   readonly lowMemoryBytes: number;
   readonly virtio: readonly VirtioLink[];
   readonly bootCpu: number;
@@ -92,7 +95,7 @@ function run(start: VcpuStart): VcpuReport {
     run8: new Uint8Array(page),
     run16: new Uint16Array(page),
     run32: new Uint32Array(page),
-    board: createBoard(shared, start),
+    board: createBoard(shared, start, viewCoalescedRing(page, start.ringOffset)),
     words,
     moments,
     timeline: start.timeline,

@@ -10,6 +10,7 @@ import { resetUart, uartReceive } from '../devices/uart.ts';
 import { raiseOpenFilesLimit } from '../ffi/limits.ts';
 import { installKickHandler } from '../ffi/signal.ts';
 import { CAP } from '../kvm/abi.ts';
+import { viewCoalescedRing } from '../kvm/coalesced.ts';
 import { KvmSystem } from '../kvm/system.ts';
 import { readTscKhz } from '../kvm/vcpu.ts';
 import { IrqLine, type KvmVm } from '../kvm/vm.ts';
@@ -20,6 +21,7 @@ import type { IpiRequest } from '../smp/ipi.ts';
 import { VoltError } from '../volt-error.ts';
 import { applyEntry, applyLoad, applyWrites } from './apply.ts';
 import { createBoard, type Board } from './board.ts';
+import { flushWithoutWaiting, watchConsole } from './coalesced-console.ts';
 import type { VmConfig } from './config.ts';
 import { lockBusUnlessFull } from './console-ring.ts';
 import { parkEjected, setCpuCount, type CpuChange, type HotplugMachine } from './cpu-hotplug.ts';
@@ -30,7 +32,14 @@ import { bindNodes } from './node-memory.ts';
 import { needsX2apicMode, planImage, planMachine, pmemOf, type MachinePlan } from './plan.ts';
 import { readVcpuState } from './register-dump.ts';
 import type { ThreadFilters } from './sandbox.ts';
-import { createSharedState, ringDoorbell, unlockBus, VM_WORD, type SharedState } from './shared-state.ts';
+import {
+  createSharedState,
+  raiseBurst,
+  ringDoorbell,
+  unlockBus,
+  VM_WORD,
+  type SharedState,
+} from './shared-state.ts';
 import { Timeline } from './timeline.ts';
 import { Turns } from './turns.ts';
 import { checkHostCpus, type LiveVcpu } from './vcpu-control.ts';
@@ -77,6 +86,7 @@ export class VirtualMachine implements Disposable {
   #resolveEnded!: (end: VmEnd) => void;
   #started = false;
   #closed = false;
+  #disposed = false;
 
   /** Throws VoltError for a bad image and SyscallError for what the host refuses; nothing is left behind then. */
   constructor(config: VmConfig, options: VmOptions = {}) {
@@ -142,11 +152,12 @@ export class VirtualMachine implements Disposable {
       resetI8042(this.shared.i8042);
       resetCpuHotplug(this.shared.cpuHotplug, config.cpus);
       this.#acpiEvent = new IrqLine(this.#vm.fd, GSI.acpiEvent);
-      this.#board = createBoard(this.shared, {
-        vmFd: this.#vm.fd,
-        lowMemoryBytes: this.plan.ranges[0]!.bytes,
-        bootCpu,
-      });
+      const { runPage } = kvmVcpus[0]!;
+      this.#board = createBoard(
+        this.shared,
+        { vmFd: this.#vm.fd, lowMemoryBytes: this.plan.ranges[0]!.bytes, bootCpu },
+        viewCoalescedRing(runPage.view(0, runPage.bytes), this.#vm.ringOffset),
+      );
       this.timeline.mark('vCPUs made');
     } catch (error) {
       this[Symbol.dispose]();
@@ -171,6 +182,7 @@ export class VirtualMachine implements Disposable {
     installKickHandler();
     this.#virtio?.start((report) => this.#onDeviceReport(report));
     this.#vcpus.start((message) => this.#onReport(message));
+    void this.#watchConsole();
     if (this.config.maxCpus > this.config.cpus) void this.#parkEjectedForever();
     this.timeline.mark('vCPUs told to start');
   }
@@ -249,6 +261,7 @@ export class VirtualMachine implements Disposable {
     this.#vcpus.terminateWorkers();
     // A thread that would not leave still uses its mappings: then they stay, rather than being a crash.
     if (quiet) {
+      this.#disposed = true;
       this.#vcpus[Symbol.dispose]();
       this.#stack.dispose();
     }
@@ -301,7 +314,7 @@ export class VirtualMachine implements Disposable {
   }
 
   #onReport({ index, report }: VcpuMessage): void {
-    if (!this.#vcpus.noteEnd(index)) return;
+    if (this.#disposed || !this.#vcpus.noteEnd(index)) return;
     // The first report tells why the VM ended; what follows is how the others were stopped because of it.
     if (!this.#cause || (this.#cause.report.kind === 'stopped' && report.kind !== 'stopped')) {
       this.#cause = { index, report };
@@ -313,7 +326,8 @@ export class VirtualMachine implements Disposable {
   #finishIfAllEnded(): void {
     if (this.#finished || !this.#cause || !this.#vcpus.allEnded) return;
     this.#finished = true;
-    // What the guest wrote before its end is to be in its files.
+    // What the guest wrote before its end is to be on its console and in its files.
+    this.#flushConsole();
     this.#virtio?.stop();
     const states = this.#vcpus.kvmVcpus.map(({ fd }) => readVcpuState(fd));
     this.#resolveEnded(describeEnd(this.#cause.index, this.#cause.report, states));
@@ -327,10 +341,28 @@ export class VirtualMachine implements Disposable {
       return;
     }
     if (report.kind === 'device-tells') return this.#warn(`${report.id}: ${report.text}`);
-    this.#cause ??= {
-      index: this.config.bootCpu,
-      report: { kind: 'failed', message: workerErrorLine(report.message) },
-    };
+    this.#fail(workerErrorLine(report.message));
+  }
+
+  async #watchConsole(): Promise<void> {
+    const isOver = () => this.#closed || Atomics.load(this.shared.words, VM_WORD.ending) !== 0;
+    try {
+      await watchConsole(this.#board, this.#vm.fd, isOver);
+    } catch (error) {
+      this.#fail(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #flushConsole(): void {
+    try {
+      flushWithoutWaiting(this.#board);
+    } catch {
+      // KVM may have lost the VM, and its end is being told already.
+    }
+  }
+
+  #fail(message: string): void {
+    this.#cause ??= { index: this.config.bootCpu, report: { kind: 'failed', message } };
     this.#stopVcpus();
   }
 
@@ -339,6 +371,7 @@ export class VirtualMachine implements Disposable {
     this.#vcpus.stop();
     Atomics.notify(this.shared.words, VM_WORD.transmitTail);
     Atomics.notify(this.shared.words, VM_WORD.hotplugRequests);
+    raiseBurst(this.shared.words);
     ringDoorbell(this.shared.words);
     this.#finishIfAllEnded();
   }

@@ -14,7 +14,7 @@ import type { HeapReport } from './heap-probe.ts';
 import { asm, buildPvhElf, program, u32 } from './tiny-guest.ts';
 
 /** For hangs only. */
-setDefaultTimeout(1_200_000);
+setDefaultTimeout(3_600_000);
 
 const SOAK = process.env['VOLT_TEST_SOAK'] === '1';
 const EXITS = SOAK ? 10_000_000 : 200_000;

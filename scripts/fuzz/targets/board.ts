@@ -100,6 +100,7 @@ function createMachine() {
       place(new EntropyDevice({ fill, ...glue }, NO_LIMITS), ENTROPY_FACTS),
     ],
     bootCpu: 0,
+    ring: undefined,
     exitStatus: 0,
   };
   return { board, ram, backend };

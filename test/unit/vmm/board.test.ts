@@ -20,6 +20,7 @@ function createTestBoard() {
     lowMemoryBytes: 64 * MIB,
     virtio: [],
     bootCpu: 0,
+    ring: undefined,
     exitStatus: 0,
   };
   return { board, sent };
