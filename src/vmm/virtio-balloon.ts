@@ -7,7 +7,7 @@ import { releaseMemory, releaseSharedMemory } from '../ffi/memory-advice.ts';
 import type { BalloonConfig } from './balloon-config.ts';
 import { BalloonControl, PAGES_PER_MIB } from './balloon-control.ts';
 import type { DeviceServices } from './device-services.ts';
-import type { MachineParts } from './virtio-link.ts';
+import type { MachineParts, RamFacts } from './virtio-link.ts';
 import type { OpenDevice } from './virtio-machine.ts';
 
 export interface BalloonStart {
@@ -35,12 +35,24 @@ export function createBalloonDevice(
   services: DeviceServices,
   { ram }: MachineParts,
 ): VirtioDevice {
-  const shared = ram.some(({ fd }) => fd !== undefined);
   const glue = {
-    release: shared ? releaseSharedMemory : releaseMemory,
+    release: releaseOf(ram),
     after: (delayMs: number, handler: () => void) => services.after(delayMs, handler),
   };
   const device = new BalloonDevice(viewBalloonState(start.buffer), glue, start.statsSeconds);
   services.watch(start.wakeFd, EPOLL.in | EPOLL.edge, () => device.follow());
   return device;
+}
+
+/**
+ * How pages of `ram` go back to the host. Where RAM is shared it has descriptors, and what has none is persistent
+ * memory, which devices see as RAM too: its pages would go from the file.
+ */
+export function releaseOf(ram: readonly RamFacts[]): (host: number, bytes: number) => void {
+  const shared = ram.filter(({ fd }) => fd !== undefined);
+  if (shared.length === 0) return releaseMemory;
+  return (host, bytes) => {
+    if (shared.some((each) => host >= each.host && host + bytes <= each.host + each.bytes))
+      releaseSharedMemory(host, bytes);
+  };
 }

@@ -8,7 +8,7 @@ import { guestAddress } from '../../../src/machine/address.ts';
 import { GuestMemory } from '../../../src/memory/guest-memory.ts';
 import { createBalloonState } from '../../../src/devices/virtio/balloon-state.ts';
 import { WorkerServices } from '../../../src/vmm/device-services.ts';
-import { createBalloonDevice } from '../../../src/vmm/virtio-balloon.ts';
+import { createBalloonDevice, releaseOf } from '../../../src/vmm/virtio-balloon.ts';
 import { createDeviceBench } from '../devices/virtio/device-bench.ts';
 import { ramAt } from '../devices/virtio/test-ram.ts';
 
@@ -49,4 +49,18 @@ test('gives back the pages themselves, not only its own view of them', () => {
 
   expect(before - fstatSync(region!.fd!).blocks).toBe((PAGES * PAGE) / 512);
   expect([bytes[RAM_BYTES - 1], bytes[RAM_BYTES - PAGES * PAGE - 1]]).toEqual([0, 7]);
+});
+
+test('takes nothing from persistent memory, which its driver sees beside RAM', () => {
+  const places = [0, RAM_BYTES].map((address) => ({ address: guestAddress(address), bytes: RAM_BYTES }));
+  using memory = new GuestMemory(places, { shared: true });
+  const [ram, file] = memory.regions;
+  const release = releaseOf([ram!, { ...file!, fd: undefined }]);
+  const contents = [ram!, file!].map(({ host }) => new Uint8Array(arrayBufferAt(host, RAM_BYTES)).fill(7));
+
+  for (const { host } of [ram!, file!]) release(host, RAM_BYTES);
+  release(file!.host - PAGE, 2 * PAGE);
+
+  expect(contents.map((bytes) => bytes[0])).toEqual([0, 7]);
+  expect(contents.map((bytes) => bytes.every((byte) => byte === bytes[0]))).toEqual([true, true]);
 });
