@@ -34,7 +34,7 @@ export const exitCost: Measurement = {
   whenMissed:
     'What Volt adds to an exit is the bus lock, the dispatch by port and the conversion of values, 0.1 to 0.3 µs in all. It shows the more, the cheaper an exit is on the host.',
   async run({ vmms, quick, folder, log }) {
-    const samples = quick ? 2_000 : 20_000;
+    const samples = quick ? 2_000 : 10_000;
     const skipped: string[] = [];
     const comparisons: Comparison[] = [];
     const figures: Figure[] = [];
