@@ -1,7 +1,7 @@
 /** Runs a program to its end and says what it cost. */
 import { readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 export interface ProcessRun {
   /** From before the spawn until the exit was seen. */
@@ -46,7 +46,7 @@ export async function runExpecting(
   if (typeof expected === 'string' ? text() === expected : expected(run.stdout)) return run;
   const said = run.stderr.trim().split('\n').at(-1) ?? '';
   throw new Error(
-    `Cannot measure ${argv[0]}: exit code ${run.exitCode}, ${run.stdout.length} bytes on stdout, "${said}" (expected what the guest prints)`,
+    `Cannot measure ${basename(argv[0]!)}: exit code ${run.exitCode}, ${run.stdout.length} bytes on stdout, "${said}" (expected what the guest prints)`,
   );
 }
 
@@ -60,7 +60,8 @@ export async function peakMemoryMib(argv: readonly string[], folder: string): Pr
   const text = readFileSync(file, 'utf8');
   rmSync(file);
   const kib = Number(text.trim());
-  if (!(kib > 0)) throw new Error(`Cannot read the peak memory of ${argv[0]}: "${text}" (expected KiB)`);
+  if (!(kib > 0))
+    throw new Error(`Cannot read the peak memory of ${basename(argv[0]!)}: "${text}" (expected KiB)`);
   return kib / 1024;
 }
 

@@ -57,9 +57,29 @@ export function toMarkdown({ date, quick, host, versions, missing, sections }: R
     ...versions.map(({ name, version }) => `- ${name}: ${version}`),
     ...missing.map((line) => `- Not measured: ${line}`),
     '',
+    ...summaryLines(sections),
     ...sections.flatMap(sectionLines),
   ];
   return `${lines.join('\n').trimEnd()}\n`;
+}
+
+/** Every figure that has an aim, at a glance. */
+function summaryLines(sections: readonly Section[]): string[] {
+  const rows = sections.flatMap(({ measurement: { title }, findings: { comparisons, figures } }) => [
+    ...comparisons
+      .filter(({ aim }) => aim !== undefined)
+      .map(
+        (row) => `| ${title} | ${row.what} | ${row.peer} | ${digits(row.ratio.median)} | ${verdictOn(row)} |`,
+      ),
+    ...figures
+      .filter(({ aim }) => aim !== undefined)
+      .map(
+        (row) => `| ${title} | ${row.what} |  | ${digits(row.value)} ${row.unit} | ${figureVerdict(row)} |`,
+      ),
+  ]);
+  if (rows.length === 0) return [];
+  const head = ['| measured | what | peer | ratio or value | aim |', '| --- | --- | --- | --- | --- |'];
+  return ['## Aims', '', ...head, ...rows, ''];
 }
 
 function sectionLines({ measurement, findings }: Section): string[] {
@@ -92,14 +112,20 @@ function sectionLines({ measurement, findings }: Section): string[] {
 }
 
 function comparisonRow(row: Comparison): string {
-  const { what, unit, peer, ours, theirs, ratio, aim } = row;
-  const verdict = aim === undefined ? '' : `≤ ${aim}: ${misses(row) ? 'missed' : 'met'}`;
-  return `| ${what} | ${peer} | ${shown(ours)} ${unit} | ${shown(theirs)} ${unit} | **${digits(ratio.median)}** (${digits(ratio.low)}–${digits(ratio.high)}) | ${verdict} | ${ratio.count} |`;
+  const { what, unit, peer, ours, theirs, ratio } = row;
+  return `| ${what} | ${peer} | ${shown(ours)} ${unit} | ${shown(theirs)} ${unit} | **${digits(ratio.median)}** (${digits(ratio.low)}–${digits(ratio.high)}) | ${verdictOn(row)} | ${ratio.count} |`;
 }
 
-function figureRow({ what, unit, value, aim }: Figure): string {
-  const verdict = aim === undefined ? '' : `≤ ${aim} ${unit}: ${value > aim ? 'missed' : 'met'}`;
-  return `| ${what} | ${digits(value)} ${unit} | ${verdict} |`;
+function verdictOn(row: Comparison): string {
+  return row.aim === undefined ? '' : `≤ ${row.aim}: ${misses(row) ? 'missed' : 'met'}`;
+}
+
+function figureRow(row: Figure): string {
+  return `| ${row.what} | ${digits(row.value)} ${row.unit} | ${figureVerdict(row)} |`;
+}
+
+function figureVerdict({ unit, value, aim }: Figure): string {
+  return aim === undefined ? '' : `≤ ${aim} ${unit}: ${value > aim ? 'missed' : 'met'}`;
 }
 
 function misses({ ratio, aim }: Comparison): boolean {

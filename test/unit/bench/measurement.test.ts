@@ -58,6 +58,9 @@ test('the page tells for each aim whether it was met, and why not', async () => 
     '| time | Peer | 3.00 (3.00–3.00) ms | 4.00 (4.00–4.00) ms | **0.750** (0.750–0.750) | ≤ 0.5: missed | 2 |',
   );
   expect(page).toContain('| load | 4.00 ms | ≤ 5 ms: met |');
+  expect(page).toContain(
+    '| Title | time | Peer | 0.750 | ≤ 0.5: missed |\n| Title | load |  | 4.00 ms | ≤ 5 ms: met |',
+  );
   expect(page).toContain('- Not measured: Other: not here\n');
   expect(page).toContain('Not measured: more: reason.\n');
   expect(page).toContain('**An aim was missed.** Because.');
