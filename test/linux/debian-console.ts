@@ -53,7 +53,7 @@ const seen = {
     'exec 3<>/dev/tcp/192.0.2.1/8080; printf "GET /page HTTP/1.0\\r\\n\\r\\n" >&3; tail -n 1 <&3',
   ),
   // Others than the resolver, which listens on the loopback.
-  servers: await ask('ss -Hltn | grep -v " 127.0.0.5[34]%lo:53 "'),
+  servers: await ask('ss -Hltn | grep -vE " 127[.]0[.]0[.]5[34](%lo)?:53 "'),
 };
 guest.kill('SIGTERM');
 await drain();
