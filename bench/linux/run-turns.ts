@@ -87,9 +87,14 @@ async function withRetries({ name, argv }: GuestCommand, until: string): Promise
 }
 
 const { rounds, subjects, until } = JSON.parse(readFileSync(process.argv[2]!, 'utf8')) as TurnsPlan;
-const { bySubject, skipped } = await measureInTurns(
-  subjects.map((subject) => ({ name: subject.name, run: () => withRetries(subject, until) })),
-  rounds,
-);
-process.stdout.write(JSON.stringify({ bySubject: [...bySubject], skipped } satisfies TurnsResult));
-process.exit(0);
+try {
+  const { bySubject, skipped } = await measureInTurns(
+    subjects.map((subject) => ({ name: subject.name, run: () => withRetries(subject, until) })),
+    rounds,
+  );
+  process.stdout.write(JSON.stringify({ bySubject: [...bySubject], skipped } satisfies TurnsResult));
+  process.exit(0);
+} catch (error) {
+  process.stderr.write(`${(error as Error).message}\n`);
+  process.exit(1);
+}
