@@ -10,10 +10,13 @@ import {
   rmSync,
   rmdirSync,
   statfsSync,
+  writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runVolt, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
+import { pluggingGuest } from './plugging-guest.ts';
+import { buildPvhElf } from './tiny-guest.ts';
 import { kvmOpens } from './volt-child.ts';
 import { waitUntil } from './guest-run.ts';
 
@@ -24,6 +27,8 @@ const isRoot = process.getuid?.() === 0;
 const CGROUP2_MAGIC = 0x6367_7270;
 const cgroups = '/sys/fs/cgroup';
 const hasCgroups = existsSync(cgroups) && statfsSync(cgroups).type === CGROUP2_MAGIC;
+/** More than a guest needs. */
+const THREADS = 64;
 const USER = ['--uid', '12345', '--gid', '12346'];
 
 /** A guest that beats in a jail of its own, with these flags more. */
@@ -32,10 +37,12 @@ class JailedVolt implements AsyncDisposable {
   readonly #child: Bun.Subprocess<'ignore', 'pipe', 'inherit'>;
   #stdout = '';
 
-  constructor(flags: readonly string[]) {
+  constructor(flags: readonly string[], prefix: readonly string[] = [], kernel?: Uint8Array) {
     chmodSync(this.root, 0o755);
+    if (kernel) writeFileSync(join(this.root, 'kernel'), kernel);
     const guest = ['--cpus', '1', '--memory', '64M', '--cmdline', 'loop'];
-    this.#child = Bun.spawn([VOLT, 'run', '--jail', this.root, ...USER, ...flags, ...guest], {
+    const argv = [VOLT, 'run', '--jail', this.root, ...USER, ...guest, ...flags];
+    this.#child = Bun.spawn([...prefix, ...argv], {
       stdin: 'ignore',
       stdout: 'pipe',
       stderr: 'inherit',
@@ -47,8 +54,16 @@ class JailedVolt implements AsyncDisposable {
     return this.#child.pid;
   }
 
-  async beating(): Promise<this> {
-    await waitUntil('the first heartbeat', () => this.#stdout.includes('heartbeat'));
+  get exited(): Promise<number> {
+    return this.#child.exited;
+  }
+
+  beating(): Promise<this> {
+    return this.printing('heartbeat');
+  }
+
+  async printing(words: string): Promise<this> {
+    await waitUntil(words, () => this.#stdout.includes(words));
     return this;
   }
 
@@ -119,6 +134,36 @@ describe.skipIf(!isRoot || !kvmOpens)('a jailed guest (needs root and /dev/kvm)'
     }
     rmdirSync(`${cgroups}/${name}`);
   });
+
+  test.skipIf(Bun.which('prlimit') === null)(
+    'that may have no more threads plugs no vCPU, and does when it may again (needs prlimit)',
+    async () => {
+      // The limit is this process's own, and counts what its user has anywhere.
+      await using volt = new JailedVolt(
+        ['--cpus', '1,max=2', '--kernel', '/kernel', '--control'],
+        ['prlimit', `--nproc=${THREADS}:${THREADS}`],
+        buildPvhElf(pluggingGuest()),
+      );
+      await volt.printing('b');
+      const sockets = `/proc/${volt.pid}/root/run/volt`;
+      const socket = join(sockets, readdirSync(sockets)[0]!);
+      const sleep = { stdin: 'ignore', uid: Number(USER[1]), gid: Number(USER[3]) } as const;
+      const crowd = Array.from({ length: THREADS }, () => Bun.spawn(['sleep', '100'], sleep));
+
+      const refused = await runVolt(['ctl', socket, 'cpus', '2']);
+      const before = JSON.parse((await runVolt(['ctl', socket, 'status', '--json'])).stdout);
+      for (const sleeper of crowd) sleeper.kill('SIGKILL');
+      await Promise.all(crowd.map(({ exited }) => exited));
+      const plugged = await runVolt(['ctl', socket, 'cpus', '2']);
+      await volt.printing('ba');
+      const ended = await runVolt(['ctl', socket, 'stop']);
+
+      expect(refused.stderr).toMatch(/^volt: Cannot [^\n]*pthread_create failed: EAGAIN[^\n]*\n$/);
+      expect([refused.exitCode, before.vcpus]).toEqual([1, 1]);
+      expect([plugged.stderr, plugged.exitCode, ended.exitCode]).toEqual(['', 0, 0]);
+      expect(await volt.exited).toBe(0);
+    },
+  );
 
   test('takes its kernel from the jail, not from the host', async () => {
     using folder = new TemporaryFolder();
