@@ -82,6 +82,20 @@ export const USER_MEMORY_REGION = {
 export const IRQ_LEVEL = { irq: 0x00, level: 0x04, size: 0x08 } as const;
 export const PIT_CONFIG = { flags: 0x00, size: 0x40 } as const;
 export const PIT_SPEAKER_DUMMY = 1;
+/** `struct kvm_pit_channel_state`, what Volt needs of it. */
+export const PIT_CHANNEL = {
+  count: 0x00,
+  readState: 0x09,
+  writeState: 0x0a,
+  rwMode: 0x0c,
+  mode: 0x0d,
+  bcd: 0x0e,
+  gate: 0x0f,
+  size: 0x18,
+} as const;
+/** `struct kvm_pit_state2` */
+export const PIT_STATE = { channels: 0x00, flags: 0x48, size: 0x70 } as const;
+export const PIT_SPEAKER_DATA_ON = 2;
 
 /** `struct kvm_coalesced_mmio_zone` */
 export const COALESCED_ZONE = { address: 0x00, bytes: 0x08, pio: 0x0c, size: 0x10 } as const;
@@ -262,6 +276,8 @@ export const IOCTL = {
   irqfd: ioc(WRITE, 0x76, IRQFD.size),
   createPit2: ioc(WRITE, 0x77, PIT_CONFIG.size),
   setBootCpuId: ioc(0, 0x78, 0),
+  getPitState: ioc(READ, 0x9f, PIT_STATE.size),
+  setPitState: ioc(WRITE, 0xa0, PIT_STATE.size),
   ioeventfd: ioc(WRITE, 0x79, IOEVENTFD.size),
   run: ioc(0, 0x80, 0),
   getRegs: ioc(READ, 0x81, REGS.size),

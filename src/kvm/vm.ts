@@ -14,8 +14,6 @@ import {
   IRQ_LEVEL,
   IRQFD,
   MSI,
-  PIT_CONFIG,
-  PIT_SPEAKER_DUMMY,
   USER_MEMORY_REGION,
   X2APIC_API,
 } from './abi.ts';
@@ -77,7 +75,7 @@ export class KvmVm implements Disposable {
     );
   }
 
-  /** The addresses that Intel hosts need for real mode, then PIC, I/O APIC and LAPICs, then the PIT, in KVM. */
+  /** The addresses that Intel hosts need for real mode, then PIC, I/O APIC and LAPICs in KVM. */
   createInterruptControllers(): void {
     const identity = new Uint8Array(8);
     putU64(viewOf(identity), 0, LAYOUT.identityMap.address);
@@ -88,10 +86,6 @@ export class KvmVm implements Disposable {
       'KVM_SET_TSS_ADDR',
     );
     checked(libc.ioctl(this.fd, IOCTL.createIrqchip, null), 'KVM_CREATE_IRQCHIP');
-    const pit = new Uint8Array(PIT_CONFIG.size);
-    // Port 0x61 is answered too, because kernels calibrate the TSC with PIT channel 2 through it.
-    viewOf(pit).setUint32(PIT_CONFIG.flags, PIT_SPEAKER_DUMMY, true);
-    checked(libc.ioctl(this.fd, IOCTL.createPit2, pit), 'KVM_CREATE_PIT2');
   }
 
   /** Which vCPU id is the BSP; the default is 0. Before any vCPU is made. */

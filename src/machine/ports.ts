@@ -1,5 +1,10 @@
-/** Every I/O port that Volt answers itself. PIC, PIT and port 0x61 are answered inside KVM. */
+/** Every I/O port that Volt answers itself. The PICs are answered inside KVM. */
 export const PORT = {
+  /** PIT: three counters and their control register; KVM's from the first access on. */
+  pit: 0x40,
+  pitControl: 0x43,
+  /** System control port B, likewise: gate of PIT channel 2, speaker, and what the channel puts out. */
+  systemControlB: 0x61,
   /** i8042 keyboard controller: data, and command/status. Command 0xFE pulses the reset line. */
   i8042Data: 0x60,
   i8042Command: 0x64,

@@ -5,10 +5,13 @@
 import { cmosRead, cmosSelect } from '../devices/cmos.ts';
 import { cpuHotplugRead, cpuHotplugWrite, HOTPLUG_REQUEST } from '../devices/cpu-hotplug.ts';
 import { i8042Command, i8042Data, i8042ReadData, i8042ReadStatus } from '../devices/i8042.ts';
+import { firstPitWrite, isPitPort, PIT_AT_REST } from '../devices/pit.ts';
 import { uartRead, uartWrite, type Uart } from '../devices/uart.ts';
 import type { CoalescedRing } from '../kvm/coalesced.ts';
+import { startPit } from '../kvm/pit.ts';
 import { IrqLine } from '../kvm/vm.ts';
 import { GSI } from '../machine/irqs.ts';
+import type { PitChange } from '../machine/pit-change.ts';
 import {
   ACPI_SLEEP_ENABLE,
   ACPI_SLEEP_TYPE_S5,
@@ -33,6 +36,8 @@ export interface Board {
   readonly bootCpu: number;
   /** Where KVM gathers writes to the UART; undefined: it cannot. */
   readonly ring: CoalescedRing | undefined;
+  /** Makes the PIT, changed as the write did that it came too late for. */
+  readonly startPit: (change: PitChange | undefined) => void;
   /** Value of the write behind BUS_EVENT.guestExit. */
   exitStatus: number;
 }
@@ -63,6 +68,7 @@ export function createBoard(shared: SharedState, facts: BoardFacts, ring: Coales
     virtio: createVirtioBus(shared.words, virtio),
     bootCpu,
     ring,
+    startPit: (change) => startPit(vmFd, change),
     exitStatus: 0,
   };
 }
@@ -129,6 +135,7 @@ function writeByte(board: Board, port: number, value: number): BusEvent {
     case PORT.systemControlA:
       return value & 1 ? BUS_EVENT.reset : BUS_EVENT.none;
     default:
+      if (isPitPort(port)) board.startPit(firstPitWrite(port, value));
       return BUS_EVENT.none;
   }
 }
@@ -151,6 +158,8 @@ function readByte(board: Board, port: number): number {
     case PORT.systemControlA:
       return 0x02; // A20 is enabled.
     default:
-      return 0xff;
+      if (!isPitPort(port)) return 0xff;
+      board.startPit(undefined);
+      return PIT_AT_REST;
   }
 }

@@ -158,11 +158,14 @@ function handlePio({ run8, run16, run32, board }: VcpuContext): BusEvent {
   const { words } = board.shared;
   let event: BusEvent = BUS_EVENT.none;
   lockBus(words);
-  for (let i = 0; i < count && event === BUS_EVENT.none; i++, at += size) {
-    if (direction === KVM_EXIT_IO_IN) storeValue(run8, at, size, readPort(board, port, size));
-    else event = writePort(board, port, size, loadValue(run8, at, size));
+  try {
+    for (let i = 0; i < count && event === BUS_EVENT.none; i++, at += size) {
+      if (direction === KVM_EXIT_IO_IN) storeValue(run8, at, size, readPort(board, port, size));
+      else event = writePort(board, port, size, loadValue(run8, at, size));
+    }
+  } finally {
+    unlockBus(words);
   }
-  unlockBus(words);
   return event;
 }
 

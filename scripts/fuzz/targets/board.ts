@@ -101,6 +101,7 @@ function createMachine() {
     ],
     bootCpu: 0,
     ring: undefined,
+    startPit: () => {},
     exitStatus: 0,
   };
   return { board, ram, backend };

@@ -3,11 +3,13 @@ import { resetI8042 } from '../../../src/devices/i8042.ts';
 import { resetUart } from '../../../src/devices/uart.ts';
 import { MIB } from '../../../src/machine/address.ts';
 import { BUS_EVENT, readPort, writePort, type Board } from '../../../src/vmm/board.ts';
+import type { PitChange } from '../../../src/machine/pit-change.ts';
 import { createSharedState } from '../../../src/vmm/shared-state.ts';
 
 function createTestBoard() {
   const shared = createSharedState(1);
   const sent: number[] = [];
+  const pitStarts: (PitChange | undefined)[] = [];
   resetUart(shared.uart);
   resetI8042(shared.i8042);
   const board: Board = {
@@ -21,9 +23,10 @@ function createTestBoard() {
     virtio: [],
     bootCpu: 0,
     ring: undefined,
+    startPit: (change) => pitStarts.push(change),
     exitStatus: 0,
   };
-  return { board, sent };
+  return { board, sent, pitStarts };
 }
 
 describe('ports', () => {
@@ -69,6 +72,34 @@ describe('ports', () => {
       5, 0x55, 4,
     ]);
   });
+
+  test.each<[string, number, number, PitChange | undefined]>([
+    ['a control word', 0x43, 0xb4, { kind: 'control', channel: 2, access: 3, mode: 2, bcd: 0 }],
+    [
+      'one for mode 7, which is 3, in BCD',
+      0x43,
+      0x2f,
+      { kind: 'control', channel: 0, access: 2, mode: 3, bcd: 1 },
+    ],
+    ['a latch of a counter', 0x43, 0x00, undefined],
+    ['a read-back', 0x43, 0xc2, undefined],
+    ['a count', 0x41, 0x12, { kind: 'count', channel: 1, count: 0x12 }],
+    ['the gate of channel 2', 0x61, 0x01, { kind: 'gate', channel: 2, gate: 1, speaker: false }],
+    ['the speaker', 0x61, 0x02, { kind: 'gate', channel: 2, gate: 0, speaker: true }],
+  ])('of the PIT make it, as the write does that comes first: %s', (_, port, value, change) => {
+    const { board, pitStarts } = createTestBoard();
+    expect(writePort(board, port, 1, value)).toBe(BUS_EVENT.none);
+    expect(pitStarts).toEqual([change]);
+  });
+
+  test.each([0x40, 0x41, 0x42, 0x43, 0x61])(
+    'of the PIT make it by a read of %p, which finds it at rest',
+    (port) => {
+      const { board, pitStarts } = createTestBoard();
+      expect(readPort(board, port, 1)).toBe(0);
+      expect(pitStarts).toEqual([undefined]);
+    },
+  );
 
   test('of A20 say that it is on', () => {
     const { board } = createTestBoard();

@@ -21,7 +21,16 @@ function createTestBoard(ring: CoalescedRing | undefined) {
     setInterrupt: (level: number) => void levels.push(level),
   };
   const uart = { words: shared.uart, received: shared.received, glue };
-  const board: Board = { shared, uart, lowMemoryBytes: 0, virtio: [], bootCpu: 0, ring, exitStatus: 0 };
+  const board: Board = {
+    shared,
+    uart,
+    lowMemoryBytes: 0,
+    virtio: [],
+    bootCpu: 0,
+    ring,
+    startPit: () => {},
+    exitStatus: 0,
+  };
   const printed = () => Buffer.from(peekConsole(shared, 1 << 20)).toString('latin1');
   return { board, shared, printed, levels };
 }
