@@ -12,7 +12,7 @@ export const apBringUp: Measurement = {
   method:
     "The embedded kernel's own clock: from having found its CPUs to the last one online, by the number of APs. The 10 ms that it waits after INIT are in it.",
   whenMissed:
-    'Waking a vCPU out of its wait for SIPI is work of KVM; what a VMM adds is a return to KVM_RUN. On a host with fewer CPUs than the guest the order in which Linux runs the threads decides.',
+    'Waking a vCPU out of its wait for SIPI is work of KVM, and most of the time is the 10 ms that the guest waits; a VMM adds a return to KVM_RUN. To be ahead by more than the noise there would have to be something to save.',
   async run({ vmms, quick, folder, log }) {
     const comparisons: Comparison[] = [];
     const skipped: string[] = [];

@@ -32,7 +32,7 @@ export const exitCost: Measurement = {
   method:
     'The guest reads its TSC before and after each access and prints all differences; a sample is the median of one run. The C loop (bench/exit-loop.c) does nothing with any exit but those of the console. Peers are shown where they have the same device.',
   whenMissed:
-    'What Volt adds to an exit is the bus lock, the dispatch by port and the conversion of values, 0.1 to 0.3 µs in all. It shows the more, the cheaper an exit is on the host.',
+    "What Volt adds to an exit is 0.3 to 0.4 µs: the bus lock, the dispatch by port, the conversion of values, and an engine's code and data coming back into caches after each exit. It shows the more, the cheaper an exit is on the host. Less would need a loop of machine code that answers the most frequent ports itself.",
   async run({ vmms, quick, folder, log }) {
     const samples = quick ? 2_000 : 10_000;
     const skipped: string[] = [];

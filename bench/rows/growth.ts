@@ -18,7 +18,7 @@ export const growth: Measurement = {
   title: 'The same with more vCPUs (256 MiB)',
   method: 'As above with 1, 8, 32 and 64 vCPUs, of which only the first one ever runs.',
   whenMissed:
-    'An AP that nobody starts is a thread of a few instructions and its kvm_run page; what is left of its cost is KVM making it, some JavaScript that is not compiled yet, and its share of the tables.',
+    'With few vCPUs this is the start of the executable, as above. An AP that nobody starts is a thread of a few instructions and its kvm_run page; what is left of its cost is KVM making it, some JavaScript that is not compiled yet, and its share of the tables. Less would need vCPUs that are made when the guest first sends them an INIT.',
   async run({ vmms, quick, folder, log }) {
     const counts = quick ? [1, 8] : [1, 8, 32, 64];
     const able = vmms.filter(({ id }) => id !== 'kvmtool');

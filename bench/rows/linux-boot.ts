@@ -18,7 +18,7 @@ export const linuxBoot: Measurement = {
   title: 'Debian 6.1 to user space (512 MiB)',
   method: `From exec of the VMM until its console shows the first word of init. Same kernel (vmlinux; kvmtool takes vmlinuz only, which unpacks itself first), same initrd (busybox), same command line: "${CMDLINE}", with "quiet" or without; Firecracker adds "pci=off". ${WHERE}`,
   whenMissed:
-    "Most of a quiet boot is the guest's own work and is the same for every VMM: half of it is Linux testing its RSA. What differs is the start of the VMM, of which a Bun executable's is the longest (see the tiny guest), reading 42 MiB of kernel, and a few hundred exits.",
+    "Most of a quiet boot is the guest's own work and is the same for every VMM: half of it is Linux testing its RSA. What differs is the start of the VMM, of which a Bun executable's is the longest (see the tiny guest): on an emulated CPU it takes a second, which is the distance to Firecracker. Reading 42 MiB of kernel, and a few hundred exits, are the rest. Messages on the console turn it round, because they are gathered.",
   async run(context) {
     const why = whyNotQuick(context);
     if (why !== undefined) return { comparisons: [], figures: [], skipped: [why] };

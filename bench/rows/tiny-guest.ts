@@ -12,7 +12,7 @@ export const tiny: Measurement = {
   method:
     'The guest prints one byte and resets. Wall time from spawn to exit, CPU time of the whole process by wait4(2), peak resident memory by GNU time in runs of its own.',
   whenMissed:
-    "An empty Bun executable takes 4 ms of CPU time and one Worker 4 more; loading Volt's code and commander's, both run once and so interpreted, takes 8, the plan and KVM's own calls the rest (docs/performance.md has the list). Firecracker and Cloud Hypervisor are machine code that has nothing to load: reaching them needs a runtime that starts from a snapshot of its heap. Of the peak memory more than half is Bun's text, page cache that all guests of a host share (see the density row).",
+    "Of the CPU time an empty Bun executable takes 4 ms and a Worker 5; loading the code of Volt and of commander, which run once and so are interpreted, takes 8; the plan, the sandbox and KVM's own calls, among them 2 ms for the memory slot, take the rest (docs/performance.md has the list). Half of Firecracker's wall time is KVM unmaking its PIT, which a Volt guest that does not touch the PIT has not. Getting below Firecracker needs a runtime that starts from a snapshot of its heap, or machine code. Of the peak memory more than half is Bun's text, page cache that all guests of a host share (see the density row).",
   async run({ vmms, quick, folder }) {
     const kernel = join(folder, 'tiny');
     await Bun.write(kernel, pvhElf(tinyGuest()));
