@@ -12,7 +12,7 @@ export const linuxSmp: Measurement = {
   title: 'AP bring-up under Debian 6.1, per AP',
   method: `Linux' own clock: from "Bringing up secondary CPUs" to "Brought up … CPUs", by the number of APs. ${WHERE}`,
   whenMissed:
-    "APs make no exit to Volt while they come up, so what is timed is KVM and the guest: Firecracker takes as long. The guest sees the same CPU flags and topology under QEMU, which is ahead; what its lead comes from has not been found. Volt's kernel has run for a third of the time by then, so its memory may be touched for the first time here, and be zeroed by the emulated host.",
+    "An AP leaves for its VMM some dozen times in a whole boot, so what is timed is KVM and the guest: Firecracker takes about as long. The guest sees the same CPU flags and topology under QEMU, which is ahead; what its lead comes from has not been found. Volt's kernel has run for a third of the time by then, so its memory may be touched for the first time here, and be zeroed by the emulated host.",
   async run(context) {
     const why = whyNotQuick(context);
     if (why !== undefined) return { comparisons: [], figures: [], skipped: [why] };
