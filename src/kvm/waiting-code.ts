@@ -58,10 +58,11 @@ export function waitingCode(): Uint8Array {
   ];
   const leave = [
     ...[0x48, 0x89, 0x43, WAITING_ROW.result], // mov [rbx + result], rax
+    ...[0x8b, 0x7b, WAITING_ROW.notifyFd], // mov edi, [rbx + notifyFd]
     ...[0xc7, 0x43, WAITING_ROW.left, ...u32(1)], // mov dword [rbx + left], 1
+    // From here on the row may be gone: the kernel alone looks at it, and finds that out.
     ...call(
       CALL.write,
-      [0x8b, 0x7b, WAITING_ROW.notifyFd], // mov edi, [rbx + notifyFd]
       [0x48, 0x8d, 0x73, WAITING_ROW.left], // lea rsi, [rbx + left]
       [0xba, ...u32(1)], // mov edx, 1
     ),

@@ -75,6 +75,18 @@ describe('its code', () => {
     expect(jump + 2 + code.readInt8(jump + 1)).toBe(run - 2);
   });
 
+  test('reads nothing of its row once it has said that it left, for the row may be gone then', () => {
+    const code = Buffer.from(waitingCode());
+    const left = code.indexOf(Buffer.of(0xc7, 0x43, WAITING_ROW.left, 1, 0, 0, 0));
+
+    expect(left).toBeGreaterThan(0);
+    // lea rsi, [rbx + left]; mov edx, 1; mov eax, 1 (write); syscall; pop rbx; xor eax, eax; ret
+    expect([...code.subarray(left + 7)]).toEqual([
+      ...[0x48, 0x8d, 0x73, WAITING_ROW.left, 0xba, 1, 0, 0, 0, 0xb8, 1, 0, 0, 0, 0x0f, 0x05],
+      ...[0x5b, 0x31, 0xc0, 0xc3],
+    ]);
+  });
+
   test('reaches every field of its row with a signed 8-bit displacement', () => {
     expect(WAITING_ROW.result).toBeLessThan(0x80);
   });
