@@ -119,6 +119,12 @@ function transmit(uart: Uart, byte: number): void {
   } else {
     uart.glue.transmit(byte);
   }
+  // A write takes the interrupt back, and the byte's leaving raises it anew: an edge for those who never read IIR. With
+  // FIFOs there is one for all that are in them.
+  if (words[W.transmitterInterrupt] && !(words[W.fifoControl]! & FCR.enableBit)) {
+    words[W.transmitterInterrupt] = 0;
+    driveInterrupt(uart);
+  }
   words[W.transmitterInterrupt] = 1;
 }
 

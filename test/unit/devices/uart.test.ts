@@ -109,6 +109,24 @@ describe('transmitting', () => {
     expect(port.levels).toEqual([1, 0, 1, 0, 1, 0]);
   });
 
+  test('makes one edge for each byte also for a handler that never reads IIR', () => {
+    const port = createPort();
+    port.write(REG.ier, IER.transmitter);
+    port.levels.length = 0;
+    for (const byte of [1, 2, 3]) port.write(REG.data, byte);
+    expect(port.levels).toEqual([0, 1, 0, 1, 0, 1]);
+  });
+
+  test('makes one edge for all bytes of a FIFO', () => {
+    const port = createPort();
+    port.write(REG.fcr, 1);
+    port.write(REG.ier, IER.transmitter);
+    port.read(REG.iir);
+    port.levels.length = 0;
+    for (const byte of [1, 2, 3]) port.write(REG.data, byte);
+    expect(port.levels).toEqual([1]);
+  });
+
   test('raises nothing where it is not enabled', () => {
     const port = createPort();
     port.write(REG.data, 0x48);
