@@ -34,8 +34,15 @@ export function kick({ words, runFlags }: LiveVcpu): void {
   if (threadId !== 0) kickThread(threadId);
 }
 
-/** Resolves when all of them are out of KVM_RUN and stay there. Those that have stopped are left alone. */
-export async function pauseVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
+/**
+ * Resolves when all of them are out of KVM_RUN and stay there. Those that have stopped are left alone. Throws
+ * VoltError when one does not come out, as one that waits for a reader of its console; all run on then.
+ */
+export async function pauseVcpus(
+  vcpus: readonly LiveVcpu[],
+  timeoutMs: number = KICK_TIMEOUT_MS,
+): Promise<void> {
+  const told: LiveVcpu[] = [];
   for (const vcpu of vcpus) {
     const before = Atomics.compareExchange(
       vcpu.words,
@@ -43,11 +50,23 @@ export async function pauseVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
       VCPU_COMMAND.run,
       VCPU_COMMAND.pause,
     );
-    if (before === VCPU_COMMAND.run) kick(vcpu);
+    if (before !== VCPU_COMMAND.run) continue;
+    told.push(vcpu);
+    kick(vcpu);
   }
   for (const { index, words } of vcpus) {
-    const left = await waitWhile(words, VCPU_WORD.phase, (phase) => phase < VCPU_PHASE.paused);
-    if (!left) throw doesNotLeave('pause', index);
+    const left = await waitWhile(words, VCPU_WORD.phase, (phase) => phase < VCPU_PHASE.paused, timeoutMs);
+    if (left) continue;
+    // Nobody would know of one that stays out later.
+    takePauseBack(told);
+    throw doesNotLeave('pause', index);
+  }
+}
+
+function takePauseBack(vcpus: readonly LiveVcpu[]): void {
+  for (const { words } of vcpus) {
+    const before = Atomics.compareExchange(words, VCPU_WORD.command, VCPU_COMMAND.pause, VCPU_COMMAND.run);
+    if (before === VCPU_COMMAND.pause) Atomics.notify(words, VCPU_WORD.command);
   }
 }
 
@@ -55,10 +74,8 @@ export async function pauseVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
 export async function resumeVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
   const paused = vcpus.filter(({ words }) => Atomics.load(words, VCPU_WORD.phase) === VCPU_PHASE.paused);
   for (const { kvm } of paused) tellGuestItWasPaused(kvm.fd);
-  for (const { words } of paused) {
-    const before = Atomics.compareExchange(words, VCPU_WORD.command, VCPU_COMMAND.pause, VCPU_COMMAND.run);
-    if (before === VCPU_COMMAND.pause) Atomics.notify(words, VCPU_WORD.command);
-  }
+  // Also of those that have not obeyed yet.
+  takePauseBack(vcpus);
   for (const { words } of paused)
     await waitWhile(words, VCPU_WORD.phase, (phase) => phase === VCPU_PHASE.paused);
 }
