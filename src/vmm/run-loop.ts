@@ -80,6 +80,7 @@ function handleReturn(vcpu: VcpuContext, errno: number): VcpuReport | undefined 
     const failure = new SyscallError('KVM_RUN', errno, runAdvice(errno));
     try {
       flushCoalesced(vcpu.board);
+      waitForOutput(vcpu.board);
     } finally {
       // Whatever else fails now fails because of this.
       throw failure;
@@ -105,11 +106,15 @@ function handleReturn(vcpu: VcpuContext, errno: number): VcpuReport | undefined 
       // Nothing to do: the interrupt controllers are in KVM, which acts on these itself.
       return undefined;
     default:
-      // Another vCPU may be in the middle of handing output over that came before this.
-      lockBus(vcpu.board.shared.words);
-      unlockBus(vcpu.board.shared.words);
+      waitForOutput(vcpu.board);
       return reportExit(reason, vcpu.run8, vcpu.fd);
   }
+}
+
+/** Another vCPU may be in the middle of handing output over that came before what is to be told. */
+function waitForOutput({ shared }: Board): void {
+  lockBus(shared.words);
+  unlockBus(shared.words);
 }
 
 /**
@@ -192,14 +197,17 @@ function handleMmio({ run8, run32, board }: VcpuContext): void {
   const { words } = board.shared;
   const length = run32[MMIO_LENGTH_32]!;
   lockBus(words);
-  // 8 bytes at once are two registers. KVM splits what crosses a page, and what is not aligned to its size.
-  for (let done = 0; done < length; done += 4) {
-    const size = Math.min(4, length - done);
-    if (run8[RUN.mmio.isWrite])
-      writeVirtio(board.virtio, slot, address + done, size, loadValue(run8, RUN.mmio.data + done, size));
-    else storeValue(run8, RUN.mmio.data + done, size, readVirtio(board.virtio, slot, address + done, size));
+  try {
+    // 8 bytes at once are two registers. KVM splits what crosses a page, and what is not aligned to its size.
+    for (let done = 0; done < length; done += 4) {
+      const size = Math.min(4, length - done);
+      if (run8[RUN.mmio.isWrite])
+        writeVirtio(board.virtio, slot, address + done, size, loadValue(run8, RUN.mmio.data + done, size));
+      else storeValue(run8, RUN.mmio.data + done, size, readVirtio(board.virtio, slot, address + done, size));
+    }
+  } finally {
+    unlockBus(words);
   }
-  unlockBus(words);
 }
 
 function reportBusEvent(event: BusEvent, board: Board): VcpuReport {
