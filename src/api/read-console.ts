@@ -22,5 +22,5 @@ export function readConsole(vm: VirtualMachine, take: (bytes: Uint8Array) => voi
     () => {},
   );
   void pump.run();
-  return { finish: () => pump.finish() };
+  return { finish: () => pump.finish(() => vm.flushConsole()) };
 }

@@ -3,7 +3,13 @@ import type { SyscallError } from '../ffi/errno.ts';
 import { OPEN, openFile } from '../ffi/file.ts';
 import { isTerminal } from '../ffi/terminal.ts';
 import { fileSink } from '../vmm/console-file.ts';
-import { ConsolePump, descriptorSink, discardSink, type ConsoleSink } from '../vmm/console-pump.ts';
+import {
+  ConsolePump,
+  descriptorSink,
+  discardSink,
+  terminalSink,
+  type ConsoleSink,
+} from '../vmm/console-pump.ts';
 import type { ConsoleInput } from '../vmm/console-input.ts';
 import type { ConsoleConfig } from '../vmm/config-machine.ts';
 import { compileAsUsual } from '../vmm/jit-policy.ts';
@@ -88,7 +94,7 @@ export async function runInTerminal(
       compileAsUsual();
       if (console.kind === 'stdio') input ??= await openInput(() => vm, say, stop);
       const end = await vm.ended;
-      await pump.finish();
+      await pump.finish(() => vm.flushConsole());
       await Promise.race([pumping, Bun.sleep(0)]);
       if (end.kind !== 'reset' || !restart || exitCode !== undefined)
         return { end, exitCode: exitCode ?? end.exitCode };
@@ -140,7 +146,7 @@ function openSink(config: ConsoleConfig, say: (line: string) => void): ConsoleSi
     case 'none':
       return discardSink;
     case 'stdio':
-      return descriptorSink(STDOUT);
+      return stdoutIsTerminal() ? terminalSink(STDOUT) : descriptorSink(STDOUT);
     case 'file': {
       // Never truncated: a log that is already there is worth more than a short command line.
       const file = openFile(config.path, OPEN.writeOnly | OPEN.create | OPEN.append, undefined, 0o644);

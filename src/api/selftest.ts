@@ -63,7 +63,7 @@ export async function selftest(cpus: number, quick: boolean, timeoutMs: number):
   }, timeoutMs);
   const end = await vm.ended;
   clearTimeout(timer);
-  await pump.finish();
+  await pump.finish(() => vm.flushConsole());
   const wallMs = performance.now() - started;
   const nothing = { cpus, passed: false, online: 0, tablesAgree: false, pingMeanUs: 0, speedup: 0, wallMs };
   if (late) return { ...nothing, reason: `no verdict after ${timeoutMs / 1000} s` };

@@ -8,6 +8,7 @@ export const OPEN = {
   readWrite: 2,
   create: 0o100,
   exclusive: 0o200,
+  noControllingTerminal: 0o400,
   truncate: 0o1000,
   append: 0o2000,
   closeOnExec: 0o2000000,

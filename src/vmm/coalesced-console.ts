@@ -20,7 +20,7 @@ import {
 import { PORT } from '../machine/ports.ts';
 import type { Board } from './board.ts';
 import { isConsoleFull } from './console-ring.ts';
-import { lockBus, tryLockBus, unlockBus, VM_WORD } from './shared-state.ts';
+import { lockBus, tryLockBus, unlockBus, VM_WORD, type SharedState } from './shared-state.ts';
 
 const LOOK_MS = 4;
 /** Without output for so long the guest gets its exits back. */
@@ -35,7 +35,8 @@ export function flushCoalesced(board: Board): void {
   if (ring === undefined || isCoalescedEmpty(ring)) return;
   lockBus(shared.words);
   try {
-    while (takeOne(board, ring));
+    // When the VM is ending nobody waits for room: what is in the ring stays there until there is some.
+    while (!(isEnding(shared) && isConsoleFull(shared)) && takeOne(board, ring));
   } finally {
     unlockBus(shared.words);
   }
@@ -53,6 +54,10 @@ export function flushWithoutWaiting(board: Board): void {
   } finally {
     unlockBus(shared.words);
   }
+}
+
+function isEnding({ words }: SharedState): boolean {
+  return Atomics.load(words, VM_WORD.ending) !== 0;
 }
 
 function takeOne({ uart }: Board, ring: CoalescedRing): boolean {

@@ -1,6 +1,6 @@
 /** Moves console output from the ring to its sink, on the main thread, without ever blocking it. */
 import { SyscallError } from '../ffi/errno.ts';
-import { writeWithoutWaiting } from '../ffi/file.ts';
+import { OPEN, openFile, writeWithoutWaiting } from '../ffi/file.ts';
 import { dropConsole, peekConsole } from './console-ring.ts';
 import { raiseBurst, VM_WORD, type SharedState } from './shared-state.ts';
 
@@ -25,6 +25,20 @@ const BURST_MS = 22;
 /** A sink that writes to a file descriptor that somebody else owns. */
 export function descriptorSink(fd: number): ConsoleSink {
   return (bytes) => writeWithoutWaiting(fd, bytes);
+}
+
+/**
+ * The same for a terminal. One that polls writable may have room for a byte, and a write of more then waits for its
+ * reader, and with it the main thread. So Volt opens it once more for itself; for everybody else it stays as it is.
+ */
+export function terminalSink(fd: number): ConsoleSink {
+  try {
+    const flags = OPEN.writeOnly | OPEN.nonBlocking | OPEN.noControllingTerminal;
+    return descriptorSink(openFile(`/proc/self/fd/${fd}`, flags).fd);
+  } catch {
+    // Somebody else's terminal, as after su.
+    return descriptorSink(fd);
+  }
 }
 
 /** For a console that nobody wants. */
@@ -68,10 +82,23 @@ export class ConsolePump {
     }
   }
 
-  /** Writes what is left, once no vCPU runs any more. Gives up when the reader does not take it for 5 seconds. */
-  async finish(): Promise<void> {
+  /**
+   * Writes what is left, once no vCPU runs any more. Gives up when the reader takes nothing for 5 seconds. `refill`
+   * brings what had no room before.
+   */
+  async finish(refill: () => void = () => {}): Promise<void> {
     this.#finished = true;
-    for (let waited = 0; !this.#drain() && waited < FINISH_MS; waited += RETRY_MS) await Bun.sleep(RETRY_MS);
+    const { words } = this.#shared;
+    for (let waited = 0; waited < FINISH_MS;) {
+      const before = words[VM_WORD.transmitTail];
+      if (this.#drain()) {
+        refill();
+        if (peekConsole(this.#shared, 1).length === 0) return;
+        continue;
+      }
+      await Bun.sleep(RETRY_MS);
+      waited = words[VM_WORD.transmitTail] === before ? waited + RETRY_MS : 0;
+    }
   }
 
   async #waitForDoorbell(): Promise<void> {

@@ -327,7 +327,7 @@ export class VirtualMachine implements Disposable {
     if (this.#finished || !this.#cause || !this.#vcpus.allEnded) return;
     this.#finished = true;
     // What the guest wrote before its end is to be on its console and in its files.
-    this.#flushConsole();
+    this.flushConsole();
     this.#virtio?.stop();
     const states = this.#vcpus.kvmVcpus.map(({ fd }) => readVcpuState(fd));
     this.#resolveEnded(describeEnd(this.#cause.index, this.#cause.report, states));
@@ -353,7 +353,9 @@ export class VirtualMachine implements Disposable {
     }
   }
 
-  #flushConsole(): void {
+  /** Hands what KVM still has of the console's output to the console, as much as there is room for. */
+  flushConsole(): void {
+    if (this.#disposed) return;
     try {
       flushWithoutWaiting(this.#board);
     } catch {

@@ -50,7 +50,7 @@ export async function runMachine(vm: VirtualMachine): Promise<GuestResult> {
   void pump.run();
   vm.start();
   const end = await vm.ended;
-  await pump.finish();
+  await pump.finish(() => vm.flushConsole());
   return { output: Buffer.concat(pieces).toString('latin1'), end };
 }
 

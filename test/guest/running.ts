@@ -32,7 +32,7 @@ export class Running implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.vm.stop();
-    await this.#pump.finish();
+    await this.#pump.finish(() => this.vm.flushConsole());
     this.vm[Symbol.dispose]();
   }
 
