@@ -1,14 +1,14 @@
 /**
  * Measures Volt against its peers, all in the same run, and writes a report.
  *
- * Usage: bun bench/main.ts [--quick] [--output DIR] [ID...]
+ * Usage: bun bench/main.ts [--quick] [--output DIR] [--keep] [ID...]
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg, release, tmpdir, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Context, Findings, Measurement } from './measurement.ts';
-import { writeReport, type Section } from './report.ts';
+import { readSections, replaceSections, writeReport, type Section } from './report.ts';
 import { apBringUp } from './rows/ap-bring-up.ts';
 import { consoleOutput } from './rows/console.ts';
 import { density } from './rows/density.ts';
@@ -38,10 +38,11 @@ const MEASUREMENTS: readonly Measurement[] = [
   linuxNet,
 ];
 
-const HELP = `Usage: bun run bench [--quick] [--output DIR] [ID...]
+const HELP = `Usage: bun run bench [--quick] [--output DIR] [--keep] [ID...]
 
   --quick       few runs, under two minutes: shows that the bench works, not who is faster
   --output DIR  where report.md, report.json and the charts go (default: build/bench)
+  --keep        with IDs: the report in DIR keeps its other measurements
   ID            measure only these: ${MEASUREMENTS.map(({ id }) => id).join(', ')}
 
 Peers are found on the PATH; VOLT_BENCH_QEMU, VOLT_BENCH_FIRECRACKER, VOLT_BENCH_CLOUD_HYPERVISOR and
@@ -52,6 +53,7 @@ async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     options: {
       quick: { type: 'boolean', default: false },
+      keep: { type: 'boolean', default: false },
       output: { type: 'string', default: resolve(import.meta.dir, '../build/bench') },
       help: { type: 'boolean', default: false },
     },
@@ -68,6 +70,7 @@ async function main(): Promise<number> {
   const { vmms, missing } = findVmms();
   if (vmms[0]?.id !== 'volt') throw new Error('Cannot find ./volt (expected it built: bun run build)');
   const log = (line: string) => process.stderr.write(`${line}\n`);
+  const date = new Date().toISOString().slice(0, 16).replace('T', ' ');
   const folder = mkdtempSync(join(tmpdir(), 'volt-bench-'));
   const loadAtStart = loadavg()[0]!;
   const sections: Section[] = [];
@@ -78,14 +81,14 @@ async function main(): Promise<number> {
       const findings = await runOne(measurement, { vmms, quick: values.quick, folder, log });
       if (findings.broken) broken++;
       const { id, title, method, whenMissed } = measurement;
-      sections.push({ measurement: { id, title, method, whenMissed }, findings });
+      sections.push({ date, measurement: { id, title, method, whenMissed }, findings });
     }
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
   const page = writeReport(
     {
-      date: new Date().toISOString().slice(0, 16).replace('T', ' '),
+      date,
       quick: values.quick,
       host: {
         cpu: cpus()[0]?.model ?? 'unknown',
@@ -96,7 +99,7 @@ async function main(): Promise<number> {
       },
       versions: vmms.map(({ name, version }) => ({ name, version })),
       missing,
-      sections,
+      sections: values.keep ? replaceSections(readSections(resolve(values.output)), sections) : sections,
     },
     resolve(values.output),
   );

@@ -1,5 +1,5 @@
 /** The report: one Markdown page with charts beside it, and all numbers as JSON. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { drawLines, drawRatios } from './chart.ts';
 import type { Comparison, Figure, Findings, Measurement } from './measurement.ts';
@@ -25,8 +25,26 @@ export interface Report {
 }
 
 export interface Section {
+  /** When its run began. */
+  readonly date: string;
   readonly measurement: Pick<Measurement, 'id' | 'title' | 'method' | 'whenMissed'>;
   readonly findings: Findings;
+}
+
+/** Those of the report that lies in `folder`; none where there is no report. */
+export function readSections(folder: string): Section[] {
+  const file = join(folder, 'report.json');
+  if (!existsSync(file)) return [];
+  const { date, sections } = JSON.parse(readFileSync(file, 'utf8')) as Report;
+  return sections.map((section) => ({ ...section, date: section.date ?? date }));
+}
+
+/** `old` with `measured` in the places of the same measurements, or behind. */
+export function replaceSections(old: readonly Section[], measured: readonly Section[]): Section[] {
+  const idOf = ({ measurement }: Section) => measurement.id;
+  const isNew = (section: Section) => !old.some((each) => idOf(each) === idOf(section));
+  const kept = old.map((each) => measured.find((section) => idOf(section) === idOf(each)) ?? each);
+  return [...kept, ...measured.filter(isNew)];
 }
 
 /** Writes report.md, report.json and the charts into `folder`, which is made if need be. Returns the page's path. */
@@ -58,7 +76,7 @@ export function toMarkdown({ date, quick, host, versions, missing, sections }: R
     ...missing.map((line) => `- Not measured: ${line}`),
     '',
     ...summaryLines(sections),
-    ...sections.flatMap(sectionLines),
+    ...sections.flatMap((section) => sectionLines(section, date)),
   ];
   return `${lines.join('\n').trimEnd()}\n`;
 }
@@ -82,7 +100,7 @@ function summaryLines(sections: readonly Section[]): string[] {
   return ['## Aims', '', ...head, ...rows, ''];
 }
 
-function sectionLines({ measurement, findings }: Section): string[] {
+function sectionLines({ date, measurement, findings }: Section, reportDate: string): string[] {
   const { id, title, method, whenMissed } = measurement;
   const { comparisons, figures, skipped, chart } = findings;
   const missed =
@@ -90,7 +108,7 @@ function sectionLines({ measurement, findings }: Section): string[] {
   return [
     `## ${title}`,
     '',
-    method,
+    date === reportDate ? method : `${method} Measured ${date}.`,
     '',
     ...(comparisons.length === 0
       ? []

@@ -92,7 +92,8 @@ try {
     subjects.map((subject) => ({ name: subject.name, run: () => withRetries(subject, until) })),
     rounds,
   );
-  process.stdout.write(JSON.stringify({ bySubject: [...bySubject], skipped } satisfies TurnsResult));
+  // All of it: an exit does not wait for a pipe.
+  await Bun.write(Bun.stdout, JSON.stringify({ bySubject: [...bySubject], skipped } satisfies TurnsResult));
   process.exit(0);
 } catch (error) {
   process.stderr.write(`${(error as Error).message}\n`);

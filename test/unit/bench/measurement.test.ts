@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
 import { compareFirst, measureInTurns } from '../../../bench/measurement.ts';
-import { toMarkdown } from '../../../bench/report.ts';
+import { replaceSections, toMarkdown, type Section } from '../../../bench/report.ts';
 
 function subject(name: string, calls: string[], value: number) {
   const run = () => {
@@ -48,6 +48,7 @@ test('the page tells for each aim whether it was met, and why not', async () => 
     missing: ['Other: not here'],
     sections: [
       {
+        date: '2026-01-02 03:04',
         measurement: { id: 'id', title: 'Title', method: 'Method.', whenMissed: 'Because.' },
         findings: { comparisons, figures, skipped: ['more: reason'] },
       },
@@ -64,4 +65,19 @@ test('the page tells for each aim whether it was met, and why not', async () => 
   expect(page).toContain('- Not measured: Other: not here\n');
   expect(page).toContain('Not measured: more: reason.\n');
   expect(page).toContain('**An aim was missed.** Because.');
+});
+
+test('what is measured anew takes its old place in a report, and what is new comes last', () => {
+  const section = (id: string, date: string): Section => ({
+    date,
+    measurement: { id, title: id, method: '', whenMissed: '' },
+    findings: { comparisons: [], figures: [], skipped: [] },
+  });
+
+  const sections = replaceSections(
+    [section('a', 'old'), section('b', 'old')],
+    [section('c', 'new'), section('a', 'new')],
+  );
+
+  expect(sections.map(({ date, measurement }) => measurement.id + date)).toEqual(['anew', 'bold', 'cnew']);
 });
