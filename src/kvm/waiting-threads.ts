@@ -134,9 +134,10 @@ export class WaitingThreads implements Disposable {
 
   #awaitThreadId(index: number, deadline: number): number {
     for (;;) {
+      // In this order: a thread that has its id may have left before the next look.
+      const left = this.#word(index, WAITING_ROW.left) !== 0;
       const threadId = this.#word(index, WAITING_ROW.threadId);
       if (threadId !== 0) return threadId;
-      const left = this.#word(index, WAITING_ROW.left) !== 0;
       if (left || performance.now() > deadline) {
         const how = left
           ? `errno ${-this.#word(index, WAITING_ROW.result)}`
