@@ -35,8 +35,7 @@ export interface Section {
 export function readSections(folder: string): Section[] {
   const file = join(folder, 'report.json');
   if (!existsSync(file)) return [];
-  const { date, sections } = JSON.parse(readFileSync(file, 'utf8')) as Report;
-  return sections.map((section) => ({ ...section, date: section.date ?? date }));
+  return [...(JSON.parse(readFileSync(file, 'utf8')) as Report).sections];
 }
 
 /** `old` with `measured` in the places of the same measurements, or behind. */

@@ -121,10 +121,7 @@ function transmit(uart: Uart, byte: number): void {
   }
   // A write takes the interrupt back, and the byte's leaving raises it anew: an edge for those who never read IIR. With
   // FIFOs there is one for all that are in them.
-  if (words[W.transmitterInterrupt] && !(words[W.fifoControl]! & FCR.enableBit)) {
-    words[W.transmitterInterrupt] = 0;
-    driveInterrupt(uart);
-  }
+  if (words[W.transmitterInterrupt] && !(words[W.fifoControl]! & FCR.enableBit)) takeTransmitterBack(uart);
   words[W.transmitterInterrupt] = 1;
 }
 
@@ -141,11 +138,13 @@ function identifyInterrupt(uart: Uart): number {
   const { words } = uart;
   const fifos = words[W.fifoControl]! & FCR.enableBit ? IIR.fifosEnabledMask : 0;
   const pending = pendingInterrupt(words);
-  if (pending === IIR.transmitterEmpty) {
-    words[W.transmitterInterrupt] = 0;
-    driveInterrupt(uart);
-  }
+  if (pending === IIR.transmitterEmpty) takeTransmitterBack(uart);
   return pending | fifos;
+}
+
+function takeTransmitterBack(uart: Uart): void {
+  uart.words[W.transmitterInterrupt] = 0;
+  driveInterrupt(uart);
 }
 
 /** The interrupt that IIR reports, by the datasheet's priorities. */

@@ -1,5 +1,5 @@
 /** socketpair(2). */
-import { OwnedFd } from './file.ts';
+import { OPEN, OwnedFd } from './file.ts';
 import { checked, libc } from './libc.ts';
 import { netLibc } from './net-libc.ts';
 import { AF_UNIX, STREAM_NONBLOCK_CLOEXEC } from './unix-socket.ts';
@@ -16,7 +16,6 @@ export function createSocketPair(nonBlocking: boolean): [OwnedFd, OwnedFd] {
 }
 
 const F_SETFL = 4;
-const O_NONBLOCK = 0o4000;
 
 /**
  * A Unix stream between Volt and a helper program. Only our end never blocks: programs expect of a socket that they are
@@ -25,6 +24,6 @@ const O_NONBLOCK = 0o4000;
  */
 export function createHelperSocket(): [ours: OwnedFd, theirs: OwnedFd] {
   const [ours, theirs] = createSocketPair(false);
-  checked(libc.fcntl(ours.fd, F_SETFL, O_NONBLOCK), 'fcntl(F_SETFL)');
+  checked(libc.fcntl(ours.fd, F_SETFL, OPEN.nonBlocking), 'fcntl(F_SETFL)');
   return [ours, theirs];
 }
