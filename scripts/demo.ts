@@ -43,6 +43,8 @@ async function main(): Promise<number> {
     relative(root, kernel.vmlinux),
     '--initrd',
     relative(root, initrd),
+    // The guest's init ends with a reboot.
+    '--no-reboot',
   ];
   if (runsLinuxHere()) {
     step(argv.join(' '));
