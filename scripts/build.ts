@@ -5,7 +5,7 @@ import { sealExecutable } from './seal-executable.ts';
 const root = resolve(import.meta.dir, '..');
 
 /** Workers are entry points of their own: they are found by their paths inside the executable. */
-const ENTRIES = ['src/cli/main.ts', 'src/vmm/vcpu-worker.ts', 'src/vmm/virtio-worker.ts'];
+const ENTRIES = ['src/cli/main.ts', 'src/vmm/vcpu/worker.ts', 'src/virtio/host/worker.ts'];
 
 /** The folder that Volt is started in is the user's: nothing there may change what Volt is. */
 const STAND_ALONE = [
@@ -17,7 +17,7 @@ const STAND_ALONE = [
 
 /**
  * Code that only starts a guest runs once: compiling it to machine code is wasted. Whoever enters a loop that lasts
- * goes back to the normal policy (src/vmm/jit-policy.ts).
+ * goes back to the normal policy (src/runtime/jit-policy.ts).
  */
 const START_UP_JIT = ['--compile-jit-policy', '50'];
 

@@ -2,7 +2,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { parseConfig, VirtualMachine } from '../../src/api/index.ts';
 import { openKernel } from '../../src/vmm/image-file.ts';
-import { planImage } from '../../src/vmm/plan.ts';
+import { planImage } from '../../src/plan/plan.ts';
 import { defaultKernelCacheDir, fetchDebianKernel } from '../../scripts/debian-kernel.ts';
 import { compareFirst, measureInTurns, type Findings, type Measurement } from '../measurement.ts';
 import { spreadOf } from '../statistics.ts';

@@ -1,7 +1,7 @@
 /** How soon a vCPU obeys: kick, pause and resume. */
 import { join } from 'node:path';
 import { parseConfig, readConsole, VirtualMachine } from '../../src/api/index.ts';
-import { pauseVcpus, resumeVcpus, sampleVcpus } from '../../src/vmm/vcpu-control.ts';
+import { pauseVcpus, resumeVcpus, sampleVcpus } from '../../src/vmm/vcpu/control.ts';
 import { busyGuest, pvhElf } from '../guests.ts';
 import type { Figure, Measurement } from '../measurement.ts';
 import { quantile } from '../statistics.ts';

@@ -2,14 +2,14 @@
  * Random rings against the virtio queues and the block device: whatever a driver does, the device must either serve
  * it or give up on it (NEEDS_RESET), and must never touch what is not RAM or not the disk.
  */
-import { BLOCK_OP, type BlockRequest } from '../../src/devices/virtio/block-request.ts';
-import { BlockDevice, type BlockBackend } from '../../src/devices/virtio/block.ts';
-import { blockFacts } from '../../src/devices/virtio/block-facts.ts';
-import { createDeviceState, DEVICE_WORD } from '../../src/devices/virtio/device-state.ts';
-import { GuestRam } from '../../src/devices/virtio/guest-ram.ts';
-import { readMmio, writeMmio, type MmioDevice } from '../../src/devices/virtio/mmio.ts';
-import { MMIO_REGISTER as R } from '../../src/devices/virtio/mmio.regs.ts';
-import { DeviceRunner } from '../../src/devices/virtio/runner.ts';
+import { BLOCK_OP, type BlockRequest } from '../../src/virtio/block/request.ts';
+import { BlockDevice, type BlockBackend } from '../../src/virtio/block/device.ts';
+import { blockFacts } from '../../src/virtio/block/facts.ts';
+import { createDeviceState, DEVICE_WORD } from '../../src/virtio/transport/device-state.ts';
+import { GuestRam } from '../../src/virtio/transport/guest-ram.ts';
+import { readMmio, writeMmio, type MmioDevice } from '../../src/virtio/transport/mmio.ts';
+import { MMIO_REGISTER as R } from '../../src/virtio/transport/mmio.regs.ts';
+import { DeviceRunner } from '../../src/virtio/transport/runner.ts';
 
 const RAM_BYTES = 0x1_0000;
 const HOST = 0x7000_0000_0000;

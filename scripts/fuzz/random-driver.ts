@@ -3,13 +3,9 @@
  * to serve it, answer each chain once, and never give up on it. When it has done what no driver does, the device may give up
  * on it, until it is reset; but it must never reach what is not RAM.
  */
-import type { DeviceFacts, VirtioDevice } from '../../src/devices/virtio/device.ts';
-import { FEATURE, MMIO_REGISTER as R } from '../../src/devices/virtio/mmio.regs.ts';
-import {
-  createDeviceBench,
-  RING_SPACE,
-  type BenchQueue,
-} from '../../test/unit/devices/virtio/device-bench.ts';
+import type { DeviceFacts, VirtioDevice } from '../../src/virtio/transport/device.ts';
+import { FEATURE, MMIO_REGISTER as R } from '../../src/virtio/transport/mmio.regs.ts';
+import { createDeviceBench, RING_SPACE, type BenchQueue } from '../../test/unit/virtio/device-bench.ts';
 import {
   createTestRam,
   DESCRIPTORS,
@@ -17,7 +13,7 @@ import {
   DRIVER_AREA,
   HOST_BASE,
   type TestBuffer,
-} from '../../test/unit/devices/virtio/test-ram.ts';
+} from '../../test/unit/virtio/test-ram.ts';
 
 export type Choose = (limit: number) => number;
 

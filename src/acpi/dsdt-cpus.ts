@@ -6,7 +6,7 @@
  */
 import { CPU_HOTPLUG, CPU_HOTPLUG_NONE, CPU_HOTPLUG_STATUS, PORT } from '../machine/ports.ts';
 import { LOCAL_APIC, LOCAL_APIC_FLAG, LOCAL_X2APIC, MADT_TYPE } from './acpi.layout.ts';
-import type { AcpiCpu, AcpiInputs } from './acpi-tables.ts';
+import type { AcpiCpu, AcpiInputs } from './acpi-inputs.ts';
 import {
   acquire,
   argument,

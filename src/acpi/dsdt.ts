@@ -2,7 +2,7 @@
 import { GSI } from '../machine/irqs.ts';
 import { ACPI_EVENT, ACPI_SLEEP_TYPE_S5, COM1_PORTS, PORT } from '../machine/ports.ts';
 import { HEADER, SIGNATURE } from './acpi.layout.ts';
-import type { AcpiInputs, AcpiVirtioDevice } from './acpi-tables.ts';
+import type { AcpiInputs, AcpiVirtioDevice } from './acpi-inputs.ts';
 import {
   bitAnd,
   call,

@@ -3,7 +3,7 @@ import { putAscii, putU64 } from '../binary/bytes.ts';
 import type { GuestAddress } from '../machine/address.ts';
 import { PORT } from '../machine/ports.ts';
 import { BOOT_ARCHITECTURE, FADT, FADT_FLAG, SIGNATURE } from './acpi.layout.ts';
-import type { AcpiCpu } from './acpi-tables.ts';
+import type { AcpiCpu } from './acpi-inputs.ts';
 import { buildTable, putPort } from './sdt.ts';
 
 /** ACPI 6.5. From 6.3 on Linux believes the MADT's "online capable" flag. */

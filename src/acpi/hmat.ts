@@ -9,7 +9,7 @@ import {
   HMAT_TYPE,
   SIGNATURE,
 } from './acpi.layout.ts';
-import type { AcpiCpu, AcpiNuma } from './acpi-tables.ts';
+import type { AcpiCpu, AcpiNuma } from './acpi-inputs.ts';
 import { buildTable } from './sdt.ts';
 
 const REVISION = 2;

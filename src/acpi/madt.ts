@@ -17,7 +17,7 @@ import {
   MADT_TYPE,
   SIGNATURE,
 } from './acpi.layout.ts';
-import type { AcpiCpu, AcpiInputs } from './acpi-tables.ts';
+import type { AcpiCpu, AcpiInputs } from './acpi-inputs.ts';
 import { buildTable, typedEntry } from './sdt.ts';
 
 const REVISION = 6;

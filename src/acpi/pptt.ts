@@ -1,7 +1,7 @@
 /** Processor Properties Topology Table: sockets, dies, cores, threads. (ACPI 6.5 §5.2.29) */
 import { viewOf } from '../binary/bytes.ts';
 import { HEADER, PPTT_FLAG, PPTT_NODE, PPTT_TYPE_NODE, SIGNATURE } from './acpi.layout.ts';
-import type { AcpiCpu } from './acpi-tables.ts';
+import type { AcpiCpu } from './acpi-inputs.ts';
 import { buildTable } from './sdt.ts';
 
 const REVISION = 3;

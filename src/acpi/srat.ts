@@ -9,7 +9,7 @@ import {
   SRAT_MEMORY,
   SRAT_TYPE,
 } from './acpi.layout.ts';
-import type { AcpiCpu, AcpiMemory } from './acpi-tables.ts';
+import type { AcpiCpu, AcpiMemory } from './acpi-inputs.ts';
 import { needsX2apic } from './madt.ts';
 import { buildTable, typedEntry } from './sdt.ts';
 

@@ -1,9 +1,9 @@
 /** Puts this process into the sandbox, with what the guest of one configuration needs. */
 import { dirname } from 'node:path';
 import { keepKvmOpen } from '../kvm/system.ts';
-import type { VmConfig } from '../vmm/config.ts';
-import { keepDisksOpen } from '../vmm/disk-files.ts';
-import { keepDevicesOpen } from '../vmm/open-device.ts';
+import type { VmConfig } from '../config/config.ts';
+import { keepDisksOpen } from '../virtio/host/image-files.ts';
+import { keepDevicesOpen } from '../virtio/host/open-registry.ts';
 import { enterSandbox } from '../vmm/sandbox.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 import { defaultSocketPath } from './control/directory.ts';

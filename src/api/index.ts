@@ -12,13 +12,13 @@ export {
   type ConfigInput,
   type ParsedConfig,
   type VmConfig,
-} from '../vmm/config.ts';
-export { DEFAULT_MEMORY_MIB, type ConsoleConfig } from '../vmm/config-machine.ts';
+} from '../config/config.ts';
+export { DEFAULT_MEMORY_MIB, type ConsoleConfig } from '../config/machine-values.ts';
 export { VirtualMachine, type VmOptions } from '../vmm/virtual-machine.ts';
 export { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 export type { TimelineRow } from '../vmm/timeline.ts';
 export { inspectFile, inspectMachine, dumpWrites, type FileInspection } from './inspect.ts';
-export type { Inspection, MpInspection } from '../vmm/inspection.ts';
+export type { Inspection, MpInspection } from '../plan/inspection.ts';
 export { confine } from './confine.ts';
 export type { MetricsServer } from './metrics/server.ts';
 export { checkHost, type HostCheck } from './doctor.ts';
@@ -27,6 +27,8 @@ export { selftest, selftestCounts, type SelftestRow } from './selftest.ts';
 export { VmControl } from './vm-control.ts';
 export { readConsole, type ConsoleReader } from './read-console.ts';
 export { openSymbols } from './open-symbols.ts';
+export { readWords } from '../schema/flag-words.ts';
+export { parseMib } from '../schema/sizes.ts';
 export { parseCpuList } from '../machine/cpu-list.ts';
 export { IPI_MODES } from '../smp/ipi.ts';
 export { MP_STATE_NAMES } from '../smp/vcpu-state.ts';

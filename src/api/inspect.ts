@@ -5,11 +5,11 @@ import { hex } from '../binary/bytes.ts';
 import type { MemoryWrite } from '../boot/boot-plan.ts';
 import type { CpuVendor } from '../cpuid/baseline.ts';
 import { findFloatingPointer } from '../smp/mp-table-read.ts';
-import type { VmConfig } from '../vmm/config.ts';
+import type { VmConfig } from '../config/config.ts';
 import { openImage, openKernel } from '../vmm/image-file.ts';
-import { inspectMpTables, inspectPlan, type Inspection, type MpInspection } from '../vmm/inspection.ts';
-import { planImage, planMachine, pmemOf } from '../vmm/plan.ts';
-import { pmemFileBytes } from '../vmm/virtio-pmem.ts';
+import { inspectMpTables, inspectPlan, type Inspection, type MpInspection } from '../plan/inspection.ts';
+import { planImage, planMachine, pmemOf } from '../plan/plan.ts';
+import { pmemFileBytes } from '../virtio/pmem/open.ts';
 import { VoltError } from '../volt-error.ts';
 
 export interface MachineInspection {

@@ -1,5 +1,5 @@
 /** The guest's serial console for programs that embed Volt. */
-import { ConsolePump } from '../vmm/console-pump.ts';
+import { ConsolePump } from '../vmm/serial/pump.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 
 /** A console that is being read. */

@@ -2,19 +2,19 @@
 import type { SyscallError } from '../ffi/errno.ts';
 import { OPEN, openFile } from '../ffi/file.ts';
 import { isTerminal } from '../ffi/terminal.ts';
-import { fileSink } from '../vmm/console-file.ts';
+import { fileSink } from '../vmm/serial/file-sink.ts';
 import {
   ConsolePump,
   descriptorSink,
   discardSink,
   terminalSink,
   type ConsoleSink,
-} from '../vmm/console-pump.ts';
-import type { ConsoleInput } from '../vmm/console-input.ts';
-import type { ConsoleConfig } from '../vmm/config-machine.ts';
-import { compileAsUsual } from '../vmm/jit-policy.ts';
-import { sampleVcpus } from '../vmm/vcpu-control.ts';
-import { describePlace } from '../vmm/vcpu-place.ts';
+} from '../vmm/serial/pump.ts';
+import type { ConsoleInput } from '../vmm/serial/terminal-input.ts';
+import type { ConsoleConfig } from '../config/machine-values.ts';
+import { compileAsUsual } from '../runtime/jit-policy.ts';
+import { sampleVcpus } from '../vmm/vcpu/control.ts';
+import { describePlace } from '../vmm/vcpu/place.ts';
 import { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 import { createShutdown } from './shutdown.ts';
@@ -123,7 +123,7 @@ async function openInput(
   say: (line: string) => void,
   stop: (code: number) => void,
 ): Promise<ConsoleInput> {
-  const { openConsoleInput } = await import('../vmm/console-input.ts');
+  const { openConsoleInput } = await import('../vmm/serial/terminal-input.ts');
   const input = openConsoleInput(
     (bytes) => vm().sendConsole(bytes),
     (action) => {

@@ -1,7 +1,7 @@
 /** Boots the embedded kernel with growing CPU counts and collects its verdicts. */
 import * as v from 'valibot';
-import { ConsolePump } from '../vmm/console-pump.ts';
-import { parseConfig } from '../vmm/config.ts';
+import { ConsolePump } from '../vmm/serial/pump.ts';
+import { parseConfig } from '../config/config.ts';
 import { VirtualMachine } from '../vmm/virtual-machine.ts';
 
 const REPORT_LIMIT_BYTES = 1024 * 1024;

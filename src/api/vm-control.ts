@@ -13,9 +13,9 @@ import {
 } from '../kvm/vcpu.ts';
 import { MIB } from '../machine/address.ts';
 import { mpStateName, mpStateNumber } from '../smp/vcpu-state.ts';
-import { describeDevice } from '../vmm/device-status.ts';
-import { exitName } from '../vmm/exit-report.ts';
-import { EXIT_COUNTERS, VCPU_WORD } from '../vmm/shared-state.ts';
+import { describeDevice } from '../virtio/host/status.ts';
+import { exitName } from '../vmm/vcpu/exit-report.ts';
+import { EXIT_COUNTERS, VCPU_WORD } from '../vmm/bus/shared-state.ts';
 import {
   pauseVcpus,
   pinVcpu,
@@ -23,9 +23,9 @@ import {
   sampleVcpus,
   setVcpuNice,
   type LiveVcpu,
-} from '../vmm/vcpu-control.ts';
-import { lastMpState, lastRip, lastSipiVector, lifecycleOf, phaseOf, wasSampled } from '../vmm/vcpu-place.ts';
-import type { StuckLiveVcpu } from '../vmm/hang-watch.ts';
+} from '../vmm/vcpu/control.ts';
+import { lastMpState, lastRip, lastSipiVector, lifecycleOf, phaseOf, wasSampled } from '../vmm/vcpu/place.ts';
+import type { StuckLiveVcpu } from '../vmm/vcpu/hang-watch.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 import { VoltError } from '../volt-error.ts';
 import type { KnownMpState } from '../smp/vcpu-state.ts';
@@ -241,7 +241,7 @@ export class VmControl implements ControlTarget {
   }
 
   async #watch(seconds: number): Promise<void> {
-    const { HangWatch } = await import('../vmm/hang-watch.ts');
+    const { HangWatch } = await import('../vmm/vcpu/hang-watch.ts');
     const vm = this.#vm;
     if (this.#ended) return;
     const onHang = (stuck: readonly StuckLiveVcpu[]) =>

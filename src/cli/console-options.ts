@@ -1,5 +1,5 @@
 /** `--virtio-console`, and its way into the section `virtio-consoles` of a configuration file. */
-import { readWords } from './device-words.ts';
+import { readWords } from '../api/index.ts';
 import { dropUndefined } from './net-options.ts';
 
 type Json = Record<string, unknown>;

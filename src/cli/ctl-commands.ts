@@ -32,7 +32,7 @@ import {
 } from './ctl-format.ts';
 import { guestSocket } from './find-guest.ts';
 import { writeLine, writeStdout } from './log.ts';
-import { parseMib } from './size.ts';
+import { toMib } from './size.ts';
 
 /** Takes everything after `volt ctl`. Returns the process's exit code. */
 export async function ctl(words: readonly string[], outer: CommandUnknownOpts): Promise<number> {
@@ -88,7 +88,7 @@ export function commandsFor(guest: string, json: boolean, outer: CommandUnknownO
   program
     .command('balloon')
     .description('memory that the guest has given back, and what it says of the rest')
-    .argument('[size]', 'ask the guest for so much, such as 128M', parseMib)
+    .argument('[size]', 'ask the guest for so much, such as 128M', toMib)
     .action((mib) => send('balloon', mib === undefined ? {} : { mib }, formatBalloon));
   program
     .command('where')

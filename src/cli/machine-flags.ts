@@ -1,6 +1,6 @@
 /** Flags that hold several settings, taken apart into keys of the configuration. */
 import { VoltError } from '../api/index.ts';
-import { parseMib } from './size.ts';
+import { toMib } from './size.ts';
 
 /** A text that is no decimal number stays a text, for the schema to refuse with its own words. */
 export function toNumber(text: string): number | string {
@@ -41,7 +41,7 @@ export function parseNumaFlag(text: string): NumaFlag {
   for (const [name, value] of splitSettings('--numa', text.split(','), names)) {
     switch (name) {
       case 'memory':
-        node['mem_size_mib'] = parseMib(value);
+        node['mem_size_mib'] = toMib(value);
         break;
       case 'distance':
         node['distance'] = value.split(':').map(toNumber);

@@ -21,7 +21,7 @@ import { collectNet, NET_HELP } from './net-options.ts';
 import { parseCpusFlag, parseNumaFlag, toNumber, type NumaFlag } from './machine-flags.ts';
 import { collectPmem, PMEM_HELP } from './pmem-options.ts';
 import { collectShare, SHARE_HELP } from './share-options.ts';
-import { parseMib } from './size.ts';
+import { toMib } from './size.ts';
 import { parseVsock, VSOCK_HELP } from './vsock-options.ts';
 
 const MAX_CONFIG_BYTES = 1024 * 1024;
@@ -102,11 +102,7 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
       '-c, --cpus <count>',
       `number of vCPUs, and where they sit: 8,sockets=2,cores=2,threads=2; max=16 to plug more later (default: ${DEFAULT_CPUS})`,
     )
-    .option(
-      '-m, --memory <size>',
-      `guest RAM, such as 512M or 2G (default: ${DEFAULT_MEMORY_MIB}M)`,
-      parseMib,
-    )
+    .option('-m, --memory <size>', `guest RAM, such as 512M or 2G (default: ${DEFAULT_MEMORY_MIB}M)`, toMib)
     .option('--boot-cpu <n>', 'the vCPU that is the BSP (default: 0)')
     .option('--cpu-affinity <list>', 'host CPUs for vCPUs, such as 0=2,1=3 or 0=0-1 (default: any)')
     .option(

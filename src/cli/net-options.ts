@@ -1,6 +1,5 @@
 /** `--net`, and its way into the section `network-interfaces` of a configuration file. */
-import { VoltError } from '../api/index.ts';
-import { readWords } from './device-words.ts';
+import { readWords, VoltError } from '../api/index.ts';
 
 type Json = Record<string, unknown>;
 

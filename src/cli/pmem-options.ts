@@ -1,6 +1,5 @@
 /** `--pmem`, and its way into the section of that name of a configuration file. */
-import { VoltError } from '../api/index.ts';
-import { readWords } from './device-words.ts';
+import { readWords, VoltError } from '../api/index.ts';
 import { dropUndefined } from './net-options.ts';
 
 type Json = Record<string, unknown>;

@@ -1,5 +1,5 @@
 /** `--vsock`, and its way into the section of that name of a configuration file. */
-import { readWords } from './device-words.ts';
+import { readWords } from '../api/index.ts';
 import { dropUndefined } from './net-options.ts';
 
 export const VSOCK_HELP =

@@ -4,7 +4,7 @@ import { isElf, parseElfSymbols } from '../boot/elf-symbols.ts';
 import { describeAddress, type SymbolTable } from '../boot/symbols.ts';
 import { parseSystemMap } from '../boot/system-map.ts';
 import { VoltError } from '../volt-error.ts';
-import type { VmConfig } from './config.ts';
+import type { VmConfig } from '../config/config.ts';
 import { openImage, openKernel } from './image-file.ts';
 
 /** Reads a System.map or an ELF file. Throws VoltError 'image' for one without symbols of code. */

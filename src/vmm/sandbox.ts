@@ -28,7 +28,7 @@ import { encodePathRule, encodeRuleset, FS_RIGHT } from '../sandbox/landlock.ts'
 import { prebuiltFilter, prebuiltTrapPage } from '../sandbox/prebuilt.ts' with { type: 'macro' };
 import { CALL_ROW, TRAP_PAGE } from '../sandbox/trap-page.ts';
 import { VoltError } from '../volt-error.ts';
-import { sourceDirectory } from './worker-url.ts';
+import { sourceDirectory } from '../runtime/worker-url.ts';
 
 export interface SandboxOptions {
   readonly cpus: number;

@@ -1,5 +1,5 @@
 /** When each phase of a boot happened, for --timeline. */
-import { now, VCPU_MOMENT, VM_MOMENT, type SharedState } from './shared-state.ts';
+import { now, VCPU_MOMENT, VM_MOMENT, type SharedState } from './bus/shared-state.ts';
 
 /** A phase of a boot and when it happened. */
 export interface TimelineRow {

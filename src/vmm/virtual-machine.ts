@@ -4,9 +4,9 @@
  * `new` builds everything up to the point where vCPUs could run; `start` lets them run; `ended` settles when the
  * first of them ends the machine, with all others stopped; dispose gives everything back.
  */
-import { resetCpuHotplug } from '../devices/cpu-hotplug.ts';
-import { resetI8042 } from '../devices/i8042.ts';
-import { resetUart, uartReceive } from '../devices/uart.ts';
+import { resetCpuHotplug } from '../chips/cpu-hotplug.ts';
+import { resetI8042 } from '../chips/i8042.ts';
+import { resetUart, uartReceive } from '../chips/uart.ts';
 import { raiseOpenFilesLimit } from '../ffi/limits.ts';
 import { installKickHandler } from '../ffi/signal.ts';
 import { CAP } from '../kvm/abi.ts';
@@ -20,17 +20,17 @@ import { GuestMemory, type GuestMemoryOptions } from '../memory/guest-memory.ts'
 import type { IpiRequest } from '../smp/ipi.ts';
 import { VoltError } from '../volt-error.ts';
 import { applyEntry, applyLoad, applyWrites } from './apply.ts';
-import { createBoard, type Board } from './board.ts';
-import { flushWithoutWaiting, watchConsole } from './coalesced-console.ts';
-import type { VmConfig } from './config.ts';
-import { lockBusUnlessFull } from './console-ring.ts';
-import { parkEjected, setCpuCount, type CpuChange, type HotplugMachine } from './cpu-hotplug.ts';
-import { deliverIpi } from './deliver-ipi.ts';
+import { createBoard, type Board } from './bus/board.ts';
+import { flushWithoutWaiting, watchConsole } from './serial/coalesced-output.ts';
+import type { VmConfig } from '../config/config.ts';
+import { lockBusUnlessFull } from './serial/ring.ts';
+import { parkEjected, setCpuCount, type CpuChange, type HotplugMachine } from './vcpu/hotplug.ts';
+import { deliverIpi } from './vcpu/deliver-ipi.ts';
 import { checkSymbolsPath, GuestSymbols } from './guest-symbols.ts';
 import { openImage, openKernel, type ImageFile } from './image-file.ts';
 import { bindNodes } from './node-memory.ts';
-import { needsX2apicMode, planImage, planMachine, pmemOf, type MachinePlan } from './plan.ts';
-import { readVcpuState } from './register-dump.ts';
+import { needsX2apicMode, planImage, planMachine, pmemOf, type MachinePlan } from '../plan/plan.ts';
+import { readVcpuState } from './vcpu/register-dump.ts';
 import type { ThreadFilters } from './sandbox.ts';
 import {
   createSharedState,
@@ -39,17 +39,17 @@ import {
   unlockBus,
   VM_WORD,
   type SharedState,
-} from './shared-state.ts';
+} from './bus/shared-state.ts';
 import { Timeline } from './timeline.ts';
-import { Turns } from './turns.ts';
-import { checkHostCpus, type LiveVcpu } from './vcpu-control.ts';
-import type { VcpuMessage } from './vcpu-report.ts';
-import { VcpuSet } from './vcpu-set.ts';
+import { Turns } from '../runtime/serial-queue.ts';
+import { checkHostCpus, type LiveVcpu } from './vcpu/control.ts';
+import type { VcpuMessage } from './vcpu/report.ts';
+import { VcpuSet } from './vcpu/set.ts';
 import { describeEnd, type VmEnd } from './vm-end.ts';
-import type { VirtioReport } from './virtio-link.ts';
-import { pmemFileBytes } from './virtio-pmem.ts';
-import { VirtioMachine, type MachineDevice } from './virtio-machine.ts';
-import { workerErrorLine } from './worker-url.ts';
+import type { VirtioReport } from '../virtio/host/link.ts';
+import { pmemFileBytes } from '../virtio/pmem/open.ts';
+import { VirtioMachine, type MachineDevice } from '../virtio/host/device-set.ts';
+import { workerErrorLine } from '../runtime/worker-url.ts';
 
 /** What a VM may be told beside its configuration. */
 export interface VmOptions {

@@ -1,5 +1,5 @@
 /** How a VM ended, in words and as the exit code of the `volt` process. */
-import type { RegisterDump, VcpuReport } from './vcpu-report.ts';
+import type { RegisterDump, VcpuReport } from './vcpu/report.ts';
 
 /** Exit codes of the `volt` process. README.md explains them to users. */
 export const EXIT_CODE = {

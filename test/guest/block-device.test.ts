@@ -1,8 +1,8 @@
 /** Real block devices as disks: loop devices with blocks of 512 and 4096 bytes. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { BLOCK_CONFIG } from '../../src/devices/virtio/block.regs.ts';
-import { MMIO_REGISTER as R } from '../../src/devices/virtio/mmio.regs.ts';
+import { BLOCK_CONFIG } from '../../src/virtio/block/regs.ts';
+import { MMIO_REGISTER as R } from '../../src/virtio/transport/mmio.regs.ts';
 import { TemporaryFolder } from '../cli/volt-process.ts';
 import { runKernel } from './guest-run.ts';
 import { LoopDevice, loopsWork } from './loop-device.ts';

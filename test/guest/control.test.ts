@@ -11,7 +11,7 @@ import {
   writeMpState,
   writeSipiVector,
 } from '../../src/kvm/vcpu.ts';
-import { VCPU_WORD } from '../../src/vmm/shared-state.ts';
+import { VCPU_WORD } from '../../src/vmm/bus/shared-state.ts';
 import { getU64 } from '../../src/binary/bytes.ts';
 import { KVM_MP_STATE, REGS, SEGMENT, SREGS } from '../../src/kvm/abi.ts';
 import { waitUntil } from './guest-run.ts';

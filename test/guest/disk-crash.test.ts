@@ -1,8 +1,8 @@
 /** Volt killed while a guest writes and flushes: what was flushed is on the disk. */
 import { expect, describe, setDefaultTimeout, test } from 'bun:test';
 import { readFileSync } from 'node:fs';
-import { MMIO_REGISTER as R } from '../../src/devices/virtio/mmio.regs.ts';
-import { OVERLAY_BLOCK_BYTES as BLOCK, overlayShape } from '../../src/vmm/overlay-format.ts';
+import { MMIO_REGISTER as R } from '../../src/virtio/transport/mmio.regs.ts';
+import { OVERLAY_BLOCK_BYTES as BLOCK, overlayShape } from '../../src/virtio/block/overlay-format.ts';
 import { kvmOpens, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
 import { asm, buildPvhElf, u32 } from './tiny-guest.ts';
 import { AVAIL, DATA, USED, virtioAsm, virtioImage } from './virtio-guest.ts';

@@ -1,5 +1,5 @@
 /** Boots tiny guests, by the compiled binary or through the library. */
-import { ConsolePump } from '../../src/vmm/console-pump.ts';
+import { ConsolePump } from '../../src/vmm/serial/pump.ts';
 import { parseConfig, VirtualMachine, type VmConfig, type VmEnd } from '../../src/api/index.ts';
 import { runVolt, TemporaryFolder, type RunOptions, type VoltRun } from '../cli/volt-process.ts';
 import { buildPvhElf } from './tiny-guest.ts';

@@ -2,8 +2,8 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { VirtualMachine, VoltError } from '../../src/api/index.ts';
-import { dropConsole, isConsoleFull } from '../../src/vmm/console-ring.ts';
-import { VM_WORD } from '../../src/vmm/shared-state.ts';
+import { dropConsole, isConsoleFull } from '../../src/vmm/serial/ring.ts';
+import { VM_WORD } from '../../src/vmm/bus/shared-state.ts';
 import { kvmOpens, TemporaryFolder } from '../cli/volt-process.ts';
 import { runMachine, smallConfig, waitUntil } from './guest-run.ts';
 import { asm, buildPvhElf, program } from './tiny-guest.ts';

@@ -10,7 +10,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { MMIO_REGISTER as R } from '../../src/devices/virtio/mmio.regs.ts';
+import { MMIO_REGISTER as R } from '../../src/virtio/transport/mmio.regs.ts';
 import { GIB, MIB } from '../../src/machine/address.ts';
 import { PORT } from '../../src/machine/ports.ts';
 import { kvmOpens, runVolt, TemporaryFolder } from '../cli/volt-process.ts';

@@ -1,6 +1,6 @@
 /** A machine of the library under way, as tests of steering it need one. */
 import { parseConfig, VirtualMachine, VmControl, type VmEvent } from '../../src/api/index.ts';
-import { ConsolePump } from '../../src/vmm/console-pump.ts';
+import { ConsolePump } from '../../src/vmm/serial/pump.ts';
 import { TemporaryFolder } from '../cli/volt-process.ts';
 import { smallConfig, waitUntil } from './guest-run.ts';
 import { buildPvhElf, u32 } from './tiny-guest.ts';

@@ -7,7 +7,7 @@ import { confine, parseConfig, VirtualMachine } from '../../src/api/index.ts';
 import { placeFilter, installFilter } from '../../src/ffi/sandbox.ts';
 import { libc } from '../../src/ffi/libc.ts';
 import { buildFilter } from '../../src/sandbox/filter.ts';
-import { ConsolePump } from '../../src/vmm/console-pump.ts';
+import { ConsolePump } from '../../src/vmm/serial/pump.ts';
 import { enterSandbox } from '../../src/vmm/sandbox.ts';
 import { VmControl } from '../../src/api/vm-control.ts';
 

@@ -1,7 +1,7 @@
 /** Guests that speak FUSE, a few requests of it, to the shared folder at the first place of the bus. */
 import { PORT } from '../../src/machine/ports.ts';
-import { ENOTCONN } from '../../src/devices/virtio/fs.regs.ts';
-import { MMIO_REGISTER as R } from '../../src/devices/virtio/mmio.regs.ts';
+import { ENOTCONN } from '../../src/virtio/share/regs.ts';
+import { MMIO_REGISTER as R } from '../../src/virtio/transport/mmio.regs.ts';
 import { asm, u32 } from './tiny-guest.ts';
 import { AVAIL, DATA, USED, virtioAsm, virtioImage, type GuestBuffer } from './virtio-guest.ts';
 

@@ -1,9 +1,9 @@
 /** Shared folders on a real KVM: virtiofsd itself, and daemons that mean harm. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
-import { findVirtiofsd } from '../../src/vmm/virtiofsd.ts';
+import { findVirtiofsd } from '../../src/virtio/share/virtiofsd.ts';
 import { kvmOpens, runVolt, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
-import { GOOD_ANSWERS, reply, words } from '../unit/devices/vhost-user/scripted-link.ts';
+import { GOOD_ANSWERS, reply, words } from '../unit/virtio/vhost-user/scripted-link.ts';
 import { runKernel, waitUntil } from './guest-run.ts';
 import { busyGuest, lookingGuest } from './share-guest.ts';
 import { buildPvhElf } from './tiny-guest.ts';

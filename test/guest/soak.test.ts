@@ -7,7 +7,7 @@ import { resolve } from 'node:path';
 import { parseConfig, VirtualMachine } from '../../src/api/index.ts';
 import { EXIT } from '../../src/kvm/abi.ts';
 import { LAYOUT } from '../../src/machine/layout.ts';
-import { VCPU_WORD } from '../../src/vmm/shared-state.ts';
+import { VCPU_WORD } from '../../src/vmm/bus/shared-state.ts';
 import { kvmOpens, TemporaryFolder } from '../cli/volt-process.ts';
 import { runMachine } from './guest-run.ts';
 import type { HeapReport } from './heap-probe.ts';

@@ -3,7 +3,7 @@
  * first device lies at the first place of the bus.
  */
 import { putU64, viewOf } from '../../src/binary/bytes.ts';
-import { MMIO_REGISTER as R } from '../../src/devices/virtio/mmio.regs.ts';
+import { MMIO_REGISTER as R } from '../../src/virtio/transport/mmio.regs.ts';
 import { LAYOUT } from '../../src/machine/layout.ts';
 import { VIRTIO_GSIS } from '../../src/machine/irqs.ts';
 import { asm, LOAD_ADDRESS, program } from './tiny-guest.ts';

@@ -1,7 +1,7 @@
 /** Virtio devices on a real KVM, with drivers of a few instructions. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { readdirSync, readlinkSync, statSync } from 'node:fs';
-import { MMIO_REGISTER as R } from '../../src/devices/virtio/mmio.regs.ts';
+import { MMIO_REGISTER as R } from '../../src/virtio/transport/mmio.regs.ts';
 import { parseConfig, VirtualMachine, VmControl } from '../../src/api/index.ts';
 import { LAYOUT } from '../../src/machine/layout.ts';
 import { kvmOpens, TemporaryFolder } from '../cli/volt-process.ts';

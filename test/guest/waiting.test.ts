@@ -3,7 +3,7 @@ import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { readdirSync, readFileSync } from 'node:fs';
 import { VirtualMachine } from '../../src/api/index.ts';
 import type { VcpuStatus } from '../../src/api/control/target.ts';
-import { VCPU_WORD } from '../../src/vmm/shared-state.ts';
+import { VCPU_WORD } from '../../src/vmm/bus/shared-state.ts';
 import { kvmOpens, TemporaryFolder } from '../cli/volt-process.ts';
 import { smallConfig, waitUntil } from './guest-run.ts';
 import { copyTo8000, tinyMachine } from './running.ts';

@@ -1,6 +1,6 @@
 /** What a guest sees through an overlay, as a plain image. */
 import { closeSync, openSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
-import { OVERLAY_BLOCK_BYTES, overlayShape } from '../../src/vmm/overlay-format.ts';
+import { OVERLAY_BLOCK_BYTES, overlayShape } from '../../src/virtio/block/overlay-format.ts';
 
 /** Base and overlay as one image at `whole`; both stay as they are. */
 export function materializeOverlay(base: string, overlay: string, whole: string): void {

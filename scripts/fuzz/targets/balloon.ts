@@ -1,5 +1,5 @@
 /** The balloon of a guest that gives, takes back, reports and counts whatever it likes. */
-import { BALLOON_WORD, createBalloonState } from '../../../src/devices/virtio/balloon-state.ts';
+import { BALLOON_WORD, createBalloonState } from '../../../src/virtio/balloon/state.ts';
 import {
   BALLOON_CONFIG,
   BALLOON_FEATURE as F,
@@ -7,9 +7,9 @@ import {
   BALLOON_QUEUE as Q,
   BALLOON_STAT,
   BALLOON_STAT_NAMES,
-} from '../../../src/devices/virtio/balloon.regs.ts';
-import { BalloonDevice, describeBalloon } from '../../../src/devices/virtio/balloon.ts';
-import { createTestClock } from '../../../test/unit/devices/virtio/device-bench.ts';
+} from '../../../src/virtio/balloon/regs.ts';
+import { BalloonDevice, describeBalloon } from '../../../src/virtio/balloon/device.ts';
+import { createTestClock } from '../../../test/unit/virtio/device-bench.ts';
 import { seededRandom } from '../../../test/unit/support/random.ts';
 import { guestAddressOf, RandomDriver, type Choose } from '../random-driver.ts';
 import { choicesOf, randomChoices, type FuzzTarget } from '../target.ts';

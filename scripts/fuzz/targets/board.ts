@@ -6,24 +6,24 @@ import {
   plugCpu,
   requestCpuRemoval,
   resetCpuHotplug,
-} from '../../../src/devices/cpu-hotplug.ts';
-import { resetI8042 } from '../../../src/devices/i8042.ts';
-import { resetUart, uartReceive } from '../../../src/devices/uart.ts';
-import { BlockDevice, type BlockBackend } from '../../../src/devices/virtio/block.ts';
-import { blockFacts } from '../../../src/devices/virtio/block-facts.ts';
-import type { BlockRequest } from '../../../src/devices/virtio/block-request.ts';
-import { createDeviceState, DEVICE_WORD } from '../../../src/devices/virtio/device-state.ts';
-import type { DeviceFacts, VirtioDevice } from '../../../src/devices/virtio/device.ts';
-import { GuestRam } from '../../../src/devices/virtio/guest-ram.ts';
-import type { MmioDevice } from '../../../src/devices/virtio/mmio.ts';
-import { EntropyDevice, ENTROPY_FACTS } from '../../../src/devices/virtio/rng.ts';
-import { DeviceRunner } from '../../../src/devices/virtio/runner.ts';
+} from '../../../src/chips/cpu-hotplug.ts';
+import { resetI8042 } from '../../../src/chips/i8042.ts';
+import { resetUart, uartReceive } from '../../../src/chips/uart.ts';
+import { BlockDevice, type BlockBackend } from '../../../src/virtio/block/device.ts';
+import { blockFacts } from '../../../src/virtio/block/facts.ts';
+import type { BlockRequest } from '../../../src/virtio/block/request.ts';
+import { createDeviceState, DEVICE_WORD } from '../../../src/virtio/transport/device-state.ts';
+import type { DeviceFacts, VirtioDevice } from '../../../src/virtio/transport/device.ts';
+import { GuestRam } from '../../../src/virtio/transport/guest-ram.ts';
+import type { MmioDevice } from '../../../src/virtio/transport/mmio.ts';
+import { EntropyDevice, ENTROPY_FACTS } from '../../../src/virtio/entropy/device.ts';
+import { DeviceRunner } from '../../../src/virtio/transport/runner.ts';
 import { MIB } from '../../../src/machine/address.ts';
 import { LAYOUT } from '../../../src/machine/layout.ts';
 import { PORT } from '../../../src/machine/ports.ts';
-import { BUS_EVENT, readPort, writePort, type Board } from '../../../src/vmm/board.ts';
-import { createSharedState, VM_WORD } from '../../../src/vmm/shared-state.ts';
-import { readVirtio, virtioSlot, writeVirtio } from '../../../src/vmm/virtio-bus.ts';
+import { BUS_EVENT, readPort, writePort, type Board } from '../../../src/vmm/bus/board.ts';
+import { createSharedState, VM_WORD } from '../../../src/vmm/bus/shared-state.ts';
+import { readVirtio, virtioSlot, writeVirtio } from '../../../src/virtio/host/bus.ts';
 import { seededRandom } from '../../../test/unit/support/random.ts';
 import { choicesOf, randomChoices, type FuzzTarget } from '../target.ts';
 

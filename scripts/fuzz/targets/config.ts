@@ -1,8 +1,8 @@
 /** Configuration files, and the machines that those which are accepted describe. */
-import { parseConfig, type VmConfig } from '../../../src/vmm/config.ts';
-import { inspectPlan } from '../../../src/vmm/inspection.ts';
+import { parseConfig, type VmConfig } from '../../../src/config/config.ts';
+import { inspectPlan } from '../../../src/plan/inspection.ts';
 import { MIB } from '../../../src/machine/address.ts';
-import { planImage, planMachine, pmemOf } from '../../../src/vmm/plan.ts';
+import { planImage, planMachine, pmemOf } from '../../../src/plan/plan.ts';
 import { VoltError } from '../../../src/volt-error.ts';
 import { bytesAsSource } from '../../../src/binary/byte-source.ts';
 import { buildElf, LINUX_NOTE } from '../../../test/unit/boot/images.ts';

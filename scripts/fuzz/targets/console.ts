@@ -4,15 +4,15 @@ import {
   describeConsole,
   PORT_IO,
   type ConsoleHost,
-} from '../../../src/devices/virtio/console.ts';
+} from '../../../src/virtio/console/device.ts';
 import {
   CONSOLE_CONTROL as C,
   CONSOLE_CONTROL_QUEUE as CQ,
   CONSOLE_EVENT as EVENT,
   CONSOLE_FEATURE as F,
-} from '../../../src/devices/virtio/console.regs.ts';
-import type { IoVector } from '../../../src/devices/virtio/io-vector.ts';
-import { createTestClock } from '../../../test/unit/devices/virtio/device-bench.ts';
+} from '../../../src/virtio/console/regs.ts';
+import type { IoVector } from '../../../src/virtio/transport/io-vector.ts';
+import { createTestClock } from '../../../test/unit/virtio/device-bench.ts';
 import { seededRandom } from '../../../test/unit/support/random.ts';
 import { guestAddressOf, RandomDriver, type Choose } from '../random-driver.ts';
 import { choicesOf, randomChoices, type FuzzTarget } from '../target.ts';

@@ -7,10 +7,10 @@ import { parseCpusFlag, parseNumaFlag, toNumber } from '../../../src/cli/machine
 import { parseNet } from '../../../src/cli/net-options.ts';
 import { parsePmem } from '../../../src/cli/pmem-options.ts';
 import { parseShare } from '../../../src/cli/share-options.ts';
-import { parseMib } from '../../../src/cli/size.ts';
+import { parseMib } from '../../../src/schema/sizes.ts';
 import { parseVsock } from '../../../src/cli/vsock-options.ts';
 import { parseCpuList } from '../../../src/machine/cpu-list.ts';
-import { parseConfig } from '../../../src/vmm/config.ts';
+import { parseConfig } from '../../../src/config/config.ts';
 import { VoltError } from '../../../src/volt-error.ts';
 import { kindOf, type FuzzTarget } from '../target.ts';
 

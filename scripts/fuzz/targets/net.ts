@@ -1,15 +1,15 @@
 /** The network device between a driver and a port that both do as they like. */
-import type { IoVector } from '../../../src/devices/virtio/io-vector.ts';
-import { describeNet, NetDevice } from '../../../src/devices/virtio/net.ts';
-import { PORT_RESULT, type GuestOffloads, type NetPort } from '../../../src/devices/virtio/net-port.ts';
+import type { IoVector } from '../../../src/virtio/transport/io-vector.ts';
+import { describeNet, NetDevice } from '../../../src/virtio/net/device.ts';
+import { PORT_RESULT, type GuestOffloads, type NetPort } from '../../../src/virtio/net/port.ts';
 import {
   ETHERNET_HEADER_BYTES,
   LARGEST_PACKET_BYTES,
   NET_CONFIG,
   NET_FEATURE as F,
   NET_HEADER,
-} from '../../../src/devices/virtio/net.regs.ts';
-import { createTestClock } from '../../../test/unit/devices/virtio/device-bench.ts';
+} from '../../../src/virtio/net/regs.ts';
+import { createTestClock } from '../../../test/unit/virtio/device-bench.ts';
 import { seededRandom } from '../../../test/unit/support/random.ts';
 import { guestAddressOf, RandomDriver, type Choose, type UsedChain } from '../random-driver.ts';
 import { choicesOf, randomChoices, type FuzzTarget } from '../target.ts';

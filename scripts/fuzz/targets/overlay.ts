@@ -2,20 +2,20 @@
 import { closeSync, existsSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { BLOCK_OP, BlockRequest } from '../../../src/devices/virtio/block-request.ts';
-import { GuestRam } from '../../../src/devices/virtio/guest-ram.ts';
-import { Chain } from '../../../src/devices/virtio/queue.ts';
+import { BLOCK_OP, BlockRequest } from '../../../src/virtio/block/request.ts';
+import { GuestRam } from '../../../src/virtio/transport/guest-ram.ts';
+import { Chain } from '../../../src/virtio/transport/queue.ts';
 import { growFile } from '../../../src/ffi/block-file.ts';
 import { readAt } from '../../../src/ffi/file.ts';
 import { MAP, Mapping, PROT } from '../../../src/ffi/mapping.ts';
-import { OverlayBackend } from '../../../src/vmm/block-overlay.ts';
+import { OverlayBackend } from '../../../src/virtio/block/overlay-backend.ts';
 import {
   checkOverlay,
   encodeOverlayHeader,
   OVERLAY_BLOCK_BYTES,
   OVERLAY_HEADER,
   overlayShape,
-} from '../../../src/vmm/overlay-format.ts';
+} from '../../../src/virtio/block/overlay-format.ts';
 import { seededRandom } from '../../../test/unit/support/random.ts';
 import { choicesOf, kindOf, type FuzzTarget } from '../target.ts';
 

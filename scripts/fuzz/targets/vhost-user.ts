@@ -1,12 +1,12 @@
 /** What a daemon at the other end of a vhost-user connection says, and what it leaves in the rings when it goes. */
-import { negotiate, VhostUserError, type VhostLink } from '../../../src/devices/vhost-user/session.ts';
-import { VhostDevice } from '../../../src/devices/vhost-user/vhost-device.ts';
-import { refuseRequests } from '../../../src/devices/virtio/fs-refusal.ts';
-import { MMIO_REGISTER as R, STATUS } from '../../../src/devices/virtio/mmio.regs.ts';
-import { shareFacts } from '../../../src/vmm/virtio-share.ts';
-import { createDeviceBench, RING_SPACE } from '../../../test/unit/devices/virtio/device-bench.ts';
-import { DEVICE_AREA } from '../../../test/unit/devices/virtio/test-ram.ts';
-import { GOOD_ANSWERS, reply } from '../../../test/unit/devices/vhost-user/scripted-link.ts';
+import { negotiate, VhostUserError, type VhostLink } from '../../../src/virtio/vhost-user/session.ts';
+import { VhostDevice } from '../../../src/virtio/vhost-user/device.ts';
+import { refuseRequests } from '../../../src/virtio/share/refusal.ts';
+import { MMIO_REGISTER as R, STATUS } from '../../../src/virtio/transport/mmio.regs.ts';
+import { shareFacts } from '../../../src/virtio/share/open.ts';
+import { createDeviceBench, RING_SPACE } from '../../../test/unit/virtio/device-bench.ts';
+import { DEVICE_AREA } from '../../../test/unit/virtio/test-ram.ts';
+import { GOOD_ANSWERS, reply } from '../../../test/unit/virtio/vhost-user/scripted-link.ts';
 import { choicesOf, kindOf, type FuzzTarget } from '../target.ts';
 
 const RAM_BYTES = 0x4_0000;

@@ -1,8 +1,8 @@
 /** The socket device between a guest that sends any packets and a host whose streams do as they like. */
-import type { IoVector } from '../../../src/devices/virtio/io-vector.ts';
-import { STREAM_RESULT, type VsockHost } from '../../../src/devices/virtio/vsock-host.ts';
-import { describeVsock, VsockDevice } from '../../../src/devices/virtio/vsock.ts';
-import { RECEIVE_WINDOW_BYTES } from '../../../src/devices/virtio/vsock-connection.ts';
+import type { IoVector } from '../../../src/virtio/transport/io-vector.ts';
+import { STREAM_RESULT, type VsockHost } from '../../../src/virtio/vsock/host.ts';
+import { describeVsock, VsockDevice } from '../../../src/virtio/vsock/device.ts';
+import { RECEIVE_WINDOW_BYTES } from '../../../src/virtio/vsock/connection.ts';
 import {
   HOST_CID,
   VSOCK_HEADER as H,
@@ -10,8 +10,8 @@ import {
   VSOCK_QUEUE as Q,
   VSOCK_SHUTDOWN,
   VSOCK_TYPE_STREAM,
-} from '../../../src/devices/virtio/vsock.regs.ts';
-import { createTestClock } from '../../../test/unit/devices/virtio/device-bench.ts';
+} from '../../../src/virtio/vsock/regs.ts';
+import { createTestClock } from '../../../test/unit/virtio/device-bench.ts';
 import { seededRandom } from '../../../test/unit/support/random.ts';
 import { guestAddressOf, RandomDriver, type Choose } from '../random-driver.ts';
 import { choicesOf, randomChoices, type FuzzTarget } from '../target.ts';

@@ -8,7 +8,7 @@ import * as v from 'valibot';
 import { MAX_HOST_CPUS } from '../../machine/cpu-list.ts';
 import { IPI_MODES } from '../../smp/ipi.ts';
 import { MP_STATE_NAMES } from '../../smp/vcpu-state.ts';
-import { MAX_BALLOON_MIB } from '../../vmm/balloon-config.ts';
+import { MAX_BALLOON_MIB } from '../../virtio/balloon/spec.ts';
 import type { VmEvent } from './target.ts';
 
 /** Of a request, without its newline. */

@@ -1,6 +1,6 @@
 /** What the methods of the control protocol answer. Answers are checked too: anything may listen at a path. */
 import * as v from 'valibot';
-import { MAX_CPUS } from '../../vmm/config.ts';
+import { MAX_CPUS } from '../../config/config.ts';
 import type { Method } from './protocol.ts';
 import type { BalloonStatus, CpuChange, DeviceStatus, RegisterSet, VcpuStatus, VmStatus } from './target.ts';
 

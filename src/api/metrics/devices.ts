@@ -1,7 +1,7 @@
 /** What Volt tells monitors about virtio devices: the counters of `volt ctl PID devices`, and balloons. */
 import { MIB } from '../../machine/address.ts';
-import type { BalloonStatus } from '../../vmm/balloon-control.ts';
-import type { DeviceStatus, QueueStatus } from '../../vmm/device-status.ts';
+import type { BalloonStatus } from '../../virtio/balloon/control.ts';
+import type { DeviceStatus, QueueStatus } from '../../virtio/host/status.ts';
 import type { MetricFamily, Sample } from './open-metrics.ts';
 
 const STATES = ['reset', 'starting', 'running', 'failed'] as const satisfies readonly DeviceStatus['state'][];

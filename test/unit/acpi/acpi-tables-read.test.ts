@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test';
-import { buildAcpiTables, type AcpiCpu, type AcpiInputs } from '../../../src/acpi/acpi-tables.ts';
+import type { AcpiCpu, AcpiInputs } from '../../../src/acpi/acpi-inputs.ts';
+import { buildAcpiTables } from '../../../src/acpi/acpi-tables.ts';
 import { readAcpiTables, type AcpiContents } from '../../../src/acpi/acpi-tables-read.ts';
 import { mutate, seededRandom } from '../support/random.ts';
 import { coresOnly, cpusOf, machineOf, numaOf, randomMachine } from './machines.ts';

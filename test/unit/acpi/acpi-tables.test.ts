@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test';
-import { buildAcpiTables, type AcpiInputs } from '../../../src/acpi/acpi-tables.ts';
+import type { AcpiInputs } from '../../../src/acpi/acpi-inputs.ts';
+import { buildAcpiTables } from '../../../src/acpi/acpi-tables.ts';
 import { byteSum } from '../../../src/binary/checksum.ts';
 import { LAYOUT } from '../../../src/machine/layout.ts';
 import { voltErrorOf } from '../support/errors.ts';

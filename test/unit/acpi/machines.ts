@@ -1,5 +1,5 @@
 /** Machines to build ACPI tables for. */
-import type { AcpiCpu, AcpiInputs, AcpiNuma } from '../../../src/acpi/acpi-tables.ts';
+import type { AcpiCpu, AcpiInputs, AcpiNuma } from '../../../src/acpi/acpi-inputs.ts';
 import { GIB, guestAddress, PAGE_BYTES } from '../../../src/machine/address.ts';
 import { LAYOUT } from '../../../src/machine/layout.ts';
 import { placeCpus, type Topology } from '../../../src/smp/topology.ts';

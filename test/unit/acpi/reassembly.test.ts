@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { LOCAL_X2APIC, MADT, MADT_TYPE } from '../../../src/acpi/acpi.layout.ts';
-import { buildAcpiTables, type AcpiInputs } from '../../../src/acpi/acpi-tables.ts';
+import type { AcpiInputs } from '../../../src/acpi/acpi-inputs.ts';
+import { buildAcpiTables } from '../../../src/acpi/acpi-tables.ts';
 import { acpicaMissing, reassemble } from './acpica.ts';
 import { coresOnly, cpusOf, machineOf, numaOf, virtioDevices } from './machines.ts';
 

@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { readSources } from '../../../scripts/apt-sources.ts';
 import { filesOf, machineConfig, parseSize } from '../../../scripts/debian-image.ts';
 import { hashPassword, settingFiles } from '../../../scripts/debian-root.ts';
-import { parseConfig } from '../../../src/vmm/config.ts';
+import { parseConfig } from '../../../src/config/config.ts';
 
 const SCRIPT = resolve(import.meta.dir, '../../../scripts/debian-image.ts');
 const SETTINGS = { password: undefined, autologin: false, hostname: 'debian', uuid: 'u-u-i-d' };

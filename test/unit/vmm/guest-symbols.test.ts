@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'bun:test';
 import { REGS } from '../../../src/kvm/abi.ts';
 import { GuestSymbols } from '../../../src/vmm/guest-symbols.ts';
-import { createSharedState, VCPU_WORD } from '../../../src/vmm/shared-state.ts';
-import { describePlace } from '../../../src/vmm/vcpu-place.ts';
+import { createSharedState, VCPU_WORD } from '../../../src/vmm/bus/shared-state.ts';
+import { describePlace } from '../../../src/vmm/vcpu/place.ts';
 import { TemporaryFolder } from '../../cli/volt-process.ts';
 
 const MAP = 'ffffffff81000000 T _text\nffffffff81000100 t idle\nffffffff82000000 B _end\n';

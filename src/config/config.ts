@@ -1,0 +1,281 @@
+/**
+ * The one gate for configuration. Flags and files both come here in the shape of Firecracker's --config-file
+ * (sections in kebab-case, keys in snake_case, with one section `volt` for what Firecracker does not have) and
+ * leave as a VmConfig. Nothing behind this gate sees unvalidated input.
+ */
+import * as v from 'valibot';
+import { MIB } from '../machine/address.ts';
+import { MP_TABLE_MAX_CPUS } from '../smp/mp-table.ts';
+import { resolveNuma, type NumaPlan } from '../smp/numa.ts';
+import { placeCpus, resolveTopology, type Topology } from '../smp/topology.ts';
+import { VoltError } from '../volt-error.ts';
+import {
+  AffinitySchema,
+  ConsoleSchema,
+  HangReportSchema,
+  MAXIMUM_MEMORY_MIB,
+  memoryOfNodes,
+  MINIMUM_MEMORY_MIB,
+  NumaSchema,
+  toNumaRequest,
+  type ConsoleConfig,
+} from './machine-values.ts';
+import { found, flag, isSection, oneOf, section, text, wholeNumber } from '../schema/values.ts';
+import { planVirtio, virtioCmdline } from '../virtio/host/placement.ts';
+import {
+  checkDevices,
+  DEVICE_KEYS,
+  DEVICE_SECTIONS,
+  LIST_KEYS,
+  planDevices,
+  type DeviceConfig,
+} from '../virtio/host/spec-registry.ts';
+
+/** vCPUs of a machine that says nothing of them. */
+export const DEFAULT_CPUS = 2;
+/** `reboot=k` resets through the i8042, which every kernel can; `panic=-1` does so after a panic, without waiting. */
+export const DEFAULT_CMDLINE = 'console=ttyS0 reboot=k panic=-1';
+
+/** Later than Linux, whose own watchdogs tell of a CPU that hangs after about 21 seconds, and know more of it. */
+export const DEFAULT_HANG_REPORT_SECONDS = 30;
+const HUGE_PAGE_MIB = 2;
+
+/** Of vCPUs, present or to be plugged; a host's KVM may allow fewer. */
+export const MAX_CPUS = 4096;
+/** Most of what one level of the topology may count. */
+const MAX_LEVEL = 1024;
+export const REBOOT_ACTIONS = ['restart', 'exit'] as const;
+/** Boot protocols by the names that `--boot` and `volt.boot` take. */
+export const BOOT_PROTOCOLS = ['linux', 'bzimage', 'pvh', 'multiboot'] as const;
+
+/** A machine, validated: what `parseConfig` gives and `VirtualMachine` takes. */
+export interface VmConfig {
+  /** undefined: the embedded SMP kernel. */
+  readonly kernelPath: string | undefined;
+  readonly initrdPath: string | undefined;
+  readonly cmdline: string;
+  /** vCPUs from the start. */
+  readonly cpus: number;
+  /** vCPUs that there may be once CPUs are plugged. */
+  readonly maxCpus: number;
+  /** With room for `maxCpus`. */
+  readonly topology: Topology;
+  readonly memoryBytes: number;
+  readonly hugepages: boolean;
+  /** undefined: one memory for all. */
+  readonly numa: NumaPlan | undefined;
+  readonly acpi: boolean;
+  readonly mpTables: boolean;
+  /** What a reset by the guest does. */
+  readonly reboot: (typeof REBOOT_ACTIONS)[number];
+  readonly console: ConsoleConfig;
+  /** Index of the vCPU that is the BSP. */
+  readonly bootCpu: number;
+  /** Host CPUs that each vCPU's thread may run on, by vCPU index; others run anywhere. */
+  readonly affinity: ReadonlyMap<number, readonly number[]>;
+  readonly boot: (typeof BOOT_PROTOCOLS)[number] | undefined;
+  /** Virtio devices, in the order of their places. */
+  readonly devices: readonly DeviceConfig[];
+  /** System.map or ELF file with the guest's symbols; undefined: those of the kernel file itself. */
+  readonly symbolsPath: string | undefined;
+  /** After so many seconds without progress the guest is said to hang; 0: never. */
+  readonly hangReportSeconds: number;
+}
+
+/** Every section and key that Volt acts on. */
+const SECTIONS = {
+  'boot-source': {
+    kernel_image_path: v.optional(text),
+    initrd_path: v.optional(v.nullable(text)),
+    boot_args: v.optional(v.nullable(v.string((issue) => `${found(issue.input)} (expected a text)`))),
+  },
+  'machine-config': {
+    vcpu_count: v.optional(wholeNumber(1, MAX_CPUS), DEFAULT_CPUS),
+    mem_size_mib: v.optional(wholeNumber(MINIMUM_MEMORY_MIB, MAXIMUM_MEMORY_MIB, ' MiB')),
+    smt: v.optional(flag, false),
+    huge_pages: v.optional(oneOf(['None', '2M']), 'None'),
+  },
+  volt: {
+    console: v.optional(ConsoleSchema, 'stdio'),
+    boot_cpu: v.optional(wholeNumber(0, MAX_CPUS - 1), 0),
+    max_cpus: v.optional(wholeNumber(1, MAX_CPUS)),
+    sockets: v.optional(wholeNumber(1, MAX_LEVEL)),
+    dies: v.optional(wholeNumber(1, MAX_LEVEL)),
+    cores: v.optional(wholeNumber(1, MAX_LEVEL)),
+    threads: v.optional(wholeNumber(1, MAX_LEVEL)),
+    numa: v.optional(NumaSchema, []),
+    acpi: v.optional(flag, true),
+    mp_tables: v.optional(flag, true),
+    reboot: v.optional(oneOf(REBOOT_ACTIONS), 'restart'),
+    cpu_affinity: v.optional(AffinitySchema, ''),
+    boot: v.optional(oneOf(BOOT_PROTOCOLS)),
+    symbols: v.optional(text),
+    hang_report_s: v.optional(HangReportSchema, DEFAULT_HANG_REPORT_SECONDS),
+  },
+} as const;
+
+/** Keys that Firecracker's own files may hold and that change nothing in Volt, or cannot be honoured yet. */
+const IGNORED_SILENTLY = new Set(['machine-config.track_dirty_pages']);
+
+const FileSchema = v.object(
+  {
+    'boot-source': v.optional(section(SECTIONS['boot-source']), {}),
+    'machine-config': v.optional(section(SECTIONS['machine-config']), {}),
+    volt: v.optional(section(SECTIONS.volt), {}),
+    ...DEVICE_SECTIONS,
+  },
+  (issue) => `${found(issue.input)} (expected an object)`,
+);
+
+function toVmConfig(file: v.InferOutput<typeof FileSchema>, nameOf: (path: string) => string): VmConfig {
+  const { 'machine-config': machine, 'boot-source': boot, volt } = file;
+  const cpus = machine.vcpu_count;
+  const { devices, rootWords } = planDevices(file);
+  // Without a DSDT the command line is where a kernel can learn of them.
+  const deviceWords = volt.acpi ? '' : virtioCmdline(planVirtio(devices));
+  const cmdline = boot.boot_args ?? (boot.kernel_image_path === undefined ? '' : DEFAULT_CMDLINE);
+  const maxCpus = volt.max_cpus ?? cpus;
+  if (maxCpus < cpus) {
+    throw new VoltError(
+      'config',
+      `Cannot use ${nameOf('volt.max_cpus')}: ${maxCpus} (expected at least the ${cpus} vCPUs that are there from the start)`,
+    );
+  }
+  const { sockets, dies, cores, threads = machine.smt ? 2 : undefined } = volt;
+  const topology = resolveTopology({ cpus, max: maxCpus, sockets, dies, cores, threads });
+  const memoryBytes = (machine.mem_size_mib ?? memoryOfNodes(volt.numa)) * MIB;
+  const config: VmConfig = {
+    kernelPath: boot.kernel_image_path,
+    initrdPath: boot.initrd_path ?? undefined,
+    cmdline: [cmdline, rootWords, deviceWords].filter((words) => words !== '').join(' '),
+    cpus,
+    maxCpus,
+    topology,
+    memoryBytes,
+    hugepages: machine.huge_pages === '2M',
+    numa:
+      volt.numa.length === 0
+        ? undefined
+        : resolveNuma(volt.numa.map(toNumaRequest), { cpus, maxCpus, memoryBytes }),
+    acpi: volt.acpi,
+    mpTables: volt.mp_tables,
+    reboot: volt.reboot,
+    console: volt.console,
+    bootCpu: volt.boot_cpu,
+    affinity: volt.cpu_affinity,
+    boot: volt.boot,
+    devices,
+    symbolsPath: volt.symbols,
+    hangReportSeconds: volt.hang_report_s,
+  };
+  checkTables(config, nameOf);
+  return config;
+}
+
+/** What a guest without ACPI cannot be told. */
+function checkTables(config: VmConfig, nameOf: (path: string) => string): void {
+  if (config.acpi) return;
+  const refuse = (path: string, found: string) =>
+    new VoltError('config', `Cannot use ${nameOf(path)}: ${found} without ACPI (expected ACPI to be on)`);
+  if (config.maxCpus > config.cpus)
+    throw refuse('volt.max_cpus', `${config.maxCpus} vCPUs are to be plugged`);
+  if (config.numa) throw refuse('volt.numa', 'NUMA nodes are told');
+  if (config.mpTables && !fitsMpTables(config)) {
+    throw refuse(
+      'machine-config.vcpu_count',
+      `${config.cpus} vCPUs, where MP tables have 8-bit APIC ids and reach ${MP_TABLE_MAX_CPUS},`,
+    );
+  }
+}
+
+/** MP tables have 8-bit APIC ids, and one of them is for the I/O APIC. */
+export function fitsMpTables({ topology, cpus }: Pick<VmConfig, 'topology' | 'cpus'>): boolean {
+  return cpus <= MP_TABLE_MAX_CPUS && placeCpus(topology, cpus).at(-1)!.apicId < MP_TABLE_MAX_CPUS;
+}
+
+/** What `parseConfig` takes: sections of keys, from a JSON file or from flags. */
+export type ConfigInput = Readonly<Record<string, unknown>>;
+
+/** A configuration that passed the gate. */
+export interface ParsedConfig {
+  readonly config: VmConfig;
+  /** Keys that were not understood, as `section.key`. */
+  readonly unknownKeys: readonly string[];
+}
+
+/**
+ * Validates. `nameOf` turns a path such as `machine-config.vcpu_count` into what the user wrote, for the error:
+ * `--cpus`, say, or `vm.json: machine-config.vcpu_count`. Throws VoltError 'config' with the first problem.
+ */
+export function parseConfig(input: unknown, nameOf: (path: string) => string = (path) => path): ParsedConfig {
+  const result = v.safeParse(FileSchema, input);
+  if (!result.success) throw configError(result.issues[0], nameOf);
+  const config = toVmConfig(result.output, nameOf);
+  if (config.hugepages && (config.memoryBytes / MIB) % HUGE_PAGE_MIB !== 0) {
+    throw new VoltError(
+      'config',
+      `Cannot use ${nameOf('machine-config.mem_size_mib')}: ${config.memoryBytes / MIB} MiB with huge pages (expected an even number of MiB)`,
+    );
+  }
+  checkVcpuNumbers(config, nameOf);
+  checkDevices(config, nameOf);
+  return { config, unknownKeys: unknownKeys(input as ConfigInput) };
+}
+
+function checkVcpuNumbers(config: VmConfig, nameOf: (path: string) => string): void {
+  const expected = `(expected a vCPU from 0 to ${config.cpus - 1})`;
+  if (config.bootCpu >= config.cpus) {
+    throw new VoltError('config', `Cannot use ${nameOf('volt.boot_cpu')}: ${config.bootCpu} ${expected}`);
+  }
+  for (const index of config.affinity.keys()) {
+    if (index >= config.maxCpus) {
+      throw new VoltError(
+        'config',
+        `Cannot use ${nameOf('volt.cpu_affinity')}: there is no vCPU ${index} (expected a vCPU from 0 to ${config.maxCpus - 1})`,
+      );
+    }
+  }
+}
+
+function configError(issue: v.BaseIssue<unknown>, nameOf: (path: string) => string): VoltError {
+  const path = v.getDotPath(issue) ?? '';
+  return new VoltError('config', `Cannot use ${path === '' ? nameOf('') : nameOf(path)}: ${issue.message}`);
+}
+
+function unknownKeys(input: ConfigInput): string[] {
+  return Object.entries(input).flatMap(([name, content]) => {
+    if (Object.hasOwn(LIST_KEYS, name))
+      return unknownListKeys(name, content as readonly object[], LIST_KEYS[name]!);
+    const sections: Readonly<Record<string, object>> = { ...SECTIONS, ...DEVICE_KEYS };
+    if (!Object.hasOwn(sections, name)) return [name];
+    const known = sections[name]!;
+    return Object.keys((content ?? {}) as object)
+      .filter((key) => !Object.hasOwn(known, key))
+      .map((key) => `${name}.${key}`)
+      .filter((path) => !IGNORED_SILENTLY.has(path));
+  });
+}
+
+function unknownListKeys(name: string, items: readonly object[], known: ReadonlySet<string>): string[] {
+  return items.flatMap((item, i) =>
+    Object.keys(item)
+      .filter((key) => !known.has(key))
+      .map((key) => `${name}[${i}].${key}`),
+  );
+}
+
+/** Later sections win, key by key, and lists of devices are joined: `mergeConfig(file, flags)`. */
+export function mergeConfig(base: ConfigInput, over: ConfigInput): ConfigInput {
+  const merged: Record<string, unknown> = { ...base };
+  for (const [name, content] of Object.entries(over)) {
+    const before = merged[name];
+    if (Array.isArray(before) && Array.isArray(content)) {
+      merged[name] = [...before, ...content];
+      continue;
+    }
+    // What is no section stays, for the schema to refuse it.
+    if (before !== undefined && !isSection(before)) continue;
+    merged[name] = isSection(before) && isSection(content) ? { ...before, ...content } : content;
+  }
+  return merged;
+}

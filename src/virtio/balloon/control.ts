@@ -1,0 +1,46 @@
+/** A running balloon as the main thread steers it. */
+import { BALLOON_COUNTER, BALLOON_WORD, type BalloonState } from './state.ts';
+import { BALLOON_PAGE_BYTES, BALLOON_STAT_NAMES } from './regs.ts';
+import { signalEventFd } from '../../ffi/epoll.ts';
+import { MIB } from '../../machine/address.ts';
+
+/** How large a balloon is, and what the guest says of its memory. */
+export interface BalloonStatus {
+  readonly wantedMib: number;
+  readonly actualMib: number;
+  /** Given back since the start by pages in the balloon, and by free pages that the guest reported. */
+  readonly inflatedBytes: number;
+  readonly reportedBytes: number;
+  /** Bytes and counts, by the names of Firecracker; empty without statistics. */
+  readonly stats: Readonly<Record<string, number>>;
+}
+
+export const PAGES_PER_MIB = MIB / BALLOON_PAGE_BYTES;
+
+export class BalloonControl {
+  readonly #state: BalloonState;
+  readonly #wakeFd: number;
+
+  constructor(state: BalloonState, wakeFd: number) {
+    this.#state = state;
+    this.#wakeFd = wakeFd;
+  }
+
+  /** Asks the guest for so much memory; it gives what it can, when it can. */
+  resize(mib: number): void {
+    Atomics.store(this.#state.words, BALLOON_WORD.wantedPages, mib * PAGES_PER_MIB);
+    signalEventFd(this.#wakeFd);
+  }
+
+  status(): BalloonStatus {
+    const { words, stats } = this.#state;
+    const told = BALLOON_STAT_NAMES.map((name, tag) => [name, stats[tag]!] as const);
+    return {
+      wantedMib: (Atomics.load(words, BALLOON_WORD.wantedPages) >>> 0) / PAGES_PER_MIB,
+      actualMib: (Atomics.load(words, BALLOON_WORD.actualPages) >>> 0) / PAGES_PER_MIB,
+      inflatedBytes: stats[BALLOON_COUNTER.inflatedBytes]!,
+      reportedBytes: stats[BALLOON_COUNTER.reportedBytes]!,
+      stats: Object.fromEntries(told.filter(([, value]) => !Number.isNaN(value))),
+    };
+  }
+}

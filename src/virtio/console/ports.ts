@@ -1,0 +1,98 @@
+/** The host's side of virtio console ports: a Unix socket that takes one client at a time, or a file. */
+import { PORT_IO, type ConsoleHost } from './device.ts';
+import type { IoVector } from '../transport/io-vector.ts';
+import { EPOLL } from '../../ffi/epoll.ts';
+import { ERRNO } from '../../ffi/errno.ts';
+import { readVector, writeVector } from '../../ffi/tap.ts';
+import { acceptStream, closeStream, sendVector } from '../../ffi/unix-stream.ts';
+import type { DeviceServices } from '../host/services.ts';
+
+export interface ConsolePortStart {
+  /** Of a listening socket, or of a file to append to. */
+  readonly fd: number;
+  readonly kind: 'socket' | 'file';
+}
+
+export class ConsolePorts implements ConsoleHost {
+  readonly #ports: readonly ConsolePortStart[];
+  readonly #services: DeviceServices;
+  /** Descriptor of each port's client, or -1. */
+  readonly #clients: number[];
+  #portReady: (port: number) => void = () => {};
+
+  constructor(ports: readonly ConsolePortStart[], services: DeviceServices) {
+    this.#ports = ports;
+    this.#services = services;
+    this.#clients = ports.map(() => -1);
+  }
+
+  /** Takes clients, whether the guest has a driver or not. */
+  start(portReady: (port: number) => void): void {
+    this.#portReady = portReady;
+    this.#ports.forEach(({ fd, kind }, port) => {
+      if (kind === 'socket') this.#services.watch(fd, EPOLL.in | EPOLL.edge, () => this.#accept(port));
+    });
+  }
+
+  /** Lets all clients go, before their worker ends. */
+  hangUp(): void {
+    for (const fd of this.#clients) if (fd >= 0) closeStream(fd);
+  }
+
+  read(port: number, target: IoVector): number {
+    const client = this.#clients[port]!;
+    if (client < 0) return PORT_IO.wouldBlock;
+    const got = readVector(client, target.words, target.first, target.count);
+    if (got > 0) return got;
+    if (got === -ERRNO.EAGAIN || got === -ERRNO.EINTR) return PORT_IO.wouldBlock;
+    this.#drop(port);
+    return PORT_IO.wouldBlock;
+  }
+
+  /** Without a client, and when the file takes no more, bytes are lost, as from a cable without a plug. */
+  write(port: number, source: IoVector): number {
+    const { fd, kind } = this.#ports[port]!;
+    if (kind === 'file') {
+      writeVector(fd, source.words, source.first, source.count);
+      return source.bytes;
+    }
+    const client = this.#clients[port]!;
+    if (client < 0) return source.bytes;
+    const sent = sendVector(client, source.words, source.first, source.count);
+    if (sent >= 0) return sent;
+    if (sent === -ERRNO.EAGAIN || sent === -ERRNO.EINTR) return PORT_IO.wouldBlock;
+    this.#drop(port);
+    return source.bytes;
+  }
+
+  isOpen(port: number): boolean {
+    return this.#ports[port]!.kind === 'file' || this.#clients[port]! >= 0;
+  }
+
+  after(delayMs: number, handler: () => void): () => void {
+    return this.#services.after(delayMs, handler);
+  }
+
+  #accept(port: number): void {
+    for (;;) {
+      const fd = acceptStream(this.#ports[port]!.fd);
+      if (fd < 0) return;
+      if (this.#clients[port]! >= 0) {
+        closeStream(fd);
+        continue;
+      }
+      this.#clients[port] = fd;
+      this.#services.watch(fd, EPOLL.in | EPOLL.out | EPOLL.edge, () => this.#portReady(port));
+      this.#portReady(port);
+    }
+  }
+
+  #drop(port: number): void {
+    const fd = this.#clients[port]!;
+    this.#clients[port] = -1;
+    this.#services.unwatch(fd);
+    closeStream(fd);
+    // Not from here: the device is in the middle of something.
+    this.#services.after(0, () => this.#portReady(port));
+  }
+}

@@ -1,0 +1,92 @@
+/** The entropy device: one queue of buffers to be filled with random bytes. (Virtual I/O Device 1.2 §5.4) */
+import type { DeviceContext, DeviceFacts, VirtioDevice } from '../transport/device.ts';
+import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
+import { Chain, NEXT } from '../transport/queue.ts';
+import { RateLimiter, type RateLimits } from '../transport/rate-limiter.ts';
+
+export const ENTROPY_FACTS: DeviceFacts = {
+  type: DEVICE_TYPE.entropy,
+  features: [],
+  queueSizes: [64],
+  config: new Uint8Array(),
+};
+
+/** More is not given for one buffer, which a device may (§5.4.6.1), so that one driver cannot hold up the others. */
+const MAX_BYTES_AT_ONCE = 64 * 1024;
+
+export interface EntropyGlue {
+  /** Fills host memory with random bytes. */
+  fill(host: number, bytes: number): void;
+  now(): number;
+  after(delayMs: number, handler: () => void): () => void;
+}
+
+export class EntropyDevice implements VirtioDevice {
+  readonly #glue: EntropyGlue;
+  readonly #limiter: RateLimiter;
+  readonly #chain = new Chain();
+  #context: DeviceContext | undefined;
+  #cancelTimer: (() => void) | undefined;
+
+  constructor(glue: EntropyGlue, limits: RateLimits) {
+    this.#glue = glue;
+    this.#limiter = new RateLimiter(limits, glue.now());
+  }
+
+  activate(context: DeviceContext): void {
+    this.#context = context;
+  }
+
+  reset(): void {
+    this.#context = undefined;
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+  }
+
+  kick(): void {
+    const context = this.#context;
+    const queue = context?.queues[0];
+    if (!context || !queue || this.#cancelTimer) return;
+    const chain = this.#chain;
+    do {
+      queue.holdKicks();
+      for (;;) {
+        if (this.#mustWait()) {
+          context.interrupt(0);
+          return;
+        }
+        const next = queue.next(chain);
+        if (next === NEXT.none) break;
+        if (next === NEXT.broken) return context.fail('its queue makes no sense');
+        if (chain.firstWritable > 0) return context.fail('it offers entropy instead of taking it');
+        const written = this.#fill(chain);
+        this.#limiter.charge(written);
+        queue.pushUsed(chain.id, written);
+        context.count(0, 0, written);
+      }
+      context.interrupt(0);
+    } while (queue.wantKicks());
+  }
+
+  #fill(chain: Chain): number {
+    let done = 0;
+    for (let i = 0; i < chain.count && done < MAX_BYTES_AT_ONCE; i++) {
+      const bytes = Math.min(chain.length[i]!, MAX_BYTES_AT_ONCE - done);
+      this.#glue.fill(chain.host[i]!, bytes);
+      done += bytes;
+    }
+    return done;
+  }
+
+  /** True while the rate limit holds; then a timer goes on. */
+  #mustWait(): boolean {
+    if (!this.#limiter.limited) return false;
+    const delay = this.#limiter.delayMs(this.#glue.now());
+    if (delay === 0) return false;
+    this.#cancelTimer = this.#glue.after(delay, () => {
+      this.#cancelTimer = undefined;
+      this.kick();
+    });
+    return true;
+  }
+}

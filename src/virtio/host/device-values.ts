@@ -1,0 +1,35 @@
+/** Kinds of values in the configuration of devices. */
+import * as v from 'valibot';
+import type { RateLimits, TokenBucketFacts } from '../transport/rate-limiter.ts';
+import { found, section, text, wholeNumber } from '../../schema/values.ts';
+
+const MAX_TOKENS = 2 ** 53 - 1;
+const MAX_REFILL_MS = 24 * 3600 * 1000;
+
+const BucketSchema = v.pipe(
+  section({
+    size: wholeNumber(0, MAX_TOKENS),
+    one_time_burst: v.optional(v.nullable(wholeNumber(0, MAX_TOKENS))),
+    refill_time: wholeNumber(0, MAX_REFILL_MS, ' ms'),
+  }),
+  // A bucket without size or time is no limit: so Firecracker reads it.
+  v.transform(({ size, one_time_burst, refill_time }): TokenBucketFacts | undefined =>
+    size === 0 || refill_time === 0 ? undefined : { size, burst: one_time_burst ?? 0, refillMs: refill_time },
+  ),
+);
+
+export const NO_LIMITS: RateLimits = { bandwidth: undefined, ops: undefined };
+
+export const RateLimiterSchema = v.pipe(
+  section({ bandwidth: v.optional(v.nullable(BucketSchema)), ops: v.optional(v.nullable(BucketSchema)) }),
+  v.transform(({ bandwidth, ops }): RateLimits => ({
+    bandwidth: bandwidth ?? undefined,
+    ops: ops ?? undefined,
+  })),
+);
+
+/** What appears in file names and on terminals. */
+export const DeviceId = v.pipe(
+  text,
+  v.regex(/^[\w.-]{1,64}$/, (issue) => `${found(issue.input)} (expected up to 64 letters, digits, _ . or -)`),
+);

@@ -1,0 +1,39 @@
+/** A Unix socket of a device: made for this user alone, in the place of nothing but one that nobody has open any more. */
+import { rmSync } from 'node:fs';
+import { SyscallError } from '../../ffi/errno.ts';
+import type { OwnedFd } from '../../ffi/file.ts';
+import { MAX_SOCKET_PATH_BYTES, probeListener, type ListenerState } from '../../ffi/unix-socket.ts';
+import { listenAt } from '../../ffi/unix-stream.ts';
+import { VoltError } from '../../volt-error.ts';
+
+const TAKEN: Readonly<Partial<Record<ListenerState, string>>> = {
+  listening: 'another process listens there',
+  busy: 'another process listens there',
+  other: 'there is a file already',
+  forbidden: 'permission denied',
+};
+
+/**
+ * Throws VoltError 'host' that begins with `Cannot use <flag><path>`. `suffixBytes`: how much longer names of related
+ * sockets are.
+ */
+export function openListeningSocket(flag: string, path: string, suffixBytes = 0): OwnedFd {
+  const bad = (found: string, expected: string, cause?: unknown) =>
+    new VoltError('host', `Cannot use ${flag}${path}: ${found} (expected ${expected})`, { cause });
+  const bytes = Buffer.byteLength(path);
+  const most = MAX_SOCKET_PATH_BYTES - suffixBytes;
+  if (bytes > most) throw bad(`the path has ${bytes} bytes`, `at most ${most}`);
+  const state = probeListener(path);
+  const taken = TAKEN[state];
+  if (taken !== undefined) throw bad(taken, 'a path of its own for each guest');
+  if (state === 'dead') rmSync(path, { force: true });
+  const mask = process.umask(0o177);
+  try {
+    return listenAt(path);
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    throw bad(error.message, 'a path in a directory that you may write', error);
+  } finally {
+    process.umask(mask);
+  }
+}

@@ -1,0 +1,99 @@
+/** What a virtio device and its driver are at, read from their shared state without disturbing either. */
+import { BLOCK_FEATURE } from '../block/regs.ts';
+import { BALLOON_FEATURE } from '../balloon/regs.ts';
+import { NET_FEATURE } from '../net/regs.ts';
+import {
+  DEVICE_WORD,
+  driverHasFeature,
+  QUEUE_COUNTER,
+  QUEUE_WORD,
+  queueWord,
+  type DeviceState,
+} from '../transport/device-state.ts';
+import { DEVICE_TYPE, FEATURE, STATUS } from '../transport/mmio.regs.ts';
+import type { MachineDevice } from './device-set.ts';
+
+export interface QueueStatus {
+  readonly index: number;
+  /** Entries: as the driver set it up, 0 before that, and at most. */
+  readonly size: number;
+  readonly maxSize: number;
+  /** These are not there for a device that another process serves, past Volt. */
+  readonly kicks?: number;
+  /** Requests served. */
+  readonly chains?: number;
+  readonly bytesFromGuest?: number;
+  readonly bytesToGuest?: number;
+  readonly interrupts?: number;
+  /** Requests that were answered with an error, packets that were lost. */
+  readonly errors?: number;
+}
+
+export interface DeviceStatus {
+  readonly id: string;
+  readonly kind: string;
+  readonly address: number;
+  readonly gsi: number;
+  /** `reset`: no driver; `starting`: one that is not ready; `failed`: it needs a reset. */
+  readonly state: 'reset' | 'starting' | 'running' | 'failed';
+  /** Why it failed last. */
+  readonly failure?: string;
+  readonly failures: number;
+  /** Agreed on with the driver, by the names of the specification in camel case. */
+  readonly features: readonly string[];
+  readonly queues: readonly QueueStatus[];
+}
+
+/** Feature bits of device types, by name. */
+const FEATURES_OF_TYPE: Readonly<Record<number, Readonly<Record<string, number>>>> = {
+  [DEVICE_TYPE.block]: BLOCK_FEATURE,
+  [DEVICE_TYPE.net]: NET_FEATURE,
+  [DEVICE_TYPE.balloon]: BALLOON_FEATURE,
+};
+const FEATURE_BITS = 64;
+
+export function describeDevice({ config, place, state, failure }: MachineDevice): DeviceStatus {
+  const { words } = state;
+  const names: Readonly<Record<string, number>> = {
+    ...FEATURE,
+    ...FEATURES_OF_TYPE[words[DEVICE_WORD.type]!],
+  };
+  const nameOf = new Map(Object.entries(names).map(([name, bit]) => [bit, name]));
+  const bits = Array.from({ length: FEATURE_BITS }, (_, bit) => bit);
+  return {
+    id: config.id,
+    kind: config.kind,
+    address: place.address,
+    gsi: place.gsi,
+    state: stateOf(Atomics.load(words, DEVICE_WORD.status)),
+    ...(failure === undefined ? {} : { failure }),
+    failures: Atomics.load(words, DEVICE_WORD.failures),
+    features: bits.filter((bit) => driverHasFeature(words, bit)).map((bit) => nameOf.get(bit) ?? `bit${bit}`),
+    queues: Array.from({ length: state.queueCount }, (_, index) => {
+      return {
+        index,
+        size: words[queueWord(index, QUEUE_WORD.ready)] ? words[queueWord(index, QUEUE_WORD.size)]! : 0,
+        maxSize: words[queueWord(index, QUEUE_WORD.sizeMax)]!,
+        ...(words[DEVICE_WORD.servedElsewhere] === 0 ? countersOf(state, index) : {}),
+      };
+    }),
+  };
+}
+
+function countersOf({ counters }: DeviceState, queue: number) {
+  const at = queue * QUEUE_COUNTER.size;
+  return {
+    kicks: counters[at + QUEUE_COUNTER.kicks]!,
+    chains: counters[at + QUEUE_COUNTER.chains]!,
+    bytesFromGuest: counters[at + QUEUE_COUNTER.bytesOut]!,
+    bytesToGuest: counters[at + QUEUE_COUNTER.bytesIn]!,
+    interrupts: counters[at + QUEUE_COUNTER.interrupts]!,
+    errors: counters[at + QUEUE_COUNTER.errors]!,
+  };
+}
+
+function stateOf(status: number): DeviceStatus['state'] {
+  if (status === 0) return 'reset';
+  if (status & (STATUS.needsResetBit | STATUS.failedBit)) return 'failed';
+  return status & STATUS.driverOkBit ? 'running' : 'starting';
+}

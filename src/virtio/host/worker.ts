@@ -1,0 +1,86 @@
+/**
+ * Entry point of a device worker: sleeps in epoll until a queue of one of its devices is kicked, and serves it.
+ * No vCPU takes part in I/O, and no message is read while it runs: what it must know comes by shared words and an
+ * eventfd.
+ */
+import { DEVICE_WORD, viewDeviceState } from '../transport/device-state.ts';
+import { GuestRam } from '../transport/guest-ram.ts';
+import { DeviceRunner } from '../transport/runner.ts';
+import { EPOLL, signalEventFd } from '../../ffi/epoll.ts';
+import { arrayBufferAt, cString, libc, type HostPointer } from '../../ffi/libc.ts';
+import { installFilter } from '../../ffi/sandbox.ts';
+import { createDevice } from './serve-registry.ts';
+import { WorkerServices } from './services.ts';
+import { compileAsUsual } from '../../runtime/jit-policy.ts';
+import {
+  WORKER_WORD,
+  type DeviceSeat,
+  type RamFacts,
+  type VirtioReport,
+  type VirtioWorkerStart,
+} from './link.ts';
+
+declare const self: { onmessage: ((event: { data: VirtioWorkerStart }) => void) | null };
+declare function postMessage(message: VirtioReport): void;
+
+const PR_SET_NAME = 15;
+
+self.onmessage = ({ data }) => {
+  self.onmessage = null;
+  const words = new Int32Array(data.control);
+  try {
+    serve(data, words);
+  } catch (error) {
+    postMessage({ kind: 'failed', message: error instanceof Error ? error.message : String(error) });
+  } finally {
+    Atomics.store(words, WORKER_WORD.stopped, 1);
+    Atomics.notify(words, WORKER_WORD.stopped);
+  }
+};
+
+function serve(start: VirtioWorkerStart, words: Int32Array): void {
+  // Shown by top -H and ps -L; Linux keeps 15 characters.
+  libc.prctl(PR_SET_NAME, cString(start.name) as never, 0, 0, 0);
+  if (start.filter !== undefined) installFilter(start.filter, 'this');
+  const ram = new GuestRam(start.ram.map(ramRegion));
+  using services = new WorkerServices();
+  const runners = start.seats.map((seat) => seatDevice(seat, start.ram, ram, services));
+  services.watch(start.controlFd, EPOLL.in | EPOLL.edge, () => runners.forEach((runner) => runner.sync()));
+  // What happened before the descriptors were watched.
+  runners.forEach((runner) => runner.sync());
+  compileAsUsual();
+  while (Atomics.load(words, WORKER_WORD.stopWanted) === 0) services.turn();
+  runners.forEach((runner) => runner.stop());
+}
+
+function seatDevice(
+  seat: DeviceSeat,
+  regions: readonly RamFacts[],
+  ram: GuestRam,
+  services: WorkerServices,
+): DeviceRunner {
+  const { id, queueFds, interruptFd } = seat;
+  const tell = (text: string) => postMessage({ kind: 'device-tells', id, text });
+  const state = viewDeviceState(seat.buffer, queueFds.length);
+  const device = createDevice(seat.device, services, { ram: regions, queueFds, interruptFd, tell });
+  const runner = new DeviceRunner(device, state, ram, {
+    interrupt: () => signalEventFd(interruptFd),
+    failed: (reason, cause) => postMessage({ kind: 'device-failed', id, reason, cause }),
+  });
+  // Kicks that are for somebody else would wake this thread up for nothing.
+  if (state.words[DEVICE_WORD.servedElsewhere] === 0) {
+    queueFds.forEach((fd, queue) => services.watch(fd, EPOLL.in | EPOLL.edge, () => runner.kick(queue)));
+  }
+  return runner;
+}
+
+function ramRegion({ address, bytes, host }: RamFacts) {
+  return {
+    address,
+    bytes,
+    host,
+    // SAFETY: guest RAM stays mapped until this worker has said that it stopped.
+    open: (offset: number, length: number) =>
+      new Uint8Array(arrayBufferAt((host + offset) as HostPointer, length)),
+  };
+}

@@ -1,0 +1,251 @@
+/** The network device: pairs of queues, and a control queue. (Virtual I/O Device 1.2 §5.1) */
+import type { DeviceContext, DeviceFacts, VirtioDevice } from '../transport/device.ts';
+import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
+import type { GuestOffloads, NetGlue } from './port.ts';
+import { Receiver } from './receive.ts';
+import { Transmitter } from './transmit.ts';
+import {
+  ETHERNET_HEADER_BYTES,
+  LARGEST_PACKET_BYTES,
+  NET_ANSWER,
+  NET_CONFIG,
+  NET_CONTROL,
+  NET_CONTROL_CLASS,
+  NET_FEATURE as F,
+  NET_GUEST_OFFLOADS_SET,
+  NET_HEADER,
+  NET_MQ_PAIRS_SET,
+  NET_STATUS,
+} from './regs.ts';
+import { Chain, NEXT } from '../transport/queue.ts';
+import { RateLimiter, type RateLimits } from '../transport/rate-limiter.ts';
+
+export const NET_QUEUE_SIZE = 256;
+const CONTROL_QUEUE_SIZE = 16;
+/** Class, command and the longest data, which is 64 bits of offloads. */
+const CONTROL_BYTES = 10;
+const CONTROL_COMMANDS_AT_ONCE = 64;
+
+export interface NetOptions {
+  /** Six bytes; without them the driver chooses an address. */
+  readonly mac: Uint8Array | undefined;
+  readonly pairs: number;
+  /** Told to the driver if not undefined. */
+  readonly mtu: number | undefined;
+  /** Whether what is behind the device takes and gives packets with unfinished checksums and segmentation. */
+  readonly offloads: boolean;
+}
+
+/** What the driver finds. */
+export function describeNet({ mac, pairs, mtu, offloads }: NetOptions): DeviceFacts {
+  const control = offloads || pairs > 1;
+  const config = new Uint8Array(NET_CONFIG.size);
+  const view = new DataView(config.buffer);
+  if (mac) config.set(mac, NET_CONFIG.mac);
+  view.setUint16(NET_CONFIG.status, NET_STATUS.linkUpBit, true);
+  view.setUint16(NET_CONFIG.maxQueuePairs, pairs, true);
+  view.setUint16(NET_CONFIG.mtu, mtu ?? 0, true);
+  return {
+    type: DEVICE_TYPE.net,
+    features: [
+      F.mrgRxbuf,
+      F.status,
+      ...(mac ? [F.mac] : []),
+      ...(mtu === undefined ? [] : [F.mtu]),
+      ...(offloads ? OFFLOAD_FEATURES : []),
+      ...(control ? [F.ctrlVq] : []),
+      ...(pairs > 1 ? [F.mq] : []),
+    ],
+    queueSizes: [
+      ...Array.from({ length: 2 * pairs }, () => NET_QUEUE_SIZE),
+      ...(control ? [CONTROL_QUEUE_SIZE] : []),
+    ],
+    config,
+  };
+}
+
+const OFFLOAD_FEATURES = [
+  F.csum,
+  F.guestCsum,
+  F.ctrlGuestOffloads,
+  F.guestTso4,
+  F.guestTso6,
+  F.guestEcn,
+  F.guestUfo,
+  F.hostTso4,
+  F.hostTso6,
+  F.hostEcn,
+  F.hostUfo,
+] as const;
+
+export interface NetSettings {
+  readonly pairs: number;
+  /** Longest frame without its Ethernet header that the host sends when it may not leave segmentation to the guest. */
+  readonly hostMtu: number;
+  readonly receiveLimits: RateLimits;
+  readonly transmitLimits: RateLimits;
+}
+
+export class NetDevice implements VirtioDevice {
+  readonly #glue: NetGlue;
+  readonly #settings: NetSettings;
+  readonly #receiveLimiter: RateLimiter;
+  readonly #transmitLimiter: RateLimiter;
+  readonly #chain = new Chain();
+  #context: DeviceContext | undefined;
+  #receivers: (Receiver | undefined)[] = [];
+  #transmitters: (Transmitter | undefined)[] = [];
+  #controlQueue = 0;
+  /** What of the segmentation features is on. */
+  #offloads: GuestOffloads = NO_OFFLOADS;
+  #cancelTimer: (() => void) | undefined;
+  #linkUp = true;
+
+  constructor(glue: NetGlue, settings: NetSettings) {
+    this.#glue = glue;
+    this.#settings = settings;
+    this.#receiveLimiter = new RateLimiter(settings.receiveLimits, glue.now());
+    this.#transmitLimiter = new RateLimiter(settings.transmitLimits, glue.now());
+  }
+
+  activate(context: DeviceContext): void {
+    const { pairs } = this.#settings;
+    this.#context = context;
+    const agreed = context.hasFeature(F.mq) ? pairs : 1;
+    // Behind the queues that were agreed on, not behind all there are. (§5.1.2)
+    this.#controlQueue = 2 * agreed;
+    this.#offloads = offloadsOf((bit) => context.hasFeature(bit));
+    this.#glue.setOffloads(this.#offloads);
+    this.#glue.setActivePorts(1);
+    const facts = { mergeable: context.hasFeature(F.mrgRxbuf), longest: this.#longestPacket() };
+    for (let pair = 0; pair < agreed; pair++) {
+      const [receive, transmit] = [2 * pair, 2 * pair + 1];
+      const port = this.#glue.ports[pair]!;
+      const [rx, tx] = [context.queues[receive], context.queues[transmit]];
+      this.#receivers[pair] =
+        rx && new Receiver(context, rx, receive, port, this.#glue, this.#receiveLimiter, facts);
+      this.#transmitters[pair] =
+        tx && new Transmitter(context, tx, transmit, port, this.#glue, this.#transmitLimiter);
+    }
+    // It may have come or gone while there was no driver to tell.
+    const toldUp = (context.config(NET_CONFIG.status) & NET_STATUS.linkUpBit) !== 0;
+    if (toldUp !== this.#linkUp) this.#tellLink(context);
+  }
+
+  reset(): void {
+    this.#context = undefined;
+    for (const receiver of this.#receivers.splice(0)) receiver?.stop();
+    for (const transmitter of this.#transmitters.splice(0)) transmitter?.stop();
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+  }
+
+  kick(queue: number): void {
+    if (queue === this.#controlQueue) this.#runControl();
+    else if (queue % 2 === 0) this.#receivers[queue / 2]?.run();
+    else this.#transmitters[(queue - 1) / 2]?.run();
+  }
+
+  /** The port of this pair has packets for the guest, or may have. */
+  portReadable(pair: number): void {
+    this.#receivers[pair]?.portReadable();
+  }
+
+  /** The port of this pair takes packets again. */
+  portWritable(pair: number): void {
+    this.#transmitters[pair]?.portWritable();
+  }
+
+  /** What is behind the device came or went. False when that is no news. */
+  setLink(up: boolean): boolean {
+    if (up === this.#linkUp) return false;
+    this.#linkUp = up;
+    if (this.#context) this.#tellLink(this.#context);
+    return true;
+  }
+
+  #tellLink(context: DeviceContext): void {
+    context.setConfig(NET_CONFIG.status, this.#linkUp ? LINK_UP : LINK_DOWN);
+  }
+
+  #longestPacket(): number {
+    const { tso4, tso6, ufo } = this.#offloads;
+    if (tso4 || tso6 || ufo) return LARGEST_PACKET_BYTES;
+    const vlanBytes = 4;
+    return NET_HEADER.size + ETHERNET_HEADER_BYTES + vlanBytes + this.#settings.hostMtu;
+  }
+
+  #runControl(): void {
+    const context = this.#context;
+    const queue = context?.queues[this.#controlQueue];
+    if (!context || !queue || this.#cancelTimer) return;
+    const chain = this.#chain;
+    let left = CONTROL_COMMANDS_AT_ONCE;
+    do {
+      queue.holdKicks();
+      for (;;) {
+        if (left-- === 0) {
+          // Commands are rare; a driver that never stops sending them must not hold up the others.
+          context.interrupt(this.#controlQueue);
+          this.#cancelTimer = this.#glue.after(1, () => {
+            this.#cancelTimer = undefined;
+            this.#runControl();
+          });
+          return;
+        }
+        const next = queue.next(chain);
+        if (next === NEXT.none) break;
+        if (next === NEXT.broken) return context.fail('its control queue makes no sense');
+        if (chain.writableBytes === 0) return context.fail('a control command leaves no room for its answer');
+        const bytes = new Uint8Array(CONTROL_BYTES);
+        const length = chain.copyOut(context.ram, 0, bytes);
+        const answer = this.#command(bytes, length) ? NET_ANSWER.ok : NET_ANSWER.error;
+        chain.copyIn(context.ram, 0, Uint8Array.of(answer));
+        queue.pushUsed(chain.id, 1);
+        context.count(this.#controlQueue, length, 1);
+      }
+      context.interrupt(this.#controlQueue);
+    } while (queue.wantKicks());
+  }
+
+  /** False for what is not known, not agreed on, or out of range. */
+  #command(bytes: Uint8Array, length: number): boolean {
+    const context = this.#context!;
+    const view = new DataView(bytes.buffer);
+    const dataBytes = length - NET_CONTROL.data;
+    const command = bytes[NET_CONTROL.command]!;
+    switch (bytes[NET_CONTROL.class]) {
+      case NET_CONTROL_CLASS.multiqueue: {
+        if (!context.hasFeature(F.mq) || command !== NET_MQ_PAIRS_SET || dataBytes < 2) return false;
+        const pairs = view.getUint16(NET_CONTROL.data, true);
+        if (pairs < 1 || pairs > this.#settings.pairs) return false;
+        this.#glue.setActivePorts(pairs);
+        return true;
+      }
+      case NET_CONTROL_CLASS.guestOffloads: {
+        const known = context.hasFeature(F.ctrlGuestOffloads) && command === NET_GUEST_OFFLOADS_SET;
+        if (!known || dataBytes < 8) return false;
+        const wanted = view.getUint32(NET_CONTROL.data, true);
+        // Only what was agreed on before can be switched.
+        this.#offloads = offloadsOf((bit) => context.hasFeature(bit) && ((wanted >>> bit) & 1) !== 0);
+        this.#glue.setOffloads(this.#offloads);
+        for (const receiver of this.#receivers) if (receiver) receiver.longest = this.#longestPacket();
+        return true;
+      }
+      default:
+        return false;
+    }
+  }
+}
+
+const LINK_UP = Uint8Array.of(NET_STATUS.linkUpBit, 0);
+const LINK_DOWN = Uint8Array.of(0, 0);
+
+const NO_OFFLOADS: GuestOffloads = { csum: false, tso4: false, tso6: false, ecn: false, ufo: false };
+
+/** Segmentation without checksums is no offload: nothing could fill in the checksums of the parts. (§5.1.3.1) */
+function offloadsOf(isOn: (bit: number) => boolean): GuestOffloads {
+  if (!isOn(F.guestCsum)) return NO_OFFLOADS;
+  const [tso4, tso6] = [isOn(F.guestTso4), isOn(F.guestTso6)];
+  return { csum: true, tso4, tso6, ecn: isOn(F.guestEcn) && (tso4 || tso6), ufo: isOn(F.guestUfo) };
+}

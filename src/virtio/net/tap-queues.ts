@@ -1,0 +1,71 @@
+/** The queues of a tap as ports of a network device: packets go straight between the kernel and guest memory. */
+import type { IoVector } from '../transport/io-vector.ts';
+import { MAX_PIECES } from '../transport/io-vector.ts';
+import { PORT_RESULT, type GuestOffloads, type NetPort } from './port.ts';
+import { ERRNO } from '../../ffi/errno.ts';
+import { readVector, setTapOffloads, setTapQueue, TAP_OFFLOAD, writeVector } from '../../ffi/tap.ts';
+
+export class TapPort implements NetPort {
+  readonly fd: number;
+
+  constructor(fd: number) {
+    this.fd = fd;
+  }
+
+  send(packet: IoVector): number {
+    const sent = writeVector(this.fd, packet.words, packet.first, packet.count);
+    if (sent >= 0) return sent;
+    // Anything but a full queue: the interface is down or gone, or the kernel found the header wrong.
+    return sent === -ERRNO.EAGAIN ? PORT_RESULT.wouldBlock : PORT_RESULT.dropped;
+  }
+
+  receive(packet: IoVector): number {
+    const got = readVector(this.fd, packet.words, packet.first, Math.min(packet.count, MAX_PIECES));
+    // A tap that is gone gives nothing any more; epoll has told so.
+    return got >= 0 ? got : PORT_RESULT.wouldBlock;
+  }
+}
+
+/** The first port speaks for the tap; which of the others take part is remembered here. */
+export class TapQueues {
+  readonly ports: readonly TapPort[];
+  #active: number;
+
+  constructor(fds: readonly number[]) {
+    this.ports = fds.map((fd) => new TapPort(fd));
+    this.#active = fds.length;
+  }
+
+  setOffloads({ csum, tso4, tso6, ecn, ufo }: GuestOffloads): void {
+    const bits =
+      (csum ? TAP_OFFLOAD.csum : 0) |
+      (tso4 ? TAP_OFFLOAD.tso4 : 0) |
+      (tso6 ? TAP_OFFLOAD.tso6 : 0) |
+      (ecn ? TAP_OFFLOAD.ecn : 0) |
+      (ufo ? TAP_OFFLOAD.ufo : 0);
+    this.#ignoreGone(() => setTapOffloads(this.ports[0]!.fd, bits));
+  }
+
+  setActivePorts(count: number): void {
+    for (; this.#active < count; this.#active++)
+      this.#ignoreGone(() => setTapQueue(this.ports[this.#active]!.fd, true));
+    for (; this.#active > count; this.#active--)
+      this.#ignoreGone(() => setTapQueue(this.ports[this.#active - 1]!.fd, false));
+  }
+
+  /**
+   * A tap that was deleted refuses everything; its guest has lost its link and knows it. A queue that a machine before
+   * left attached or detached refuses to become so again.
+   */
+  #ignoreGone(act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      if (!(error instanceof Error && 'errno' in error && REFUSALS.includes(error.errno as number)))
+        throw error;
+    }
+  }
+}
+
+const EBADFD = 77;
+const REFUSALS: readonly number[] = [EBADFD, ERRNO.EINVAL];

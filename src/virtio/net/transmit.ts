@@ -1,0 +1,111 @@
+/** Packets from the guest: one transmit queue of a network device. (Virtual I/O Device 1.2 §5.1.6.2) */
+import type { DeviceContext } from '../transport/device.ts';
+import { IoVector } from '../transport/io-vector.ts';
+import { PORT_RESULT, type NetGlue, type NetPort } from './port.ts';
+import { ETHERNET_HEADER_BYTES, LARGEST_PACKET_BYTES, NET_HEADER } from './regs.ts';
+import { Chain, MAX_CHAIN, NEXT, type Virtqueue } from '../transport/queue.ts';
+import type { RateLimiter } from '../transport/rate-limiter.ts';
+
+/** After so many packets the others on this worker get their turn. */
+const PACKETS_AT_ONCE = 256;
+const SMALLEST_PACKET_BYTES = NET_HEADER.size + ETHERNET_HEADER_BYTES;
+
+export class Transmitter {
+  readonly #context: DeviceContext;
+  readonly #queue: Virtqueue;
+  readonly #index: number;
+  readonly #port: NetPort;
+  readonly #glue: NetGlue;
+  readonly #limiter: RateLimiter;
+  readonly #chain = new Chain();
+  readonly #packet = new IoVector(MAX_CHAIN);
+  /** Waits for the port. */
+  #blocked = false;
+  #cancelTimer: (() => void) | undefined;
+
+  constructor(
+    context: DeviceContext,
+    queue: Virtqueue,
+    index: number,
+    port: NetPort,
+    glue: NetGlue,
+    limiter: RateLimiter,
+  ) {
+    this.#context = context;
+    this.#queue = queue;
+    this.#index = index;
+    this.#port = port;
+    this.#glue = glue;
+    this.#limiter = limiter;
+  }
+
+  stop(): void {
+    this.#cancelTimer?.();
+  }
+
+  /** The port takes packets again, or may have done so all the time. */
+  portWritable(): void {
+    if (this.#blocked) this.run();
+  }
+
+  /** Sends what is there. To be called for a kick. */
+  run(): void {
+    if (this.#cancelTimer) return;
+    this.#blocked = false;
+    let left = PACKETS_AT_ONCE;
+    do {
+      this.#queue.holdKicks();
+      for (;;) {
+        const delay = left-- > 0 ? this.#delayMs() : 0;
+        if (left < 0 || delay > 0) {
+          this.#goOnAfter(delay);
+          this.#context.interrupt(this.#index);
+          return;
+        }
+        const next = this.#queue.next(this.#chain);
+        if (next === NEXT.none) break;
+        if (next === NEXT.broken) return this.#context.fail(`transmit queue ${this.#index} makes no sense`);
+        if (!this.#sendChain()) {
+          this.#context.interrupt(this.#index);
+          return;
+        }
+      }
+      this.#context.interrupt(this.#index);
+    } while (this.#queue.wantKicks());
+  }
+
+  /** False when the port is full: the chain stays where it is. */
+  #sendChain(): boolean {
+    const chain = this.#chain;
+    const packet = this.#packet;
+    const bytes = chain.readableBytes;
+    // The port judges everything else; what it does not like is lost, as on any network.
+    let sent: number = PORT_RESULT.dropped;
+    if (bytes >= SMALLEST_PACKET_BYTES && bytes <= LARGEST_PACKET_BYTES) {
+      packet.clear();
+      packet.addBuffers(chain, 0, chain.firstWritable);
+      sent = this.#port.send(packet);
+      if (sent === PORT_RESULT.wouldBlock) {
+        this.#queue.undoNext();
+        this.#blocked = true;
+        return false;
+      }
+    }
+    if (sent === PORT_RESULT.dropped) this.#context.countError(this.#index);
+    this.#limiter.charge(bytes);
+    this.#queue.pushUsed(chain.id, 0);
+    this.#context.count(this.#index, bytes, 0);
+    return true;
+  }
+
+  #delayMs(): number {
+    return this.#limiter.limited ? this.#limiter.delayMs(this.#glue.now()) : 0;
+  }
+
+  #goOnAfter(delayMs: number): void {
+    this.#cancelTimer = this.#glue.after(delayMs, () => {
+      this.#cancelTimer = undefined;
+      this.run();
+    });
+  }
+}

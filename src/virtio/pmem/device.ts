@@ -1,0 +1,139 @@
+/**
+ * The persistent memory device: memory of a file that the guest has mapped like its RAM. All that is asked of the device
+ * is to make safe what was written there. (Virtual I/O Device 1.2 §5.19)
+ */
+import { putU64, viewOf } from '../../binary/bytes.ts';
+import type { DeviceContext, DeviceFacts, VirtioDevice } from '../transport/device.ts';
+import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
+import { PMEM_CONFIG, PMEM_REQUEST, PMEM_REQUEST_BYTES, PMEM_RESULT, PMEM_RESULT_BYTES } from './regs.ts';
+import { Chain, NEXT, type Virtqueue } from '../transport/queue.ts';
+import { RateLimiter, type RateLimits } from '../transport/rate-limiter.ts';
+
+const QUEUE_SIZE = 64;
+
+export function describePmem({ address, bytes }: { address: number; bytes: number }): DeviceFacts {
+  const config = new Uint8Array(PMEM_CONFIG.size);
+  putU64(viewOf(config), PMEM_CONFIG.start, address);
+  putU64(viewOf(config), PMEM_CONFIG.bytes, bytes);
+  return { type: DEVICE_TYPE.pmem, features: [], queueSizes: [QUEUE_SIZE], config };
+}
+
+export interface PmemGlue {
+  /** Returns when everything that was written is safe, with 0, or with errno. */
+  flush(): number;
+  now(): number;
+  after(delayMs: number, handler: () => void): () => void;
+}
+
+export class PmemDevice implements VirtioDevice {
+  readonly #glue: PmemGlue;
+  readonly #limiter: RateLimiter;
+  /** What a flush costs: it goes over all of the file. */
+  readonly #fileBytes: number;
+  readonly #chain = new Chain();
+  readonly #word = new Uint8Array(4);
+  readonly #wordView = viewOf(this.#word);
+  /** Flushes that were taken and wait for one flush of the file, by where their result goes. */
+  readonly #ids = new Float64Array(QUEUE_SIZE);
+  readonly #results = new Float64Array(QUEUE_SIZE);
+  #context: DeviceContext | undefined;
+  #cancelTimer: (() => void) | undefined;
+
+  constructor(glue: PmemGlue, fileBytes: number, limits: RateLimits) {
+    this.#glue = glue;
+    this.#fileBytes = fileBytes;
+    this.#limiter = new RateLimiter(limits, glue.now());
+  }
+
+  activate(context: DeviceContext): void {
+    this.#context = context;
+  }
+
+  reset(): void {
+    this.#context = undefined;
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+  }
+
+  kick(): void {
+    const context = this.#context;
+    const queue = context?.queues[0];
+    if (!context || !queue || this.#cancelTimer) return;
+    do {
+      queue.holdKicks();
+      if (this.#mustWait()) return;
+      const count = this.#takeFlushes(context, queue);
+      if (count < 0) return;
+      if (count > 0) this.#flush(context, queue, count);
+      context.interrupt(0);
+    } while (queue.wantKicks());
+  }
+
+  /** Takes all that waits; returns how many flushes are to be answered, or -1 when the driver breaks the rules. */
+  #takeFlushes(context: DeviceContext, queue: Virtqueue): number {
+    const chain = this.#chain;
+    let count = 0;
+    while (count < QUEUE_SIZE) {
+      const next = queue.next(chain);
+      if (next === NEXT.none) break;
+      const broken =
+        next === NEXT.broken ||
+        chain.readableBytes < PMEM_REQUEST_BYTES ||
+        chain.writableBytes < PMEM_RESULT_BYTES;
+      if (broken) {
+        context.fail('its queue makes no sense');
+        return -1;
+      }
+      chain.copyOut(context.ram, 0, this.#word);
+      const result = chain.firstWritable;
+      if (this.#wordView.getUint32(0, true) !== PMEM_REQUEST.flush) {
+        this.#answer(context, queue, chain.id, PMEM_RESULT.failed);
+      } else if (chain.length[result]! < PMEM_RESULT_BYTES) {
+        // A result in pieces, which no driver of today has, is not kept for later.
+        this.#answer(context, queue, chain.id, this.#flushFile());
+      } else {
+        this.#ids[count] = chain.id;
+        this.#results[count++] = chain.address[result]!;
+      }
+    }
+    return count;
+  }
+
+  /** One flush answers all that were asked for before it began. */
+  #flush(context: DeviceContext, queue: Virtqueue, count: number): void {
+    this.#wordView.setUint32(0, this.#flushFile(), true);
+    for (let i = 0; i < count; i++) {
+      context.ram.copyIn(this.#results[i]!, this.#word, 0, PMEM_RESULT_BYTES);
+      this.#push(context, queue, this.#ids[i]!);
+    }
+  }
+
+  #flushFile(): number {
+    this.#limiter.charge(this.#fileBytes);
+    return this.#glue.flush() === 0 ? PMEM_RESULT.ok : PMEM_RESULT.failed;
+  }
+
+  /** The chain that was taken last. */
+  #answer(context: DeviceContext, queue: Virtqueue, id: number, result: number): void {
+    this.#wordView.setUint32(0, result, true);
+    this.#chain.copyIn(context.ram, 0, this.#word);
+    this.#push(context, queue, id);
+  }
+
+  #push(context: DeviceContext, queue: Virtqueue, id: number): void {
+    queue.pushUsed(id, PMEM_RESULT_BYTES);
+    context.count(0, PMEM_REQUEST_BYTES, PMEM_RESULT_BYTES);
+  }
+
+  /** True while the rate limit holds; then a timer goes on. */
+  #mustWait(): boolean {
+    if (!this.#limiter.limited) return false;
+    const delay = this.#limiter.delayMs(this.#glue.now());
+    if (delay === 0) return false;
+    this.#cancelTimer = this.#glue.after(delay, () => {
+      this.#cancelTimer = undefined;
+      this.kick();
+    });
+    return true;
+  }
+}

@@ -1,0 +1,152 @@
+/**
+ * The host's side of the socket device, as Firecracker has it: programs connect to one Unix socket and say
+ * `CONNECT <port>\n`, which is answered by `OK <their port>\n`; what the guest connects to listens at `PATH_<port>`.
+ */
+import type { IoVector } from '../transport/io-vector.ts';
+import { STREAM_RESULT, type VsockHost } from './host.ts';
+import { EPOLL } from '../../ffi/epoll.ts';
+import { ERRNO } from '../../ffi/errno.ts';
+import { readVector } from '../../ffi/tap.ts';
+import {
+  acceptStream,
+  closeStream,
+  connectStream,
+  endSending,
+  receiveBytes,
+  sendBytes,
+  sendVector,
+} from '../../ffi/unix-stream.ts';
+import type { DeviceServices } from '../host/services.ts';
+
+const ALL_EVENTS = EPOLL.in | EPOLL.out | EPOLL.edge;
+/** `CONNECT 4294967295\n` and some air, as in Firecracker. */
+const MAX_COMMAND_BYTES = 32;
+const MAX_UNDECIDED = 64;
+/** When this process is out of file descriptors, others may come. */
+const ACCEPT_AGAIN_MS = 100;
+
+interface StreamUser {
+  connectGuest(stream: number, guestPort: number): boolean;
+  streamReady(stream: number, readable: boolean, writable: boolean, hungUp: boolean): void;
+}
+
+export class VsockStreams implements VsockHost {
+  readonly #path: string;
+  readonly #listener: number;
+  readonly #services: DeviceServices;
+  /** Connections that have not said yet what they want. */
+  readonly #undecided = new Set<number>();
+  readonly #command = Buffer.alloc(MAX_COMMAND_BYTES);
+  #cancelRetry: (() => void) | undefined;
+  /** Who is told of streams; undefined while there is no driver. */
+  #user: StreamUser | undefined;
+
+  constructor(path: string, listener: number, services: DeviceServices) {
+    this.#path = path;
+    this.#listener = listener;
+    this.#services = services;
+  }
+
+  /** Takes connections, also those that wait already. */
+  start(user: StreamUser): void {
+    this.#user = user;
+    this.#services.watch(this.#listener, EPOLL.in | EPOLL.edge, () => this.#accept());
+  }
+
+  /** Lets connections wait until the next start. */
+  stop(): void {
+    this.#user = undefined;
+    this.#services.unwatch(this.#listener);
+    this.#cancelRetry?.();
+    this.#cancelRetry = undefined;
+    for (const fd of [...this.#undecided]) this.#drop(fd);
+  }
+
+  connect(port: number): number {
+    const fd = connectStream(`${this.#path}_${port}`);
+    if (fd >= 0) this.#watchStream(fd);
+    return fd;
+  }
+
+  read(stream: number, target: IoVector): number {
+    return resultOf(readVector(stream, target.words, target.first, target.count));
+  }
+
+  write(stream: number, source: IoVector): number {
+    return resultOf(sendVector(stream, source.words, source.first, source.count));
+  }
+
+  writeBytes(stream: number, bytes: Uint8Array): number {
+    return resultOf(sendBytes(stream, bytes));
+  }
+
+  endWriting(stream: number): void {
+    endSending(stream);
+  }
+
+  close(stream: number): void {
+    this.#services.unwatch(stream);
+    closeStream(stream);
+  }
+
+  after(delayMs: number, handler: () => void): () => void {
+    return this.#services.after(delayMs, handler);
+  }
+
+  #watchStream(fd: number): void {
+    this.#services.watch(fd, ALL_EVENTS, (events) =>
+      this.#user?.streamReady(
+        fd,
+        (events & EPOLL.in) !== 0,
+        (events & EPOLL.out) !== 0,
+        (events & (EPOLL.hangUp | EPOLL.error)) !== 0,
+      ),
+    );
+  }
+
+  #accept(): void {
+    while (this.#user) {
+      const fd = acceptStream(this.#listener);
+      if (fd === -ERRNO.EAGAIN) return;
+      if (fd < 0) {
+        this.#cancelRetry = this.#services.after(ACCEPT_AGAIN_MS, () => this.#accept());
+        return;
+      }
+      if (this.#undecided.size >= MAX_UNDECIDED) {
+        closeStream(fd);
+        continue;
+      }
+      this.#undecided.add(fd);
+      this.#services.watch(fd, EPOLL.in | EPOLL.edge, () => this.#readCommand(fd));
+    }
+  }
+
+  /** Takes exactly the line: what comes behind it is for the guest. */
+  #readCommand(fd: number): void {
+    const got = receiveBytes(fd, this.#command, MAX_COMMAND_BYTES, true);
+    if (got === -ERRNO.EAGAIN) return;
+    const end = got > 0 ? this.#command.subarray(0, got).indexOf(0x0a) : -1;
+    if (end < 0) {
+      if (got <= 0 || got === MAX_COMMAND_BYTES) this.#drop(fd);
+      return;
+    }
+    receiveBytes(fd, this.#command, end + 1);
+    const match = /^connect +(\d{1,10})$/i.exec(this.#command.toString('latin1', 0, end));
+    const port = match ? Number(match[1]) : Infinity;
+    if (port > 0xffff_ffff) return this.#drop(fd);
+    this.#undecided.delete(fd);
+    this.#services.unwatch(fd);
+    this.#watchStream(fd);
+    if (!this.#user?.connectGuest(fd, port)) this.close(fd);
+  }
+
+  #drop(fd: number): void {
+    this.#undecided.delete(fd);
+    this.close(fd);
+  }
+}
+
+function resultOf(done: number): number {
+  if (done >= 0) return done;
+  return done === -ERRNO.EAGAIN || done === -ERRNO.EINTR ? STREAM_RESULT.wouldBlock : STREAM_RESULT.failed;
+}

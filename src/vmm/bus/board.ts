@@ -1,0 +1,165 @@
+/**
+ * The I/O bus of one vCPU worker: which port belongs to which device. Ports that nobody answers read as all
+ * ones and swallow writes, as on a real ISA bus, so that a probing driver finds nothing and goes on.
+ */
+import { cmosRead, cmosSelect } from '../../chips/cmos.ts';
+import { cpuHotplugRead, cpuHotplugWrite, HOTPLUG_REQUEST } from '../../chips/cpu-hotplug.ts';
+import { i8042Command, i8042Data, i8042ReadData, i8042ReadStatus } from '../../chips/i8042.ts';
+import { firstPitWrite, isPitPort, PIT_AT_REST } from '../../chips/pit.ts';
+import { uartRead, uartWrite, type Uart } from '../../chips/uart.ts';
+import type { CoalescedRing } from '../../kvm/coalesced.ts';
+import { startPit } from '../../kvm/pit.ts';
+import { IrqLine } from '../../kvm/vm.ts';
+import { GSI } from '../../machine/irqs.ts';
+import type { PitChange } from '../../machine/pit-change.ts';
+import {
+  ACPI_SLEEP_ENABLE,
+  ACPI_SLEEP_TYPE_S5,
+  COM1_PORTS,
+  CPU_HOTPLUG,
+  PM1A_SLEEP_ENABLE,
+  PORT,
+} from '../../machine/ports.ts';
+import { pushConsoleByte } from '../serial/ring.ts';
+import { VM_WORD, type SharedState } from './shared-state.ts';
+import { createVirtioBus, type VirtioBus, type VirtioLink } from '../../virtio/host/bus.ts';
+
+/** What a port access asks of the machine as a whole. */
+export const BUS_EVENT = { none: 0, reset: 1, powerOff: 2, guestExit: 3 } as const;
+export type BusEvent = (typeof BUS_EVENT)[keyof typeof BUS_EVENT];
+
+export interface Board {
+  readonly shared: SharedState;
+  readonly uart: Uart;
+  readonly lowMemoryBytes: number;
+  readonly virtio: VirtioBus;
+  readonly bootCpu: number;
+  /** Where KVM gathers writes to the UART; undefined: it cannot. */
+  readonly ring: CoalescedRing | undefined;
+  /** Makes the PIT, changed as the write did that it came too late for. */
+  readonly startPit: (change: PitChange | undefined) => void;
+  /** Value of the write behind BUS_EVENT.guestExit. */
+  exitStatus: number;
+}
+
+const RESET_CONTROL_RESET_BIT = 0x04;
+/** SLP_EN with the type that the DSDT's \\_S5 names. */
+const SLEEP_S5 = ACPI_SLEEP_ENABLE | (ACPI_SLEEP_TYPE_S5 << 2);
+
+/** What a worker is told to make its board of. */
+export interface BoardFacts {
+  readonly vmFd: number;
+  readonly lowMemoryBytes: number;
+  readonly bootCpu: number;
+  readonly virtio?: readonly VirtioLink[];
+}
+
+export function createBoard(shared: SharedState, facts: BoardFacts, ring: CoalescedRing | undefined): Board {
+  const { vmFd, lowMemoryBytes, bootCpu, virtio = [] } = facts;
+  const line = new IrqLine(vmFd, GSI.com1);
+  const glue = {
+    transmit: (byte: number) => pushConsoleByte(shared, byte),
+    setInterrupt: (level: 0 | 1) => line.set(level),
+  };
+  return {
+    shared,
+    uart: { words: shared.uart, received: shared.received, glue },
+    lowMemoryBytes,
+    virtio: createVirtioBus(virtio, () => Atomics.load(shared.words, VM_WORD.ending) !== 0),
+    bootCpu,
+    ring,
+    startPit: (change) => startPit(vmFd, change),
+    exitStatus: 0,
+  };
+}
+
+/** One access of `size` bytes. Multi-byte accesses to 8-bit devices reach consecutive ports, as on the bus. */
+export function writePort(board: Board, port: number, size: number, value: number): BusEvent {
+  if (port === PORT.exit) {
+    board.exitStatus = value;
+    return BUS_EVENT.guestExit;
+  }
+  if (port === PORT.pm1aControl && size >= 2) {
+    return value & PM1A_SLEEP_ENABLE ? BUS_EVENT.powerOff : BUS_EVENT.none;
+  }
+  // A 32-bit write is the PCI address register; its second byte must not reach the reset control at 0xCF9.
+  if (port === PORT.pciConfigAddress && size === 4) return BUS_EVENT.none;
+  if (isCpuHotplug(port)) {
+    if (size === 4) writeCpuHotplug(board, port - PORT.cpuHotplug, value);
+    return BUS_EVENT.none;
+  }
+  for (let i = 0; i < size; i++) {
+    const event = writeByte(board, port + i, (value >>> (8 * i)) & 0xff);
+    if (event !== BUS_EVENT.none) return event;
+  }
+  return BUS_EVENT.none;
+}
+
+/** The value read, `size` bytes of it valid. */
+export function readPort(board: Board, port: number, size: number): number {
+  if (isCpuHotplug(port) && size === 4)
+    return cpuHotplugRead(board.shared.cpuHotplug, port - PORT.cpuHotplug) >>> 0;
+  let value = 0;
+  for (let i = 0; i < size; i++) value |= readByte(board, port + i) << (8 * i);
+  return value >>> 0;
+}
+
+function isCpuHotplug(port: number): boolean {
+  return port >= PORT.cpuHotplug && port < PORT.cpuHotplug + CPU_HOTPLUG.bytes;
+}
+
+function writeCpuHotplug({ shared, bootCpu }: Board, offset: number, value: number): void {
+  if (cpuHotplugWrite(shared.cpuHotplug, offset, value, bootCpu) === HOTPLUG_REQUEST.none) return;
+  Atomics.add(shared.words, VM_WORD.hotplugRequests, 1);
+  Atomics.notify(shared.words, VM_WORD.hotplugRequests);
+}
+
+function writeByte(board: Board, port: number, value: number): BusEvent {
+  if (port >= PORT.com1 && port < PORT.com1 + COM1_PORTS) {
+    uartWrite(board.uart, port - PORT.com1, value);
+    return BUS_EVENT.none;
+  }
+  const { shared } = board;
+  switch (port) {
+    case PORT.cmosIndex:
+      cmosSelect(shared.cmos, value);
+      return BUS_EVENT.none;
+    case PORT.i8042Data:
+      return i8042Data(shared.i8042, value) ? BUS_EVENT.reset : BUS_EVENT.none;
+    case PORT.i8042Command:
+      return i8042Command(shared.i8042, value) ? BUS_EVENT.reset : BUS_EVENT.none;
+    case PORT.resetControl:
+      return value & RESET_CONTROL_RESET_BIT ? BUS_EVENT.reset : BUS_EVENT.none;
+    case PORT.acpiSleepControl:
+      return value === SLEEP_S5 ? BUS_EVENT.powerOff : BUS_EVENT.none;
+    case PORT.systemControlA:
+      return value & 1 ? BUS_EVENT.reset : BUS_EVENT.none;
+    default:
+      if (isPitPort(port)) board.startPit(firstPitWrite(port, value));
+      return BUS_EVENT.none;
+  }
+}
+
+function readByte(board: Board, port: number): number {
+  if (port >= PORT.com1 && port < PORT.com1 + COM1_PORTS) return uartRead(board.uart, port - PORT.com1);
+  const { shared } = board;
+  switch (port) {
+    case PORT.cmosData:
+      return cmosRead(shared.cmos, Date.now(), board.lowMemoryBytes);
+    case PORT.i8042Data:
+      return i8042ReadData(shared.i8042);
+    case PORT.i8042Command:
+      return i8042ReadStatus(shared.i8042);
+    case PORT.acpiSleepControl:
+    case PORT.acpiSleepStatus:
+      return 0;
+    case PORT.acpiEvents:
+      return Atomics.exchange(shared.words, VM_WORD.acpiEvents, 0);
+    case PORT.systemControlA:
+      return 0x02; // A20 is enabled.
+    default:
+      if (!isPitPort(port)) return 0xff;
+      board.startPit(undefined);
+      return PIT_AT_REST;
+  }
+}

@@ -1,0 +1,172 @@
+/**
+ * What all threads of one VM share: a SharedArrayBuffer with the bus lock, device state, console rings, and a
+ * block of words for each vCPU. Everything else is passed in messages before the guest runs.
+ */
+import { CMOS_WORD } from '../../chips/cmos.ts';
+import { cpuHotplugWords } from '../../chips/cpu-hotplug.ts';
+import { I8042_WORD } from '../../chips/i8042.ts';
+import { UART_WORD } from '../../chips/uart.ts';
+import { REGS } from '../../kvm/abi.ts';
+
+/** Words of the VM as a whole. */
+export const VM_WORD = {
+  /** 0 free, 1 held, 2 held and somebody waits. */
+  busLock: 0,
+  /** 1 when the main thread has something to look at. */
+  doorbell: 1,
+  /** 1 once the VM is ending: nobody waits for the console any more. */
+  ending: 2,
+  /** vCPUs that are about to enter KVM_RUN, the BSP excluded. */
+  apsReady: 3,
+  /** Console output: bytes ever written by the guest, bytes ever taken by the main thread. */
+  transmitHead: 4,
+  transmitTail: 5,
+  /** ACPI_EVENT bits that the guest has not read yet. */
+  acpiEvents: 6,
+  /** Counts what the guest asked of the main thread through the hotplug registers; notified. */
+  hotplugRequests: 7,
+  /** 1 when the guest prints so fast that its output is worth gathering; notified. */
+  burst: 8,
+  size: 9,
+} as const;
+
+const REGS_WORDS = REGS.size / 4;
+
+/** Words of one vCPU. */
+export const VCPU_WORD = {
+  /** One of VCPU_COMMAND, set by the main thread. */
+  command: 0,
+  /** Host thread id once there is one, for tgkill. It changes when a worker takes a vCPU over. */
+  threadId: 1,
+  /** One of VCPU_PHASE, set by the worker; notified. */
+  phase: 2,
+  /**
+   * KVM's MP state, the vector of a SIPI that it received and did not follow yet, and the bytes of struct kvm_regs, as
+   * of the last time the worker came out of KVM_RUN for the main thread.
+   */
+  mpState: 3,
+  sipiVector: 4,
+  regs: 5,
+  /** Counts the main thread's wishes to have the words above brought up to date, and those fulfilled. */
+  sampleWanted: 5 + REGS_WORDS,
+  sampleDone: 6 + REGS_WORDS,
+  /** Exits by KVM reason, counting on and on; written by the vCPU's worker alone. */
+  exits: 7 + REGS_WORDS,
+  size: 7 + REGS_WORDS + 48,
+} as const;
+
+export const EXIT_COUNTERS = VCPU_WORD.size - VCPU_WORD.exits;
+/** `park`: taken out of the machine by the guest, until it is plugged again. */
+export const VCPU_COMMAND = { run: 0, stop: 1, pause: 2, park: 3 } as const;
+export const VCPU_PHASE = { created: 0, running: 1, paused: 2, stopped: 3, parked: 4 } as const;
+
+/** Moments of one vCPU, in milliseconds since 1970; 0 until they happen. */
+export const VCPU_MOMENT = { workerUp: 0, entered: 1, started: 2, size: 3 } as const;
+export const VM_MOMENT = { firstConsoleByte: 0, size: 1 } as const;
+
+const RECEIVE_BYTES = 4096;
+const TRANSMIT_BYTES = 64 * 1024;
+
+export interface SharedState {
+  readonly buffer: SharedArrayBuffer;
+  readonly vcpuCount: number;
+  readonly words: Int32Array;
+  readonly uart: Int32Array;
+  readonly i8042: Int32Array;
+  readonly cmos: Int32Array;
+  readonly cpuHotplug: Int32Array;
+  readonly received: Uint8Array;
+  readonly transmitted: Uint8Array;
+  readonly moments: Float64Array;
+  /** Words and moments of each vCPU by index. */
+  vcpuWords(index: number): Int32Array;
+  vcpuMoments(index: number): Float64Array;
+}
+
+/** Byte offsets, moments first because they need 8-byte alignment. */
+function offsets(vcpuCount: number) {
+  const moments = 0;
+  const words = moments + 8 * (VM_MOMENT.size + vcpuCount * VCPU_MOMENT.size);
+  const uart = words + 4 * VM_WORD.size;
+  const i8042 = uart + 4 * UART_WORD.size;
+  const cmos = i8042 + 4 * I8042_WORD.size;
+  const cpuHotplug = cmos + 4 * CMOS_WORD.size;
+  const vcpus = cpuHotplug + 4 * cpuHotplugWords(vcpuCount);
+  const received = vcpus + 4 * vcpuCount * VCPU_WORD.size;
+  const transmitted = received + RECEIVE_BYTES;
+  return {
+    moments,
+    words,
+    uart,
+    i8042,
+    cmos,
+    cpuHotplug,
+    vcpus,
+    received,
+    transmitted,
+    end: transmitted + TRANSMIT_BYTES,
+  };
+}
+
+export function createSharedState(vcpuCount: number): SharedState {
+  return viewSharedState(new SharedArrayBuffer(offsets(vcpuCount).end), vcpuCount);
+}
+
+/** The same state seen from another thread. */
+export function viewSharedState(buffer: SharedArrayBuffer, vcpuCount: number): SharedState {
+  const at = offsets(vcpuCount);
+  const words = (offset: number, length: number) => new Int32Array(buffer, offset, length);
+  return {
+    buffer,
+    vcpuCount,
+    words: words(at.words, VM_WORD.size),
+    uart: words(at.uart, UART_WORD.size),
+    i8042: words(at.i8042, I8042_WORD.size),
+    cmos: words(at.cmos, CMOS_WORD.size),
+    cpuHotplug: words(at.cpuHotplug, cpuHotplugWords(vcpuCount)),
+    received: new Uint8Array(buffer, at.received, RECEIVE_BYTES),
+    transmitted: new Uint8Array(buffer, at.transmitted, TRANSMIT_BYTES),
+    moments: new Float64Array(buffer, at.moments, VM_MOMENT.size),
+    vcpuWords: (index) => words(at.vcpus + 4 * index * VCPU_WORD.size, VCPU_WORD.size),
+    vcpuMoments: (index) =>
+      new Float64Array(
+        buffer,
+        at.moments + 8 * (VM_MOMENT.size + index * VCPU_MOMENT.size),
+        VCPU_MOMENT.size,
+      ),
+  };
+}
+
+export function setPhase(words: Int32Array, phase: (typeof VCPU_PHASE)[keyof typeof VCPU_PHASE]): void {
+  if (Atomics.exchange(words, VCPU_WORD.phase, phase) !== phase) Atomics.notify(words, VCPU_WORD.phase);
+}
+
+/** Takes the bus lock: a futex mutex. (U. Drepper, "Futexes Are Tricky", §5) */
+export function lockBus(words: Int32Array): void {
+  if (Atomics.compareExchange(words, VM_WORD.busLock, 0, 1) === 0) return;
+  while (Atomics.exchange(words, VM_WORD.busLock, 2) !== 0) Atomics.wait(words, VM_WORD.busLock, 2);
+}
+
+/** Takes the bus lock if nobody has it. */
+export function tryLockBus(words: Int32Array): boolean {
+  return Atomics.compareExchange(words, VM_WORD.busLock, 0, 1) === 0;
+}
+
+export function unlockBus(words: Int32Array): void {
+  if (Atomics.exchange(words, VM_WORD.busLock, 0) === 2) Atomics.notify(words, VM_WORD.busLock, 1);
+}
+
+/** Wakes the main thread, unless it has been rung for already. */
+export function ringDoorbell(words: Int32Array): void {
+  if (Atomics.exchange(words, VM_WORD.doorbell, 1) === 0) Atomics.notify(words, VM_WORD.doorbell);
+}
+
+/** Says that the guest prints fast. */
+export function raiseBurst(words: Int32Array): void {
+  if (Atomics.exchange(words, VM_WORD.burst, 1) === 0) Atomics.notify(words, VM_WORD.burst);
+}
+
+/** Milliseconds since 1970 with microsecond resolution, comparable between threads. */
+export function now(): number {
+  return performance.timeOrigin + performance.now();
+}

@@ -1,0 +1,31 @@
+/** A console that goes to a file. A full disk does not stop the guest: what found no room is counted and told. */
+import { ERRNO, SyscallError } from '../../ffi/errno.ts';
+import { writeWithoutWaiting } from '../../ffi/file.ts';
+import type { ConsoleSink } from './pump.ts';
+
+const NO_ROOM = new Set<number>([ERRNO.ENOSPC, ERRNO.EDQUOT, ERRNO.EFBIG]);
+
+/**
+ * `say` hears it when the disk is full, once, and when there is room again; the file then has a line that says how much
+ * is missing.
+ */
+export function fileSink(fd: number, say: (line: string) => void): ConsoleSink {
+  let lost = 0;
+  return (bytes) => {
+    try {
+      if (lost > 0) {
+        const note = Buffer.from(`\n[volt: ${lost} bytes of console output had no room on the disk]\n`);
+        // Only as a whole: a note that was cut would be repeated.
+        if (writeWithoutWaiting(fd, note) === 0) return 0;
+        say(`the console's file has room again; ${lost} bytes are missing from it`);
+        lost = 0;
+      }
+      return writeWithoutWaiting(fd, bytes);
+    } catch (error) {
+      if (!(error instanceof SyscallError) || !NO_ROOM.has(error.errno)) throw error;
+      if (lost === 0) say(`the console's file has no room (${error.code}); the guest goes on without it`);
+      lost += bytes.length;
+      return bytes.length;
+    }
+  };
+}

@@ -1,0 +1,59 @@
+/** The ring that carries console output from vCPU workers, who hold the bus lock, to the main thread. */
+import { now, ringDoorbell, tryLockBus, VM_MOMENT, VM_WORD, type SharedState } from '../bus/shared-state.ts';
+
+/** How long a vCPU that found the ring full sleeps before it looks again whether the VM is ending. */
+const FULL_WAIT_MS = 50;
+
+/** Appends a byte. While the ring is full it waits for the main thread, or drops the byte if the VM is ending. */
+export function pushConsoleByte(shared: SharedState, byte: number): void {
+  const { words, transmitted, moments } = shared;
+  const head = words[VM_WORD.transmitHead]!;
+  while (((head - Atomics.load(words, VM_WORD.transmitTail)) | 0) >= transmitted.length) {
+    if (Atomics.load(words, VM_WORD.ending) !== 0) return;
+    ringDoorbell(words);
+    Atomics.wait(words, VM_WORD.transmitTail, (head - transmitted.length) | 0, FULL_WAIT_MS);
+  }
+  transmitted[head & (transmitted.length - 1)] = byte;
+  Atomics.store(words, VM_WORD.transmitHead, (head + 1) | 0);
+  if (moments[VM_MOMENT.firstConsoleByte] === 0) moments[VM_MOMENT.firstConsoleByte] = now();
+  ringDoorbell(words);
+}
+
+/** Whether a vCPU that writes now has to wait for whoever reads the console. */
+export function isConsoleFull({ words, transmitted }: SharedState): boolean {
+  const waiting = (Atomics.load(words, VM_WORD.transmitHead) - Atomics.load(words, VM_WORD.transmitTail)) | 0;
+  return waiting >= transmitted.length;
+}
+
+const BUS_CHECK_MS = 1;
+
+/**
+ * Takes the bus lock on the main thread, which alone reads the console: false when whoever has the bus may be waiting
+ * for just that.
+ */
+export function lockBusUnlessFull(shared: SharedState): boolean {
+  const { words } = shared;
+  if (tryLockBus(words)) return true;
+  // As lockBus does, but not for ever.
+  while (Atomics.exchange(words, VM_WORD.busLock, 2) !== 0) {
+    if (isConsoleFull(shared)) return false;
+    Atomics.wait(words, VM_WORD.busLock, 2, BUS_CHECK_MS);
+  }
+  return true;
+}
+
+/** The oldest bytes that lie in one piece, at most `limit`; empty when there is none. */
+export function peekConsole(shared: SharedState, limit: number): Uint8Array {
+  const { words, transmitted } = shared;
+  const tail = words[VM_WORD.transmitTail]!;
+  const waiting = (Atomics.load(words, VM_WORD.transmitHead) - tail) | 0;
+  const start = tail & (transmitted.length - 1);
+  return transmitted.subarray(start, start + Math.min(waiting, limit, transmitted.length - start));
+}
+
+/** Gives `count` bytes of the ring free again. */
+export function dropConsole(shared: SharedState, count: number): void {
+  const { words } = shared;
+  Atomics.store(words, VM_WORD.transmitTail, (words[VM_WORD.transmitTail]! + count) | 0);
+  Atomics.notify(words, VM_WORD.transmitTail);
+}

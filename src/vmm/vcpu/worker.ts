@@ -1,0 +1,122 @@
+/** Entry point of a vCPU's Worker: waits for its VcpuStart, runs the vCPU, reports why it ended. */
+import { setThreadAffinity } from '../../ffi/affinity.ts';
+import { arrayBufferAt, cString, libc, type HostPointer } from '../../ffi/libc.ts';
+import { setThreadNice } from '../../ffi/priority.ts';
+import { installFilter } from '../../ffi/sandbox.ts';
+import { viewCoalescedRing } from '../../kvm/coalesced.ts';
+import { createBoard } from '../bus/board.ts';
+import { compileAsUsual } from '../../runtime/jit-policy.ts';
+import { runVcpu } from './run-loop.ts';
+import {
+  now,
+  setPhase,
+  viewSharedState,
+  VCPU_COMMAND,
+  VCPU_MOMENT,
+  VCPU_PHASE,
+  VCPU_WORD,
+  VM_WORD,
+  type SharedState,
+} from '../bus/shared-state.ts';
+import type { VcpuPlacement } from './control.ts';
+import type { VcpuMessage, VcpuReport } from './report.ts';
+import type { VirtioLink } from '../../virtio/host/bus.ts';
+
+/** All that a worker is told. File descriptors belong to the process, so a number is enough. */
+export interface VcpuStart {
+  readonly buffer: SharedArrayBuffer;
+  readonly vcpuCount: number;
+  readonly index: number;
+  readonly vcpuFd: number;
+  readonly vmFd: number;
+  readonly runAddress: HostPointer;
+  readonly runBytes: number;
+  /** Where in that mapping KVM gathers writes; 0: it does not. */
+  readonly ringOffset: number;
+  readonly lowMemoryBytes: number;
+  readonly virtio: readonly VirtioLink[];
+  readonly bootCpu: number;
+  /** APs that the BSP waits for before it runs. */
+  readonly apsAtStart: number;
+  readonly bsp: boolean;
+  readonly placement: VcpuPlacement;
+  readonly timeline: boolean;
+  /** System call filter for this thread, from `placeFilter`. */
+  readonly filter: HostPointer | undefined;
+  /** Of a vCPU that ran on another thread before: what KVM_RUN returned there. */
+  readonly pending: number | undefined;
+}
+
+declare const self: { onmessage: ((event: { data: VcpuStart }) => void) | null };
+declare function postMessage(message: VcpuMessage): void;
+
+const PR_SET_NAME = 15;
+/** How often a BSP that waits for its APs looks whether the VM is being stopped. */
+const STOP_CHECK_MS = 50;
+const workerUp = now();
+
+self.onmessage = ({ data }) => {
+  self.onmessage = null;
+  postMessage({ index: data.index, report: runToReport(data) });
+};
+
+function runToReport(start: VcpuStart): VcpuReport {
+  try {
+    return run(start);
+  } catch (error) {
+    return { kind: 'failed', message: error instanceof Error ? error.message : String(error) };
+  } finally {
+    setPhase(viewSharedState(start.buffer, start.vcpuCount).vcpuWords(start.index), VCPU_PHASE.stopped);
+  }
+}
+
+function run(start: VcpuStart): VcpuReport {
+  const { placement } = start;
+  const shared = viewSharedState(start.buffer, start.vcpuCount);
+  const words = shared.vcpuWords(start.index);
+  const moments = shared.vcpuMoments(start.index);
+  moments[VCPU_MOMENT.workerUp] = workerUp;
+  // Shown by top -H, ps -L and gdb; Linux keeps 15 characters.
+  libc.prctl(PR_SET_NAME, cString(`vcpu${start.index}`) as never, 0, 0, 0);
+  Atomics.store(words, VCPU_WORD.threadId, libc.gettid());
+  // SAFETY: the main thread keeps kvm_run mapped until this worker has reported.
+  const page = arrayBufferAt(start.runAddress, start.runBytes);
+  if (placement.cpus) setThreadAffinity(0, placement.cpus);
+  if (placement.nice !== undefined) setThreadNice(0, placement.nice);
+  if (start.filter !== undefined) installFilter(start.filter, 'this');
+  if (start.pending === undefined) {
+    if (!waitForTurn(shared, start, words)) return { kind: 'stopped' };
+    setPhase(words, VCPU_PHASE.running);
+    moments[VCPU_MOMENT.entered] = now();
+  }
+  compileAsUsual();
+  return runVcpu({
+    fd: start.vcpuFd,
+    run8: new Uint8Array(page),
+    run16: new Uint16Array(page),
+    run32: new Uint32Array(page),
+    board: createBoard(shared, start, viewCoalescedRing(page, start.ringOffset)),
+    words,
+    moments,
+    timeline: start.timeline,
+    pending: start.pending,
+  });
+}
+
+/** APs announce themselves and go on; the BSP waits for all of them. False when the VM was stopped meanwhile. */
+function waitForTurn(
+  shared: SharedState,
+  { bsp, apsAtStart }: Pick<VcpuStart, 'bsp' | 'apsAtStart'>,
+  words: Int32Array,
+): boolean {
+  if (!bsp) {
+    Atomics.add(shared.words, VM_WORD.apsReady, 1);
+    Atomics.notify(shared.words, VM_WORD.apsReady);
+  }
+  for (;;) {
+    if (Atomics.load(words, VCPU_WORD.command) === VCPU_COMMAND.stop) return false;
+    const ready = Atomics.load(shared.words, VM_WORD.apsReady);
+    if (!bsp || ready >= apsAtStart) return true;
+    Atomics.wait(shared.words, VM_WORD.apsReady, ready, STOP_CHECK_MS);
+  }
+}

@@ -1,0 +1,83 @@
+/** All accounts of the CPUs that a guest gets, read back from the bytes of thousands of machines, agree. */
+import { describe, expect, test } from 'bun:test';
+import { bytesAsSource } from '../../../src/binary/byte-source.ts';
+import { parseConfig } from '../../../src/config/config.ts';
+import { inspectPlan } from '../../../src/plan/inspection.ts';
+import { planImage, planMachine, type MachinePlan } from '../../../src/plan/plan.ts';
+import { buildElf, LINUX_NOTE } from '../boot/images.ts';
+import { seededRandom, type Random } from '../support/random.ts';
+
+const KERNEL = bytesAsSource('kernel', buildElf({ notes: LINUX_NOTE }));
+
+function planOf(volt: Readonly<Record<string, unknown>>, cpus: number): MachinePlan {
+  const { config } = parseConfig({
+    'boot-source': { kernel_image_path: 'kernel' },
+    'machine-config': { vcpu_count: cpus, mem_size_mib: 128 },
+    volt,
+  });
+  return planMachine(config, planImage(config, KERNEL, undefined), { tscDeadline: true }, { pmemBytes: [] });
+}
+
+function randomMachine(random: Random): MachinePlan {
+  const levels = { dies: random.int(1, 3), cores: random.int(1, 7), threads: random.int(1, 3) };
+  const cpus = random.int(1, 64);
+  const nodes = random.int(0, 3);
+  const volt = {
+    ...levels,
+    max_cpus: cpus + random.int(0, 1) * random.int(1, 20),
+    boot_cpu: random.int(0, cpus - 1),
+    numa: Array.from({ length: nodes }, () => ({})),
+    acpi: true,
+  };
+  return planOf(volt, cpus);
+}
+
+test.each(['GenuineIntel', 'AuthenticAMD'] as const)(
+  'thousands of %s machines: MADT, SRAT, PPTT, MP tables and CPUID say the same',
+  (vendor) => {
+    const random = seededRandom(vendor.length);
+    const problems = Array.from(
+      { length: 1000 },
+      () => inspectPlan(randomMachine(random), '', vendor).problems,
+    );
+    expect(problems.filter((each) => each.length > 0)).toEqual([]);
+  },
+);
+
+test('large machines too, whose ids need x2APIC', () => {
+  for (const cpus of [254, 255, 256, 300, 1000]) {
+    for (const threads of [1, 2]) {
+      const plan = planOf({ threads, cores: 60, numa: [{}, {}] }, cpus);
+      expect(inspectPlan(plan, '', 'GenuineIntel').problems).toEqual([]);
+    }
+  }
+});
+
+describe('a change of the bytes is found', () => {
+  const tamper = (name: string, change: (bytes: Uint8Array, view: DataView) => void) => {
+    const plan = planOf({ numa: [{}, {}], max_cpus: 6, sockets: 2, threads: 2 }, 4);
+    const { bytes } = plan.writes.find((write) => write.name === name)!;
+    change(bytes, new DataView(bytes.buffer, bytes.byteOffset, bytes.length));
+    const sum = bytes.reduce((total, byte) => total + byte, 0);
+    bytes[9] = bytes[9]! - sum;
+    return inspectPlan(plan, '', 'GenuineIntel').problems;
+  };
+
+  test('in an APIC id of the MADT', () => {
+    expect(tamper('acpi-madt', (bytes) => (bytes[44 + 8 + 3] = 9))).toContain(
+      'CPU 1: the MADT says APIC id 9, not 1',
+    );
+  });
+
+  test('in the enabled flag of the MADT', () => {
+    expect(tamper('acpi-madt', (bytes) => (bytes[44 + 8 + 4] = 2))).toContain(
+      'CPU 1: the MADT and the machine differ on whether it is there',
+    );
+  });
+
+  test('in a node of the SRAT', () => {
+    expect(tamper('acpi-srat', (bytes) => (bytes[48 + 2] = 1))).toContain(
+      'CPU 0: the SRAT says node 1, not 0',
+    );
+  });
+});

@@ -1,0 +1,145 @@
+/** A device behind its transport and runner with all its queues, driven as a driver on one thread would, for tests. */
+import type { DeviceFacts, VirtioDevice } from '../../../src/virtio/transport/device.ts';
+import { createDeviceState, DEVICE_WORD, featureWords } from '../../../src/virtio/transport/device-state.ts';
+import { readMmio, writeMmio, type MmioDevice } from '../../../src/virtio/transport/mmio.ts';
+import { FEATURE, MMIO_REGISTER as R } from '../../../src/virtio/transport/mmio.regs.ts';
+import { DeviceRunner } from '../../../src/virtio/transport/runner.ts';
+import {
+  createTestRam,
+  DESCRIPTORS,
+  DEVICE_AREA,
+  DRIVER_AREA,
+  packedDriver,
+  splitDriver,
+  type TestBuffer,
+  type TestDriver,
+  type TestRam,
+} from './test-ram.ts';
+
+/** Each queue's rings have so many bytes of their own, from 0 on; buffers lie behind them. */
+export const RING_SPACE = 0x8000;
+const NEEDS_RESET = 0x40;
+const ACKNOWLEDGED = 3;
+const FEATURES_OK = 8;
+const DRIVER_OK = 4;
+
+export interface BenchQueue extends TestDriver {
+  /** Adds a chain and kicks. */
+  offer(buffers: readonly TestBuffer[]): number;
+  kick(): void;
+}
+
+export interface BenchOptions {
+  readonly packed?: boolean;
+  readonly ramBytes?: number;
+  /** Instead of memory that nobody but the bench has. */
+  readonly memory?: TestRam;
+  /** Entries of each ring; at most 256. */
+  readonly ringSize?: number;
+}
+
+/** `features` are those that the driver accepts besides VERSION_1. */
+export function createDeviceBench(
+  facts: DeviceFacts,
+  device: VirtioDevice,
+  features: readonly number[],
+  {
+    packed = false,
+    ramBytes = 0x40_0000,
+    ringSize = 64,
+    memory = createTestRam(ramBytes),
+  }: BenchOptions = {},
+) {
+  const state = createDeviceState(facts);
+  const failures: string[] = [];
+  let interrupts = 0;
+  const runner = new DeviceRunner(device, state, memory.ram, {
+    interrupt: () => void interrupts++,
+    failed: (reason) => failures.push(reason),
+  });
+  const sync = () => {
+    Atomics.add(state.words, DEVICE_WORD.syncWanted, 1);
+    runner.sync();
+  };
+  const mmio: MmioDevice = { state, glue: { poke: sync, sync, notify: (queue) => runner.kick(queue) } };
+  const read = (register: number, size = 4) => readMmio(mmio, register, size);
+  const write = (register: number, value: number, size = 4) => writeMmio(mmio, register, size, value);
+
+  const makeQueue = (index: number): BenchQueue => {
+    const size = Math.min(ringSize, facts.queueSizes[index]!);
+    const driver = (packed ? packedDriver : splitDriver)(memory, size, index * RING_SPACE);
+    const kick = () => write(R.queueNotify, index);
+    return {
+      ...driver,
+      kick,
+      offer(buffers) {
+        const id = driver.add(buffers);
+        kick();
+        return id;
+      },
+    };
+  };
+
+  const start = (): BenchQueue[] => {
+    write(R.status, 0);
+    memory.bytes.fill(0, 0, facts.queueSizes.length * RING_SPACE);
+    write(R.status, ACKNOWLEDGED);
+    const words = featureWords([...features, FEATURE.version1, ...(packed ? [FEATURE.ringPacked] : [])]);
+    words.forEach((word, select) => {
+      write(R.driverFeaturesSel, select);
+      write(R.driverFeatures, word);
+    });
+    write(R.status, ACKNOWLEDGED | FEATURES_OK);
+    facts.queueSizes.forEach((most, index) => {
+      write(R.queueSel, index);
+      write(R.queueNum, Math.min(ringSize, most));
+      write(R.queueDescLow, index * RING_SPACE + DESCRIPTORS);
+      write(R.queueDriverLow, index * RING_SPACE + DRIVER_AREA);
+      write(R.queueDeviceLow, index * RING_SPACE + DEVICE_AREA);
+      write(R.queueReady, 1);
+    });
+    write(R.status, ACKNOWLEDGED | FEATURES_OK | DRIVER_OK);
+    return facts.queueSizes.map((_, index) => makeQueue(index));
+  };
+
+  return {
+    ...memory,
+    state,
+    runner,
+    failures,
+    read,
+    write,
+    start,
+    interrupts: () => interrupts,
+    needsReset: () => (read(R.status) & NEEDS_RESET) !== 0,
+    /** Where buffers may lie. */
+    buffers: facts.queueSizes.length * RING_SPACE,
+  };
+}
+
+/** Timers that a test fires by hand, and a clock. */
+export function createTestClock() {
+  let now = 0;
+  const timers = new Set<{ at: number; handler: () => void }>();
+  return {
+    now: () => now,
+    after(delayMs: number, handler: () => void) {
+      const timer = { at: now + delayMs, handler };
+      timers.add(timer);
+      return () => void timers.delete(timer);
+    },
+    /** Lets time pass and calls what is due, also what becomes so meanwhile, in order. */
+    advance(ms: number) {
+      const end = now + ms;
+      for (;;) {
+        const due = [...timers].filter(({ at }) => at <= end).sort((a, b) => a.at - b.at)[0];
+        if (!due) break;
+        timers.delete(due);
+        now = Math.max(now, due.at);
+        due.handler();
+      }
+      now = end;
+    },
+    pending: () => timers.size,
+  };
+}

@@ -1,0 +1,17 @@
+import { expect, test } from 'bun:test';
+import { createFuzzer } from '../../../scripts/fuzz/hostile-rings.ts';
+
+const ROUNDS = 20_000;
+
+test('random rings are served or given up on, and reach nothing but RAM and disk', () => {
+  const fuzzer = createFuzzer(20_261_121);
+
+  for (let i = 0; i < ROUNDS; i++) fuzzer.round();
+
+  const { gaveUp, requests, served } = fuzzer.counts;
+  // All kinds of ends were reached, or the rings would not have been random enough.
+  expect(gaveUp).toBeGreaterThan(ROUNDS / 10);
+  expect(gaveUp).toBeLessThan(ROUNDS);
+  expect(requests).toBeGreaterThan(ROUNDS / 10);
+  expect(served).toBeGreaterThan(ROUNDS / 10);
+});

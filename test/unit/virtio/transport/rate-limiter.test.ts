@@ -1,0 +1,56 @@
+import { expect, test } from 'bun:test';
+import { RateLimiter, TokenBucket } from '../../../../src/virtio/transport/rate-limiter.ts';
+
+test('a bucket lets through what it holds, then what comes in', () => {
+  const bucket = new TokenBucket({ size: 100, burst: 0, refillMs: 1000 }, 0);
+  bucket.take(100);
+
+  const empty = bucket.delayMs(0);
+  const later = bucket.delayMs(50);
+  bucket.take(5);
+
+  expect(empty).toBe(10);
+  expect(later).toBe(0);
+  expect(bucket.delayMs(50)).toBe(10);
+});
+
+test('a bucket never holds more than its size', () => {
+  const bucket = new TokenBucket({ size: 10, burst: 0, refillMs: 1000 }, 0);
+  bucket.delayMs(1_000_000);
+  bucket.take(10);
+
+  expect(bucket.delayMs(1_000_000)).toBe(100);
+});
+
+test('the burst is there once', () => {
+  const bucket = new TokenBucket({ size: 10, burst: 30, refillMs: 1000 }, 0);
+  bucket.take(30);
+  const afterBurst = bucket.delayMs(0);
+  bucket.take(10);
+
+  expect(afterBurst).toBe(0);
+  expect(bucket.delayMs(0)).toBe(100);
+  bucket.delayMs(10_000);
+  bucket.take(10);
+  expect(bucket.delayMs(10_000)).toBe(100);
+});
+
+test('a request larger than the bucket passes, and is paid for afterwards', () => {
+  const bucket = new TokenBucket({ size: 10, burst: 0, refillMs: 1000 }, 0);
+  bucket.take(40);
+
+  expect(bucket.delayMs(0)).toBe(3100);
+});
+
+test('both limits hold', () => {
+  const bandwidth = { size: 1000, burst: 0, refillMs: 1000 };
+  const ops = { size: 10, burst: 0, refillMs: 1000 };
+  const limiter = new RateLimiter({ bandwidth, ops }, 0);
+  limiter.charge(1500);
+  const byBandwidth = limiter.delayMs(0);
+  for (let i = 0; i < 30; i++) limiter.charge(0);
+
+  expect(byBandwidth).toBe(501);
+  expect(limiter.delayMs(0)).toBe(2200);
+  expect(new RateLimiter({ bandwidth: undefined, ops: undefined }, 0).limited).toBe(false);
+});
