@@ -128,7 +128,7 @@ export class VmControl implements ControlTarget {
   /** Out of KVM_RUN for the moment it takes, unless it is paused anyway. */
   async registers(index: number): Promise<RegisterSet> {
     const vcpu = this.#vcpu(index);
-    return this.#vm.turns.take(async () => {
+    return this.#vm.vcpuQueue.run(async () => {
       const wasRunning = phaseOf(vcpu.words) !== 'paused';
       if (wasRunning) await pauseVcpus([vcpu]);
       try {
@@ -141,13 +141,13 @@ export class VmControl implements ControlTarget {
 
   async pause(indices?: readonly number[]): Promise<void> {
     const vcpus = this.#select(indices);
-    await this.#vm.turns.take(() => pauseVcpus(vcpus));
+    await this.#vm.vcpuQueue.run(() => pauseVcpus(vcpus));
     this.#tell({ kind: 'paused', vcpus: vcpus.map(({ index }) => index), atMs: this.#now() });
   }
 
   async resume(indices?: readonly number[]): Promise<void> {
     const vcpus = this.#select(indices);
-    await this.#vm.turns.take(() => resumeVcpus(vcpus));
+    await this.#vm.vcpuQueue.run(() => resumeVcpus(vcpus));
     this.#tell({ kind: 'resumed', vcpus: vcpus.map(({ index }) => index), atMs: this.#now() });
   }
 
@@ -158,7 +158,7 @@ export class VmControl implements ControlTarget {
   async setMpState(index: number, state: KnownMpState, vector?: number): Promise<void> {
     const { kvm, words } = this.#vcpu(index);
     checkMpRequest(index, state, vector);
-    await this.#vm.turns.take(() => {
+    await this.#vm.vcpuQueue.run(() => {
       const phase = phaseOf(words);
       if (phase !== 'paused' && phase !== 'created') {
         throw new VoltError(

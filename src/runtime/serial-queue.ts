@@ -1,10 +1,10 @@
-/** Things done one at a time, in the order they were asked for, whoever asks. */
-export class Turns {
+/** Runs actions one at a time, in the order in which they were queued. */
+export class SerialQueue {
   #last: Promise<unknown> = Promise.resolve();
 
-  /** Does `act` when everything before it is done; rejects with what it throws, which stops nobody after it. */
-  take<T>(act: () => T | Promise<T>): Promise<T> {
-    const done = this.#last.then(act);
+  /** Runs `action` after everything queued before it; rejects with what it throws, which stops no later action. */
+  run<T>(action: () => T | Promise<T>): Promise<T> {
+    const done = this.#last.then(action);
     this.#last = done.catch(() => undefined);
     return done;
   }

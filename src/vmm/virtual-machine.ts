@@ -41,7 +41,7 @@ import {
   type SharedState,
 } from './bus/shared-state.ts';
 import { Timeline } from './timeline.ts';
-import { Turns } from '../runtime/serial-queue.ts';
+import { SerialQueue } from '../runtime/serial-queue.ts';
 import { checkHostCpus, type LiveVcpu } from './vcpu/control.ts';
 import type { VcpuMessage } from './vcpu/report.ts';
 import { VcpuSet } from './vcpu/set.ts';
@@ -67,8 +67,8 @@ export class VirtualMachine implements Disposable {
   readonly timeline = new Timeline();
   /** Names of the guest's code addresses; nothing is read until somebody asks for one. */
   readonly symbols: GuestSymbols;
-  /** For whatever takes vCPUs out of the guest or lets them in again, so that no caller undoes another's pause. */
-  readonly turns = new Turns();
+  /** Orders whatever pauses or resumes vCPUs, so that no caller undoes another's pause. */
+  readonly vcpuQueue = new SerialQueue();
   /** Settles once no vCPU runs any more. Never rejects. */
   readonly ended: Promise<VmEnd>;
 
@@ -80,7 +80,7 @@ export class VirtualMachine implements Disposable {
   readonly #virtio: VirtioMachine | undefined;
   readonly #acpiEvent: IrqLine;
   readonly #warn: (line: string) => void;
-  #hotplug: Promise<unknown> = Promise.resolve();
+  readonly #hotplugQueue = new SerialQueue();
   #cause: VcpuMessage | undefined;
   #finished = false;
   #resolveEnded!: (end: VmEnd) => void;
@@ -207,9 +207,7 @@ export class VirtualMachine implements Disposable {
    * VoltError 'usage' without room for them and 'guest' when the guest keeps one.
    */
   setCpuCount(count: number): Promise<CpuChange> {
-    const change = this.#hotplug.then(() => setCpuCount(this.#hotplugMachine(), count));
-    this.#hotplug = change.catch(() => {});
-    return change;
+    return this.#hotplugQueue.run(() => setCpuCount(this.#hotplugMachine(), count));
   }
 
   /** Presses the power button, as ACPI knows it: a guest that listens shuts itself down. */

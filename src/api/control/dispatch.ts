@@ -1,5 +1,6 @@
 /** From a checked call to the VM, and from what it throws to an error that a client understands. */
 import { SyscallError } from '../../ffi/errno.ts';
+import { SerialQueue } from '../../runtime/serial-queue.ts';
 import { VoltError } from '../../volt-error.ts';
 import { ERROR_CODE, type Call, type RpcError } from './protocol.ts';
 import type { ControlTarget } from './target.ts';
@@ -14,12 +15,7 @@ export type Dispatch = (call: Exclude<Call, { method: 'events' }>) => Promise<un
  * `status`, `vcpus` and `stop` never wait behind it.
  */
 export function createDispatch(target: ControlTarget): Dispatch {
-  let last: Promise<unknown> = Promise.resolve();
-  const inOrder = (act: () => unknown): Promise<unknown> => {
-    const done = last.then(act);
-    last = done.catch(() => undefined);
-    return done;
-  };
+  const queue = new SerialQueue();
   return async (call) => {
     switch (call.method) {
       case 'status':
@@ -38,9 +34,9 @@ export function createDispatch(target: ControlTarget): Dispatch {
         // Not in order: the guest may take its time, and others are not to wait for it.
         return target.setCpuCount(call.params.count);
       case 'regs':
-        return inOrder(() => target.registers(call.params.vcpu));
+        return queue.run(() => target.registers(call.params.vcpu));
       default:
-        await inOrder(() => change(target, call));
+        await queue.run(() => change(target, call));
         return DONE;
     }
   };

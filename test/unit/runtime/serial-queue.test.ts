@@ -1,22 +1,22 @@
 import { expect, test } from 'bun:test';
-import { Turns } from '../../../src/runtime/serial-queue.ts';
+import { SerialQueue } from '../../../src/runtime/serial-queue.ts';
 
-test('turns are taken one at a time, in order, and a failure stops nobody', async () => {
-  const turns = new Turns();
+test('actions run one at a time, in order, and a failure stops no later one', async () => {
+  const queue = new SerialQueue();
   const seen: string[] = [];
   const gate = Promise.withResolvers<void>();
 
-  const first = turns.take(async () => {
+  const first = queue.run(async () => {
     seen.push('first begins');
     await gate.promise;
     seen.push('first ends');
     return 1;
   });
-  const second = turns.take(() => {
+  const second = queue.run(() => {
     seen.push('second');
     throw new Error('no');
   });
-  const third = turns.take(() => seen.push('third'));
+  const third = queue.run(() => seen.push('third'));
   await Bun.sleep(1);
   gate.resolve();
   const results = await Promise.allSettled([first, second, third]);
