@@ -1,9 +1,7 @@
 /** Puts this process into the sandbox, with what the guest of one configuration needs. */
 import { dirname } from 'node:path';
-import { keepKvmOpen } from '../kvm/system.ts';
 import type { VmConfig } from '../config/config.ts';
-import { keepDisksOpen } from '../virtio/host/image-files.ts';
-import { keepDevicesOpen } from '../virtio/host/open-registry.ts';
+import { socketPathsOf } from '../virtio/host/specs.ts';
 import { enterSandbox } from '../vmm/sandbox.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 import { defaultSocketPath } from './control/directory.ts';
@@ -16,17 +14,14 @@ export interface Confinement {
 }
 
 /**
- * For good, and for the whole process: when all is open, before the guest starts. Afterwards other machines of the same
- * configuration can be made, none else. `sockets` are the paths of Unix sockets that are taken away at the end. Throws
+ * For good, and for the whole process: when all is open, before the guest starts. Afterwards only
+ * machines with the same `HostResources` can be made. `sockets` are the paths of Unix sockets that are taken away at the end. Throws
  * VoltError 'host' and SyscallError.
  */
 export function confine(config: VmConfig, sockets: readonly string[]): Confinement {
-  const removesIn = [...sockets, ...deviceSockets(config)].map((path) => dirname(path));
+  const removesIn = [...sockets, ...socketPathsOf(config.devices)].map((path) => dirname(path));
   if (sockets.length > 0) removesIn.push(...listingDirectory());
   const reads = [config.kernelPath, config.initrdPath, config.symbolsPath];
-  keepKvmOpen();
-  keepDisksOpen();
-  keepDevicesOpen();
   const { filters, missing } = enterSandbox({
     cpus: config.maxCpus,
     reads: reads.filter((path) => path !== undefined),
@@ -36,13 +31,6 @@ export function confine(config: VmConfig, sockets: readonly string[]): Confineme
     if (filters) vm.confine(filters);
   };
   return { missing, confineVm };
-}
-
-function deviceSockets({ devices }: VmConfig): string[] {
-  return devices.flatMap((device) => {
-    if (device.kind === 'vsock') return [device.path];
-    return device.kind === 'console' ? device.ports.flatMap(({ socket }) => socket ?? []) : [];
-  });
 }
 
 /** Where `volt ps` looks, and a guest takes its entry away. */

@@ -15,6 +15,8 @@ export {
 } from '../config/config.ts';
 export { DEFAULT_MEMORY_MIB, type ConsoleConfig } from '../config/machine-values.ts';
 export { VirtualMachine, type VmOptions } from '../vmm/virtual-machine.ts';
+export { HostResources } from '../vmm/host-resources.ts';
+export { ALL_SPECS } from '../virtio/host/specs.ts';
 export { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 export type { TimelineRow } from '../vmm/timeline.ts';
 export { inspectFile, inspectMachine, dumpWrites, type FileInspection } from './inspect.ts';
@@ -27,7 +29,6 @@ export { selftest, selftestCounts, type SelftestRow } from './selftest.ts';
 export { VmControl } from './vm-control.ts';
 export { readConsole, type ConsoleReader } from './read-console.ts';
 export { openSymbols } from './open-symbols.ts';
-export { readWords } from '../schema/flag-words.ts';
 export { parseMib } from '../schema/sizes.ts';
 export { parseCpuList } from '../machine/cpu-list.ts';
 export { IPI_MODES } from '../smp/ipi.ts';

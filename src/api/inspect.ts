@@ -9,7 +9,7 @@ import type { VmConfig } from '../config/config.ts';
 import { openImage, openKernel } from '../vmm/image-file.ts';
 import { inspectMpTables, inspectPlan, type Inspection, type MpInspection } from '../plan/inspection.ts';
 import { planImage, planMachine, pmemOf } from '../plan/plan.ts';
-import { pmemFileBytes } from '../virtio/pmem/open.ts';
+import { findPmemBytes } from '../virtio/pmem/open.ts';
 import { VoltError } from '../volt-error.ts';
 
 export interface MachineInspection {
@@ -27,7 +27,7 @@ export function inspectMachine(config: VmConfig): MachineInspection {
     planImage(config, kernel, initrd),
     { tscDeadline: true },
     {
-      pmemBytes: pmemOf(config).map(pmemFileBytes),
+      pmemBytes: pmemOf(config).map(findPmemBytes),
     },
   );
   return { inspection: inspectPlan(plan, config.cmdline, hostVendor()), writes: plan.writes };

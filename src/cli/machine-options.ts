@@ -1,6 +1,6 @@
 /** The flags that describe a machine, shared by `run` and `inspect`, and their way into a VmConfig. */
 import { readFileSync } from 'node:fs';
-import { Command, Option } from '@commander-js/extra-typings';
+import { Command, Option, type CommandUnknownOpts } from '@commander-js/extra-typings';
 import {
   BOOT_PROTOCOLS,
   DEFAULT_CMDLINE,
@@ -13,16 +13,10 @@ import {
   type ConfigInput,
   type VmConfig,
 } from '../api/index.ts';
-import { BALLOON_HELP, parseBalloon } from './balloon-options.ts';
-import { collectConsole, VIRTIO_CONSOLE_HELP } from './console-options.ts';
-import { collectDisk, DISK_HELP } from './device-options.ts';
+import { addDeviceFlags, deviceFlagOf, deviceSections } from './device-flags.ts';
 import { LOG_FORMATS, LOG_LEVELS, type Log, type LogFormat, type LogLevel } from './log.ts';
-import { collectNet, NET_HELP } from './net-options.ts';
 import { parseCpusFlag, parseNumaFlag, toNumber, type NumaFlag } from './machine-flags.ts';
-import { collectPmem, PMEM_HELP } from './pmem-options.ts';
-import { collectShare, SHARE_HELP } from './share-options.ts';
 import { toMib } from './size.ts';
-import { parseVsock, VSOCK_HELP } from './vsock-options.ts';
 
 const MAX_CONFIG_BYTES = 1024 * 1024;
 
@@ -48,17 +42,6 @@ const FLAG_OF_PATH: Readonly<Record<string, { flag: string; key: keyof MachineFl
   'volt.hang_report_s': { flag: '--hang-report', key: 'hangReport' },
 };
 
-/** The same for the sections of devices, whole. */
-const FLAG_OF_DEVICES: Readonly<Record<string, { flag: string; key: keyof MachineFlags }>> = {
-  drives: { flag: '--disk', key: 'disk' },
-  vsock: { flag: '--vsock', key: 'vsock' },
-  'virtio-consoles': { flag: '--virtio-console', key: 'virtioConsole' },
-  balloon: { flag: '--balloon', key: 'balloon' },
-  'network-interfaces': { flag: '--net', key: 'net' },
-  shares: { flag: '--share', key: 'share' },
-  pmem: { flag: '--pmem', key: 'pmem' },
-};
-
 export interface MachineFlags {
   readonly kernel?: string | undefined;
   readonly initrd?: string | undefined;
@@ -71,14 +54,6 @@ export interface MachineFlags {
   readonly bootCpu?: string | undefined;
   readonly cpuAffinity?: string | undefined;
   readonly numa?: readonly NumaFlag[] | undefined;
-  readonly disk?: readonly Record<string, unknown>[] | undefined;
-  readonly rng?: true | undefined;
-  readonly net?: readonly Record<string, unknown>[] | undefined;
-  readonly vsock?: Record<string, unknown> | undefined;
-  readonly virtioConsole?: readonly Record<string, unknown>[] | undefined;
-  readonly pmem?: readonly Record<string, unknown>[] | undefined;
-  readonly share?: readonly Record<string, unknown>[] | undefined;
-  readonly balloon?: true | Record<string, unknown> | undefined;
   /** false by --no-acpi, and so on. */
   readonly acpi: boolean;
   readonly mptable: boolean;
@@ -91,7 +66,7 @@ export interface MachineFlags {
 }
 
 export function machineOptions<T extends Command<[], {}>>(command: T) {
-  return command
+  const described = command
     .option(
       '-k, --kernel <file>',
       'kernel: ELF vmlinux, bzImage, PVH or Multiboot, told from its bytes (default: the embedded SMP kernel)',
@@ -118,14 +93,6 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
       '--console <where>',
       'guest serial console: stdio, none or file=PATH, which is appended to (default: stdio)',
     )
-    .option('--disk <what>', DISK_HELP, collectDisk, undefined)
-    .option('--rng', "random numbers of the host's, by virtio")
-    .option('--net <what>', NET_HELP, collectNet, undefined)
-    .option('--pmem <what>', PMEM_HELP, collectPmem, undefined)
-    .option('--share <what>', SHARE_HELP, collectShare, undefined)
-    .option('--vsock <what>', VSOCK_HELP, parseVsock)
-    .option('--virtio-console <what>', VIRTIO_CONSOLE_HELP, collectConsole, undefined)
-    .option('--balloon [what]', BALLOON_HELP, parseBalloon)
     .addOption(
       new Option('--boot <protocol>', 'boot by this protocol instead of the one recognised').choices(
         BOOT_PROTOCOLS,
@@ -142,6 +109,8 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
         .choices(LOG_FORMATS)
         .default('text' as const),
     );
+  addDeviceFlags(described as unknown as CommandUnknownOpts);
+  return described;
 }
 
 /** Flags and file to a VmConfig. Throws VoltError; warns of keys that it does not know. */
@@ -149,8 +118,8 @@ export function toConfig(flags: MachineFlags, log: Log): VmConfig {
   const fromFile = flags.config === undefined ? {} : readConfigFile(flags.config);
   const nameOf = (path: string) => {
     const section = /^[\w-]+/.exec(path)?.[0] ?? '';
-    const device = FLAG_OF_DEVICES[section];
-    if (device && flags[device.key] !== undefined) return `${device.flag}${path.slice(section.length)}`;
+    const deviceFlag = deviceFlagOf(section, flags as unknown as Readonly<Record<string, unknown>>);
+    if (deviceFlag !== undefined) return `${deviceFlag}${path.slice(section.length)}`;
     const known = FLAG_OF_PATH[path];
     if (known && flags[known.key] !== undefined) return known.flag;
     if (flags.config !== undefined)
@@ -197,17 +166,7 @@ function fromFlags(flags: MachineFlags): ConfigInput {
       hang_report_s: flags.hangReport === undefined ? undefined : toNumber(flags.hangReport),
     },
   });
-  return {
-    ...sections,
-    ...(flags.disk === undefined ? {} : { drives: flags.disk }),
-    ...(flags.rng === undefined ? {} : { entropy: {} }),
-    ...(flags.pmem === undefined ? {} : { pmem: flags.pmem }),
-    ...(flags.share === undefined ? {} : { shares: flags.share }),
-    ...(flags.virtioConsole === undefined ? {} : { 'virtio-consoles': flags.virtioConsole }),
-    ...(flags.vsock === undefined ? {} : { vsock: flags.vsock }),
-    ...(flags.balloon === undefined ? {} : { balloon: flags.balloon === true ? {} : flags.balloon }),
-    ...(flags.net === undefined ? {} : { 'network-interfaces': flags.net }),
-  };
+  return { ...sections, ...deviceSections(flags as unknown as Readonly<Record<string, unknown>>) };
 }
 
 function dropEmpty(sections: Record<string, Record<string, unknown>>): ConfigInput {

@@ -1,6 +1,7 @@
 /** `volt run`: boots a guest with this terminal as its console. */
 import {
   confine,
+  HostResources,
   openControl,
   runInTerminal,
   VirtualMachine,
@@ -38,7 +39,9 @@ export async function run(flags: RunFlags): Promise<number> {
   if (flags.jail !== undefined) await startInJail(flags.jail, flags);
   const log = createLog(flags.logLevel);
   const config = runConfig(toConfig(flags, log), flags);
-  const create = () => new VirtualMachine(config, { timeline: flags.timeline ?? false, warn: log.warn });
+  const resources = new HostResources();
+  const create = () =>
+    new VirtualMachine(config, { timeline: flags.timeline ?? false, warn: log.warn, resources });
   let vm = create();
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
   const control = new VmControl(vm);

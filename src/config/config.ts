@@ -21,15 +21,9 @@ import {
   type ConsoleConfig,
 } from './machine-values.ts';
 import { found, flag, isSection, oneOf, section, text, wholeNumber } from '../schema/values.ts';
-import { planVirtio, virtioCmdline } from '../virtio/host/placement.ts';
-import {
-  checkDevices,
-  DEVICE_KEYS,
-  DEVICE_SECTIONS,
-  LIST_KEYS,
-  planDevices,
-  type DeviceConfig,
-} from '../virtio/host/spec-registry.ts';
+import { placeDevices, virtioCmdline } from '../virtio/host/placement.ts';
+import { checkDevices, parseDevices, rootWord, unknownDeviceKeys } from './devices.ts';
+import type { DeviceConfig } from '../virtio/host/specs.ts';
 
 /** vCPUs of a machine that says nothing of them. */
 export const DEFAULT_CPUS = 2;
@@ -122,17 +116,19 @@ const FileSchema = v.object(
     'boot-source': v.optional(section(SECTIONS['boot-source']), {}),
     'machine-config': v.optional(section(SECTIONS['machine-config']), {}),
     volt: v.optional(section(SECTIONS.volt), {}),
-    ...DEVICE_SECTIONS,
   },
   (issue) => `${found(issue.input)} (expected an object)`,
 );
 
-function toVmConfig(file: v.InferOutput<typeof FileSchema>, nameOf: (path: string) => string): VmConfig {
+function toVmConfig(
+  file: v.InferOutput<typeof FileSchema>,
+  devices: readonly DeviceConfig[],
+  nameOf: (path: string) => string,
+): VmConfig {
   const { 'machine-config': machine, 'boot-source': boot, volt } = file;
   const cpus = machine.vcpu_count;
-  const { devices, rootWords } = planDevices(file);
   // Without a DSDT the command line is where a kernel can learn of them.
-  const deviceWords = volt.acpi ? '' : virtioCmdline(planVirtio(devices));
+  const deviceWords = volt.acpi ? '' : virtioCmdline(placeDevices(devices));
   const cmdline = boot.boot_args ?? (boot.kernel_image_path === undefined ? '' : DEFAULT_CMDLINE);
   const maxCpus = volt.max_cpus ?? cpus;
   if (maxCpus < cpus) {
@@ -147,7 +143,7 @@ function toVmConfig(file: v.InferOutput<typeof FileSchema>, nameOf: (path: strin
   const config: VmConfig = {
     kernelPath: boot.kernel_image_path,
     initrdPath: boot.initrd_path ?? undefined,
-    cmdline: [cmdline, rootWords, deviceWords].filter((words) => words !== '').join(' '),
+    cmdline: [cmdline, rootWord(devices), deviceWords].filter((words) => words !== '').join(' '),
     cpus,
     maxCpus,
     topology,
@@ -210,7 +206,7 @@ export interface ParsedConfig {
 export function parseConfig(input: unknown, nameOf: (path: string) => string = (path) => path): ParsedConfig {
   const result = v.safeParse(FileSchema, input);
   if (!result.success) throw configError(result.issues[0], nameOf);
-  const config = toVmConfig(result.output, nameOf);
+  const config = toVmConfig(result.output, parseDevices(input as ConfigInput, nameOf), nameOf);
   if (config.hugepages && (config.memoryBytes / MIB) % HUGE_PAGE_MIB !== 0) {
     throw new VoltError(
       'config',
@@ -218,7 +214,7 @@ export function parseConfig(input: unknown, nameOf: (path: string) => string = (
     );
   }
   checkVcpuNumbers(config, nameOf);
-  checkDevices(config, nameOf);
+  checkDevices(config.devices, config.acpi);
   return { config, unknownKeys: unknownKeys(input as ConfigInput) };
 }
 
@@ -244,24 +240,15 @@ function configError(issue: v.BaseIssue<unknown>, nameOf: (path: string) => stri
 
 function unknownKeys(input: ConfigInput): string[] {
   return Object.entries(input).flatMap(([name, content]) => {
-    if (Object.hasOwn(LIST_KEYS, name))
-      return unknownListKeys(name, content as readonly object[], LIST_KEYS[name]!);
-    const sections: Readonly<Record<string, object>> = { ...SECTIONS, ...DEVICE_KEYS };
-    if (!Object.hasOwn(sections, name)) return [name];
-    const known = sections[name]!;
+    const ofDevices = unknownDeviceKeys(name, content);
+    if (ofDevices) return ofDevices;
+    if (!Object.hasOwn(SECTIONS, name)) return [name];
+    const known = SECTIONS[name as keyof typeof SECTIONS];
     return Object.keys((content ?? {}) as object)
       .filter((key) => !Object.hasOwn(known, key))
       .map((key) => `${name}.${key}`)
       .filter((path) => !IGNORED_SILENTLY.has(path));
   });
-}
-
-function unknownListKeys(name: string, items: readonly object[], known: ReadonlySet<string>): string[] {
-  return items.flatMap((item, i) =>
-    Object.keys(item)
-      .filter((key) => !known.has(key))
-      .map((key) => `${name}[${i}].${key}`),
-  );
 }
 
 /** Later sections win, key by key, and lists of devices are joined: `mergeConfig(file, flags)`. */

@@ -1,7 +1,7 @@
 /** /dev/kvm itself: what this host's KVM can do, and new virtual machines. */
 import { viewOf } from '../binary/bytes.ts';
 import { ERRNO, SyscallError } from '../ffi/errno.ts';
-import { duplicateFd, OPEN, openFile, OwnedFd } from '../ffi/file.ts';
+import { OPEN, openFile, OwnedFd } from '../ffi/file.ts';
 import { asPointer, checked, lastErrno, libc } from '../ffi/libc.ts';
 import { PAGE_BYTES } from '../machine/address.ts';
 import { CAP, CPUID2, CPUID_ENTRY, IOCTL, KVM_API_VERSION } from './abi.ts';
@@ -40,21 +40,13 @@ function createVmAdvice(errno: number): string | undefined {
   }
 }
 
-let kept: OwnedFd | undefined;
-
-/** Opens /dev/kvm for the life of the process, so that a KvmSystem can be had when no file can be opened any more. */
-export function keepKvmOpen(): void {
-  kept ??= openFile(KVM_DEVICE, OPEN.readWrite, openKvmAdvice);
-}
-
 /** The open /dev/kvm. Owned by whoever opened it; a VM made from it outlives it. */
 export class KvmSystem implements Disposable {
   readonly #device: OwnedFd;
 
   /** Opens `path`. Throws SyscallError with advice, or VoltError when the API version is not 12. */
   constructor(path: string = KVM_DEVICE) {
-    this.#device =
-      kept && path === KVM_DEVICE ? duplicateFd(kept) : openFile(path, OPEN.readWrite, openKvmAdvice);
+    this.#device = openFile(path, OPEN.readWrite, openKvmAdvice);
     const version = libc.ioctl(this.#device.fd, IOCTL.getApiVersion, null);
     if (version !== KVM_API_VERSION) {
       this.#device.close();

@@ -13,7 +13,7 @@ import {
 } from '../smp/mp-table-read.ts';
 import type { Topology } from '../smp/topology.ts';
 import { compareAccounts, type AccountedCpu } from './cpu-accounts.ts';
-import type { PmemPlace } from '../virtio/pmem/placement.ts';
+import type { PmemPlacement } from '../virtio/pmem/placement.ts';
 import { planCpuid, type MachinePlan, type PlannedDevice } from './plan.ts';
 
 export interface MapRow {
@@ -46,7 +46,7 @@ export interface Inspection {
   readonly topology: Topology;
   readonly cpus: readonly AccountedCpu[];
   readonly devices: readonly PlannedDevice[];
-  readonly pmem: readonly PmemPlace[];
+  readonly pmem: readonly PmemPlacement[];
   readonly entry: EntryState;
   /** Empty when everything agrees. */
   readonly problems: readonly string[];

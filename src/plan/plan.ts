@@ -17,8 +17,8 @@ import { placeNodeMemory, type NodeMemory, type NumaPlan } from '../smp/numa.ts'
 import { placeCpus, topologyShifts, type CpuPlace, type Topology } from '../smp/topology.ts';
 import { fitsMpTables, type VmConfig } from '../config/config.ts';
 import type { PmemConfig } from '../virtio/pmem/spec.ts';
-import { placePmem, type PmemPlace } from '../virtio/pmem/placement.ts';
-import { planVirtio, type VirtioPlace } from '../virtio/host/placement.ts';
+import { placePmem, type PmemPlacement } from '../virtio/pmem/placement.ts';
+import { placeDevices, type SlotPlacement } from '../virtio/host/placement.ts';
 
 /** What the plan needs to know of the host. */
 export interface HostFacts {
@@ -61,11 +61,11 @@ export interface MachinePlan {
   /** Virtio devices, in the order of their places. */
   readonly devices: readonly PlannedDevice[];
   /** Persistent memory, which is no RAM and in no table: its devices tell where it lies. */
-  readonly pmem: readonly PmemPlace[];
+  readonly pmem: readonly PmemPlacement[];
 }
 
 /** A virtio device and where the guest finds it. */
-export interface PlannedDevice extends VirtioPlace {
+export interface PlannedDevice extends SlotPlacement {
   readonly id: string;
   readonly kind: string;
 }
@@ -101,7 +101,7 @@ export function planMachine(
         })
       : undefined;
   const acpi = config.acpi ? planAcpi(config, cpus, nodeOfCpu, nodeMemory) : undefined;
-  const places = planVirtio(config.devices);
+  const places = placeDevices(config.devices);
   const devices = config.devices.map(({ id, kind }, i) => ({ id, kind, ...places[i]! }));
   const writes: MemoryWrite[] = [...image.boot.writes, ...(acpi?.tables ?? [])];
   writes.push({ name: 'reset-vector', address: LAYOUT.resetVector.address, bytes: buildResetVector() });
@@ -156,7 +156,7 @@ function planAcpi(
     bootCpu: config.bootCpu,
     cpuHotplug: config.maxCpus > config.cpus,
     ...(config.numa ? { numa: acpiNuma(config.numa, memory) } : {}),
-    virtio: planVirtio(config.devices),
+    virtio: placeDevices(config.devices),
     serial: true,
   });
 }

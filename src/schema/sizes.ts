@@ -1,7 +1,14 @@
-/** Memory sizes as people write them. */
+/** Sizes as people write them. */
 import { VoltError } from '../volt-error.ts';
 
-const UNIT_MIB = { k: 1 / 1024, m: 1, g: 1024, t: 1024 * 1024 } as const;
+/** Factors of the binary units. */
+export const UNIT_FACTORS: Readonly<Record<string, number>> = {
+  '': 1,
+  K: 2 ** 10,
+  M: 2 ** 20,
+  G: 2 ** 30,
+  T: 2 ** 40,
+};
 
 /**
  * `512M` → 512, `2G` → 2048, in MiB. Binary units; `MB`, `MiB` and small letters mean the same. Throws VoltError
@@ -10,7 +17,7 @@ const UNIT_MIB = { k: 1 / 1024, m: 1, g: 1024, t: 1024 * 1024 } as const;
 export function parseMib(text: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*([kmgt])(?:i?b)?$/i.exec(text.trim());
   if (!match) throw new VoltError('usage', 'Expected a size with a unit, such as 512M or 2G.');
-  const mib = Number(match[1]) * UNIT_MIB[match[2]!.toLowerCase() as keyof typeof UNIT_MIB];
+  const mib = (Number(match[1]) * UNIT_FACTORS[match[2]!.toUpperCase()]!) / UNIT_FACTORS['M']!;
   if (!Number.isInteger(mib)) throw new VoltError('usage', 'Expected a whole number of MiB.');
   return mib;
 }

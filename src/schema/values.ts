@@ -46,3 +46,8 @@ export const section = <const T extends v.ObjectEntries>(entries: T) =>
 export function isSection(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
+
+/** A list, absent when it is empty. */
+export function listOf<const T extends v.GenericSchema>(item: T) {
+  return v.array(item, (issue) => `${found(issue.input)} (expected a list)`);
+}

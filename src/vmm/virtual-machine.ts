@@ -11,7 +11,6 @@ import { raiseOpenFilesLimit } from '../ffi/limits.ts';
 import { installKickHandler } from '../ffi/signal.ts';
 import { CAP } from '../kvm/abi.ts';
 import { viewCoalescedRing } from '../kvm/coalesced.ts';
-import { KvmSystem } from '../kvm/system.ts';
 import { readTscKhz } from '../kvm/vcpu.ts';
 import { IrqLine, type KvmVm } from '../kvm/vm.ts';
 import { GSI } from '../machine/irqs.ts';
@@ -46,15 +45,17 @@ import { checkHostCpus, type LiveVcpu } from './vcpu/control.ts';
 import type { VcpuMessage } from './vcpu/report.ts';
 import { VcpuSet } from './vcpu/set.ts';
 import { describeEnd, type VmEnd } from './vm-end.ts';
-import type { VirtioReport } from '../virtio/host/link.ts';
-import { pmemFileBytes } from '../virtio/pmem/open.ts';
-import { VirtioMachine, type MachineDevice } from '../virtio/host/device-set.ts';
+import type { VirtioReport } from '../virtio/host/worker-start.ts';
+import { HostResources } from './host-resources.ts';
+import { DeviceSet, type MachineDevice } from '../virtio/host/device-set.ts';
 import { workerErrorLine } from '../runtime/worker-url.ts';
 
 /** What a VM may be told beside its configuration. */
 export interface VmOptions {
   /** Note when APs start; costs each AP some polling when it wakes up. */
   readonly timeline?: boolean;
+  /** What outlives the machine, for the one after the guest's reset; by default it has its own. */
+  readonly resources?: HostResources;
   /** Hears what does not stop the guest, a line each, such as symbols that cannot be read. */
   readonly warn?: (line: string) => void;
 }
@@ -77,7 +78,7 @@ export class VirtualMachine implements Disposable {
   readonly #board: Board;
   readonly #vm: KvmVm;
   /** undefined: a machine without virtio devices. */
-  readonly #virtio: VirtioMachine | undefined;
+  readonly #virtio: DeviceSet | undefined;
   readonly #acpiEvent: IrqLine;
   readonly #warn: (line: string) => void;
   readonly #hotplugQueue = new SerialQueue();
@@ -108,7 +109,8 @@ export class VirtualMachine implements Disposable {
       const image = planImage(config, kernel, initrd);
       this.timeline.mark('kernel recognised');
 
-      const system = this.#stack.use(new KvmSystem());
+      const resources = options.resources ?? this.#stack.use(new HostResources());
+      const system = resources.kvm;
       if (config.maxCpus > system.maxVcpus) {
         throw new VoltError(
           'host',
@@ -122,7 +124,7 @@ export class VirtualMachine implements Disposable {
         config,
         image,
         { tscDeadline },
-        { pmemBytes: pmemOf(config).map(pmemFileBytes) },
+        { pmemBytes: pmemOf(config).map((each) => resources.devices.pmemBytes(each)) },
       );
       const { cpus, bootCpu } = this.plan;
       if (needsX2apicMode(this.plan)) this.#vm.useX2apicIds();
@@ -136,7 +138,15 @@ export class VirtualMachine implements Disposable {
       this.timeline.mark('kernel loaded');
 
       if (config.devices.length > 0)
-        this.#virtio = this.#stack.use(new VirtioMachine(config.devices, this.plan.pmem, this.#vm, memory));
+        this.#virtio = this.#stack.use(
+          new DeviceSet({
+            configs: config.devices,
+            open: resources.devices,
+            pmem: this.plan.pmem,
+            vm: this.#vm,
+            memory,
+          }),
+        );
 
       const present = cpus.slice(0, config.cpus);
       const kvmVcpus = present.map((cpu) => this.#stack.use(this.#vm.createVcpu(cpu.apicId)));
@@ -338,7 +348,7 @@ export class VirtualMachine implements Disposable {
         this.#warn(`device ${report.id} has failed (${report.reason}); the guest goes on without it`);
       return;
     }
-    if (report.kind === 'device-tells') return this.#warn(`${report.id}: ${report.text}`);
+    if (report.kind === 'device-message') return this.#warn(`${report.id}: ${report.text}`);
     this.#fail(workerErrorLine(report.message));
   }
 

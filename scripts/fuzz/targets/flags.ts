@@ -1,16 +1,10 @@
 /** Flags that hold several settings. */
 import { InvalidArgumentError } from '@commander-js/extra-typings';
-import { parseBalloon } from '../../../src/cli/balloon-options.ts';
-import { collectConsole } from '../../../src/cli/console-options.ts';
-import { parseDisk } from '../../../src/cli/device-options.ts';
 import { parseCpusFlag, parseNumaFlag, toNumber } from '../../../src/cli/machine-flags.ts';
-import { parseNet } from '../../../src/cli/net-options.ts';
-import { parsePmem } from '../../../src/cli/pmem-options.ts';
-import { parseShare } from '../../../src/cli/share-options.ts';
 import { parseMib } from '../../../src/schema/sizes.ts';
-import { parseVsock } from '../../../src/cli/vsock-options.ts';
 import { parseCpuList } from '../../../src/machine/cpu-list.ts';
 import { parseConfig } from '../../../src/config/config.ts';
+import { ALL_SPECS } from '../../../src/virtio/host/specs.ts';
 import { VoltError } from '../../../src/volt-error.ts';
 import { kindOf, type FuzzTarget } from '../target.ts';
 
@@ -33,13 +27,10 @@ const TEXTS = [
 const READERS: readonly ((text: string) => unknown)[] = [
   (text) => parseConfig({ volt: parseCpusFlag(text).topology, 'machine-config': {} }),
   (text) => parseConfig({ volt: { numa: [parseNumaFlag(text)] } }),
-  (text) => parseConfig({ drives: [parseDisk(text, 0)] }),
-  (text) => parseConfig({ shares: [parseShare(text, 0)] }),
-  (text) => parseConfig({ pmem: [parsePmem(text, 0)] }),
-  (text) => parseConfig({ 'network-interfaces': [parseNet(text, 0)] }),
-  (text) => parseConfig({ vsock: parseVsock(text) }),
-  (text) => parseConfig({ 'virtio-consoles': collectConsole(text, undefined) }),
-  (text) => parseConfig({ balloon: parseBalloon(text) }),
+  ...ALL_SPECS.map(({ section, isList, flag }) => (text: string) => {
+    const item = flag.parse(text, 0);
+    return parseConfig({ [section]: isList ? [item] : item });
+  }),
   (text) => parseConfig({ volt: { console: text } }),
   (text) => parseConfig({ volt: { hang_report_s: text } }),
   parseMib,
@@ -50,7 +41,7 @@ const READERS: readonly ((text: string) => unknown)[] = [
 
 export const flagsTarget: FuzzTarget = {
   name: 'flags',
-  what: '--cpus, --numa, --disk, --share, --pmem, --net, --vsock, --virtio-console, --balloon, --console, --memory, --cpu-affinity, CPU lists',
+  what: `--cpus, --numa, ${ALL_SPECS.map(({ flag }) => `--${flag.name}`).join(', ')}, --console, --memory, --cpu-affinity, CPU lists`,
   seeds: () => TEXTS.flatMap((text) => READERS.map((_, i) => Buffer.from(String.fromCharCode(i) + text))),
   words: [
     '=',

@@ -3,7 +3,7 @@ import { negotiate, VhostUserError, type VhostLink } from '../../../src/virtio/v
 import { VhostDevice } from '../../../src/virtio/vhost-user/device.ts';
 import { refuseRequests } from '../../../src/virtio/share/refusal.ts';
 import { MMIO_REGISTER as R, STATUS } from '../../../src/virtio/transport/mmio.regs.ts';
-import { shareFacts } from '../../../src/virtio/share/open.ts';
+import { shareFacts } from '../../../src/virtio/share/facts.ts';
 import { createDeviceBench, RING_SPACE } from '../../../test/unit/virtio/device-bench.ts';
 import { DEVICE_AREA } from '../../../test/unit/virtio/test-ram.ts';
 import { GOOD_ANSWERS, reply } from '../../../test/unit/virtio/vhost-user/scripted-link.ts';

@@ -1,7 +1,7 @@
 /** What a control client can see and do of a VM. Implemented by VmControl, served by the control socket. */
 import type { StuckReason } from '../../smp/hang.ts';
 import type { IpiMode, IpiRequest } from '../../smp/ipi.ts';
-import type { BalloonStatus } from '../../virtio/balloon/control.ts';
+import type { BalloonStatus } from '../../virtio/balloon/status.ts';
 import type { DeviceStatus } from '../../virtio/host/status.ts';
 import type { CpuChange } from '../../vmm/vcpu/hotplug.ts';
 import type { KnownMpState, MpStateName, VcpuState } from '../../smp/vcpu-state.ts';

@@ -3,8 +3,9 @@ import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import type { VirtualMachine } from '../../vmm/virtual-machine.ts';
 import type { DeviceStatus, VcpuStatus, VmStatus } from '../control/target.ts';
-import { balloonFamilies, deviceFamilies } from './devices.ts';
-import type { MetricFamily } from './open-metrics.ts';
+import { SPECS } from '../../virtio/host/specs.ts';
+import { deviceFamilies } from './devices.ts';
+import type { MetricFamily } from '../../schema/metric-family.ts';
 
 /** Of /proc times; the same on every x86-64 Linux. (USER_HZ) */
 const TICKS_PER_SECOND = 100;
@@ -27,7 +28,9 @@ export function collectMetrics(
     ...guestFamilies(status, version),
     ...vcpuFamilies(source.vcpus()),
     ...deviceFamilies(source.devices()),
-    ...balloonFamilies(vm.devices.find(({ balloon }) => balloon)?.balloon?.status()),
+    ...vm.devices.flatMap(({ config, balloon }) =>
+      balloon ? (SPECS[config.kind].metrics?.(balloon.status()) ?? []) : [],
+    ),
     ...startFamilies(vm),
     ...processFamilies(),
   ];

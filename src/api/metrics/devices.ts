@@ -1,8 +1,6 @@
-/** What Volt tells monitors about virtio devices: the counters of `volt ctl PID devices`, and balloons. */
-import { MIB } from '../../machine/address.ts';
-import type { BalloonStatus } from '../../virtio/balloon/control.ts';
+/** Metrics of all virtio devices: the counters of `volt ctl PID devices`. */
 import type { DeviceStatus, QueueStatus } from '../../virtio/host/status.ts';
-import type { MetricFamily, Sample } from './open-metrics.ts';
+import type { MetricFamily, Sample } from '../../schema/metric-family.ts';
 
 const STATES = ['reset', 'starting', 'running', 'failed'] as const satisfies readonly DeviceStatus['state'][];
 
@@ -72,39 +70,6 @@ export function deviceFamilies(devices: readonly DeviceStatus[]): MetricFamily[]
       type: 'counter',
       help: 'How often the device told the driver of answers.',
       samples: perQueue(({ interrupts }) => interrupts),
-    },
-  ];
-}
-
-export function balloonFamilies(balloon: BalloonStatus | undefined): MetricFamily[] {
-  if (!balloon) return [];
-  const gauge = (name: string, help: string, value: number): MetricFamily => ({
-    name,
-    type: 'gauge',
-    unit: 'bytes',
-    help,
-    samples: [{ value }],
-  });
-  return [
-    gauge(
-      'volt_balloon_wanted_bytes',
-      'Memory that the guest is asked to give back.',
-      balloon.wantedMib * MIB,
-    ),
-    gauge(
-      'volt_balloon_actual_bytes',
-      'Memory that the guest has given back by its balloon.',
-      balloon.actualMib * MIB,
-    ),
-    {
-      name: 'volt_balloon_released_bytes',
-      type: 'counter',
-      unit: 'bytes',
-      help: 'Memory that went back to the host since the start, by the balloon and by free pages that the guest reported.',
-      samples: [
-        { labels: { by: 'balloon' }, value: balloon.inflatedBytes },
-        { labels: { by: 'report' }, value: balloon.reportedBytes },
-      ],
     },
   ];
 }

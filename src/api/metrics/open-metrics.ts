@@ -1,19 +1,5 @@
 /** The OpenMetrics text format 1.0. (prometheus/OpenMetrics, specification, "Text Format") */
-
-export interface Sample {
-  /** Behind the family's name: `_total` for counters, `_info` for infos, nothing for gauges. */
-  readonly labels?: Readonly<Record<string, string | number>>;
-  readonly value: number;
-}
-
-export interface MetricFamily {
-  readonly name: string;
-  readonly type: 'counter' | 'gauge' | 'info';
-  /** Has to be the end of the name too. */
-  readonly unit?: 'seconds' | 'bytes';
-  readonly help: string;
-  readonly samples: readonly Sample[];
-}
+import type { MetricFamily, Sample } from '../../schema/metric-family.ts';
 
 export const OPEN_METRICS_TYPE = 'application/openmetrics-text; version=1.0.0; charset=utf-8';
 

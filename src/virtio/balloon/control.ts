@@ -3,17 +3,7 @@ import { BALLOON_COUNTER, BALLOON_WORD, type BalloonState } from './state.ts';
 import { BALLOON_PAGE_BYTES, BALLOON_STAT_NAMES } from './regs.ts';
 import { signalEventFd } from '../../ffi/epoll.ts';
 import { MIB } from '../../machine/address.ts';
-
-/** How large a balloon is, and what the guest says of its memory. */
-export interface BalloonStatus {
-  readonly wantedMib: number;
-  readonly actualMib: number;
-  /** Given back since the start by pages in the balloon, and by free pages that the guest reported. */
-  readonly inflatedBytes: number;
-  readonly reportedBytes: number;
-  /** Bytes and counts, by the names of Firecracker; empty without statistics. */
-  readonly stats: Readonly<Record<string, number>>;
-}
+import type { BalloonStatus } from './status.ts';
 
 export const PAGES_PER_MIB = MIB / BALLOON_PAGE_BYTES;
 

@@ -1,6 +1,10 @@
 /** The balloon in a configuration, in the shape of Firecracker's section `balloon`. */
 import * as v from 'valibot';
+import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
 import { flag, section, wholeNumber } from '../../schema/values.ts';
+import { defineSpec, type JsonObject } from '../host/device-spec.ts';
+import { BALLOON_FEATURE } from './regs.ts';
+import { balloonMetrics } from './status.ts';
 
 export interface BalloonConfig {
   readonly kind: 'balloon';
@@ -16,19 +20,47 @@ export interface BalloonConfig {
 export const MAX_BALLOON_MIB = 2 ** 24 - 1;
 const MAX_STATS_SECONDS = 65_535;
 
-export const BALLOON = {
+const entries = () => ({
   amount_mib: v.optional(wholeNumber(0, MAX_BALLOON_MIB, ' MiB'), 0),
   deflate_on_oom: v.optional(flag, false),
   stats_polling_interval_s: v.optional(wholeNumber(0, MAX_STATS_SECONDS, ' s'), 0),
-} as const;
+});
 
-export const BalloonSchema = v.pipe(
-  section(BALLOON),
-  v.transform((each): BalloonConfig => ({
-    kind: 'balloon',
-    id: 'balloon',
-    mib: each.amount_mib,
-    deflateOnOom: each.deflate_on_oom,
-    statsSeconds: each.stats_polling_interval_s,
-  })),
-);
+const schema = () =>
+  v.pipe(
+    section(entries()),
+    v.transform((each): readonly BalloonConfig[] => [
+      {
+        kind: 'balloon',
+        id: 'balloon',
+        mib: each.amount_mib,
+        deflateOnOom: each.deflate_on_oom,
+        statsSeconds: each.stats_polling_interval_s,
+      },
+    ]),
+  );
+
+function parseFlag(value: string): JsonObject {
+  const settings = readSettings('--balloon', value, ['size', 'stats', 'deflate-on-oom']);
+  return dropUndefined({
+    amount_mib: settings.mib('size'),
+    stats_polling_interval_s: settings.quantity('stats', 'seconds between statistics'),
+    deflate_on_oom: settings.present('deflate-on-oom'),
+  });
+}
+
+export const BALLOON = defineSpec<BalloonConfig>({
+  kind: 'balloon',
+  section: 'balloon',
+  isList: false,
+  entries,
+  schema,
+  flag: {
+    name: 'balloon',
+    value: '[settings]',
+    help: 'a memory balloon of size=SIZE at first (default: 0M), with stats=SECONDS, deflate-on-oom',
+    parse: parseFlag,
+  },
+  featureBits: BALLOON_FEATURE,
+  metrics: balloonMetrics,
+});

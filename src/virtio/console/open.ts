@@ -1,24 +1,17 @@
-/** The virtio console: its sockets and files opened on the main thread, and the device on its worker. */
+/** Opens the sockets and files of the virtio console's ports. */
 import { rmSync } from 'node:fs';
-import { ConsoleDevice, describeConsole, type ConsolePort } from './device.ts';
-import type { VirtioDevice } from '../transport/device.ts';
 import { SyscallError } from '../../ffi/errno.ts';
 import { OPEN, openFile, type OwnedFd } from '../../ffi/file.ts';
 import { VoltError } from '../../volt-error.ts';
-import type { ConsoleDeviceConfig, ConsolePortConfig } from './spec.ts';
-import { ConsolePorts, type ConsolePortStart } from './ports.ts';
-import type { DeviceServices } from '../host/services.ts';
 import { openListeningSocket } from '../host/listening-socket.ts';
-import type { OpenDevice } from '../host/device-set.ts';
-
-export interface ConsoleStart {
-  readonly kind: 'console';
-  readonly facts: readonly ConsolePort[];
-  readonly ports: readonly ConsolePortStart[];
-}
+import type { OpenDevice } from '../host/open-device.ts';
+import { describeConsole } from './device.ts';
+import type { ConsolePortStart } from './ports.ts';
+import type { ConsoleStart } from './serve.ts';
+import type { ConsoleDeviceConfig, ConsolePortConfig } from './spec.ts';
 
 /** Throws VoltError 'host' for a socket or file that cannot be made; nothing is left behind then. */
-export function openConsoleDevice({ ports }: ConsoleDeviceConfig): OpenDevice {
+export function openConsole({ ports }: ConsoleDeviceConfig): OpenDevice<ConsoleStart> {
   using stack = new DisposableStack();
   const starts = ports.map((port): ConsolePortStart => {
     const file = stack.adopt(openPort(port), (each) => each.close());
@@ -29,21 +22,12 @@ export function openConsoleDevice({ ports }: ConsoleDeviceConfig): OpenDevice {
   return {
     facts: describeConsole(ports.length),
     start: {
-      kind: 'console',
       facts: ports.map(({ name, tty }) => ({ name, console: tty })),
       ports: starts,
     },
     blocks: false,
     close: () => kept.dispose(),
   };
-}
-
-export function createConsoleDevice({ facts, ports }: ConsoleStart, services: DeviceServices): VirtioDevice {
-  const host = new ConsolePorts(ports, services);
-  const device = new ConsoleDevice(facts, host);
-  host.start((port) => device.portReady(port));
-  services.atEnd(() => host.hangUp());
-  return device;
 }
 
 function openPort({ socket, file }: ConsolePortConfig): OwnedFd {

@@ -5,7 +5,7 @@ import { EPOLL } from '../../ffi/epoll.ts';
 import { ERRNO } from '../../ffi/errno.ts';
 import { readVector, writeVector } from '../../ffi/tap.ts';
 import { acceptStream, closeStream, sendVector } from '../../ffi/unix-stream.ts';
-import type { DeviceServices } from '../host/services.ts';
+import type { EventSources } from '../host/serve-device.ts';
 
 export interface ConsolePortStart {
   /** Of a listening socket, or of a file to append to. */
@@ -15,14 +15,14 @@ export interface ConsolePortStart {
 
 export class ConsolePorts implements ConsoleHost {
   readonly #ports: readonly ConsolePortStart[];
-  readonly #services: DeviceServices;
+  readonly #events: EventSources;
   /** Descriptor of each port's client, or -1. */
   readonly #clients: number[];
   #portReady: (port: number) => void = () => {};
 
-  constructor(ports: readonly ConsolePortStart[], services: DeviceServices) {
+  constructor(ports: readonly ConsolePortStart[], events: EventSources) {
     this.#ports = ports;
-    this.#services = services;
+    this.#events = events;
     this.#clients = ports.map(() => -1);
   }
 
@@ -30,7 +30,7 @@ export class ConsolePorts implements ConsoleHost {
   start(portReady: (port: number) => void): void {
     this.#portReady = portReady;
     this.#ports.forEach(({ fd, kind }, port) => {
-      if (kind === 'socket') this.#services.watch(fd, EPOLL.in | EPOLL.edge, () => this.#accept(port));
+      if (kind === 'socket') this.#events.watch(fd, EPOLL.in | EPOLL.edge, () => this.#accept(port));
     });
   }
 
@@ -70,7 +70,7 @@ export class ConsolePorts implements ConsoleHost {
   }
 
   after(delayMs: number, handler: () => void): () => void {
-    return this.#services.after(delayMs, handler);
+    return this.#events.after(delayMs, handler);
   }
 
   #accept(port: number): void {
@@ -82,7 +82,7 @@ export class ConsolePorts implements ConsoleHost {
         continue;
       }
       this.#clients[port] = fd;
-      this.#services.watch(fd, EPOLL.in | EPOLL.out | EPOLL.edge, () => this.#portReady(port));
+      this.#events.watch(fd, EPOLL.in | EPOLL.out | EPOLL.edge, () => this.#portReady(port));
       this.#portReady(port);
     }
   }
@@ -90,9 +90,9 @@ export class ConsolePorts implements ConsoleHost {
   #drop(port: number): void {
     const fd = this.#clients[port]!;
     this.#clients[port] = -1;
-    this.#services.unwatch(fd);
+    this.#events.unwatch(fd);
     closeStream(fd);
     // Not from here: the device is in the middle of something.
-    this.#services.after(0, () => this.#portReady(port));
+    this.#events.after(0, () => this.#portReady(port));
   }
 }

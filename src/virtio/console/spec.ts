@@ -1,8 +1,10 @@
 /** Ports of the virtio console in a configuration: Volt's own section `virtio-consoles`. */
 import * as v from 'valibot';
+import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
+import { flag, listOf, section, text } from '../../schema/values.ts';
+import { defineSpec, type JsonObject } from '../host/device-spec.ts';
+import { DeviceId } from '../host/values.ts';
 import { MAX_CONSOLE_PORTS } from './regs.ts';
-import { flag, found, section, text } from '../../schema/values.ts';
-import { DeviceId } from '../host/device-values.ts';
 
 export interface ConsolePortConfig {
   readonly name: string;
@@ -18,28 +20,27 @@ export interface ConsoleDeviceConfig {
   readonly ports: readonly ConsolePortConfig[];
 }
 
-const PORT = {
+const entries = () => ({
   name: DeviceId,
   socket: v.optional(text),
   file: v.optional(text),
   tty: v.optional(flag, false),
-} as const;
+});
 
-export const CONSOLE_KEYS: ReadonlySet<string> = new Set(Object.keys(PORT));
-
-const PortSchema = v.pipe(
-  section(PORT),
-  v.check(
-    ({ socket, file }) => (socket === undefined) !== (file === undefined),
-    () => 'it goes nowhere, or to two places (expected socket or file)',
-  ),
-  v.transform(({ name, socket, file, tty }): ConsolePortConfig => ({ name, socket, file, tty })),
-);
-
-/** One device with all the ports; undefined without any. */
-export const ConsolesSchema = v.optional(
+const port = () =>
   v.pipe(
-    v.array(PortSchema, (issue) => `${found(issue.input)} (expected a list)`),
+    section(entries()),
+    v.check(
+      ({ socket, file }) => (socket === undefined) !== (file === undefined),
+      () => 'it goes nowhere, or to two places (expected socket or file)',
+    ),
+    v.transform(({ name, socket, file, tty }): ConsolePortConfig => ({ name, socket, file, tty })),
+  );
+
+/** One device with all the ports; none without any. */
+const schema = () =>
+  v.pipe(
+    listOf(port()),
     v.maxLength(
       MAX_CONSOLE_PORTS,
       (issue) => `${issue.received} ports (expected at most ${MAX_CONSOLE_PORTS})`,
@@ -48,9 +49,32 @@ export const ConsolesSchema = v.optional(
       (ports) => new Set(ports.map(({ name }) => name)).size === ports.length,
       () => 'two ports have the same name (expected different names)',
     ),
-    v.transform((ports): ConsoleDeviceConfig | undefined =>
-      ports.length === 0 ? undefined : { kind: 'console', id: 'console', ports },
+    v.transform((ports): readonly ConsoleDeviceConfig[] =>
+      ports.length === 0 ? [] : [{ kind: 'console', id: 'console', ports }],
     ),
-  ),
-  [],
-);
+  );
+
+function parseFlag(value: string, index: number): JsonObject {
+  const settings = readSettings('--virtio-console', value, ['socket', 'file', 'name', 'tty']);
+  return dropUndefined({
+    name: settings.text('name', 'NAME') ?? `port${index}`,
+    socket: settings.text('socket', 'FILE'),
+    file: settings.text('file', 'FILE'),
+    tty: settings.present('tty'),
+  });
+}
+
+export const CONSOLE = defineSpec<ConsoleDeviceConfig>({
+  kind: 'console',
+  section: 'virtio-consoles',
+  isList: true,
+  entries,
+  schema,
+  flag: {
+    name: 'virtio-console',
+    value: '<settings>',
+    help: 'a port of a virtio console: socket=FILE or file=FILE, with name=NAME, tty (hvc0, …); may be given again',
+    parse: parseFlag,
+  },
+  socketPaths: ({ ports }) => ports.flatMap(({ socket }) => socket ?? []),
+});

@@ -1,54 +1,41 @@
 /**
- * The virtio devices of one machine, as the main thread sees them: their state, their eventfds in KVM, the workers
- * that run them.
- *
- * A device whose I/O may block gets a worker of its own, so that it holds up nobody; all others share one.
+ * The virtio devices of one machine, as the main thread sees them: their state, their eventfds in KVM, and the workers
+ * that serve them. A device whose I/O may block gets a worker of its own; all others share one.
  */
-import { createDeviceState, type DeviceState } from '../transport/device-state.ts';
-import type { DeviceFacts } from '../transport/device.ts';
-import { MMIO_REGISTER } from '../transport/mmio.regs.ts';
 import { createEventFd, signalEventFd } from '../../ffi/epoll.ts';
 import type { HostPointer } from '../../ffi/libc.ts';
 import type { KvmVm } from '../../kvm/vm.ts';
 import { offsetAddress } from '../../machine/address.ts';
 import type { GuestMemory, RegionFacts } from '../../memory/guest-memory.ts';
-import type { BalloonControl } from '../balloon/control.ts';
-import type { DeviceConfig } from './spec-registry.ts';
-import { openDevice } from './open-registry.ts';
-import type { PmemPlace } from '../pmem/placement.ts';
-import type { VirtioLink } from './bus.ts';
-import {
-  WORKER_WORD,
-  type DeviceSeat,
-  type DeviceStart,
-  type VirtioReport,
-  type VirtioWorkerStart,
-} from './link.ts';
-import { planVirtio, type VirtioPlace } from './placement.ts';
 import { workerUrl } from '../../runtime/worker-url.ts';
-
-/** A device whose files are open: what the driver will find, and what the worker needs. */
-export interface OpenDevice {
-  readonly facts: DeviceFacts;
-  readonly start: DeviceStart;
-  /** Whether serving it may block for long. */
-  readonly blocks: boolean;
-  /** Of a balloon: what steers it while it runs. */
-  readonly balloon?: BalloonControl;
-  /** Of persistent memory: what the guest is to have mapped, besides its RAM. */
-  readonly region?: RegionFacts;
-  /** Closes its files, after the worker has stopped. */
-  close(): void;
-}
+import type { BalloonControl } from '../balloon/control.ts';
+import type { PmemPlacement } from '../pmem/placement.ts';
+import { createDeviceState, type DeviceState } from '../transport/device-state.ts';
+import type { DeviceFacts } from '../transport/device.ts';
+import { MMIO_REGISTER } from '../transport/mmio.regs.ts';
+import type { VirtioLink } from './bus.ts';
+import type { OpenDevices } from './open.ts';
+import { placeDevices, type SlotPlacement } from './placement.ts';
+import type { DeviceConfig } from './specs.ts';
+import { WORKER_WORD, type ServedDevice, type VirtioReport, type VirtioWorkerStart } from './worker-start.ts';
 
 export interface MachineDevice {
   readonly config: DeviceConfig;
-  readonly place: VirtioPlace;
+  readonly place: SlotPlacement;
   readonly facts: DeviceFacts;
   readonly state: DeviceState;
   readonly balloon: BalloonControl | undefined;
-  /** Why it gave up on its driver last. */
+  /** Why it failed last. */
   failure: string | undefined;
+}
+
+/** Everything of the host and the machine that its devices need. */
+export interface DeviceSetParts {
+  readonly configs: readonly DeviceConfig[];
+  readonly open: OpenDevices;
+  readonly pmem: readonly PmemPlacement[];
+  readonly vm: KvmVm;
+  readonly memory: GuestMemory;
 }
 
 interface DeviceWorker {
@@ -60,7 +47,7 @@ interface DeviceWorker {
 /** How long the end of a VM waits for I/O that is in flight. */
 const STOP_TIMEOUT_MS = 10_000;
 
-export class VirtioMachine implements Disposable {
+export class DeviceSet implements Disposable {
   readonly devices: readonly MachineDevice[];
   /** What vCPU workers need to reach the devices. */
   readonly links: readonly VirtioLink[];
@@ -69,21 +56,20 @@ export class VirtioMachine implements Disposable {
   #filter: HostPointer | undefined;
   #started = false;
 
-  /** Opens what the devices stand for. Throws VoltError for what cannot be opened; nothing is left behind then. */
-  constructor(configs: readonly DeviceConfig[], pmem: readonly PmemPlace[], vm: KvmVm, memory: GuestMemory) {
+  /** Opens the devices, unless they are open. Throws VoltError for one that cannot be opened. */
+  constructor({ configs, open, pmem, vm, memory }: DeviceSetParts) {
     try {
-      const places = planVirtio(configs);
+      const places = placeDevices(configs);
       const devices: MachineDevice[] = [];
-      const seats: { seat: DeviceSeat; blocks: boolean }[] = [];
+      const served: { device: ServedDevice; blocks: boolean }[] = [];
       // For devices all of it is RAM, in which drivers may have rings and buffers.
       const regions: RegionFacts[] = [...memory.regions];
-      configs.forEach((config, i) => {
-        const place = places[i]!;
-        const { facts, start, blocks, balloon, region } = this.#stack.adopt(
-          openDevice(config, pmem),
-          (device) => device.close(),
-        );
-        if (region) {
+      configs.forEach((config, slot) => {
+        const place = places[slot]!;
+        const { facts, start, blocks, balloon, mapRegion } = open.open(config, pmem);
+        if (mapRegion) {
+          const { address, bytes } = pmem.find(({ id }) => id === config.id)!;
+          const region = { address, bytes, host: this.#stack.use(mapRegion()).address, fd: undefined };
           vm.setMemorySlot(regions.length, region.address, region.bytes, region.host);
           regions.push(region);
         }
@@ -96,17 +82,13 @@ export class VirtioMachine implements Disposable {
           return event.fd;
         });
         devices.push({ config, place, facts, state, balloon, failure: undefined });
-        const seat = {
-          id: config.id,
-          buffer: state.buffer,
-          queueFds,
-          interruptFd: interrupt.fd,
-          device: start,
-        };
-        seats.push({ seat, blocks });
+        const { kind, id } = config;
+        const { buffer } = state;
+        const device = { kind, slot, id, buffer, queueFds, interruptFd: interrupt.fd, start };
+        served.push({ device, blocks });
       });
       this.devices = devices;
-      this.links = this.#seat(seats, regions);
+      this.links = this.#assignWorkers(served, regions);
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -123,12 +105,12 @@ export class VirtioMachine implements Disposable {
     this.#started = true;
     for (const { worker, start } of this.#workers) {
       worker.onmessage = ({ data }: MessageEvent<VirtioReport>) => {
-        if (data.kind === 'device-failed') this.#noteFailure(data.id, data.reason);
+        if (data.kind === 'device-failed') this.devices[data.slot]!.failure = data.reason;
         onReport(data);
       };
       worker.onerror = (event) => {
         event.preventDefault();
-        onReport({ kind: 'failed', message: event.message });
+        onReport({ kind: 'worker-failed', message: event.message });
       };
       worker.postMessage({ ...start, filter: this.#filter });
     }
@@ -161,31 +143,29 @@ export class VirtioMachine implements Disposable {
     this.#stack.dispose();
   }
 
-  /** Gives each device its worker; returns how vCPUs reach them, in the order of the devices. */
-  #seat(seats: readonly { seat: DeviceSeat; blocks: boolean }[], ram: readonly RegionFacts[]): VirtioLink[] {
-    const alone = seats.filter(({ blocks }) => blocks).map(({ seat }) => [seat]);
-    const together = seats.filter(({ blocks }) => !blocks).map(({ seat }) => seat);
+  /** Gives each device its worker; returns how vCPUs reach the devices, in the order of their slots. */
+  #assignWorkers(
+    served: readonly { device: ServedDevice; blocks: boolean }[],
+    ram: readonly RegionFacts[],
+  ): VirtioLink[] {
+    const alone = served.filter(({ blocks }) => blocks).map(({ device }) => [device]);
+    const together = served.filter(({ blocks }) => !blocks).map(({ device }) => device);
     const groups = together.length > 0 ? [...alone, together] : alone;
-    const controlOf = new Map<DeviceSeat, number>();
-    for (const group of groups) {
+    const controlOf = new Map<ServedDevice, number>();
+    for (const devices of groups) {
       const controlFd = this.#stack.use(createEventFd()).fd;
-      for (const seat of group) controlOf.set(seat, controlFd);
+      for (const device of devices) controlOf.set(device, controlFd);
       const control = new SharedArrayBuffer(4 * WORKER_WORD.size);
-      const name = group.length === 1 ? `virtio-${group[0]!.id}` : 'virtio';
-      const start = { control, controlFd, name, ram, seats: group };
+      const name = devices.length === 1 ? `virtio-${devices[0]!.id}` : 'virtio';
       const worker = new Worker(workerUrl('virtio/host/worker'), { smol: true });
+      const start = { control, controlFd, name, ram, devices };
       this.#workers.push({ worker, start, words: new Int32Array(control) });
     }
-    return seats.map(({ seat }) => ({
-      buffer: seat.buffer,
-      queueCount: seat.queueFds.length,
-      controlFd: controlOf.get(seat)!,
-      queueFds: seat.queueFds,
+    return served.map(({ device }) => ({
+      buffer: device.buffer,
+      queueCount: device.queueFds.length,
+      controlFd: controlOf.get(device)!,
+      queueFds: device.queueFds,
     }));
-  }
-
-  #noteFailure(id: string, reason: string): void {
-    const device = this.devices.find(({ config }) => config.id === id);
-    if (device) device.failure = reason;
   }
 }

@@ -1,38 +1,11 @@
-/**
- * Files of disks: opened, locked, and found again. In the sandbox nothing can be opened for writing any more, so a
- * machine that is made anew after its guest's reset gets the files, and the io_urings, that the first one had.
- */
+/** Image files and block devices behind disks and persistent memory: opened and locked. */
 import { directBlockBytes, fileKind, fileShape, lockFile, type FileShape } from '../../ffi/block-file.ts';
 import { ERRNO, SyscallError } from '../../ffi/errno.ts';
-import { duplicateFd, OPEN, openFile, OwnedFd } from '../../ffi/file.ts';
+import { OPEN, openFile, OwnedFd } from '../../ffi/file.ts';
 import { createUring, type UringFacts } from '../../ffi/uring.ts';
 import { VoltError } from '../../volt-error.ts';
 
-interface OpenDisk {
-  readonly file: OwnedFd;
-  readonly shape: FileShape;
-  ring?: UringFacts;
-}
-
-/** Those of machines that live, and those kept for machines to come. By path and flags. */
-const inUse = new Map<string, OpenDisk>();
-let kept: ReadonlyMap<string, OpenDisk> | undefined;
-
-/** Before the sandbox is entered, with the machine made whose files are to be there later. */
-export function keepDisksOpen(): void {
-  kept ??= new Map(
-    [...inUse].map(([key, { file, shape, ring }]) => [
-      key,
-      {
-        file: duplicateFd(file),
-        shape,
-        ...(ring ? { ring: { ...ring, fd: duplicateFd({ fd: ring.fd }).fd } } : {}),
-      },
-    ]),
-  );
-}
-
-export interface DiskFile extends Disposable {
+export interface ImageFile extends Disposable {
   readonly fd: number;
   /** As it was when it was opened. */
   readonly shape: FileShape;
@@ -41,30 +14,21 @@ export interface DiskFile extends Disposable {
 }
 
 /** Opens and locks. Throws VoltError 'image'. */
-export function openDiskFile(
+export function openImageFile(
   path: string,
   flags: number,
   exclusive: boolean,
   direct: boolean,
   flag = DISK_FLAG,
-): DiskFile {
-  const key = `${flags} ${path}`;
-  const known = kept?.get(key);
-  const file = known ? duplicateFd(known.file) : openAndLock(path, flags, exclusive, direct, flag);
-  const disk: OpenDisk = { file, shape: known?.shape ?? shapeOf(file.fd, direct) };
-  inUse.set(key, disk);
+): ImageFile {
   const stack = new DisposableStack();
-  stack.use(file);
-  stack.defer(() => inUse.delete(key));
+  const file = stack.use(openAndLock(path, flags, exclusive, direct, flag));
   return {
     fd: file.fd,
-    shape: disk.shape,
+    shape: shapeOf(file.fd, direct),
     openRing() {
-      const ring = known ? duplicateRing(known.ring) : makeRing();
-      if (ring) {
-        stack.use(new OwnedFd(ring.fd));
-        disk.ring = ring;
-      }
+      const ring = makeRing();
+      if (ring) stack.use(new OwnedFd(ring.fd));
       return ring;
     },
     [Symbol.dispose]: () => stack.dispose(),
@@ -87,10 +51,6 @@ function makeRing(): UringFacts | undefined {
     if (error instanceof SyscallError) return undefined;
     throw error;
   }
-}
-
-function duplicateRing(ring: UringFacts | undefined): UringFacts | undefined {
-  return ring && { ...ring, fd: duplicateFd({ fd: ring.fd }).fd };
 }
 
 const FOUND: Readonly<Record<number, string>> = {
@@ -119,12 +79,12 @@ function openAndLock(
     if (exclusive && fileKind(file.fd) === 'block-device') file = claim(file, path, flags);
   } catch (error) {
     if (direct && error instanceof SyscallError && error.errno === ERRNO.EINVAL)
-      throw unusableDisk(path, 'its file system has no direct I/O', 'a disk without direct', flag);
-    throw unopenedDisk(path, error, exclusive, flag);
+      throw unusableImage(path, 'its file system has no direct I/O', 'a disk without direct', flag);
+    throw unopenedImage(path, error, exclusive, flag);
   }
   if (lockFile(file.fd, exclusive)) return file;
   file.close();
-  throw unusableDisk(
+  throw unusableImage(
     path,
     exclusive ? 'another machine uses it' : 'another machine writes it',
     exclusive ? 'a disk of its own, an overlay=FILE, or readonly for all' : 'a disk that nobody writes',
@@ -139,18 +99,18 @@ function claim(file: OwnedFd, path: string, flags: number): OwnedFd {
 }
 
 /** What to throw for a file that did not open. */
-export function unopenedDisk(path: string, error: unknown, written: boolean, flag: string): unknown {
+export function unopenedImage(path: string, error: unknown, written: boolean, flag: string): unknown {
   if (!(error instanceof SyscallError)) return error;
   if (error.errno === ERRNO.EBUSY)
-    return unusableDisk(path, 'it is in use', 'a disk that is not mounted, nor part of another', flag);
+    return unusableImage(path, 'it is in use', 'a disk that is not mounted, nor part of another', flag);
   const found = FOUND[error.errno] ?? error.message;
   const expected = written ? 'a file that you may write, or readonly' : 'a file that you may read';
-  return unusableDisk(path, found, expected, flag);
+  return unusableImage(path, found, expected, flag);
 }
 
 const DISK_FLAG = '--disk';
 
 /** What to throw for a disk that does not do. */
-export function unusableDisk(path: string, found: string, expected: string, flag = DISK_FLAG): VoltError {
+export function unusableImage(path: string, found: string, expected: string, flag = DISK_FLAG): VoltError {
   return new VoltError('image', `Cannot use ${flag} ${path}: ${found} (expected ${expected})`);
 }

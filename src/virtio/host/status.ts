@@ -1,7 +1,4 @@
 /** What a virtio device and its driver are at, read from their shared state without disturbing either. */
-import { BLOCK_FEATURE } from '../block/regs.ts';
-import { BALLOON_FEATURE } from '../balloon/regs.ts';
-import { NET_FEATURE } from '../net/regs.ts';
 import {
   DEVICE_WORD,
   driverHasFeature,
@@ -10,8 +7,9 @@ import {
   queueWord,
   type DeviceState,
 } from '../transport/device-state.ts';
-import { DEVICE_TYPE, FEATURE, STATUS } from '../transport/mmio.regs.ts';
+import { FEATURE, STATUS } from '../transport/mmio.regs.ts';
 import type { MachineDevice } from './device-set.ts';
+import { SPECS } from './specs.ts';
 
 export interface QueueStatus {
   readonly index: number;
@@ -44,19 +42,13 @@ export interface DeviceStatus {
   readonly queues: readonly QueueStatus[];
 }
 
-/** Feature bits of device types, by name. */
-const FEATURES_OF_TYPE: Readonly<Record<number, Readonly<Record<string, number>>>> = {
-  [DEVICE_TYPE.block]: BLOCK_FEATURE,
-  [DEVICE_TYPE.net]: NET_FEATURE,
-  [DEVICE_TYPE.balloon]: BALLOON_FEATURE,
-};
 const FEATURE_BITS = 64;
 
 export function describeDevice({ config, place, state, failure }: MachineDevice): DeviceStatus {
   const { words } = state;
   const names: Readonly<Record<string, number>> = {
     ...FEATURE,
-    ...FEATURES_OF_TYPE[words[DEVICE_WORD.type]!],
+    ...SPECS[config.kind].featureBits,
   };
   const nameOf = new Map(Object.entries(names).map(([name, bit]) => [bit, name]));
   const bits = Array.from({ length: FEATURE_BITS }, (_, bit) => bit);

@@ -9,16 +9,11 @@ import { DeviceRunner } from '../transport/runner.ts';
 import { EPOLL, signalEventFd } from '../../ffi/epoll.ts';
 import { arrayBufferAt, cString, libc, type HostPointer } from '../../ffi/libc.ts';
 import { installFilter } from '../../ffi/sandbox.ts';
-import { createDevice } from './serve-registry.ts';
-import { WorkerServices } from './services.ts';
+import { EventLoop } from './event-loop.ts';
+import type { RamRegion } from './serve-device.ts';
+import { serveDevice } from './serve.ts';
 import { compileAsUsual } from '../../runtime/jit-policy.ts';
-import {
-  WORKER_WORD,
-  type DeviceSeat,
-  type RamFacts,
-  type VirtioReport,
-  type VirtioWorkerStart,
-} from './link.ts';
+import { WORKER_WORD, type ServedDevice, type VirtioReport, type VirtioWorkerStart } from './worker-start.ts';
 
 declare const self: { onmessage: ((event: { data: VirtioWorkerStart }) => void) | null };
 declare function postMessage(message: VirtioReport): void;
@@ -31,7 +26,7 @@ self.onmessage = ({ data }) => {
   try {
     serve(data, words);
   } catch (error) {
-    postMessage({ kind: 'failed', message: error instanceof Error ? error.message : String(error) });
+    postMessage({ kind: 'worker-failed', message: error instanceof Error ? error.message : String(error) });
   } finally {
     Atomics.store(words, WORKER_WORD.stopped, 1);
     Atomics.notify(words, WORKER_WORD.stopped);
@@ -42,39 +37,38 @@ function serve(start: VirtioWorkerStart, words: Int32Array): void {
   // Shown by top -H and ps -L; Linux keeps 15 characters.
   libc.prctl(PR_SET_NAME, cString(start.name) as never, 0, 0, 0);
   if (start.filter !== undefined) installFilter(start.filter, 'this');
-  const ram = new GuestRam(start.ram.map(ramRegion));
-  using services = new WorkerServices();
-  const runners = start.seats.map((seat) => seatDevice(seat, start.ram, ram, services));
-  services.watch(start.controlFd, EPOLL.in | EPOLL.edge, () => runners.forEach((runner) => runner.sync()));
+  const ram = new GuestRam(start.ram.map(viewRegion));
+  using events = new EventLoop();
+  const runners = start.devices.map((device) => startDevice(device, start.ram, ram, events));
+  events.watch(start.controlFd, EPOLL.in | EPOLL.edge, () => runners.forEach((runner) => runner.sync()));
   // What happened before the descriptors were watched.
   runners.forEach((runner) => runner.sync());
   compileAsUsual();
-  while (Atomics.load(words, WORKER_WORD.stopWanted) === 0) services.turn();
+  while (Atomics.load(words, WORKER_WORD.stopWanted) === 0) events.runOnce();
   runners.forEach((runner) => runner.stop());
 }
 
-function seatDevice(
-  seat: DeviceSeat,
-  regions: readonly RamFacts[],
+function startDevice(
+  { kind, slot, id, buffer, queueFds, interruptFd, start }: ServedDevice,
+  regions: readonly RamRegion[],
   ram: GuestRam,
-  services: WorkerServices,
+  events: EventLoop,
 ): DeviceRunner {
-  const { id, queueFds, interruptFd } = seat;
-  const tell = (text: string) => postMessage({ kind: 'device-tells', id, text });
-  const state = viewDeviceState(seat.buffer, queueFds.length);
-  const device = createDevice(seat.device, services, { ram: regions, queueFds, interruptFd, tell });
+  const report = (text: string) => postMessage({ kind: 'device-message', id, text });
+  const state = viewDeviceState(buffer, queueFds.length);
+  const device = serveDevice(kind, start, { events, ram: regions, queueFds, interruptFd, report });
   const runner = new DeviceRunner(device, state, ram, {
     interrupt: () => signalEventFd(interruptFd),
-    failed: (reason, cause) => postMessage({ kind: 'device-failed', id, reason, cause }),
+    failed: (reason, cause) => postMessage({ kind: 'device-failed', slot, id, reason, cause }),
   });
-  // Kicks that are for somebody else would wake this thread up for nothing.
+  // Notifications of queues that another process serves would wake this thread for nothing.
   if (state.words[DEVICE_WORD.servedElsewhere] === 0) {
-    queueFds.forEach((fd, queue) => services.watch(fd, EPOLL.in | EPOLL.edge, () => runner.kick(queue)));
+    queueFds.forEach((fd, queue) => events.watch(fd, EPOLL.in | EPOLL.edge, () => runner.kick(queue)));
   }
   return runner;
 }
 
-function ramRegion({ address, bytes, host }: RamFacts) {
+function viewRegion({ address, bytes, host }: RamRegion) {
   return {
     address,
     bytes,

@@ -3,10 +3,13 @@
  * `user` are Volt's own.
  */
 import * as v from 'valibot';
+import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
+import { flag, found, listOf, section, text, wholeNumber } from '../../schema/values.ts';
+import { VoltError } from '../../volt-error.ts';
+import { defineSpec, type JsonObject } from '../host/device-spec.ts';
+import { DeviceId, NO_LIMITS, RateLimiterSchema } from '../host/values.ts';
 import type { RateLimits } from '../transport/rate-limiter.ts';
-import { MAX_QUEUE_PAIRS } from './regs.ts';
-import { flag, found, section, text, wholeNumber } from '../../schema/values.ts';
-import { DeviceId, NO_LIMITS, RateLimiterSchema } from '../host/device-values.ts';
+import { MAX_QUEUE_PAIRS, NET_FEATURE } from './regs.ts';
 
 export interface NetConfig {
   readonly kind: 'net';
@@ -38,7 +41,7 @@ const MacAddress = v.pipe(
   v.transform((value) => Uint8Array.from(value.split(':'), (byte) => parseInt(byte, 16))),
 );
 
-const INTERFACE = {
+const entries = () => ({
   iface_id: DeviceId,
   host_dev_name: v.optional(v.nullable(InterfaceName)),
   guest_mac: v.optional(v.nullable(MacAddress)),
@@ -46,27 +49,63 @@ const INTERFACE = {
   tx_rate_limiter: v.optional(v.nullable(RateLimiterSchema)),
   queues: v.optional(wholeNumber(1, MAX_QUEUE_PAIRS), 1),
   user: v.optional(flag, false),
-} as const;
+});
 
-export const INTERFACE_KEYS: ReadonlySet<string> = new Set(Object.keys(INTERFACE));
+const networkInterface = () =>
+  v.pipe(
+    section(entries()),
+    v.check(
+      ({ host_dev_name, user }) => user === (host_dev_name === undefined || host_dev_name === null),
+      () => 'it names no network, or two (expected host_dev_name, a tap, or user: true)',
+    ),
+    v.check(
+      ({ user, queues }) => !user || queues === 1,
+      () => 'several queues without a tap (expected queues: 1)',
+    ),
+    v.transform((each): NetConfig => ({
+      kind: 'net',
+      id: each.iface_id,
+      tap: each.host_dev_name ?? undefined,
+      mac: each.guest_mac ?? undefined,
+      queues: each.queues,
+      receiveLimits: each.rx_rate_limiter ?? NO_LIMITS,
+      transmitLimits: each.tx_rate_limiter ?? NO_LIMITS,
+    })),
+  );
 
-export const InterfaceSchema = v.pipe(
-  section(INTERFACE),
-  v.check(
-    ({ host_dev_name, user }) => user === (host_dev_name === undefined || host_dev_name === null),
-    () => 'it names no network, or two (expected host_dev_name, a tap, or user: true)',
-  ),
-  v.check(
-    ({ user, queues }) => !user || queues === 1,
-    () => 'several queues without a tap (expected queues: 1)',
-  ),
-  v.transform((each): NetConfig => ({
-    kind: 'net',
-    id: each.iface_id,
-    tap: each.host_dev_name ?? undefined,
-    mac: each.guest_mac ?? undefined,
-    queues: each.queues,
-    receiveLimits: each.rx_rate_limiter ?? NO_LIMITS,
-    transmitLimits: each.tx_rate_limiter ?? NO_LIMITS,
-  })),
-);
+function parseFlag(value: string, index: number): JsonObject {
+  const settings = readSettings('--net', value, ['tap', 'user', 'mac', 'id', 'queues', 'bw', 'iops']);
+  const tap = settings.text('tap', 'NAME');
+  const user = settings.present('user');
+  if ((user ?? false) === (tap !== undefined)) {
+    throw new VoltError(
+      'usage',
+      `Cannot use --net ${value}: it names ${user ? 'two networks' : 'no network'} (expected tap=NAME or user)`,
+    );
+  }
+  const limiter = settings.rateLimiter();
+  return dropUndefined({
+    iface_id: settings.text('id', 'NAME') ?? `net${index}`,
+    host_dev_name: tap,
+    user,
+    guest_mac: settings.text('mac', '06:00:ac:10:00:02'),
+    queues: settings.quantity('queues', `a number from 1 to ${MAX_QUEUE_PAIRS}`),
+    rx_rate_limiter: limiter,
+    tx_rate_limiter: limiter,
+  });
+}
+
+export const NET = defineSpec<NetConfig>({
+  kind: 'net',
+  section: 'network-interfaces',
+  isList: true,
+  entries,
+  schema: () => listOf(networkInterface()),
+  flag: {
+    name: 'net',
+    value: '<settings>',
+    help: 'a network interface: tap=NAME or user, with mac=…, id=…, queues=N, bw=SIZE (a second), iops=N; may be given again',
+    parse: parseFlag,
+  },
+  featureBits: NET_FEATURE,
+});

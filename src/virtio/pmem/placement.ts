@@ -1,6 +1,5 @@
 /** Where persistent memory lies in the guest: behind all RAM. */
-import { alignUp, guestAddress, type GuestAddress } from '../../machine/address.ts';
-import { GIB, MIB } from '../../machine/address.ts';
+import { alignUp, GIB, guestAddress, MIB, type GuestAddress } from '../../machine/address.ts';
 import { LAYOUT, type RamRange } from '../../machine/layout.ts';
 import type { PmemConfig } from './spec.ts';
 
@@ -11,7 +10,7 @@ import type { PmemConfig } from './spec.ts';
 export const PMEM_UNIT_BYTES = 2 * MIB;
 const PMEM_ALIGNMENT = GIB;
 
-export interface PmemPlace {
+export interface PmemPlacement {
   readonly id: string;
   readonly address: GuestAddress;
   /** Whole units. */
@@ -25,7 +24,7 @@ export function placePmem(
   devices: readonly Pick<PmemConfig, 'id'>[],
   fileBytes: readonly number[],
   ranges: readonly RamRange[],
-): PmemPlace[] {
+): PmemPlacement[] {
   const last = ranges.at(-1)!;
   let next: number = Math.max(LAYOUT.highMemory.address, last.address + last.bytes);
   return devices.map(({ id }, i) => {

@@ -1,8 +1,11 @@
 /** Persistent memory in a configuration, in the shape of Firecracker's section `pmem`. */
 import * as v from 'valibot';
+import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
+import { flag, listOf, section, text } from '../../schema/values.ts';
+import { VoltError } from '../../volt-error.ts';
+import { defineSpec, type JsonObject } from '../host/device-spec.ts';
+import { DeviceId, NO_LIMITS, RateLimiterSchema } from '../host/values.ts';
 import type { RateLimits } from '../transport/rate-limiter.ts';
-import { flag, section, text } from '../../schema/values.ts';
-import { DeviceId, NO_LIMITS, RateLimiterSchema } from '../host/device-values.ts';
 
 export interface PmemConfig {
   readonly kind: 'pmem';
@@ -15,24 +18,53 @@ export interface PmemConfig {
   readonly limits: RateLimits;
 }
 
-const PMEM = {
+const entries = () => ({
   id: DeviceId,
   path_on_host: text,
   root_device: v.optional(flag, false),
   read_only: v.optional(flag, false),
   rate_limiter: v.optional(v.nullable(RateLimiterSchema)),
-} as const;
+});
 
-export const PMEM_KEYS: ReadonlySet<string> = new Set(Object.keys(PMEM));
+const pmem = () =>
+  v.pipe(
+    section(entries()),
+    v.transform((each): PmemConfig => ({
+      kind: 'pmem',
+      id: each.id,
+      path: each.path_on_host,
+      readOnly: each.read_only,
+      root: each.root_device,
+      limits: each.rate_limiter ?? NO_LIMITS,
+    })),
+  );
 
-export const PmemSchema = v.pipe(
-  section(PMEM),
-  v.transform((each): PmemConfig => ({
-    kind: 'pmem',
-    id: each.id,
-    path: each.path_on_host,
-    readOnly: each.read_only,
-    root: each.root_device,
-    limits: each.rate_limiter ?? NO_LIMITS,
-  })),
-);
+function parseFlag(value: string, index: number): JsonObject {
+  const settings = readSettings('--pmem', value, ['path', 'readonly', 'id', 'bw', 'iops']);
+  const path = settings.text('path', 'FILE');
+  if (path === undefined)
+    throw new VoltError('usage', `Cannot use --pmem ${value}: it names no file (expected path=FILE)`);
+  return dropUndefined({
+    id: settings.text('id', 'NAME') ?? `pmem${index}`,
+    path_on_host: path,
+    read_only: settings.present('readonly'),
+    rate_limiter: settings.rateLimiter(),
+  });
+}
+
+export const PMEM = defineSpec<PmemConfig>({
+  kind: 'pmem',
+  section: 'pmem',
+  isList: true,
+  entries,
+  schema: () => listOf(pmem()),
+  flag: {
+    name: 'pmem',
+    value: '<settings>',
+    help: 'a file as persistent memory: path=FILE, with readonly, id=…, bw=SIZE (a second), iops=N; may be given again',
+    parse: parseFlag,
+  },
+  // Linux numbers persistent memory in the order of its devices.
+  rootWords: ({ root, readOnly }, index) =>
+    root ? `root=/dev/pmem${index} ${readOnly ? 'ro' : 'rw'}` : undefined,
+});

@@ -1,10 +1,13 @@
 /** Shared folders in a configuration: Volt's own section `shares`. */
 import * as v from 'valibot';
+import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
+import { flag, found, listOf, oneOf, section, text } from '../../schema/values.ts';
+import { VoltError } from '../../volt-error.ts';
+import { defineSpec, type JsonObject } from '../host/device-spec.ts';
+import { DeviceId } from '../host/values.ts';
 import { FS_TAG_BYTES } from './regs.ts';
-import { flag, found, oneOf, section, text } from '../../schema/values.ts';
-import { DeviceId } from '../host/device-values.ts';
 
-export const SHARE_CACHES = ['auto', 'always', 'none'] as const;
+const SHARE_CACHES = ['auto', 'always', 'none'] as const;
 
 export interface ShareConfig {
   readonly kind: 'share';
@@ -25,35 +28,83 @@ const tag = v.pipe(
   ),
 );
 
-const SHARE = {
+const entries = () => ({
   id: DeviceId,
   tag,
   path_on_host: v.optional(text),
   socket: v.optional(text),
   is_read_only: v.optional(flag),
   cache: v.optional(oneOf(SHARE_CACHES)),
-} as const;
+});
 
-export const SHARE_KEYS: ReadonlySet<string> = new Set(Object.keys(SHARE));
+const share = () =>
+  v.pipe(
+    section(entries()),
+    v.check(
+      ({ path_on_host: path, socket }) => (path === undefined) !== (socket === undefined),
+      () => 'it names no folder, or two (expected path_on_host or socket)',
+    ),
+    v.check(
+      ({ socket, is_read_only: readOnly, cache }) =>
+        socket === undefined || (readOnly === undefined && cache === undefined),
+      () => 'is_read_only and cache are for whoever started the daemon (expected them with path_on_host)',
+    ),
+    v.transform(({ id, tag, path_on_host: path, socket, is_read_only: readOnly, cache }): ShareConfig => ({
+      kind: 'share',
+      id,
+      tag,
+      source:
+        path === undefined
+          ? { socket: socket! }
+          : { path, readOnly: readOnly ?? false, cache: cache ?? 'auto' },
+    })),
+  );
 
-export const ShareSchema = v.pipe(
-  section(SHARE),
-  v.check(
-    ({ path_on_host: path, socket }) => (path === undefined) !== (socket === undefined),
-    () => 'it names no folder, or two (expected path_on_host or socket)',
-  ),
-  v.check(
-    ({ socket, is_read_only: readOnly, cache }) =>
-      socket === undefined || (readOnly === undefined && cache === undefined),
-    () => 'is_read_only and cache are for whoever started the daemon (expected them with path_on_host)',
-  ),
-  v.transform(({ id, tag, path_on_host: path, socket, is_read_only: readOnly, cache }): ShareConfig => ({
-    kind: 'share',
+const schema = () =>
+  v.pipe(
+    listOf(share()),
+    v.check(
+      (shares) => repeatedTag(shares) === undefined,
+      (issue) => `two shares have the tag ${repeatedTag(issue.input)} (expected different tags)`,
+    ),
+  );
+
+function repeatedTag(shares: readonly ShareConfig[]): string | undefined {
+  const tags = shares.map((each) => each.tag);
+  return tags.find((each, i) => tags.indexOf(each) !== i);
+}
+
+/** The tag is the id unless it is given. */
+function parseFlag(value: string, index: number): JsonObject {
+  const settings = readSettings('--share', value, ['path', 'socket', 'tag', 'readonly', 'cache', 'id']);
+  const [path, socket] = [settings.text('path', 'DIR'), settings.text('socket', 'PATH')];
+  if ((path === undefined) === (socket === undefined)) {
+    throw new VoltError(
+      'usage',
+      `Cannot use --share ${value}: it names ${path === undefined ? 'no folder' : 'two folders'} (expected path=DIR or socket=PATH)`,
+    );
+  }
+  const id = settings.text('id', 'NAME') ?? `share${index}`;
+  return dropUndefined({
     id,
-    tag,
-    source:
-      path === undefined
-        ? { socket: socket! }
-        : { path, readOnly: readOnly ?? false, cache: cache ?? 'auto' },
-  })),
-);
+    tag: settings.text('tag', 'NAME') ?? id,
+    path_on_host: path,
+    socket,
+    is_read_only: settings.present('readonly'),
+    cache: settings.text('cache', 'auto|always|none'),
+  });
+}
+
+export const SHARE = defineSpec<ShareConfig>({
+  kind: 'share',
+  section: 'shares',
+  isList: true,
+  entries,
+  schema,
+  flag: {
+    name: 'share',
+    value: '<settings>',
+    help: 'a folder by virtiofsd: path=DIR or socket=PATH, tag=NAME to mount it by, readonly, cache=…, id=…; may be given again',
+    parse: parseFlag,
+  },
+});

@@ -1,7 +1,9 @@
 /** The socket device in a configuration, in the shape of Firecracker's section `vsock`. */
 import * as v from 'valibot';
-import { MAX_GUEST_CID, MIN_GUEST_CID } from './regs.ts';
+import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
 import { section, text, wholeNumber } from '../../schema/values.ts';
+import { defineSpec, type JsonObject } from '../host/device-spec.ts';
+import { MAX_GUEST_CID, MIN_GUEST_CID } from './regs.ts';
 
 export interface VsockConfig {
   readonly kind: 'vsock';
@@ -11,14 +13,35 @@ export interface VsockConfig {
   readonly path: string;
 }
 
-export const VSOCK = { guest_cid: wholeNumber(MIN_GUEST_CID, MAX_GUEST_CID), uds_path: text } as const;
+const entries = () => ({ guest_cid: wholeNumber(MIN_GUEST_CID, MAX_GUEST_CID), uds_path: text });
 
-export const VsockSchema = v.pipe(
-  section(VSOCK),
-  v.transform(({ guest_cid, uds_path }): VsockConfig => ({
-    kind: 'vsock',
-    id: 'vsock',
-    guestCid: guest_cid,
-    path: uds_path,
-  })),
-);
+const schema = () =>
+  v.pipe(
+    section(entries()),
+    v.transform(({ guest_cid, uds_path }): readonly VsockConfig[] => [
+      { kind: 'vsock', id: 'vsock', guestCid: guest_cid, path: uds_path },
+    ]),
+  );
+
+function parseFlag(value: string): JsonObject {
+  const settings = readSettings('--vsock', value, ['path', 'cid']);
+  return dropUndefined({
+    uds_path: settings.text('path', 'FILE'),
+    guest_cid: settings.quantity('cid', `a number from ${MIN_GUEST_CID} on`) ?? MIN_GUEST_CID,
+  });
+}
+
+export const VSOCK = defineSpec<VsockConfig>({
+  kind: 'vsock',
+  section: 'vsock',
+  isList: false,
+  entries,
+  schema,
+  flag: {
+    name: 'vsock',
+    value: '<settings>',
+    help: `sockets between guest and host: path=FILE of a Unix socket, cid=N of the guest (default: ${MIN_GUEST_CID})`,
+    parse: parseFlag,
+  },
+  socketPaths: ({ path }) => [path],
+});

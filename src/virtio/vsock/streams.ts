@@ -16,7 +16,7 @@ import {
   sendBytes,
   sendVector,
 } from '../../ffi/unix-stream.ts';
-import type { DeviceServices } from '../host/services.ts';
+import type { EventSources } from '../host/serve-device.ts';
 
 const ALL_EVENTS = EPOLL.in | EPOLL.out | EPOLL.edge;
 /** `CONNECT 4294967295\n` and some air, as in Firecracker. */
@@ -33,7 +33,7 @@ interface StreamUser {
 export class VsockStreams implements VsockHost {
   readonly #path: string;
   readonly #listener: number;
-  readonly #services: DeviceServices;
+  readonly #events: EventSources;
   /** Connections that have not said yet what they want. */
   readonly #undecided = new Set<number>();
   readonly #command = Buffer.alloc(MAX_COMMAND_BYTES);
@@ -41,22 +41,22 @@ export class VsockStreams implements VsockHost {
   /** Who is told of streams; undefined while there is no driver. */
   #user: StreamUser | undefined;
 
-  constructor(path: string, listener: number, services: DeviceServices) {
+  constructor(path: string, listener: number, events: EventSources) {
     this.#path = path;
     this.#listener = listener;
-    this.#services = services;
+    this.#events = events;
   }
 
   /** Takes connections, also those that wait already. */
   start(user: StreamUser): void {
     this.#user = user;
-    this.#services.watch(this.#listener, EPOLL.in | EPOLL.edge, () => this.#accept());
+    this.#events.watch(this.#listener, EPOLL.in | EPOLL.edge, () => this.#accept());
   }
 
   /** Lets connections wait until the next start. */
   stop(): void {
     this.#user = undefined;
-    this.#services.unwatch(this.#listener);
+    this.#events.unwatch(this.#listener);
     this.#cancelRetry?.();
     this.#cancelRetry = undefined;
     for (const fd of [...this.#undecided]) this.#drop(fd);
@@ -85,16 +85,16 @@ export class VsockStreams implements VsockHost {
   }
 
   close(stream: number): void {
-    this.#services.unwatch(stream);
+    this.#events.unwatch(stream);
     closeStream(stream);
   }
 
   after(delayMs: number, handler: () => void): () => void {
-    return this.#services.after(delayMs, handler);
+    return this.#events.after(delayMs, handler);
   }
 
   #watchStream(fd: number): void {
-    this.#services.watch(fd, ALL_EVENTS, (events) =>
+    this.#events.watch(fd, ALL_EVENTS, (events) =>
       this.#user?.streamReady(
         fd,
         (events & EPOLL.in) !== 0,
@@ -109,7 +109,7 @@ export class VsockStreams implements VsockHost {
       const fd = acceptStream(this.#listener);
       if (fd === -ERRNO.EAGAIN) return;
       if (fd < 0) {
-        this.#cancelRetry = this.#services.after(ACCEPT_AGAIN_MS, () => this.#accept());
+        this.#cancelRetry = this.#events.after(ACCEPT_AGAIN_MS, () => this.#accept());
         return;
       }
       if (this.#undecided.size >= MAX_UNDECIDED) {
@@ -117,7 +117,7 @@ export class VsockStreams implements VsockHost {
         continue;
       }
       this.#undecided.add(fd);
-      this.#services.watch(fd, EPOLL.in | EPOLL.edge, () => this.#readCommand(fd));
+      this.#events.watch(fd, EPOLL.in | EPOLL.edge, () => this.#readCommand(fd));
     }
   }
 
@@ -135,7 +135,7 @@ export class VsockStreams implements VsockHost {
     const port = match ? Number(match[1]) : Infinity;
     if (port > 0xffff_ffff) return this.#drop(fd);
     this.#undecided.delete(fd);
-    this.#services.unwatch(fd);
+    this.#events.unwatch(fd);
     this.#watchStream(fd);
     if (!this.#user?.connectGuest(fd, port)) this.close(fd);
   }

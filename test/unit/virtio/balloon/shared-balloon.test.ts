@@ -7,9 +7,10 @@ import { arrayBufferAt } from '../../../../src/ffi/libc.ts';
 import { guestAddress } from '../../../../src/machine/address.ts';
 import { GuestMemory } from '../../../../src/memory/guest-memory.ts';
 import { createBalloonState } from '../../../../src/virtio/balloon/state.ts';
-import { WorkerServices } from '../../../../src/virtio/host/services.ts';
-import { createBalloonDevice, releaseOf } from '../../../../src/virtio/balloon/open.ts';
+import { EventLoop } from '../../../../src/virtio/host/event-loop.ts';
+import { releaseFunction, serveBalloon } from '../../../../src/virtio/balloon/serve.ts';
 import { createDeviceBench } from '../device-bench.ts';
+import { createServeContext } from '../serve-context.ts';
 import { ramAt } from '../test-ram.ts';
 
 const PAGE = 4096;
@@ -19,23 +20,17 @@ const PAGES = 512;
 
 test('gives back the pages themselves, not only its own view of them', () => {
   using memory = new GuestMemory([{ address: guestAddress(0), bytes: RAM_BYTES }], { shared: true });
-  using services = new WorkerServices();
+  using events = new EventLoop();
   using wake = createEventFd();
   const [region] = memory.regions;
   const bytes = new Uint8Array(arrayBufferAt(region!.host, RAM_BYTES));
   const options = { pages: PAGES, deflateOnOom: false, statsSeconds: 0 };
   const start = {
-    kind: 'balloon',
     buffer: createBalloonState(PAGES).buffer,
     wakeFd: wake.fd,
     statsSeconds: 0,
   } as const;
-  const device = createBalloonDevice(start, services, {
-    ram: [region!],
-    queueFds: [],
-    interruptFd: wake.fd,
-    tell: () => {},
-  });
+  const device = serveBalloon(start, createServeContext(events, { ram: [region!] }));
   const bench = createDeviceBench(describeBalloon(options), device, [], {
     memory: ramAt(bytes, region!.host),
   });
@@ -55,7 +50,7 @@ test('takes nothing from persistent memory, which its driver sees beside RAM', (
   const places = [0, RAM_BYTES].map((address) => ({ address: guestAddress(address), bytes: RAM_BYTES }));
   using memory = new GuestMemory(places, { shared: true });
   const [ram, file] = memory.regions;
-  const release = releaseOf([ram!, { ...file!, fd: undefined }]);
+  const release = releaseFunction([ram!, { ...file!, fd: undefined }]);
   const contents = [ram!, file!].map(({ host }) => new Uint8Array(arrayBufferAt(host, RAM_BYTES)).fill(7));
 
   for (const { host } of [ram!, file!]) release(host, RAM_BYTES);

@@ -7,13 +7,11 @@ import { describeConsole } from '../../../../src/virtio/console/device.ts';
 import { MAP, Mapping, PROT } from '../../../../src/ffi/mapping.ts';
 import type { ConsolePortConfig } from '../../../../src/virtio/console/spec.ts';
 import { parseConfig } from '../../../../src/config/config.ts';
-import { WorkerServices } from '../../../../src/virtio/host/services.ts';
-import {
-  createConsoleDevice,
-  openConsoleDevice,
-  type ConsoleStart,
-} from '../../../../src/virtio/console/open.ts';
+import { EventLoop } from '../../../../src/virtio/host/event-loop.ts';
+import { openConsole } from '../../../../src/virtio/console/open.ts';
+import { serveConsole } from '../../../../src/virtio/console/serve.ts';
 import { createDeviceBench } from '../device-bench.ts';
+import { createServeContext } from '../serve-context.ts';
 import { ramAt } from '../test-ram.ts';
 import { voltErrorOf } from '../../support/errors.ts';
 
@@ -28,12 +26,12 @@ afterAll(() => stack.dispose());
 /** A guest that knows no messages, so that its one port is open at once. */
 function createGuest(port: Partial<ConsolePortConfig>) {
   const ports = [{ name: 'port0', socket: undefined, file: undefined, tty: true, ...port }];
-  const opened = openConsoleDevice({ kind: 'console', id: 'console', ports });
+  const opened = openConsole({ kind: 'console', id: 'console', ports });
   const flags = MAP.private | MAP.anonymous;
   const request = { bytes: RAM_BYTES, prot: PROT.read | PROT.write, flags, what: 'a test' };
   const mapping = stack.use(new Mapping(request));
-  const services = stack.use(new WorkerServices());
-  const device = createConsoleDevice(opened.start as ConsoleStart, services);
+  const events = stack.use(new EventLoop());
+  const device = serveConsole(opened.start, createServeContext(events));
   const memory = ramAt(new Uint8Array(mapping.view(0, RAM_BYTES)), mapping.address);
   const bench = createDeviceBench(describeConsole(1), device, [], { memory });
   const [receive, transmit] = bench.start();
@@ -45,8 +43,8 @@ function createGuest(port: Partial<ConsolePortConfig>) {
     let text = '';
     for (let turns = 0; turns < 500 && text.length < length; turns++) {
       receive!.offer([{ address: bench.buffers + 0x1000, length: 64, writable: true }]);
-      services.after(1, () => {});
-      services.turn();
+      events.after(1, () => {});
+      events.runOnce();
       await Bun.sleep(1);
       const used = receive!.takeUsed();
       const start = bench.buffers + 0x1000;
@@ -55,8 +53,8 @@ function createGuest(port: Partial<ConsolePortConfig>) {
     return text;
   };
   const turn = async () => {
-    services.after(1, () => {});
-    services.turn();
+    events.after(1, () => {});
+    events.runOnce();
     await Bun.sleep(1);
   };
   return { say, hear, turn, opened };
@@ -109,7 +107,7 @@ test('what cannot be opened is said in one line, and nothing is left behind', ()
   const good = { name: 'a', socket: join(folder, 'a.sock'), file: undefined, tty: false };
   const bad = { name: 'b', socket: undefined, file: folder, tty: false };
 
-  const error = voltErrorOf(() => openConsoleDevice({ kind: 'console', id: 'console', ports: [good, bad] }));
+  const error = voltErrorOf(() => openConsole({ kind: 'console', id: 'console', ports: [good, bad] }));
 
   expect(error.message).toStartWith(`Cannot use --virtio-console file=${folder}: open`);
   expect(() => statSync(good.socket)).toThrow('ENOENT');

@@ -9,14 +9,12 @@ import { NET_FEATURE as F } from '../../../../src/virtio/net/regs.ts';
 import { MAP, Mapping, PROT } from '../../../../src/ffi/mapping.ts';
 import { createHelperSocket, createSocketPair } from '../../../../src/ffi/socket-pair.ts';
 import { receiveBytes, sendBytes } from '../../../../src/ffi/unix-stream.ts';
-import { WorkerServices } from '../../../../src/virtio/host/services.ts';
+import { EventLoop } from '../../../../src/virtio/host/event-loop.ts';
 import { createPasstBuffer, PasstPort } from '../../../../src/virtio/net/passt-port.ts';
-import {
-  createUserNetDevice,
-  openUserNetDevice,
-  type UserNetStart,
-} from '../../../../src/virtio/net/passt.ts';
+import { openPasst } from '../../../../src/virtio/net/open-passt.ts';
+import { servePasst } from '../../../../src/virtio/net/serve-passt.ts';
 import { createDeviceBench } from '../device-bench.ts';
+import { createServeContext } from '../serve-context.ts';
 import { ramAt } from '../test-ram.ts';
 
 const O_NONBLOCK = 0o4000;
@@ -138,12 +136,12 @@ test('a stream from passt that went astray takes the guest its link, and says so
   const [ours, theirs] = createHelperSocket();
   stack.use(ours);
   stack.use(theirs);
-  const services = stack.use(new WorkerServices());
+  const events = stack.use(new EventLoop());
   const limits = { bandwidth: undefined, ops: undefined };
   const settings = { pairs: 1, hostMtu: 1500, receiveLimits: limits, transmitLimits: limits };
-  const start = { kind: 'user-net', fd: ours.fd, buffer: createPasstBuffer(), settings } as const;
+  const start = { link: 'passt', fd: ours.fd, buffer: createPasstBuffer(), settings } as const;
   const told: string[] = [];
-  const device = createUserNetDevice(start, services, (text) => told.push(text));
+  const device = servePasst(start, createServeContext(events, { report: (text) => void told.push(text) }));
   const facts = describeNet({ mac: undefined, pairs: 1, mtu: undefined, offloads: false });
   const ram = mapRam(0x40_0000);
   const bench = createDeviceBench(facts, device, [F.status], { memory: ramAt(ram.bytes, ram.host) });
@@ -153,8 +151,8 @@ test('a stream from passt that went astray takes the guest its link, and says so
 
   sendBytes(theirs.fd, Uint8Array.of(0xff, 0, 0, 0));
   for (let turns = 0; turns < 10 && told.length === 0; turns++) {
-    services.after(10, () => {});
-    services.turn();
+    events.after(10, () => {});
+    events.runOnce();
   }
 
   expect(told).toEqual(['passt sent what is no frame; the guest goes on with its link down']);
@@ -176,12 +174,12 @@ test('without passt, --net user says in one line what to install', () => {
 describe.skipIf(Bun.which('passt') === null)('passt', () => {
   test('answers the guest by DHCP', async () => {
     const limits = { bandwidth: undefined, ops: undefined };
-    const opened = openUserNetDevice({
+    const opened = openPasst({
       ...{ kind: 'net', id: 'net0', tap: undefined, mac: undefined, queues: 1 },
       ...{ receiveLimits: limits, transmitLimits: limits },
     });
-    const services = stack.use(new WorkerServices());
-    const device = createUserNetDevice(opened.start as UserNetStart, services, () => {});
+    const events = stack.use(new EventLoop());
+    const device = servePasst(opened.start, createServeContext(events));
     const facts = describeNet({ mac: undefined, pairs: 1, mtu: undefined, offloads: false });
     const ram = mapRam(0x40_0000);
     const bench = createDeviceBench(facts, device, [F.mrgRxbuf], { memory: ramAt(ram.bytes, ram.host) });
@@ -198,8 +196,8 @@ describe.skipIf(Bun.which('passt') === null)('passt', () => {
     transmit!.offer([{ address: out, length: 12 + discover.length }]);
     let used = receive!.takeUsed();
     for (let turns = 0; turns < 500 && !used; turns++) {
-      services.after(10, () => {});
-      services.turn();
+      events.after(10, () => {});
+      events.runOnce();
       await Bun.sleep(1);
       used = receive!.takeUsed();
     }

@@ -5,10 +5,12 @@
 import { describeNet } from '../../../../src/virtio/net/device.ts';
 import { NET_FEATURE as F } from '../../../../src/virtio/net/regs.ts';
 import { Mapping, MAP, PROT } from '../../../../src/ffi/mapping.ts';
-import { WorkerServices } from '../../../../src/virtio/host/services.ts';
+import { EventLoop } from '../../../../src/virtio/host/event-loop.ts';
 import type { NetConfig } from '../../../../src/virtio/net/spec.ts';
-import { createTapDevice, openTapDevice, type TapStart } from '../../../../src/virtio/net/open.ts';
+import { openTapDevice } from '../../../../src/virtio/net/open-tap.ts';
+import { serveTap } from '../../../../src/virtio/net/serve-tap.ts';
 import { createDeviceBench } from '../device-bench.ts';
+import { createServeContext } from '../serve-context.ts';
 import { ramAt } from '../test-ram.ts';
 
 const MAC = [2, 0, 0, 0, 7, 2];
@@ -39,9 +41,12 @@ const config: NetConfig = {
 };
 const opened = openTapDevice(config, 'tap7');
 const twice = errorOf(() => openTapDevice(config, 'tap7'));
-using services = new WorkerServices();
-const told: string[] = [];
-const device = createTapDevice(opened.start as TapStart, services, (text) => told.push(text));
+using events = new EventLoop();
+const reports: string[] = [];
+const device = serveTap(
+  opened.start,
+  createServeContext(events, { report: (text) => void reports.push(text) }),
+);
 const facts = describeNet({ mac: config.mac, pairs: 1, mtu: undefined, offloads: true });
 const features = [F.mrgRxbuf, F.status, F.csum, F.guestCsum, F.guestTso4, F.hostTso4];
 const bench = createDeviceBench(facts, device, features, {
@@ -68,8 +73,8 @@ function receivePacket(wanted: (frame: Uint8Array) => boolean): Uint8Array {
   for (let turns = 0; turns < 200; turns++) {
     const used = receive!.takeUsed();
     if (!used) {
-      services.after(50, () => {});
-      services.turn();
+      events.after(50, () => {});
+      events.runOnce();
       continue;
     }
     const at = places.get(used.id)!;
@@ -118,8 +123,8 @@ socket.close();
 const interrupts = bench.interrupts();
 sh('ip link del tap7');
 for (let i = 0; i < 5 && bench.interrupts() === interrupts; i++) {
-  services.after(50, () => {});
-  services.turn();
+  events.after(50, () => {});
+  events.runOnce();
 }
 send([], new Uint8Array(60));
 const linkStatus = bench.read(0x106, 2);
@@ -135,7 +140,7 @@ process.stdout.write(
     buffers: answer[10],
     linkStatus,
     needsReset: bench.needsReset(),
-    told,
+    reports,
     twice,
   }),
 );

@@ -26,7 +26,7 @@ describe.skipIf(!canMakeTaps())('a network device on a tap', () => {
       buffers: 1,
       linkStatus: 0,
       needsReset: false,
-      told: ['its tap is gone; the guest goes on with its link down'],
+      reports: ['its tap is gone; the guest goes on with its link down'],
       twice: 'Cannot use --net tap=tap7: another program uses it (expected a tap of its own for each guest)',
     });
   });

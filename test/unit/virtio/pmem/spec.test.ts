@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { collectPmem, parsePmem } from '../../../../src/cli/pmem-options.ts';
+import { PMEM } from '../../../../src/virtio/pmem/spec.ts';
 import { parseConfig } from '../../../../src/config/config.ts';
 import { voltErrorOf } from '../../support/errors.ts';
 
@@ -51,10 +51,10 @@ describe('pmem in the JSON of Firecracker', () => {
 });
 
 describe('--pmem', () => {
-  test('takes a file with all its words, and may be given again', () => {
-    const first = collectPmem('path=a,readonly,id=x,bw=1M', undefined);
+  test('takes a file with all its settings, and numbers those without an id', () => {
+    const items = ['path=a,readonly,id=x,bw=1M', 'path=b'].map((text, i) => PMEM.flag.parse(text, i));
 
-    expect(collectPmem('path=b', first)).toEqual([
+    expect(items).toEqual([
       {
         id: 'x',
         path_on_host: 'a',
@@ -67,8 +67,8 @@ describe('--pmem', () => {
 
   test.each([
     ['readonly', 'it names no file (expected path=FILE)'],
-    ['path=a,direct', 'there is no direct (expected path, readonly, id, bw, iops)'],
+    ['path=a,direct', 'unknown key direct (expected path, readonly, id, bw, iops)'],
   ])('refuses %s', (text, problem) => {
-    expect(voltErrorOf(() => parsePmem(text, 0)).message).toBe(`Cannot use --pmem ${text}: ${problem}`);
+    expect(voltErrorOf(() => PMEM.flag.parse(text, 0)).message).toBe(`Cannot use --pmem ${text}: ${problem}`);
   });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { collectShare, parseShare } from '../../../../src/cli/share-options.ts';
+import { SHARE } from '../../../../src/virtio/share/spec.ts';
 import { parseConfig } from '../../../../src/config/config.ts';
 import { voltErrorOf } from '../../support/errors.ts';
 
@@ -60,7 +60,7 @@ describe('shares in a configuration', () => {
 
 describe('--share', () => {
   test('takes a folder with all its words', () => {
-    expect(parseShare('path=/srv,tag=files,readonly,cache=none,id=a', 0)).toEqual({
+    expect(SHARE.flag.parse('path=/srv,tag=files,readonly,cache=none,id=a', 0)).toEqual({
       id: 'a',
       tag: 'files',
       path_on_host: '/srv',
@@ -69,8 +69,8 @@ describe('--share', () => {
     });
   });
 
-  test('names what has no name, and may be given again', () => {
-    expect(collectShare('socket=s', collectShare('path=a', undefined))).toEqual([
+  test('numbers shares without an id', () => {
+    expect([SHARE.flag.parse('path=a', 0), SHARE.flag.parse('socket=s', 1)]).toEqual([
       { id: 'share0', tag: 'share0', path_on_host: 'a' },
       { id: 'share1', tag: 'share1', socket: 's' },
     ]);
@@ -80,9 +80,11 @@ describe('--share', () => {
     ['tag=a', 'it names no folder (expected path=DIR or socket=PATH)'],
     ['path=a,socket=b', 'it names two folders (expected path=DIR or socket=PATH)'],
     ['path', 'path has no value (expected path=DIR)'],
-    ['path=a,ro', 'there is no ro (expected path, socket, tag, readonly, cache, id)'],
-    ['path=a,readonly=1', 'readonly has a value (expected readonly alone)'],
+    ['path=a,ro', 'unknown key ro (expected path, socket, tag, readonly, cache, id)'],
+    ['path=a,readonly=1', 'readonly takes no value (expected readonly alone)'],
   ])('refuses %s', (text, problem) => {
-    expect(voltErrorOf(() => parseShare(text, 0)).message).toBe(`Cannot use --share ${text}: ${problem}`);
+    expect(voltErrorOf(() => SHARE.flag.parse(text, 0)).message).toBe(
+      `Cannot use --share ${text}: ${problem}`,
+    );
   });
 });

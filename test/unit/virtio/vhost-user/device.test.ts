@@ -4,7 +4,7 @@ import { VhostDevice, vhostRingFeatures } from '../../../../src/virtio/vhost-use
 import { refuseRequests } from '../../../../src/virtio/share/refusal.ts';
 import { ENOTCONN, FUSE_OUT_HEADER } from '../../../../src/virtio/share/regs.ts';
 import { FEATURE, MMIO_REGISTER as R } from '../../../../src/virtio/transport/mmio.regs.ts';
-import { shareFacts } from '../../../../src/virtio/share/open.ts';
+import { shareFacts } from '../../../../src/virtio/share/facts.ts';
 import { createDeviceBench, RING_SPACE } from '../device-bench.ts';
 import { DESCRIPTORS, DEVICE_AREA, DRIVER_AREA } from '../test-ram.ts';
 import { createScriptedLink, reply } from './scripted-link.ts';

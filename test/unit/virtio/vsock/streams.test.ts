@@ -6,9 +6,11 @@ import { join } from 'node:path';
 import { describeVsock } from '../../../../src/virtio/vsock/device.ts';
 import { VSOCK_OP as OP } from '../../../../src/virtio/vsock/regs.ts';
 import { MAP, Mapping, PROT } from '../../../../src/ffi/mapping.ts';
-import { WorkerServices } from '../../../../src/virtio/host/services.ts';
-import { createVsockDevice, openVsockDevice, type VsockStart } from '../../../../src/virtio/vsock/open.ts';
+import { EventLoop } from '../../../../src/virtio/host/event-loop.ts';
+import { openVsock } from '../../../../src/virtio/vsock/open.ts';
+import { serveVsock } from '../../../../src/virtio/vsock/serve.ts';
 import { createDeviceBench } from '../device-bench.ts';
+import { createServeContext } from '../serve-context.ts';
 import { ramAt } from '../test-ram.ts';
 
 const CID = 3;
@@ -40,9 +42,9 @@ function createGuest() {
       what: 'a test',
     }),
   );
-  const opened = openVsockDevice(config());
-  const services = stack.use(new WorkerServices());
-  const device = createVsockDevice(opened.start as VsockStart, services);
+  const opened = openVsock(config());
+  const events = stack.use(new EventLoop());
+  const device = serveVsock(opened.start, createServeContext(events));
   const memory = ramAt(new Uint8Array(mapping.view(0, RAM_BYTES)), mapping.address);
   const bench = createDeviceBench(describeVsock(CID), device, [], { memory });
   const queues = bench.start();
@@ -79,8 +81,8 @@ function createGuest() {
     throw new Error('nothing came');
   };
   const turn = async () => {
-    services.after(1, () => {});
-    services.turn();
+    events.after(1, () => {});
+    events.runOnce();
     await Bun.sleep(1);
   };
   const close = () => {
@@ -200,7 +202,7 @@ describe('the guest', () => {
 
 describe('the socket of the device', () => {
   test("is its user's alone, and gone when the device is", () => {
-    const opened = openVsockDevice(config());
+    const opened = openVsock(config());
     const mode = statSync(path).mode & 0o777;
 
     opened.close();
@@ -217,7 +219,7 @@ describe('the socket of the device', () => {
     ]);
     const left = statSync(path).isSocket();
 
-    const opened = openVsockDevice(config());
+    const opened = openVsock(config());
 
     expect(left).toBe(true);
     opened.close();
@@ -226,22 +228,22 @@ describe('the socket of the device', () => {
   test('takes the place of nothing else', () => {
     writeFileSync(path, 'precious');
 
-    expect(() => openVsockDevice(config())).toThrow(
+    expect(() => openVsock(config())).toThrow(
       `Cannot use --vsock path=${path}: there is a file already (expected a path of its own for each guest)`,
     );
   });
 
   test('is not shared', () => {
-    const opened = openVsockDevice(config());
+    const opened = openVsock(config());
 
-    expect(() => openVsockDevice(config())).toThrow('another process listens there');
+    expect(() => openVsock(config())).toThrow('another process listens there');
     opened.close();
   });
 
   test('needs a path that fits, and a folder that is there', () => {
     path = join(folder, 'x'.repeat(100));
-    expect(() => openVsockDevice(config())).toThrow(/the path has \d+ bytes \(expected at most \d+\)/);
+    expect(() => openVsock(config())).toThrow(/the path has \d+ bytes \(expected at most \d+\)/);
     path = join(folder, 'missing', 'v.sock');
-    expect(() => openVsockDevice(config())).toThrow('ENOENT');
+    expect(() => openVsock(config())).toThrow('ENOENT');
   });
 });

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'bun:test';
-import { mergeConfig, parseConfig } from '../../../../src/config/config.ts';
-import type { BlockConfig } from '../../../../src/virtio/host/spec-registry.ts';
-import { planVirtio, virtioCmdline } from '../../../../src/virtio/host/placement.ts';
-import { voltErrorOf } from '../../support/errors.ts';
+import { mergeConfig, parseConfig } from '../../../src/config/config.ts';
+import type { BlockConfig } from '../../../src/virtio/block/spec.ts';
+import { placeDevices, virtioCmdline } from '../../../src/virtio/host/placement.ts';
+import { voltErrorOf } from '../support/errors.ts';
 
 const kernel = { 'boot-source': { kernel_image_path: 'vmlinux' } };
 const drive = (id: string, more: object = {}) => ({ drive_id: id, path_on_host: `${id}.img`, ...more });
@@ -97,7 +97,7 @@ describe('drives in the JSON of Firecracker', () => {
 test('each device has a page and an interrupt of its own', () => {
   const { config } = parse({ drives: [drive('a'), drive('b')], entropy: {} });
 
-  const places = planVirtio(config.devices);
+  const places = placeDevices(config.devices);
 
   expect(places.map(({ address, bytes, gsi }): number[] => [address, bytes, gsi])).toEqual([
     [0xd000_0000, 4096, 5],

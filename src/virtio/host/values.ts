@@ -1,4 +1,4 @@
-/** Kinds of values in the configuration of devices. */
+/** Values that the sections of several devices have in common. */
 import * as v from 'valibot';
 import type { RateLimits, TokenBucketFacts } from '../transport/rate-limiter.ts';
 import { found, section, text, wholeNumber } from '../../schema/values.ts';

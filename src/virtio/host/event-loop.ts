@@ -1,25 +1,13 @@
-/** What a device worker gives its devices: file descriptors to wait for, and timers. */
+/** The event loop of a device worker: one epoll instance, and timers. */
 import { Epoll } from '../../ffi/epoll.ts';
-
-export interface DeviceServices {
-  /** `events` of EPOLL; the handler runs on the worker, between kicks. */
-  watch(fd: number, events: number, handler: (events: number) => void): void;
-  changeWatch(fd: number, events: number): void;
-  /** Before the descriptor is closed. */
-  unwatch(fd: number): void;
-  /** Calls `handler` once, `delayMs` from now or a little later. Returns what takes that back. */
-  after(delayMs: number, handler: () => void): () => void;
-  /** Calls `release` when the worker ends, after the devices were stopped. */
-  atEnd(release: () => void): void;
-}
+import type { EventSources } from './serve-device.ts';
 
 interface Timer {
   readonly at: number;
   readonly handler: () => void;
 }
 
-/** The loop's two sources of work. */
-export class WorkerServices implements DeviceServices, Disposable {
+export class EventLoop implements EventSources, Disposable {
   readonly #epoll = new Epoll();
   readonly #timers = new Set<Timer>();
   readonly #releases = new DisposableStack();
@@ -42,8 +30,8 @@ export class WorkerServices implements DeviceServices, Disposable {
     return () => this.#timers.delete(timer);
   }
 
-  /** Waits for something to do, and does it. */
-  turn(): void {
+  /** Waits for descriptors and timers, and calls their handlers. */
+  runOnce(): void {
     this.#epoll.wait(this.#timers.size === 0 ? -1 : this.#untilNextTimer());
     if (this.#timers.size > 0) this.#runTimers();
   }

@@ -1,0 +1,69 @@
+/** Virtio devices in a configuration: the sections that the devices' specs name, in the order of their slots. */
+import * as v from 'valibot';
+import { ISA_IRQ_COUNT, VIRTIO_GSIS } from '../machine/irqs.ts';
+import { ALL_SPECS, SPECS, type DeviceConfig } from '../virtio/host/specs.ts';
+import { VoltError } from '../volt-error.ts';
+
+type Sections = Readonly<Record<string, unknown>>;
+type NameOf = (path: string) => string;
+
+/** Validates the devices' sections of a configuration. Throws VoltError 'config' with the first problem. */
+export function parseDevices(input: Sections, nameOf: NameOf): DeviceConfig[] {
+  return ALL_SPECS.flatMap(({ section, schema }) => {
+    const content = input[section];
+    if (content === undefined || content === null) return [];
+    const result = v.safeParse(schema(), content);
+    if (result.success) return result.output;
+    const issue = result.issues[0];
+    const path = [section, v.getDotPath(issue)].filter((part) => part !== null).join('.');
+    throw new VoltError('config', `Cannot use ${nameOf(path)}: ${issue.message}`);
+  });
+}
+
+/** What the kernel's command line says about the root device, for each device that is one. */
+function rootWordsOf(devices: readonly DeviceConfig[]): string[] {
+  return devices.flatMap((device) => {
+    const index = devices.filter(({ kind }) => kind === device.kind).indexOf(device);
+    return SPECS[device.kind].rootWords?.(device, index) ?? [];
+  });
+}
+
+/** `root=…` for the kernel's command line; empty without a root device. */
+export function rootWord(devices: readonly DeviceConfig[]): string {
+  return rootWordsOf(devices)[0] ?? '';
+}
+
+const THESE = 'these devices';
+
+/** Throws VoltError 'config' for devices that cannot be together, or that the guest could not find. */
+export function checkDevices(devices: readonly DeviceConfig[], acpi: boolean): void {
+  const fail = (problem: string) => new VoltError('config', `Cannot use ${THESE}: ${problem}`);
+  const ids = devices.map(({ id }) => id);
+  const repeated = ids.find((id, i) => ids.indexOf(id) !== i);
+  if (repeated !== undefined) throw fail(`two devices are called ${repeated} (expected different ids)`);
+  if (rootWordsOf(devices).length > 1) throw fail('two of them are the root device (expected one)');
+  if (devices.length > VIRTIO_GSIS.length) {
+    throw fail(
+      `${devices.length} virtio devices (expected at most ${VIRTIO_GSIS.length}: one interrupt each)`,
+    );
+  }
+  const isa = VIRTIO_GSIS.filter((gsi) => gsi < ISA_IRQ_COUNT).length;
+  if (!acpi && devices.length > isa) {
+    throw fail(
+      `${devices.length} virtio devices without ACPI (expected at most ${isa}: MP tables know ISA interrupts alone)`,
+    );
+  }
+}
+
+/** Keys of a device's section that no spec knows, as `section.key` or `section[i].key`; undefined: no such section. */
+export function unknownDeviceKeys(section: string, content: unknown): string[] | undefined {
+  const spec = ALL_SPECS.find((each) => each.section === section);
+  if (!spec) return undefined;
+  const known = spec.entries();
+  const unknownIn = (object: unknown, path: string) =>
+    Object.keys((object ?? {}) as object)
+      .filter((key) => !Object.hasOwn(known, key))
+      .map((key) => `${path}.${key}`);
+  if (!spec.isList) return unknownIn(content, section);
+  return ((content ?? []) as readonly unknown[]).flatMap((item, i) => unknownIn(item, `${section}[${i}]`));
+}

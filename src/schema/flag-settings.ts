@@ -1,0 +1,86 @@
+/** The value of a flag that takes settings: `key=value` or `key`, separated by commas. */
+import { VoltError } from '../volt-error.ts';
+import { parseMib, UNIT_FACTORS } from './sizes.ts';
+
+const MAX_QUANTITY = 2 ** 50;
+
+export interface FlagSettings {
+  /** Value of a key that needs one; `what` names it in errors. */
+  text(key: string, what: string): string | undefined;
+  /** Whether a key that takes no value is there: true or undefined, as a configuration file has it. */
+  present(key: string): true | undefined;
+  /** A whole number from 1 on, with K, M, G or T behind it. */
+  quantity(key: string, what: string): number | undefined;
+  /** A size such as 128M, in MiB. */
+  mib(key: string): number | undefined;
+  /** The value that the table has for one of its words. */
+  choice(key: string, table: Readonly<Record<string, string>>): string | undefined;
+  /** `bw` and `iops` as a rate limiter with a bucket of one second, if either is there. */
+  rateLimiter(): Record<string, unknown> | undefined;
+}
+
+/** Throws VoltError 'usage' for a key that is not among `keys`, or there twice. */
+export function readSettings(flag: string, text: string, keys: readonly string[]): FlagSettings {
+  const bad = (found: string, expected: string) =>
+    new VoltError('usage', `Cannot use ${flag} ${text}: ${found} (expected ${expected})`);
+  const values = new Map<string, string | undefined>();
+  for (const setting of text.split(',')) {
+    const equals = setting.indexOf('=');
+    const key = equals < 0 ? setting : setting.slice(0, equals);
+    if (!keys.includes(key))
+      throw bad(key === '' ? 'an empty setting' : `unknown key ${key}`, keys.join(', '));
+    if (values.has(key)) throw bad(`${key} is given twice`, 'each key once');
+    values.set(key, equals < 0 ? undefined : setting.slice(equals + 1));
+  }
+  const needed = (key: string, what: string) => {
+    const value = values.get(key);
+    if (values.has(key) && (value === undefined || value === ''))
+      throw bad(`${key} has no value`, `${key}=${what}`);
+    return value;
+  };
+  const quantity = (key: string, what: string) => {
+    const value = needed(key, what);
+    if (value === undefined) return undefined;
+    const match = /^(\d{1,15})([KMGT]?)$/i.exec(value);
+    const amount = match ? Number(match[1]) * UNIT_FACTORS[match[2]!.toUpperCase()]! : 0;
+    if (amount < 1 || amount > MAX_QUANTITY) throw bad(`${key} is ${value}`, what);
+    return amount;
+  };
+  return {
+    text: needed,
+    quantity,
+    present(key) {
+      if (values.get(key) !== undefined) throw bad(`${key} takes no value`, `${key} alone`);
+      return values.has(key) || undefined;
+    },
+    mib(key) {
+      const value = needed(key, '128M');
+      if (value === undefined) return undefined;
+      try {
+        return parseMib(value);
+      } catch {
+        throw bad(`${key} is ${value}`, 'a size in whole MiB, such as 512M or 2G');
+      }
+    },
+    choice(key, table) {
+      const value = needed(key, Object.keys(table).join('|'));
+      if (value === undefined) return undefined;
+      if (!Object.hasOwn(table, value)) throw bad(`${key} is ${value}`, Object.keys(table).join(', '));
+      return table[value];
+    },
+    rateLimiter() {
+      const size = quantity('bw', 'bytes per second such as 10M');
+      const count = quantity('iops', 'a number per second such as 500');
+      if (size === undefined && count === undefined) return undefined;
+      return {
+        ...(size === undefined ? {} : { bandwidth: { size, refill_time: 1000 } }),
+        ...(count === undefined ? {} : { ops: { size: count, refill_time: 1000 } }),
+      };
+    },
+  };
+}
+
+/** What is left of a section when keys that were not given are left out. */
+export function dropUndefined(object: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined));
+}

@@ -1,0 +1,36 @@
+/** Serves the balloon: pages that the guest gives up go back to the host. */
+import { EPOLL } from '../../ffi/epoll.ts';
+import { releaseMemory, releaseSharedMemory } from '../../ffi/memory-advice.ts';
+import type { RamRegion, ServeContext } from '../host/serve-device.ts';
+import type { VirtioDevice } from '../transport/device.ts';
+import { BalloonDevice } from './device.ts';
+import { viewBalloonState } from './state.ts';
+
+export interface BalloonStart {
+  readonly buffer: SharedArrayBuffer;
+  readonly wakeFd: number;
+  readonly statsSeconds: number;
+}
+
+export function serveBalloon(start: BalloonStart, { events, ram }: ServeContext): VirtioDevice {
+  const effects = {
+    release: releaseFunction(ram),
+    after: (delayMs: number, handler: () => void) => events.after(delayMs, handler),
+  };
+  const device = new BalloonDevice(viewBalloonState(start.buffer), effects, start.statsSeconds);
+  events.watch(start.wakeFd, EPOLL.in | EPOLL.edge, () => device.follow());
+  return device;
+}
+
+/**
+ * How pages of `ram` go back to the host. Shared RAM has descriptors. A region without one is persistent memory, which
+ * devices see as RAM too: releasing its pages would remove them from the file.
+ */
+export function releaseFunction(ram: readonly RamRegion[]): (host: number, bytes: number) => void {
+  const shared = ram.filter(({ fd }) => fd !== undefined);
+  if (shared.length === 0) return releaseMemory;
+  return (host, bytes) => {
+    if (shared.some((each) => host >= each.host && host + bytes <= each.host + each.bytes))
+      releaseSharedMemory(host, bytes);
+  };
+}

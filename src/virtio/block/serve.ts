@@ -1,0 +1,55 @@
+/** Serves a disk from its file, by system calls or io_uring, or from an overlay. */
+import { EPOLL } from '../../ffi/epoll.ts';
+import { Uring, type UringFacts } from '../../ffi/uring.ts';
+import type { ServeContext } from '../host/serve-device.ts';
+import type { VirtioDevice } from '../transport/device.ts';
+import type { RateLimits } from '../transport/rate-limiter.ts';
+import { releaseBounce } from './bounce.ts';
+import { BlockDevice } from './device.ts';
+import type { BlockShape } from './facts.ts';
+import { FileBackend, type FileTraits } from './file-backend.ts';
+import { OverlayBackend } from './overlay-backend.ts';
+import type { OverlayShape } from './overlay-format.ts';
+import { UringBackend } from './uring-backend.ts';
+
+export interface BlockStart {
+  readonly shape: BlockShape;
+  /** The file, or the base image of `overlay`. */
+  readonly fd: number;
+  readonly overlay:
+    { readonly fd: number; readonly shape: OverlayShape; readonly writeThrough: boolean } | undefined;
+  /** `Cached`: by io_uring, but for writes, which the page cache takes at once. */
+  readonly engine: 'Sync' | 'Async' | 'Cached';
+  /** undefined: without io_uring. */
+  readonly ring: UringFacts | undefined;
+  readonly traits: FileTraits;
+  readonly limits: RateLimits;
+}
+
+export function serveBlock(start: BlockStart, { events }: ServeContext): VirtioDevice {
+  const effects = {
+    now: () => performance.now(),
+    after: (delayMs: number, handler: () => void) => events.after(delayMs, handler),
+  };
+  const { fd, overlay, shape, limits } = start;
+  events.atEnd(releaseBounce);
+  if (overlay) {
+    const files = {
+      baseFd: fd,
+      overlayFd: overlay.fd,
+      shape: overlay.shape,
+      writeThrough: overlay.writeThrough,
+    };
+    return new BlockDevice(shape, new OverlayBackend(files), effects, limits);
+  }
+  if (!start.ring) return new BlockDevice(shape, new FileBackend(fd, start.traits), effects, limits);
+  const options = { ...start.traits, writeAtOnce: start.engine === 'Cached' };
+  const backend = new UringBackend(fd, new Uring(start.ring), options);
+  const device = new BlockDevice(shape, backend, effects, limits);
+  events.atEnd(() => backend[Symbol.dispose]());
+  events.watch(backend.ringFd, EPOLL.in | EPOLL.edge, () => {
+    backend.collect();
+    device.settleLater();
+  });
+  return device;
+}

@@ -1,0 +1,105 @@
+/**
+ * Disks in a configuration: Firecracker's section `drives`. The keys `direct`, `overlay` and `queues` are Volt's own.
+ */
+import * as v from 'valibot';
+import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
+import { flag, listOf, oneOf, section, text, wholeNumber } from '../../schema/values.ts';
+import { defineSpec, type JsonObject } from '../host/device-spec.ts';
+import { DeviceId, NO_LIMITS, RateLimiterSchema } from '../host/values.ts';
+import type { RateLimits } from '../transport/rate-limiter.ts';
+import { BLOCK_FEATURE } from './regs.ts';
+
+const CACHE_MODES = ['Writeback', 'Writethrough', 'Unsafe'] as const;
+const IO_ENGINES = ['Sync', 'Async'] as const;
+const MAX_DISK_QUEUES = 16;
+
+export interface BlockConfig {
+  readonly kind: 'block';
+  readonly id: string;
+  readonly path: string;
+  /** Copy-on-write file in front of `path`, which is then only read. */
+  readonly overlay: string | undefined;
+  readonly readOnly: boolean;
+  readonly root: boolean;
+  readonly cache: (typeof CACHE_MODES)[number];
+  readonly direct: boolean;
+  readonly queues: number;
+  /** undefined: Volt chooses. */
+  readonly engine: (typeof IO_ENGINES)[number] | undefined;
+  readonly limits: RateLimits;
+}
+
+const entries = () => ({
+  drive_id: DeviceId,
+  path_on_host: text,
+  is_root_device: v.optional(flag, false),
+  is_read_only: v.optional(flag, false),
+  cache_type: v.optional(oneOf(CACHE_MODES), 'Writeback'),
+  io_engine: v.optional(oneOf(IO_ENGINES)),
+  rate_limiter: v.optional(v.nullable(RateLimiterSchema)),
+  overlay: v.optional(text),
+  direct: v.optional(flag, false),
+  queues: v.optional(wholeNumber(1, MAX_DISK_QUEUES), 1),
+});
+
+const drive = () =>
+  v.pipe(
+    section(entries()),
+    v.transform((each): BlockConfig => ({
+      kind: 'block',
+      id: each.drive_id,
+      path: each.path_on_host,
+      overlay: each.overlay,
+      readOnly: each.is_read_only,
+      root: each.is_root_device,
+      cache: each.cache_type,
+      direct: each.direct,
+      queues: each.queues,
+      engine: each.io_engine,
+      limits: each.rate_limiter ?? NO_LIMITS,
+    })),
+  );
+
+const FLAG_KEYS = ['path', 'readonly', 'id', 'cache', 'direct', 'overlay', 'queues', 'bw', 'iops', 'engine'];
+
+/** `path=FILE,readonly,…`, or a bare path, which is the only form whose path may hold commas. */
+function parseFlag(value: string, index: number): JsonObject {
+  if (!/(^|,)path=/.test(value)) return { drive_id: `disk${index}`, path_on_host: value };
+  const settings = readSettings('--disk', value, FLAG_KEYS);
+  return dropUndefined({
+    drive_id: settings.text('id', 'NAME') ?? `disk${index}`,
+    path_on_host: settings.text('path', 'FILE'),
+    is_read_only: settings.present('readonly'),
+    cache_type: settings.choice('cache', {
+      writeback: 'Writeback',
+      writethrough: 'Writethrough',
+      unsafe: 'Unsafe',
+    }),
+    io_engine: settings.choice('engine', { sync: 'Sync', async: 'Async' }),
+    direct: settings.present('direct'),
+    overlay: settings.text('overlay', 'FILE'),
+    queues: settings.quantity('queues', `a number from 1 to ${MAX_DISK_QUEUES}`),
+    rate_limiter: settings.rateLimiter(),
+  });
+}
+
+export const BLOCK = defineSpec<BlockConfig>({
+  kind: 'block',
+  section: 'drives',
+  isList: true,
+  entries,
+  // The root disk comes first, so that Linux calls it vda.
+  schema: () =>
+    v.pipe(
+      listOf(drive()),
+      v.transform((disks) => [...disks].sort((a, b) => Number(b.root) - Number(a.root))),
+    ),
+  flag: {
+    name: 'disk',
+    value: '<settings>',
+    help: 'a disk: FILE, or path=FILE,readonly,overlay=FILE,… (docs/disks.md); may be given again',
+    parse: parseFlag,
+  },
+  rootWords: ({ root, readOnly }) => (root ? `root=/dev/vda ${readOnly ? 'ro' : 'rw'}` : undefined),
+  featureBits: BLOCK_FEATURE,
+});

@@ -1,0 +1,18 @@
+/** Serves the virtio console: each port's socket or file. */
+import type { ServeContext } from '../host/serve-device.ts';
+import type { VirtioDevice } from '../transport/device.ts';
+import { ConsoleDevice, type ConsolePort } from './device.ts';
+import { ConsolePorts, type ConsolePortStart } from './ports.ts';
+
+export interface ConsoleStart {
+  readonly facts: readonly ConsolePort[];
+  readonly ports: readonly ConsolePortStart[];
+}
+
+export function serveConsole({ facts, ports }: ConsoleStart, { events }: ServeContext): VirtioDevice {
+  const host = new ConsolePorts(ports, events);
+  const device = new ConsoleDevice(facts, host);
+  host.start((port) => device.portReady(port));
+  events.atEnd(() => host.hangUp());
+  return device;
+}

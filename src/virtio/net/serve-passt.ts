@@ -1,0 +1,41 @@
+/** Serves a network interface from passt. */
+import { EPOLL } from '../../ffi/epoll.ts';
+import type { ServeContext } from '../host/serve-device.ts';
+import type { VirtioDevice } from '../transport/device.ts';
+import { NetDevice, type NetSettings } from './device.ts';
+import { PasstPort } from './passt-port.ts';
+
+export interface PasstStart {
+  readonly link: 'passt';
+  readonly fd: number;
+  /** Data in flight, kept from one machine to the next one after a reset. */
+  readonly buffer: SharedArrayBuffer;
+  readonly settings: NetSettings;
+}
+
+/** Reports, once, that passt has ended. */
+export function servePasst(
+  { fd, buffer, settings }: PasstStart,
+  { events, report }: ServeContext,
+): VirtioDevice {
+  const port = new PasstPort(fd, buffer);
+  const device = new NetDevice(
+    {
+      ports: [port],
+      setOffloads: () => {},
+      setActivePorts: () => {},
+      now: () => performance.now(),
+      after: (delayMs, handler) => events.after(delayMs, handler),
+    },
+    settings,
+  );
+  events.watch(fd, EPOLL.in | EPOLL.out | EPOLL.edge, (ready) => {
+    if (ready & (EPOLL.error | EPOLL.hangUp) && device.setLink(false))
+      report('passt has ended; the guest goes on with its link down');
+    if (ready & EPOLL.in) device.portReadable(0);
+    if (port.lost && device.setLink(false))
+      report('passt sent what is no frame; the guest goes on with its link down');
+    if (ready & EPOLL.out && port.flush()) device.portWritable(0);
+  });
+  return device;
+}

@@ -1,0 +1,36 @@
+/** Serves a network interface from a tap. */
+import { EPOLL } from '../../ffi/epoll.ts';
+import type { ServeContext } from '../host/serve-device.ts';
+import type { VirtioDevice } from '../transport/device.ts';
+import { NetDevice, type NetSettings } from './device.ts';
+import { TapQueues } from './tap-queues.ts';
+
+export interface TapStart {
+  readonly link: 'tap';
+  readonly fds: readonly number[];
+  readonly settings: NetSettings;
+}
+
+/** Reports, once, that the tap is gone. */
+export function serveTap({ fds, settings }: TapStart, { events, report }: ServeContext): VirtioDevice {
+  const tap = new TapQueues(fds);
+  const device = new NetDevice(
+    {
+      ports: tap.ports,
+      setOffloads: (offloads) => tap.setOffloads(offloads),
+      setActivePorts: (count) => tap.setActivePorts(count),
+      now: () => performance.now(),
+      after: (delayMs, handler) => events.after(delayMs, handler),
+    },
+    settings,
+  );
+  fds.forEach((fd, pair) =>
+    events.watch(fd, EPOLL.in | EPOLL.out | EPOLL.edge, (ready) => {
+      if (ready & (EPOLL.error | EPOLL.hangUp) && device.setLink(false))
+        report('its tap is gone; the guest goes on with its link down');
+      if (ready & EPOLL.in) device.portReadable(pair);
+      if (ready & EPOLL.out) device.portWritable(pair);
+    }),
+  );
+  return device;
+}

@@ -1,0 +1,22 @@
+/** Serves persistent memory: a flush is an fsync of its file. */
+import { flushFile } from '../../ffi/block-file.ts';
+import type { ServeContext } from '../host/serve-device.ts';
+import type { VirtioDevice } from '../transport/device.ts';
+import type { RateLimits } from '../transport/rate-limiter.ts';
+import { PmemDevice } from './device.ts';
+
+export interface PmemStart {
+  /** undefined: a private copy, of which nothing has to be written. */
+  readonly fd: number | undefined;
+  readonly fileBytes: number;
+  readonly limits: RateLimits;
+}
+
+export function servePmem({ fd, fileBytes, limits }: PmemStart, { events }: ServeContext): VirtioDevice {
+  const effects = {
+    flush: () => (fd === undefined ? 0 : flushFile(fd)),
+    now: () => performance.now(),
+    after: (delayMs: number, handler: () => void) => events.after(delayMs, handler),
+  };
+  return new PmemDevice(effects, fileBytes, limits);
+}

@@ -1,0 +1,26 @@
+/** What the driver of a shared folder finds. (Virtual I/O Device 1.2 §5.11) */
+import { viewOf } from '../../binary/bytes.ts';
+import type { DeviceFacts } from '../transport/device.ts';
+import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
+import { vhostRingFeatures } from '../vhost-user/device.ts';
+import type { VhostAgreement } from '../vhost-user/session.ts';
+import { FS_CONFIG, FS_QUEUE } from './regs.ts';
+
+/** virtiofsd has one queue of each kind. */
+export const SHARE_QUEUES = FS_QUEUE.firstRequest + 1;
+/** Linux makes requests as long as a ring takes. */
+const QUEUE_SIZE = 1024;
+
+export function shareFacts(tag: string, agreement: VhostAgreement): DeviceFacts {
+  const config = new Uint8Array(FS_CONFIG.size);
+  config.set(Buffer.from(tag), FS_CONFIG.tag);
+  viewOf(config).setUint32(FS_CONFIG.requestQueues, SHARE_QUEUES - FS_QUEUE.firstRequest, true);
+  return {
+    type: DEVICE_TYPE.fs,
+    features: [],
+    ringFeatures: vhostRingFeatures(agreement),
+    queueSizes: Array.from({ length: SHARE_QUEUES }, () => QUEUE_SIZE),
+    config,
+    servedElsewhere: true,
+  };
+}
