@@ -2,6 +2,7 @@
 import { openBalloon } from '../balloon/open.ts';
 import { openBlock } from '../block/open.ts';
 import { openConsole } from '../console/open.ts';
+import { openEntropy } from '../entropy/open.ts';
 import { openNet } from '../net/open.ts';
 import { findPmemBytes, openPmem } from '../pmem/open.ts';
 import type { PmemPlacement } from '../pmem/placement.ts';
@@ -20,6 +21,7 @@ const OPEN: { readonly [Kind in DeviceKind]: OpenFunction<ConfigOf<Kind>, StartO
   vsock: openVsock,
   console: openConsole,
   balloon: openBalloon,
+  entropy: openEntropy,
 };
 
 /**

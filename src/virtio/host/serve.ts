@@ -2,6 +2,7 @@
 import { serveBalloon } from '../balloon/serve.ts';
 import { serveBlock } from '../block/serve.ts';
 import { serveConsole } from '../console/serve.ts';
+import { serveEntropy } from '../entropy/serve.ts';
 import { serveNet } from '../net/serve.ts';
 import { servePmem } from '../pmem/serve.ts';
 import { serveShare } from '../share/serve.ts';
@@ -18,6 +19,7 @@ const SERVE = {
   vsock: serveVsock,
   console: serveConsole,
   balloon: serveBalloon,
+  entropy: serveEntropy,
 } satisfies { readonly [Kind in DeviceKind]: ServeFunction<never> };
 
 /** What a device of this kind is made of on its worker. */

@@ -2,6 +2,7 @@
 import { BALLOON } from '../balloon/spec.ts';
 import { BLOCK } from '../block/spec.ts';
 import { CONSOLE } from '../console/spec.ts';
+import { ENTROPY } from '../entropy/spec.ts';
 import { NET } from '../net/spec.ts';
 import { PMEM } from '../pmem/spec.ts';
 import { SHARE } from '../share/spec.ts';
@@ -16,6 +17,7 @@ const specs = {
   vsock: VSOCK,
   console: CONSOLE,
   balloon: BALLOON,
+  entropy: ENTROPY,
 } as const;
 
 export type DeviceKind = keyof typeof specs;
