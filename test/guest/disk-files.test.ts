@@ -56,6 +56,33 @@ describe.skipIf(!kvmOpens)('disks (needs /dev/kvm)', () => {
     expect(exitCode).toBe(2);
   });
 
+  test.each([
+    ['qcow2', 0, [0x51, 0x46, 0x49, 0xfb], 'convert it: qemu-img convert -f qcow2 -O raw'],
+    ['VDI', 0x40, [0x7f, 0x10, 0xda, 0xbe], 'convert it: qemu-img convert -f vdi -O raw'],
+    ['Volt overlay', 0, [...Buffer.from('VOLTOVL\n')], 'give it as overlay=FILE of its base'],
+    ['gzip', 0, [0x1f, 0x8b, 8, 0], 'unpack it: gunzip'],
+  ])('a %s file is no raw image, unless format=raw says so', async (name, offset, magic, advice) => {
+    using folder = new TemporaryFolder();
+    const { boot } = await prepare(folder);
+    const content = new Uint8Array(8 * SECTOR);
+    content.set(magic, offset);
+    const image = await folder.write('image', content);
+    const problem = `it is a ${name} file, not a raw image; ${advice}, or say format=raw if the guest is to see the file as it is`;
+
+    const plain = await boot('--disk', image);
+    const direct = await boot('--disk', `path=${image},readonly,cache=writethrough`);
+    const behindOverlay = await boot('--disk', `path=${image},overlay=${join(folder.path, 'o')}`);
+    const raw = await boot('--disk', `path=${image},format=raw`);
+
+    expect(plain).toEqual({
+      stdout: '',
+      stderr: `volt: Cannot use --disk {dir}/image: ${problem}\n`,
+      exitCode: 2,
+    });
+    expect([direct.exitCode, behindOverlay.exitCode]).toEqual([2, 2]);
+    expect(raw).toMatchObject({ stdout: 'up', exitCode: 0 });
+  });
+
   test('that another machine writes are refused; read-only ones are shared', async () => {
     using folder = new TemporaryFolder();
     const { kernel, disk, boot } = await prepare(folder);

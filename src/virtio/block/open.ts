@@ -14,7 +14,7 @@ import {
 import { errnoName } from '../../ffi/errno.ts';
 import { OPEN, readAt } from '../../ffi/file.ts';
 import { VoltError } from '../../volt-error.ts';
-import { openImageFile, unusableImage, type ImageFile } from '../host/image-files.ts';
+import { checkRaw, openImageFile, unusableImage, type ImageFile } from '../host/image-files.ts';
 import type { OpenDevice } from '../host/open-device.ts';
 import { blockFacts, type BlockShape } from './facts.ts';
 import {
@@ -90,6 +90,7 @@ function openDisk(config: BlockConfig): ImageFile {
     (config.direct ? OPEN_DIRECT : 0);
   const file = openImageFile(config.path, flags, written, config.direct);
   try {
+    if (config.format === undefined) checkRaw(file, config.path);
     checkShape(config, file.shape, written);
     return file;
   } catch (error) {

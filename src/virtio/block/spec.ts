@@ -1,5 +1,6 @@
 /**
- * Disks in a configuration: Firecracker's section `drives`. The keys `direct`, `overlay` and `queues` are Volt's own.
+ * Disks in a configuration: Firecracker's section `drives`. The keys `format`, `direct`, `overlay` and
+ * `queues` are Volt's own.
  */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
@@ -11,6 +12,7 @@ import { BLOCK_FEATURE } from './regs.ts';
 
 const CACHE_MODES = ['Writeback', 'Writethrough', 'Unsafe'] as const;
 const IO_ENGINES = ['Sync', 'Async'] as const;
+const FORMATS = ['Raw'] as const;
 const MAX_DISK_QUEUES = 16;
 
 export interface BlockConfig {
@@ -19,6 +21,8 @@ export interface BlockConfig {
   readonly path: string;
   /** Copy-on-write file in front of `path`, which is then only read. */
   readonly overlay: string | undefined;
+  /** undefined: raw, unless the file starts like a container format. */
+  readonly format: (typeof FORMATS)[number] | undefined;
   readonly readOnly: boolean;
   readonly root: boolean;
   readonly cache: (typeof CACHE_MODES)[number];
@@ -37,6 +41,7 @@ const entries = () => ({
   cache_type: v.optional(oneOf(CACHE_MODES), 'Writeback'),
   io_engine: v.optional(oneOf(IO_ENGINES)),
   rate_limiter: v.optional(v.nullable(RateLimiterSchema)),
+  format: v.optional(oneOf(FORMATS)),
   overlay: v.optional(text),
   direct: v.optional(flag, false),
   queues: v.optional(wholeNumber(1, MAX_DISK_QUEUES), 1),
@@ -49,6 +54,7 @@ const drive = () =>
       kind: 'block',
       id: each.drive_id,
       path: each.path_on_host,
+      format: each.format,
       overlay: each.overlay,
       readOnly: each.is_read_only,
       root: each.is_root_device,
@@ -60,7 +66,19 @@ const drive = () =>
     })),
   );
 
-const FLAG_KEYS = ['path', 'readonly', 'id', 'cache', 'direct', 'overlay', 'queues', 'bw', 'iops', 'engine'];
+const FLAG_KEYS = [
+  'path',
+  'readonly',
+  'id',
+  'format',
+  'cache',
+  'direct',
+  'overlay',
+  'queues',
+  'bw',
+  'iops',
+  'engine',
+];
 
 /** `path=FILE,readonly,…`, or a bare path, which is the only form whose path may hold commas. */
 function parseFlag(value: string, index: number): JsonObject {
@@ -76,6 +94,7 @@ function parseFlag(value: string, index: number): JsonObject {
       unsafe: 'Unsafe',
     }),
     io_engine: settings.choice('engine', { sync: 'Sync', async: 'Async' }),
+    format: settings.choice('format', { raw: 'Raw' }),
     direct: settings.present('direct'),
     overlay: settings.text('overlay', 'FILE'),
     queues: settings.quantity('queues', `a number from 1 to ${MAX_DISK_QUEUES}`),

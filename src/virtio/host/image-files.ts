@@ -1,9 +1,10 @@
 /** Image files and block devices behind disks and persistent memory: opened and locked. */
 import { directBlockBytes, fileKind, fileShape, lockFile, type FileShape } from '../../ffi/block-file.ts';
 import { ERRNO, SyscallError } from '../../ffi/errno.ts';
-import { OPEN, openFile, OwnedFd } from '../../ffi/file.ts';
+import { OPEN, openFile, OwnedFd, readAt } from '../../ffi/file.ts';
 import { createUring, type UringFacts } from '../../ffi/uring.ts';
 import { VoltError } from '../../volt-error.ts';
+import { IMAGE_HEAD_BYTES, recogniseContainer } from './image-format.ts';
 
 export interface ImageFile extends Disposable {
   readonly fd: number;
@@ -40,6 +41,21 @@ function shapeOf(fd: number, direct: boolean): FileShape {
   const shape = fileShape(fd);
   if (shape.kind !== 'file' || !direct) return shape;
   return { ...shape, blockBytes: directBlockBytes(fd) ?? shape.blockBytes };
+}
+
+/** Throws VoltError 'image' for an image in a container format: its content is not the disk's. */
+export function checkRaw({ fd, shape }: ImageFile, path: string, flag = DISK_FLAG): void {
+  if (shape.kind === 'other') return;
+  const head = new Uint8Array(IMAGE_HEAD_BYTES);
+  // By a description of its own: reads past the page cache would have to be aligned.
+  using file = openFile(`/proc/self/fd/${fd}`, OPEN.readOnly);
+  readAt(file.fd, head, 0);
+  const container = recogniseContainer(head);
+  if (!container) return;
+  throw new VoltError(
+    'image',
+    `Cannot use ${flag} ${path}: it is a ${container.name} file, not a raw image; ${container.advice}, or say format=raw if the guest is to see the file as it is`,
+  );
 }
 
 const RING_ENTRIES = 256;

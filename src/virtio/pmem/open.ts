@@ -4,7 +4,7 @@ import { ERRNO, errnoName } from '../../ffi/errno.ts';
 import { OPEN, openFile } from '../../ffi/file.ts';
 import { MAP, Mapping, mapMemory, PROT } from '../../ffi/mapping.ts';
 import { alignUp, MIB, PAGE_BYTES } from '../../machine/address.ts';
-import { openImageFile, unopenedImage, unusableImage } from '../host/image-files.ts';
+import { checkRaw, openImageFile, unopenedImage, unusableImage } from '../host/image-files.ts';
 import type { OpenContext, OpenDevice } from '../host/open-device.ts';
 import { describePmem } from './device.ts';
 import { PMEM_UNIT_BYTES, type PmemPlacement } from './placement.ts';
@@ -47,6 +47,7 @@ export function openPmem(config: PmemConfig, { pmem }: OpenContext): OpenDevice<
   using stack = new DisposableStack();
   const flags = readOnly ? OPEN.readOnly : OPEN.readWrite;
   const file = stack.use(openImageFile(path, flags, !readOnly, false, FLAG));
+  if (config.format === undefined) checkRaw(file, path, FLAG);
   const { address, bytes, fileBytes } = placement;
   if (file.shape.bytes !== fileBytes)
     throw unusableImage(

@@ -1,7 +1,7 @@
 /** Persistent memory in a configuration, in the shape of Firecracker's section `pmem`. */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
-import { flag, listOf, section, text } from '../../schema/values.ts';
+import { flag, listOf, oneOf, section, text } from '../../schema/values.ts';
 import { VoltError } from '../../volt-error.ts';
 import { defineSpec, type JsonObject } from '../host/device-spec.ts';
 import { DeviceId, NO_LIMITS, RateLimiterSchema } from '../host/values.ts';
@@ -13,6 +13,7 @@ export interface PmemConfig {
   readonly path: string;
   /** The guest's writes never reach the file. */
   readonly readOnly: boolean;
+  readonly format: 'Raw' | undefined;
   readonly root: boolean;
   /** Of flushes, each of which counts as many bytes as the file has. */
   readonly limits: RateLimits;
@@ -23,6 +24,7 @@ const entries = () => ({
   path_on_host: text,
   root_device: v.optional(flag, false),
   read_only: v.optional(flag, false),
+  format: v.optional(oneOf(['Raw'])),
   rate_limiter: v.optional(v.nullable(RateLimiterSchema)),
 });
 
@@ -34,13 +36,14 @@ const pmem = () =>
       id: each.id,
       path: each.path_on_host,
       readOnly: each.read_only,
+      format: each.format,
       root: each.root_device,
       limits: each.rate_limiter ?? NO_LIMITS,
     })),
   );
 
 function parseFlag(value: string, index: number): JsonObject {
-  const settings = readSettings('--pmem', value, ['path', 'readonly', 'id', 'bw', 'iops']);
+  const settings = readSettings('--pmem', value, ['path', 'readonly', 'id', 'format', 'bw', 'iops']);
   const path = settings.text('path', 'FILE');
   if (path === undefined)
     throw new VoltError('usage', `Cannot use --pmem ${value}: it names no file (expected path=FILE)`);
@@ -48,6 +51,7 @@ function parseFlag(value: string, index: number): JsonObject {
     id: settings.text('id', 'NAME') ?? `pmem${index}`,
     path_on_host: path,
     read_only: settings.present('readonly'),
+    format: settings.choice('format', { raw: 'Raw' }),
     rate_limiter: settings.rateLimiter(),
   });
 }

@@ -100,6 +100,7 @@ test("Firecracker's file is understood, and what is not is named", () => {
         id: 'rootfs',
         path: 'rootfs.ext4',
         overlay: undefined,
+        format: undefined,
         readOnly: false,
         root: true,
         cache: 'Writeback',

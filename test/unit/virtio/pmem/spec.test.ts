@@ -21,6 +21,7 @@ describe('pmem in the JSON of Firecracker', () => {
         kind: 'pmem',
         id: 'a',
         path: './file',
+        format: undefined,
         root: true,
         readOnly: true,
         limits: { bandwidth: undefined, ops: { size: 10, burst: 0, refillMs: 1000 } },
@@ -67,7 +68,7 @@ describe('--pmem', () => {
 
   test.each([
     ['readonly', 'it names no file (expected path=FILE)'],
-    ['path=a,direct', 'unknown key direct (expected path, readonly, id, bw, iops)'],
+    ['path=a,direct', 'unknown key direct (expected path, readonly, id, format, bw, iops)'],
   ])('refuses %s', (text, problem) => {
     expect(voltErrorOf(() => PMEM.flag.parse(text, 0)).message).toBe(`Cannot use --pmem ${text}: ${problem}`);
   });
