@@ -2,15 +2,14 @@
 import { dirname } from 'node:path';
 import type { VmConfig } from '../config/config.ts';
 import { socketPathsOf } from '../virtio/host/specs.ts';
-import { enterSandbox } from '../vmm/sandbox.ts';
-import type { VirtualMachine } from '../vmm/virtual-machine.ts';
+import { enterSandbox, type ThreadFilters } from '../vmm/sandbox.ts';
 import { defaultSocketPath } from './control/directory.ts';
 
 export interface Confinement {
   /** What this host lacks for the whole sandbox. */
   readonly missing: readonly string[];
-  /** Narrows the threads of a machine's vCPUs and devices further; before its start, for each that is made for this guest. */
-  readonly confineVm: (vm: VirtualMachine) => void;
+  /** For the start of each machine of this guest: filters that narrow the threads of vCPUs and devices further. */
+  readonly filters: ThreadFilters | undefined;
 }
 
 /**
@@ -22,15 +21,11 @@ export function confine(config: VmConfig, sockets: readonly string[]): Confineme
   const removesIn = [...sockets, ...socketPathsOf(config.devices)].map((path) => dirname(path));
   if (sockets.length > 0) removesIn.push(...listingDirectory());
   const reads = [config.kernelPath, config.initrdPath, config.symbolsPath];
-  const { filters, missing } = enterSandbox({
+  return enterSandbox({
     cpus: config.maxCpus,
     reads: reads.filter((path) => path !== undefined),
     removesIn,
   });
-  const confineVm = (vm: VirtualMachine) => {
-    if (filters) vm.confine(filters);
-  };
-  return { missing, confineVm };
 }
 
 /** Where `volt ps` looks, and a guest takes its entry away. */

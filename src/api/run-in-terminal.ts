@@ -14,7 +14,8 @@ import type { ConsoleInput } from '../vmm/serial/terminal-input.ts';
 import type { ConsoleConfig } from '../config/machine-values.ts';
 import { compileAsUsual } from '../runtime/jit-policy.ts';
 import { sampleVcpus } from '../vmm/vcpu/control.ts';
-import { describePlace } from '../vmm/vcpu/place.ts';
+import { describeVcpu } from '../vmm/vcpu/sample.ts';
+import type { ThreadFilters } from '../vmm/sandbox.ts';
 import { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 import { createShutdown } from './shutdown.ts';
@@ -50,8 +51,11 @@ export interface TerminalOptions {
   readonly restart: (() => VirtualMachine) | undefined;
   /** How long the guest may take to power off after SIGTERM; 0: it is not asked. */
   readonly shutdownMs: number;
-  /** Called when all that the run needs is open, before the first guest instruction. */
-  readonly beforeStart?: () => void;
+  /**
+   * Called when all that the run needs is open, before the first guest instruction. Returns the system call filters for
+   * the threads of each machine, if they are to have any.
+   */
+  readonly beforeStart?: () => ThreadFilters | undefined;
 }
 
 /**
@@ -60,7 +64,7 @@ export interface TerminalOptions {
  */
 export async function runInTerminal(
   first: VirtualMachine,
-  { console, say, restart, shutdownMs, beforeStart = () => {} }: TerminalOptions,
+  { console, say, restart, shutdownMs, beforeStart }: TerminalOptions,
 ): Promise<TerminalRun> {
   let vm = first;
   let exitCode: number | undefined;
@@ -85,12 +89,12 @@ export async function runInTerminal(
   const restoreTerminal = () => input?.close();
   process.on('exit', restoreTerminal);
   try {
-    beforeStart();
+    const filters = beforeStart?.();
     const resets: number[] = [];
     for (;;) {
       const pump = new ConsolePump(vm.shared, sink, onBroken);
       const pumping = pump.run();
-      vm.start();
+      vm.start(filters);
       compileAsUsual();
       if (console.kind === 'stdio') input ??= await openInput(() => vm, say, stop);
       const end = await vm.ended;
@@ -138,7 +142,7 @@ async function openInput(
 
 async function showPlaces(vm: VirtualMachine, say: (line: string) => void): Promise<void> {
   await sampleVcpus(vm.vcpus);
-  for (const vcpu of vm.vcpus) say(describePlace(vcpu, vm.symbols.describe));
+  for (const vcpu of vm.vcpus) say(describeVcpu(vcpu, vm.symbols.describe));
 }
 
 function openSink(config: ConsoleConfig, say: (line: string) => void): ConsoleSink {

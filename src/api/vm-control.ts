@@ -16,16 +16,17 @@ import { mpStateName, mpStateNumber } from '../smp/vcpu-state.ts';
 import { describeDevice } from '../virtio/host/status.ts';
 import { exitName } from '../vmm/vcpu/exit-report.ts';
 import { EXIT_COUNTERS, VCPU_WORD } from '../vmm/bus/shared-state.ts';
+import { pauseVcpus, pinVcpu, resumeVcpus, sampleVcpus, setVcpuNice } from '../vmm/vcpu/control.ts';
 import {
-  pauseVcpus,
-  pinVcpu,
-  resumeVcpus,
-  sampleVcpus,
-  setVcpuNice,
-  type LiveVcpu,
-} from '../vmm/vcpu/control.ts';
-import { lastMpState, lastRip, lastSipiVector, lifecycleOf, phaseOf, wasSampled } from '../vmm/vcpu/place.ts';
-import type { StuckLiveVcpu } from '../vmm/vcpu/hang-watch.ts';
+  lastMpState,
+  lastRip,
+  lastSipiVector,
+  lifecycleOf,
+  phaseOf,
+  wasSampled,
+} from '../vmm/vcpu/sample.ts';
+import type { HungVcpu } from '../vmm/vcpu/hang-watch.ts';
+import type { Vcpu } from '../vmm/vcpu/vcpu.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 import { VoltError } from '../volt-error.ts';
 import type { KnownMpState } from '../smp/vcpu-state.ts';
@@ -141,13 +142,13 @@ export class VmControl implements ControlTarget {
 
   async pause(indices?: readonly number[]): Promise<void> {
     const vcpus = this.#select(indices);
-    await this.#vm.vcpuQueue.run(() => pauseVcpus(vcpus));
+    await this.#vm.pause(vcpus);
     this.#tell({ kind: 'paused', vcpus: vcpus.map(({ index }) => index), atMs: this.#now() });
   }
 
   async resume(indices?: readonly number[]): Promise<void> {
     const vcpus = this.#select(indices);
-    await this.#vm.vcpuQueue.run(() => resumeVcpus(vcpus));
+    await this.#vm.resume(vcpus);
     this.#tell({ kind: 'resumed', vcpus: vcpus.map(({ index }) => index), atMs: this.#now() });
   }
 
@@ -244,7 +245,7 @@ export class VmControl implements ControlTarget {
     const { HangWatch } = await import('../vmm/vcpu/hang-watch.ts');
     const vm = this.#vm;
     if (this.#ended) return;
-    const onHang = (stuck: readonly StuckLiveVcpu[]) =>
+    const onHang = (stuck: readonly HungVcpu[]) =>
       this.#tell({
         kind: 'hang',
         seconds,
@@ -255,12 +256,12 @@ export class VmControl implements ControlTarget {
     void vm.ended.then(() => watch[Symbol.dispose]());
   }
 
-  #stuckVcpu({ vcpu: { index, words }, why }: StuckLiveVcpu): StuckVcpu {
+  #stuckVcpu({ vcpu: { index, words }, why }: HungVcpu): StuckVcpu {
     const { rip = '0x0', ...place } = this.#placeOf(words);
     return { index, why, state: lifecycleOf(words), rip, ...place };
   }
 
-  #vcpuStatus({ index, words }: LiveVcpu): VcpuStatus {
+  #vcpuStatus({ index, words }: Vcpu): VcpuStatus {
     const { plan } = this.#vm;
     const threadId = Atomics.load(words, VCPU_WORD.threadId);
     const stat = threadId === 0 ? undefined : readThreadStat(threadId);
@@ -292,12 +293,12 @@ export class VmControl implements ControlTarget {
     return { rip: hex(rip), ...(symbol === undefined ? {} : { symbol }) };
   }
 
-  #select(indices: readonly number[] | undefined): readonly LiveVcpu[] {
+  #select(indices: readonly number[] | undefined): readonly Vcpu[] {
     this.#mustRun();
     return indices === undefined ? this.#vm.vcpus : [...new Set(indices)].map((index) => this.#vcpu(index));
   }
 
-  #vcpu(index: number): LiveVcpu {
+  #vcpu(index: number): Vcpu {
     this.#mustRun();
     const { vcpus } = this.#vm;
     const vcpu = vcpus.find((each) => each.index === index);

@@ -51,19 +51,16 @@ export async function run(flags: RunFlags): Promise<number> {
   await using metrics = await openMetricsServer(() => vm, control, flags.metrics);
   if (metrics) log.info(`metrics at ${metrics.where}`);
   const tellManager = await openServiceManager();
-  let confineNext: ((next: VirtualMachine) => void) | undefined;
   const enterSandbox = () => {
-    if (!flags.sandbox) return;
+    if (!flags.sandbox) return undefined;
     const sockets = [server?.path, metrics?.path].filter((path) => path !== undefined);
-    const { missing, confineVm } = confine(config, sockets);
+    const { missing, filters } = confine(config, sockets);
     tellMissing(missing, log);
-    confineNext = confineVm;
-    confineVm(vm);
+    return filters;
   };
   const restart = () => {
     log.info('the guest has reset itself; starting it anew');
     vm = create();
-    confineNext?.(vm);
     control.attach(vm);
     return vm;
   };
@@ -73,8 +70,9 @@ export async function run(flags: RunFlags): Promise<number> {
     restart: config.reboot === 'restart' ? restart : undefined,
     shutdownMs: flags.shutdownTimeout * 1000,
     beforeStart: () => {
-      enterSandbox();
+      const filters = enterSandbox();
       tellManager?.('READY=1');
+      return filters;
     },
   });
   for (const line of end.lines) log.error(line);

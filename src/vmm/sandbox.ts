@@ -29,6 +29,7 @@ import { prebuiltFilter, prebuiltTrapPage } from '../sandbox/prebuilt.ts' with {
 import { CALL_ROW, TRAP_PAGE } from '../sandbox/trap-page.ts';
 import { VoltError } from '../volt-error.ts';
 import { sourceDirectory } from '../runtime/worker-url.ts';
+import { FILES_PER_VCPU } from './open-files.ts';
 
 export interface SandboxOptions {
   readonly cpus: number;
@@ -61,8 +62,7 @@ const TRAP = prebuiltTrapPage(
 const PROCESS_FILTER = prebuiltFilter('process');
 const VCPU_FILTER = prebuiltFilter('vcpu');
 const DEVICE_FILTER = prebuiltFilter('device');
-/** A vCPU takes KVM's descriptor and those of its Worker's event loop; the rest is sockets, clients, files. */
-const FILES_PER_VCPU = 4;
+/** Sockets, clients, files. */
 const FILES_BESIDES = 512;
 const READ = FS_RIGHT.readFile | FS_RIGHT.readDir;
 /** How long the threads of the runtime may take to run a signal handler. */

@@ -7,7 +7,7 @@ import { VirtualMachine } from '../../src/api/index.ts';
 import { OPEN, openFile } from '../../src/ffi/file.ts';
 import { libc } from '../../src/ffi/libc.ts';
 import { sampleVcpus } from '../../src/vmm/vcpu/control.ts';
-import { phaseOf } from '../../src/vmm/vcpu/place.ts';
+import { phaseOf } from '../../src/vmm/vcpu/sample.ts';
 import { ACPI_EVENT, PM1A_SLEEP_ENABLE, PORT } from '../../src/machine/ports.ts';
 import { canChangeMounts, inOwnMounts } from '../cli/own-mounts.ts';
 import { kvmOpens, runVolt, TemporaryFolder, VOLT } from '../cli/volt-process.ts';

@@ -117,7 +117,7 @@ describe.skipIf(!kvmOpens)('a machine (needs /dev/kvm)', () => {
     using vm = new VirtualMachine(smallConfig(await guestFile(folder, program(asm.spin()))));
     vm.start();
 
-    expect(() => vm.start()).toThrow('Cannot start the VM: it was started before (expected once)');
+    expect(() => vm.start()).toThrow('Cannot start the VM: it was started before; make a new one');
     await vm.stop();
   });
 

@@ -72,8 +72,7 @@ async function runUnderLoad(seconds: number): Promise<void> {
     () => {},
   );
   void pump.run();
-  confine(config, []).confineVm(vm);
-  vm.start();
+  vm.start(confine(config, []).filters);
   const until = performance.now() + seconds * 1000;
   let rounds = 0;
   for (; performance.now() < until; rounds++) {

@@ -121,7 +121,7 @@ describe.skipIf(!kvmOpens)('APs without a Worker (needs /dev/kvm)', () => {
     const path = await folder.write('kernel', buildPvhElf(program(asm.halt())));
     const vm = new VirtualMachine(smallConfig(path, 5));
     // As on a host CPU that this process may not use, which nobody can know before.
-    vm.vcpus[1]!.placement.cpus = [NO_HOST_CPU];
+    vm.vcpus[1]!.scheduling.cpus = [NO_HOST_CPU];
 
     expect(() => vm.start()).toThrow('sched_setaffinity failed: EINVAL');
     const end = await vm.stop();

@@ -3,32 +3,17 @@ import { onlineCpus, setThreadAffinity } from '../../ffi/affinity.ts';
 import { setThreadNice } from '../../ffi/priority.ts';
 import { kickThread } from '../../ffi/signal.ts';
 import { RUN } from '../../kvm/abi.ts';
-import { tellGuestItWasPaused, type KvmVcpu } from '../../kvm/vcpu.ts';
+import { tellGuestItWasPaused } from '../../kvm/vcpu.ts';
 import { VoltError } from '../../volt-error.ts';
 import { VCPU_COMMAND, VCPU_PHASE, VCPU_WORD } from '../bus/shared-state.ts';
-import { phaseOf } from './place.ts';
-
-export interface LiveVcpu {
-  readonly index: number;
-  readonly kvm: KvmVcpu;
-  readonly words: Int32Array;
-  /** The first bytes of kvm_run, where `immediate_exit` is. */
-  readonly runFlags: Uint8Array;
-  /** What its thread was told, for the thread that comes after it. */
-  readonly placement: VcpuPlacement;
-}
-
-export interface VcpuPlacement {
-  /** Host CPUs that it may run on; undefined: any. */
-  cpus: readonly number[] | undefined;
-  nice: number | undefined;
-}
+import { phaseOf } from './sample.ts';
+import type { Vcpu } from './vcpu.ts';
 
 /** How long a vCPU may take to come out of KVM_RUN. It takes microseconds; more means that its worker hangs. */
 const KICK_TIMEOUT_MS = 10_000;
 
 /** Makes KVM_RUN return soon, or at once when it is entered next. */
-export function kick({ words, runFlags }: LiveVcpu): void {
+export function kick({ words, runFlags }: Vcpu): void {
   runFlags[RUN.immediateExit] = 1;
   const threadId = Atomics.load(words, VCPU_WORD.threadId);
   if (threadId !== 0) kickThread(threadId);
@@ -38,11 +23,8 @@ export function kick({ words, runFlags }: LiveVcpu): void {
  * Resolves when all of them are out of KVM_RUN and stay there. Those that have stopped are left alone. Throws
  * VoltError when one does not come out, as one that waits for a reader of its console; all run on then.
  */
-export async function pauseVcpus(
-  vcpus: readonly LiveVcpu[],
-  timeoutMs: number = KICK_TIMEOUT_MS,
-): Promise<void> {
-  const told: LiveVcpu[] = [];
+export async function pauseVcpus(vcpus: readonly Vcpu[], timeoutMs: number = KICK_TIMEOUT_MS): Promise<void> {
+  const told: Vcpu[] = [];
   for (const vcpu of vcpus) {
     const before = Atomics.compareExchange(
       vcpu.words,
@@ -63,7 +45,7 @@ export async function pauseVcpus(
   }
 }
 
-function takePauseBack(vcpus: readonly LiveVcpu[]): void {
+function takePauseBack(vcpus: readonly Vcpu[]): void {
   for (const { words } of vcpus) {
     const before = Atomics.compareExchange(words, VCPU_WORD.command, VCPU_COMMAND.pause, VCPU_COMMAND.run);
     if (before === VCPU_COMMAND.pause) Atomics.notify(words, VCPU_WORD.command);
@@ -71,7 +53,7 @@ function takePauseBack(vcpus: readonly LiveVcpu[]): void {
 }
 
 /** Lets paused vCPUs run again, with word to the guest's clock. Resolves when they do. */
-export async function resumeVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
+export async function resumeVcpus(vcpus: readonly Vcpu[]): Promise<void> {
   const paused = vcpus.filter(({ words }) => Atomics.load(words, VCPU_WORD.phase) === VCPU_PHASE.paused);
   for (const { kvm } of paused) tellGuestItWasPaused(kvm.fd);
   // Also of those that have not obeyed yet.
@@ -81,7 +63,7 @@ export async function resumeVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
 }
 
 /** Resolves when the vCPU is out of KVM_RUN until `unparkVcpu`. */
-export async function parkVcpu(vcpu: LiveVcpu): Promise<void> {
+export async function parkVcpu(vcpu: Vcpu): Promise<void> {
   const { index, words } = vcpu;
   const before = Atomics.load(words, VCPU_WORD.command);
   if (before === VCPU_COMMAND.stop) return;
@@ -92,13 +74,13 @@ export async function parkVcpu(vcpu: LiveVcpu): Promise<void> {
   if (!(await waitWhile(words, VCPU_WORD.phase, isIn))) throw doesNotLeave('park', index);
 }
 
-export function unparkVcpu({ words }: LiveVcpu): void {
+export function unparkVcpu({ words }: Vcpu): void {
   Atomics.compareExchange(words, VCPU_WORD.command, VCPU_COMMAND.park, VCPU_COMMAND.run);
   Atomics.notify(words, VCPU_WORD.command);
 }
 
 /** Resolves when the vCPU's worker is in its loop. */
-export async function waitUntilRunning({ index, words }: LiveVcpu): Promise<void> {
+export async function waitUntilRunning({ index, words }: Vcpu): Promise<void> {
   const isOut = (phase: number) => phase === VCPU_PHASE.created || phase === VCPU_PHASE.parked;
   if (!(await waitWhile(words, VCPU_WORD.phase, isOut))) {
     throw new VoltError(
@@ -109,7 +91,7 @@ export async function waitUntilRunning({ index, words }: LiveVcpu): Promise<void
 }
 
 /** Brings MP state and registers of running vCPUs up to date, with one short exit each. */
-export async function sampleVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
+export async function sampleVcpus(vcpus: readonly Vcpu[]): Promise<void> {
   const looks = vcpus.map((vcpu) => trySample(vcpu, KICK_TIMEOUT_MS));
   for (const [i, answered] of (await Promise.all(looks)).entries()) {
     if (!answered) throw doesNotLeave('look at', vcpus[i]!.index);
@@ -117,7 +99,7 @@ export async function sampleVcpus(vcpus: readonly LiveVcpu[]): Promise<void> {
 }
 
 /** The same for one vCPU. False when it did not come out of KVM_RUN in time; true for one that does not run. */
-export async function trySample(vcpu: LiveVcpu, timeoutMs: number): Promise<boolean> {
+export async function trySample(vcpu: Vcpu, timeoutMs: number): Promise<boolean> {
   const { words } = vcpu;
   if (phaseOf(words) !== 'running') return true;
   Atomics.add(words, VCPU_WORD.sampleWanted, 1);
@@ -130,16 +112,16 @@ export async function trySample(vcpu: LiveVcpu, timeoutMs: number): Promise<bool
 }
 
 /** Moves a running vCPU's thread. Throws VoltError 'usage' for a host CPU that is not online. */
-export function pinVcpu({ index, words, placement }: LiveVcpu, cpus: readonly number[]): void {
+export function pinVcpu({ index, words, scheduling }: Vcpu, cpus: readonly number[]): void {
   checkHostCpus(index, cpus);
   if (cpus.length === 0)
     throw new VoltError('usage', `Cannot pin vCPU ${index} to no CPU (expected at least one)`);
   setThreadAffinity(threadOf('pin', index, words), cpus);
-  placement.cpus = cpus;
+  scheduling.cpus = cpus;
 }
 
 /** Sets the nice value of a running vCPU's thread. Throws SyscallError when this user may not. */
-export function setVcpuNice({ index, words, placement }: LiveVcpu, nice: number): void {
+export function setVcpuNice({ index, words, scheduling }: Vcpu, nice: number): void {
   if (!Number.isInteger(nice) || nice < NICE.most || nice > NICE.least) {
     throw new VoltError(
       'usage',
@@ -147,7 +129,7 @@ export function setVcpuNice({ index, words, placement }: LiveVcpu, nice: number)
     );
   }
   setThreadNice(threadOf('set the nice value of', index, words), nice);
-  placement.nice = nice;
+  scheduling.nice = nice;
 }
 
 /** From the most to the least of the host's CPUs. (setpriority(2)) */

@@ -1,7 +1,7 @@
 /** What each exit that ends a vCPU means, in words. Runs once, at the end, so it may allocate. */
 import { getU64, hex, viewOf } from '../../binary/bytes.ts';
 import { EXIT, INTERNAL_ERROR, RUN, SYSTEM_EVENT } from '../../kvm/abi.ts';
-import { dumpRegisters } from './register-dump.ts';
+import type { VcpuQueries } from './queries.ts';
 import type { VcpuReport } from './report.ts';
 
 const INTERNAL_ERROR_MEANING: Readonly<Record<number, string>> = {
@@ -12,18 +12,25 @@ const INTERNAL_ERROR_MEANING: Readonly<Record<number, string>> = {
   [INTERNAL_ERROR.unexpectedExitReason]: 'the processor left the guest for a reason that KVM does not know',
 };
 
-/** `run` is the vCPU's kvm_run page after KVM_RUN returned 0 with a reason that the loop does not handle. */
-export function reportExit(reason: number, run: Uint8Array, vcpuFd: number): VcpuReport {
+/** Of a vCPU whose KVM_RUN returned 0 with a reason that the exit handler does not handle. */
+interface ExitedVcpu {
+  /** Its kvm_run page. */
+  readonly run8: Uint8Array;
+  readonly kvm: VcpuQueries;
+}
+
+/** Why the vCPU ends. Throws SyscallError when its registers cannot be read. */
+export function reportExit(reason: number, { run8: run, kvm }: ExitedVcpu): VcpuReport {
   const view = viewOf(run);
   const failure = (what: string, details: string[] = []): VcpuReport => ({
     kind: 'kvm-failure',
     what,
     details,
-    registers: dumpRegisters(vcpuFd),
+    registers: kvm.dumpRegisters(),
   });
   switch (reason) {
     case EXIT.shutdown:
-      return { kind: 'triple-fault', registers: dumpRegisters(vcpuFd) };
+      return { kind: 'triple-fault', registers: kvm.dumpRegisters() };
     case EXIT.internalError:
       return failure(...describeInternalError(view, run));
     case EXIT.failEntry:

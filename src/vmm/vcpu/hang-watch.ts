@@ -9,21 +9,22 @@ import { REGS } from '../../kvm/abi.ts';
 import { judgeGuest, LOOKS_NEEDED, mayGoOn, type HangSample, type StuckReason } from '../../smp/hang.ts';
 import { isConsoleFull } from '../serial/ring.ts';
 import { EXIT_COUNTERS, VCPU_WORD, VM_WORD, type SharedState } from '../bus/shared-state.ts';
-import { trySample, type LiveVcpu } from './control.ts';
-import { interruptsWereOn, lastRegister, lastRip, lifecycleOf, phaseOf } from './place.ts';
+import { trySample } from './control.ts';
+import { interruptsWereOn, lastRegister, lastRip, lifecycleOf, phaseOf } from './sample.ts';
+import type { Vcpu } from './vcpu.ts';
 
 export interface HangWatchOptions {
   /** Those that are in the machine now, as CPUs come and go. */
-  readonly vcpus: () => readonly LiveVcpu[];
+  readonly vcpus: () => readonly Vcpu[];
   readonly shared: SharedState;
   /** After so many seconds without progress. */
   readonly seconds: number;
   /** Called once, and again only after the guest went on and stopped again. */
-  readonly onHang: (stuck: readonly StuckLiveVcpu[]) => void;
+  readonly onHang: (stuck: readonly HungVcpu[]) => void;
 }
 
-export interface StuckLiveVcpu {
-  readonly vcpu: LiveVcpu;
+export interface HungVcpu {
+  readonly vcpu: Vcpu;
   readonly why: StuckReason;
 }
 
@@ -37,7 +38,7 @@ const REGISTER_OFFSETS = Object.values(REGS).filter((offset) => offset < REGS.ri
 export class HangWatch implements Disposable {
   readonly #options: HangWatchOptions;
   readonly #periodMs: number;
-  #vcpus: readonly LiveVcpu[];
+  #vcpus: readonly Vcpu[];
   #samples: HangSample[][];
   #timer: ReturnType<typeof setTimeout> | undefined;
   #exits: number;
@@ -112,7 +113,7 @@ export class HangWatch implements Disposable {
     return vcpus.some(({ words }) => phaseOf(words) !== 'running') ? 'none wanted' : undefined;
   }
 
-  async #sample(vcpu: LiveVcpu): Promise<HangSample> {
+  async #sample(vcpu: Vcpu): Promise<HangSample> {
     const answered = await trySample(vcpu, Math.min(ANSWER_MS, this.#periodMs));
     const { words } = vcpu;
     const { runtimeNs = 0, waitNs = 0 } = readThreadStat(Atomics.load(words, VCPU_WORD.threadId)) ?? {};

@@ -1,4 +1,4 @@
-/** CPU hotplug from the main thread's side: plug vCPUs, have the guest give them back. */
+/** CPU hotplug on the main thread: plugs vCPUs, asks the guest to eject some, parks those that it has ejected. */
 import {
   cpuAnswer,
   isCpuEjected,
@@ -8,37 +8,38 @@ import {
   requestCpuRemoval,
   withdrawCpuRequest,
 } from '../../chips/cpu-hotplug.ts';
+import { ACPI_EVENT } from '../../machine/ports.ts';
+import { SerialQueue } from '../../runtime/serial-queue.ts';
 import { VoltError } from '../../volt-error.ts';
+import type { AcpiEvents } from '../acpi-events.ts';
 import { tryLockBus, unlockBus, VM_WORD, type SharedState } from '../bus/shared-state.ts';
+import type { VcpuSet } from './set.ts';
 
-/** What hotplug needs of the machine. */
-export interface HotplugMachine {
+export interface CpuHotplugOptions {
   readonly shared: SharedState;
+  readonly vcpus: VcpuSet;
+  readonly acpiEvents: AcpiEvents;
+  /** vCPUs that the guest was started with. */
   readonly present: number;
   readonly maxCpus: number;
   readonly bootCpu: number;
-  /** Makes the vCPU, or takes a parked one, and has it wait for its SIPI. */
-  readyVcpu(index: number): Promise<void>;
-  /** Resolves when the vCPU is out of the guest for good. */
-  parkVcpu(index: number): Promise<void>;
-  /** Raises the guest's ACPI event for CPUs. */
-  tellGuest(): void;
-  hasEnded(): boolean;
 }
 
+/** What a change of the number of vCPUs came to. */
 export interface CpuChange {
   /** vCPUs in the machine now. */
   readonly present: number;
   readonly added: readonly number[];
   readonly removed: readonly number[];
-  /** Plugged, but the guest has said nothing of it. */
+  /** Plugged, but the guest has not acknowledged them. */
   readonly unanswered: readonly number[];
 }
 
-/** How long a guest may take for an answer: it may be booting, or have much to move off a CPU. */
+/** How long a guest may take to answer: it may be booting, or have much to move off a CPU. */
 const ANSWER_TIMEOUT_MS = 30_000;
-/** A guest whose driver was not there yet missed the interrupt, so it is repeated. */
+/** The interrupt is repeated, because a guest whose driver was not loaded yet has missed it. */
 const REPEAT_MS = 500;
+const BUS_CHECK_MS = 1;
 
 /** `_OST` statuses. (ACPI 6.5 §6.3.5, tables 6.14 to 6.16) */
 const OST_SUCCESS = 0x00;
@@ -50,119 +51,158 @@ const OST_REASON: Readonly<Record<number, string>> = {
   0x82: 'the device is busy',
   0x83: 'the eject depends on another device',
 };
-/** It has begun: no answer yet. */
+/** The operation is in progress; its result follows. */
 const OST_IN_PROGRESS = 0x84;
 
-/** Parks what the guest has ejected, on its own account or because it was asked. */
-export async function parkEjected(machine: HotplugMachine): Promise<void> {
-  const words = machine.shared.cpuHotplug;
-  for (let cpu = 0; cpu < machine.maxCpus; cpu++) {
-    if (!isCpuEjected(words, cpu)) continue;
-    await machine.parkVcpu(cpu);
-    await underBusLock(machine, () => noteCpuParked(words, cpu));
+export class CpuHotplug {
+  readonly #options: CpuHotplugOptions;
+  /** The registers of the hotplug device. */
+  readonly #words: Int32Array;
+  readonly #indices: readonly number[];
+  readonly #queue = new SerialQueue();
+
+  constructor(options: CpuHotplugOptions) {
+    this.#options = options;
+    this.#words = options.shared.cpuHotplug;
+    this.#indices = Array.from({ length: options.maxCpus }, (_, cpu) => cpu);
   }
-}
 
-/**
- * Plugs or removes vCPUs until `count` are there: the lowest free ones come, the highest go. Resolves when the
- * guest has answered; throws VoltError 'usage' for a count that cannot be and 'guest' when it refuses a removal.
- */
-export async function setCpuCount(machine: HotplugMachine, count: number): Promise<CpuChange> {
-  if (machine.maxCpus === machine.present) {
-    throw new VoltError(
-      'usage',
-      `Cannot change the number of vCPUs: the guest was started with ${machine.present} and no more (expected --cpus N,max=M)`,
-    );
+  /** vCPUs that are in the machine as the guest sees it. */
+  get presentCount(): number {
+    return this.#indices.filter((cpu) => isCpuPresent(this.#words, cpu)).length;
   }
-  if (!Number.isInteger(count) || count < 1 || count > machine.maxCpus) {
-    throw new VoltError(
-      'usage',
-      `Cannot change the number of vCPUs to ${count} (expected 1 to ${machine.maxCpus})`,
-    );
+
+  /**
+   * Plugs or removes vCPUs until `count` are present: the lowest free ones are plugged, the highest removed. Resolves
+   * when the guest has answered. Throws VoltError 'usage' for an impossible count and 'guest' when it refuses a removal.
+   */
+  setCount(count: number): Promise<CpuChange> {
+    return this.#queue.run(() => this.#setCount(count));
   }
-  const words = machine.shared.cpuHotplug;
-  const all = Array.from({ length: machine.maxCpus }, (_, cpu) => cpu);
-  await untilParked(machine, () => all.every((cpu) => !isCpuEjected(words, cpu)));
-  const there = all.filter((cpu) => isCpuPresent(words, cpu));
-  const missing = Math.max(0, count - there.length);
-  const surplus = Math.max(0, there.length - count);
-  // One that the guest has just given back is free when its thread is out of the guest.
-  const free = all.filter((cpu) => !isCpuPresent(words, cpu) && !isCpuEjected(words, cpu));
-  const added = free.slice(0, missing);
-  const removed = surplus === 0 ? [] : there.filter((cpu) => cpu !== machine.bootCpu).slice(-surplus);
-  const unanswered = await plug(machine, added);
-  await remove(machine, removed);
-  return { present: all.filter((cpu) => isCpuPresent(words, cpu)).length, added, removed, unanswered };
-}
 
-async function plug(machine: HotplugMachine, cpus: readonly number[]): Promise<number[]> {
-  const words = machine.shared.cpuHotplug;
-  const before = cpus.map((cpu) => cpuAnswer(words, cpu).count);
-  for (const cpu of cpus) await machine.readyVcpu(cpu);
-  await underBusLock(machine, () => cpus.forEach((cpu) => plugCpu(words, cpu)));
-  const isAnswered = (cpu: number, i: number) => cpuAnswer(words, cpu).count !== before[i];
-  await untilAnswered(machine, () => cpus.every(isAnswered));
-  return cpus.filter((cpu, i) => !isAnswered(cpu, i));
-}
-
-async function remove(machine: HotplugMachine, cpus: readonly number[]): Promise<void> {
-  const words = machine.shared.cpuHotplug;
-  const before = cpus.map((cpu) => cpuAnswer(words, cpu).count);
-  await underBusLock(machine, () => cpus.forEach((cpu) => requestCpuRemoval(words, cpu)));
-  const isGone = (cpu: number) => !isCpuPresent(words, cpu) && !isCpuEjected(words, cpu);
-  const isRefused = (cpu: number, i: number) => {
-    const { count, status } = cpuAnswer(words, cpu);
-    return count !== before[i] && status !== OST_SUCCESS && status !== OST_IN_PROGRESS;
-  };
-  await untilAnswered(machine, () => cpus.every((cpu, i) => isGone(cpu) || isRefused(cpu, i)));
-  await underBusLock(machine, () => cpus.forEach((cpu) => withdrawCpuRequest(words, cpu)));
-  const kept = cpus.findIndex((cpu) => !isGone(cpu));
-  if (kept < 0) return;
-  const cpu = cpus[kept]!;
-  const { status } = cpuAnswer(words, cpu);
-  throw new VoltError(
-    'guest',
-    isRefused(cpu, kept)
-      ? `Cannot remove vCPU ${cpu}: the guest refuses, ${OST_REASON[status] ?? 'with an unknown reason'} (_OST status ${status}; expected it to eject the CPU)`
-      : `Cannot remove vCPU ${cpu}: the guest did not answer within ${ANSWER_TIMEOUT_MS / 1000} s (expected a kernel with ACPI CPU hotplug)`,
-  );
-}
-
-/** Waits for the parking that is under way; not for ever, as it may have failed. */
-async function untilParked({ hasEnded }: HotplugMachine, done: () => boolean): Promise<void> {
-  const deadline = performance.now() + ANSWER_TIMEOUT_MS;
-  while (!done() && performance.now() < deadline && !hasEnded()) await Bun.sleep(BUS_CHECK_MS);
-}
-
-/** Raises the event until `done`, the time is up, or the guest has ended. */
-async function untilAnswered(machine: HotplugMachine, done: () => boolean): Promise<void> {
-  const { words } = machine.shared;
-  const deadline = performance.now() + ANSWER_TIMEOUT_MS;
-  let raiseAt = 0;
-  for (;;) {
-    const seen = Atomics.load(words, VM_WORD.hotplugRequests);
-    const now = performance.now();
-    if (done() || now >= deadline || machine.hasEnded()) return;
-    if (now >= raiseAt) {
-      machine.tellGuest();
-      raiseAt = now + REPEAT_MS;
+  /** Parks vCPUs when the guest ejects them, by itself or because it was asked to. Resolves when the machine ends. */
+  async parkEjected(warn: (line: string) => void): Promise<void> {
+    if (this.#options.maxCpus === this.#options.present) return;
+    const { words } = this.#options.shared;
+    while (!this.#hasEnded()) {
+      const seen = Atomics.load(words, VM_WORD.hotplugRequests);
+      await this.#parkOnce().catch((error: Error) => warn(error.message));
+      const wait = Atomics.waitAsync(words, VM_WORD.hotplugRequests, seen);
+      if (wait.async) await wait.value;
     }
-    const wait = Atomics.waitAsync(words, VM_WORD.hotplugRequests, seen, REPEAT_MS);
-    if (wait.async) await wait.value;
   }
-}
 
-const BUS_CHECK_MS = 1;
-
-/** Never waits in place: whoever has the bus may be waiting for this thread to read the console. */
-async function underBusLock({ shared, hasEnded }: HotplugMachine, act: () => void): Promise<void> {
-  while (!tryLockBus(shared.words)) {
-    if (hasEnded()) return;
-    await Bun.sleep(BUS_CHECK_MS);
+  async #parkOnce(): Promise<void> {
+    for (const cpu of this.#indices) {
+      if (!isCpuEjected(this.#words, cpu)) continue;
+      await this.#options.vcpus.park(cpu);
+      await this.#withBusLock(() => noteCpuParked(this.#words, cpu));
+    }
   }
-  try {
-    act();
-  } finally {
-    unlockBus(shared.words);
+
+  async #setCount(count: number): Promise<CpuChange> {
+    this.#checkCount(count);
+    const words = this.#words;
+    const all = this.#indices;
+    await this.#awaitParking(() => all.every((cpu) => !isCpuEjected(words, cpu)));
+    const present = all.filter((cpu) => isCpuPresent(words, cpu));
+    const missing = Math.max(0, count - present.length);
+    const surplus = Math.max(0, present.length - count);
+    // A vCPU that the guest has just ejected is free once it is parked.
+    const free = all.filter((cpu) => !isCpuPresent(words, cpu) && !isCpuEjected(words, cpu));
+    const added = free.slice(0, missing);
+    const { bootCpu } = this.#options;
+    const removed = surplus === 0 ? [] : present.filter((cpu) => cpu !== bootCpu).slice(-surplus);
+    const unanswered = await this.#plug(added);
+    await this.#remove(removed);
+    return { present: this.presentCount, added, removed, unanswered };
+  }
+
+  #checkCount(count: number): void {
+    const { maxCpus, present } = this.#options;
+    if (maxCpus === present) {
+      throw new VoltError(
+        'usage',
+        `Cannot change the number of vCPUs: the guest was started with ${present} and no more (expected --cpus N,max=M)`,
+      );
+    }
+    if (Number.isInteger(count) && count >= 1 && count <= maxCpus) return;
+    throw new VoltError('usage', `Cannot change the number of vCPUs to ${count} (expected 1 to ${maxCpus})`);
+  }
+
+  /** Returns those of `cpus` that the guest has not acknowledged. */
+  async #plug(cpus: readonly number[]): Promise<number[]> {
+    const words = this.#words;
+    const before = cpus.map((cpu) => cpuAnswer(words, cpu).count);
+    for (const cpu of cpus) await this.#options.vcpus.plug(cpu);
+    await this.#withBusLock(() => cpus.forEach((cpu) => plugCpu(words, cpu)));
+    const isAnswered = (cpu: number, i: number) => cpuAnswer(words, cpu).count !== before[i];
+    await this.#awaitAnswer(() => cpus.every(isAnswered));
+    return cpus.filter((cpu, i) => !isAnswered(cpu, i));
+  }
+
+  async #remove(cpus: readonly number[]): Promise<void> {
+    const words = this.#words;
+    const before = cpus.map((cpu) => cpuAnswer(words, cpu).count);
+    await this.#withBusLock(() => cpus.forEach((cpu) => requestCpuRemoval(words, cpu)));
+    const isGone = (cpu: number) => !isCpuPresent(words, cpu) && !isCpuEjected(words, cpu);
+    const isRefused = (cpu: number, i: number) => {
+      const { count, status } = cpuAnswer(words, cpu);
+      return count !== before[i] && status !== OST_SUCCESS && status !== OST_IN_PROGRESS;
+    };
+    await this.#awaitAnswer(() => cpus.every((cpu, i) => isGone(cpu) || isRefused(cpu, i)));
+    await this.#withBusLock(() => cpus.forEach((cpu) => withdrawCpuRequest(words, cpu)));
+    const kept = cpus.findIndex((cpu) => !isGone(cpu));
+    if (kept < 0) return;
+    const cpu = cpus[kept]!;
+    const { status } = cpuAnswer(words, cpu);
+    throw new VoltError(
+      'guest',
+      isRefused(cpu, kept)
+        ? `Cannot remove vCPU ${cpu}: the guest refuses, ${OST_REASON[status] ?? 'with an unknown reason'} (_OST status ${status}; expected it to eject the CPU)`
+        : `Cannot remove vCPU ${cpu}: the guest did not answer within ${ANSWER_TIMEOUT_MS / 1000} s (expected a kernel with ACPI CPU hotplug)`,
+    );
+  }
+
+  /** Waits for `parkEjected` to park; not for ever, as that may have failed. */
+  async #awaitParking(done: () => boolean): Promise<void> {
+    const deadline = performance.now() + ANSWER_TIMEOUT_MS;
+    while (!done() && performance.now() < deadline && !this.#hasEnded()) await Bun.sleep(BUS_CHECK_MS);
+  }
+
+  /** Raises the event until `done`, the time is up, or the guest has ended. */
+  async #awaitAnswer(done: () => boolean): Promise<void> {
+    const { words } = this.#options.shared;
+    const deadline = performance.now() + ANSWER_TIMEOUT_MS;
+    let raiseAt = 0;
+    for (;;) {
+      const seen = Atomics.load(words, VM_WORD.hotplugRequests);
+      const now = performance.now();
+      if (done() || now >= deadline || this.#hasEnded()) return;
+      if (now >= raiseAt) {
+        this.#options.acpiEvents.raise(ACPI_EVENT.cpuHotplug);
+        raiseAt = now + REPEAT_MS;
+      }
+      const wait = Atomics.waitAsync(words, VM_WORD.hotplugRequests, seen, REPEAT_MS);
+      if (wait.async) await wait.value;
+    }
+  }
+
+  /** Never blocks: whoever holds the bus lock may be waiting for this thread to read the console. */
+  async #withBusLock(act: () => void): Promise<void> {
+    const { words } = this.#options.shared;
+    while (!tryLockBus(words)) {
+      if (this.#hasEnded()) return;
+      await Bun.sleep(BUS_CHECK_MS);
+    }
+    try {
+      act();
+    } finally {
+      unlockBus(words);
+    }
+  }
+
+  #hasEnded(): boolean {
+    return Atomics.load(this.#options.shared.words, VM_WORD.ending) !== 0;
   }
 }

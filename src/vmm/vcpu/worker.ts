@@ -6,6 +6,7 @@ import { installFilter } from '../../ffi/sandbox.ts';
 import { viewCoalescedRing } from '../../kvm/coalesced.ts';
 import { createBoard } from '../bus/board.ts';
 import { compileAsUsual } from '../../runtime/jit-policy.ts';
+import { viewRunPage } from './handle-exit.ts';
 import { runVcpu } from './run-loop.ts';
 import {
   now,
@@ -18,32 +19,36 @@ import {
   VM_WORD,
   type SharedState,
 } from '../bus/shared-state.ts';
-import type { VcpuPlacement } from './control.ts';
+import { vcpuQueries } from './queries.ts';
 import type { VcpuMessage, VcpuReport } from './report.ts';
+import type { VcpuScheduling } from './vcpu.ts';
 import type { VirtioLink } from '../../virtio/host/bus.ts';
 
-/** All that a worker is told. File descriptors belong to the process, so a number is enough. */
-export interface VcpuStart {
+/** What the Workers of all vCPUs are told of their machine. Descriptors belong to the process: a number is enough. */
+export interface MachineLink {
   readonly buffer: SharedArrayBuffer;
   readonly vcpuCount: number;
-  readonly index: number;
-  readonly vcpuFd: number;
   readonly vmFd: number;
-  readonly runAddress: HostPointer;
-  readonly runBytes: number;
-  /** Where in that mapping KVM gathers writes; 0: it does not. */
+  /** Offset of KVM's ring of coalesced writes in each vCPU's mapping; 0: this KVM has none. */
   readonly ringOffset: number;
   readonly lowMemoryBytes: number;
   readonly virtio: readonly VirtioLink[];
   readonly bootCpu: number;
   /** APs that the BSP waits for before it runs. */
   readonly apsAtStart: number;
-  readonly bsp: boolean;
-  readonly placement: VcpuPlacement;
   readonly timeline: boolean;
+}
+
+/** What the Worker of one vCPU is told. */
+export interface VcpuStart extends MachineLink {
+  readonly index: number;
+  readonly vcpuFd: number;
+  readonly runAddress: HostPointer;
+  readonly runBytes: number;
+  readonly scheduling: VcpuScheduling;
   /** System call filter for this thread, from `placeFilter`. */
   readonly filter: HostPointer | undefined;
-  /** Of a vCPU that ran on another thread before: what KVM_RUN returned there. */
+  /** What KVM_RUN returned on the thread that ran the vCPU before: 0 or a negated errno; undefined without one. */
   readonly pending: number | undefined;
 }
 
@@ -51,7 +56,7 @@ declare const self: { onmessage: ((event: { data: VcpuStart }) => void) | null }
 declare function postMessage(message: VcpuMessage): void;
 
 const PR_SET_NAME = 15;
-/** How often a BSP that waits for its APs looks whether the VM is being stopped. */
+/** How often a BSP that waits for its APs checks whether the VM is being stopped. */
 const STOP_CHECK_MS = 50;
 const workerUp = now();
 
@@ -71,7 +76,7 @@ function runToReport(start: VcpuStart): VcpuReport {
 }
 
 function run(start: VcpuStart): VcpuReport {
-  const { placement } = start;
+  const { scheduling, vcpuFd } = start;
   const shared = viewSharedState(start.buffer, start.vcpuCount);
   const words = shared.vcpuWords(start.index);
   const moments = shared.vcpuMoments(start.index);
@@ -81,34 +86,33 @@ function run(start: VcpuStart): VcpuReport {
   Atomics.store(words, VCPU_WORD.threadId, libc.gettid());
   // SAFETY: the main thread keeps kvm_run mapped until this worker has reported.
   const page = arrayBufferAt(start.runAddress, start.runBytes);
-  if (placement.cpus) setThreadAffinity(0, placement.cpus);
-  if (placement.nice !== undefined) setThreadNice(0, placement.nice);
+  if (scheduling.cpus) setThreadAffinity(0, scheduling.cpus);
+  if (scheduling.nice !== undefined) setThreadNice(0, scheduling.nice);
   if (start.filter !== undefined) installFilter(start.filter, 'this');
   if (start.pending === undefined) {
-    if (!waitForTurn(shared, start, words)) return { kind: 'stopped' };
+    if (!waitForAps(shared, start, words)) return { kind: 'stopped' };
     setPhase(words, VCPU_PHASE.running);
     moments[VCPU_MOMENT.entered] = now();
   }
   compileAsUsual();
-  return runVcpu({
-    fd: start.vcpuFd,
-    run8: new Uint8Array(page),
-    run16: new Uint16Array(page),
-    run32: new Uint32Array(page),
+  const vcpu = {
+    ...viewRunPage(page),
+    kvm: vcpuQueries(vcpuFd),
     board: createBoard(shared, start, viewCoalescedRing(page, start.ringOffset)),
     words,
     moments,
     timeline: start.timeline,
-    pending: start.pending,
-  });
+  };
+  return runVcpu(vcpuFd, vcpu, start.pending);
 }
 
 /** APs announce themselves and go on; the BSP waits for all of them. False when the VM was stopped meanwhile. */
-function waitForTurn(
+function waitForAps(
   shared: SharedState,
-  { bsp, apsAtStart }: Pick<VcpuStart, 'bsp' | 'apsAtStart'>,
+  { index, bootCpu, apsAtStart }: Pick<VcpuStart, 'index' | 'bootCpu' | 'apsAtStart'>,
   words: Int32Array,
 ): boolean {
+  const bsp = index === bootCpu;
   if (!bsp) {
     Atomics.add(shared.words, VM_WORD.apsReady, 1);
     Atomics.notify(shared.words, VM_WORD.apsReady);

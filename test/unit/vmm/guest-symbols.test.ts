@@ -2,7 +2,7 @@ import { describe, expect, test } from 'bun:test';
 import { REGS } from '../../../src/kvm/abi.ts';
 import { GuestSymbols } from '../../../src/vmm/guest-symbols.ts';
 import { createSharedState, VCPU_WORD } from '../../../src/vmm/bus/shared-state.ts';
-import { describePlace } from '../../../src/vmm/vcpu/place.ts';
+import { describeVcpu } from '../../../src/vmm/vcpu/sample.ts';
 import { TemporaryFolder } from '../../cli/volt-process.ts';
 
 const MAP = 'ffffffff81000000 T _text\nffffffff81000100 t idle\nffffffff82000000 B _end\n';
@@ -65,8 +65,8 @@ test('a place is described with its symbol where there is one', () => {
   words[VCPU_WORD.phase] = 1;
   words[VCPU_WORD.regs + REGS.rip / 4] = 0x8100_0108 | 0;
   words[VCPU_WORD.regs + REGS.rip / 4 + 1] = -1;
-  const named = describePlace({ index: 2, words }, (address) => (address === IDLE ? 'idle+0x8' : undefined));
+  const named = describeVcpu({ index: 2, words }, (address) => (address === IDLE ? 'idle+0x8' : undefined));
 
   expect(named).toBe('vCPU 2: running, RIP 0xffffffff81000108 (idle+0x8)');
-  expect(describePlace({ index: 2, words })).toBe('vCPU 2: running, RIP 0xffffffff81000108');
+  expect(describeVcpu({ index: 2, words })).toBe('vCPU 2: running, RIP 0xffffffff81000108');
 });

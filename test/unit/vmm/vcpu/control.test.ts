@@ -6,21 +6,22 @@ import {
   VCPU_PHASE,
   VCPU_WORD,
 } from '../../../../src/vmm/bus/shared-state.ts';
-import { pauseVcpus, resumeVcpus, type LiveVcpu } from '../../../../src/vmm/vcpu/control.ts';
+import { pauseVcpus, resumeVcpus } from '../../../../src/vmm/vcpu/control.ts';
+import type { Vcpu } from '../../../../src/vmm/vcpu/vcpu.ts';
 
 /** One without a thread, which never obeys. */
-function createVcpu(): LiveVcpu {
+function createVcpu(): Vcpu {
   const words = createSharedState(1).vcpuWords(0);
   words[VCPU_WORD.phase] = VCPU_PHASE.running;
   return {
     index: 0,
     words,
     runFlags: new Uint8Array(16),
-    placement: { cpus: undefined, nice: undefined },
-  } as unknown as LiveVcpu;
+    scheduling: { cpus: undefined, nice: undefined },
+  } as unknown as Vcpu;
 }
 
-const commandOf = ({ words }: LiveVcpu) => words[VCPU_WORD.command];
+const commandOf = ({ words }: Vcpu) => words[VCPU_WORD.command];
 
 test('a pause that comes to nothing is not obeyed later', async () => {
   const vcpu = createVcpu();

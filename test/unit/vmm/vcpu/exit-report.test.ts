@@ -1,21 +1,20 @@
 import { expect, test } from 'bun:test';
 import { EXIT, RUN, SYSTEM_EVENT } from '../../../../src/kvm/abi.ts';
+import type { VcpuQueries } from '../../../../src/vmm/vcpu/queries.ts';
 import { exitName, reportExit } from '../../../../src/vmm/vcpu/exit-report.ts';
 
-/** No descriptor: these reports read no registers. */
-const NO_VCPU = -1;
-
-function systemEvent(type: number): Uint8Array {
-  const run = new Uint8Array(4096);
-  run[RUN.systemEvent.type] = type;
-  return run;
+/** A vCPU whose registers nobody reads. */
+function systemEvent(type: number) {
+  const run8 = new Uint8Array(4096);
+  run8[RUN.systemEvent.type] = type;
+  return { run8, kvm: {} as VcpuQueries };
 }
 
 test.each([
   ['shutdown', 'power-off'],
   ['reset', 'reset'],
 ] as const)('system event %s is a %s', (event, kind) => {
-  expect(reportExit(EXIT.systemEvent, systemEvent(SYSTEM_EVENT[event]), NO_VCPU)).toEqual({ kind });
+  expect(reportExit(EXIT.systemEvent, systemEvent(SYSTEM_EVENT[event]))).toEqual({ kind });
 });
 
 test('exit reasons have their names', () => {

@@ -1,4 +1,4 @@
-/** Where a vCPU is and what it does, read from its words without disturbing it: as of its last sample. */
+/** What a vCPU does and where it is, read from its words without disturbing it: as of its last sample. */
 import { REGS } from '../../kvm/abi.ts';
 import {
   mpStateName,
@@ -8,11 +8,7 @@ import {
   type WorkerPhase,
 } from '../../smp/vcpu-state.ts';
 import { VCPU_WORD } from '../bus/shared-state.ts';
-
-export interface Place {
-  readonly index: number;
-  readonly words: Int32Array;
-}
+import type { Vcpu } from './vcpu.ts';
 
 const PHASE_NAMES: readonly WorkerPhase[] = ['created', 'running', 'paused', 'stopped', 'parked'];
 const INTERRUPT_FLAG = 1 << 9;
@@ -58,8 +54,8 @@ export function wasSampled(words: Int32Array): boolean {
 }
 
 /** `vCPU 1: halted, RIP 0x1000 (main+0x10)`, as of the last sample; `symbolOf` knows what is at an address. */
-export function describePlace(
-  { index, words }: Place,
+export function describeVcpu(
+  { index, words }: Pick<Vcpu, 'index' | 'words'>,
   symbolOf: (address: bigint) => string | undefined = () => undefined,
 ): string {
   const rip = lastRip(words);

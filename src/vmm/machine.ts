@@ -1,0 +1,177 @@
+/**
+ * Makes a machine of a configuration: opens its files, plans it, creates it in KVM, loads the guest. The machine that
+ * comes out is complete, and everything that it is made of is reachable from it; it runs once its vCPUs are started.
+ */
+import { resetCpuHotplug } from '../chips/cpu-hotplug.ts';
+import { resetI8042 } from '../chips/i8042.ts';
+import { resetUart } from '../chips/uart.ts';
+import type { VmConfig } from '../config/config.ts';
+import { CAP } from '../kvm/abi.ts';
+import { viewCoalescedRing } from '../kvm/coalesced.ts';
+import type { KvmVm } from '../kvm/vm.ts';
+import { GuestMemory } from '../memory/guest-memory.ts';
+import { needsX2apicMode, planImage, planMachine, pmemOf, type MachinePlan } from '../plan/plan.ts';
+import { DeviceSet } from '../virtio/host/device-set.ts';
+import { VoltError } from '../volt-error.ts';
+import { AcpiEvents } from './acpi-events.ts';
+import { applyEntry, applyLoad, applyWrites } from './apply.ts';
+import { createBoard } from './bus/board.ts';
+import { createSharedState, type SharedState } from './bus/shared-state.ts';
+import { HostResources } from './host-resources.ts';
+import { checkSymbolsPath, GuestSymbols } from './guest-symbols.ts';
+import { openImage, openKernel, type ImageFile } from './image-file.ts';
+import { bindNodes } from './node-memory.ts';
+import { ensureOpenFiles } from './open-files.ts';
+import { GuestConsole } from './serial/guest-console.ts';
+import { Timeline } from './timeline.ts';
+import { checkHostCpus } from './vcpu/control.ts';
+import { VcpuFactory } from './vcpu/factory.ts';
+import { CpuHotplug } from './vcpu/hotplug.ts';
+import type { VcpuMessage } from './vcpu/report.ts';
+import { VcpuSet } from './vcpu/set.ts';
+import { WorkerPool } from './vcpu/worker-pool.ts';
+
+export interface MachineOptions {
+  /** Note when APs start, which costs each AP some polling when it wakes up. */
+  readonly timeline: boolean;
+  /** What outlives the machine, for the one after the guest's reset; undefined: it has its own. */
+  readonly resources: HostResources | undefined;
+  /** Called with a line for each thing that is wrong but does not stop the guest. */
+  readonly warn: (line: string) => void;
+  /** Called when a vCPU has ended, with the reason; not before the vCPUs are started. */
+  readonly onVcpuEnd: (message: VcpuMessage) => void;
+}
+
+/** All that one virtual machine is made of. */
+export interface Machine {
+  readonly config: VmConfig;
+  readonly plan: MachinePlan;
+  readonly vm: KvmVm;
+  readonly memory: GuestMemory;
+  /** State of the board's devices, of the console and of each vCPU's thread. */
+  readonly shared: SharedState;
+  readonly vcpus: VcpuSet;
+  readonly hotplug: CpuHotplug;
+  /** undefined: no virtio devices. */
+  readonly devices: DeviceSet | undefined;
+  readonly console: GuestConsole;
+  readonly acpiEvents: AcpiEvents;
+  readonly symbols: GuestSymbols;
+  readonly timeline: Timeline;
+  /** Owns the above: disposed of when no thread uses any of it. */
+  readonly owned: DisposableStack;
+}
+
+/** Throws VoltError for a bad image or what the host lacks, SyscallError for what it refuses; nothing is left then. */
+export function makeMachine(config: VmConfig, options: MachineOptions): Machine {
+  checkHost(config);
+  using owned = new DisposableStack();
+  const timeline = new Timeline();
+  // The BSP's Worker takes the longest to come up: it does so beside everything below.
+  const workers = owned.use(new WorkerPool(options.timeline ? config.cpus : 1));
+  const kernel = owned.use(openKernel(config.kernelPath));
+  const initrd = config.initrdPath ? owned.use(openImage(config.initrdPath, '--initrd')) : undefined;
+  const image = planImage(config, kernel, initrd);
+  timeline.mark('kernel recognised');
+
+  const resources = options.resources ?? owned.use(new HostResources());
+  const system = resources.kvm;
+  checkVcpuLimit(config.maxCpus, system.maxVcpus);
+  const vm = owned.use(system.createVm());
+  vm.createInterruptControllers();
+  const tscDeadline = system.check(CAP.tscDeadlineTimer) > 0;
+  const files = { pmemBytes: pmemOf(config).map((device) => resources.devices.pmemBytes(device)) };
+  const plan = planMachine(config, image, { tscDeadline }, files);
+  const { cpus, bootCpu } = plan;
+  if (needsX2apicMode(plan)) vm.useX2apicIds();
+  if (bootCpu !== 0) vm.setBootCpu(cpus[bootCpu]!.apicId);
+  timeline.mark('VM made');
+
+  const memory = owned.use(new GuestMemory(plan.ranges, memoryOptions(config)));
+  for (const warning of bindNodes(memory, plan.nodeMemory, config.numa)) options.warn(warning);
+  loadMemory(memory, plan, { kernel, initrd });
+  memory.regions.forEach(({ address, bytes, host }, slot) => vm.setMemorySlot(slot, address, bytes, host));
+  timeline.mark('kernel loaded');
+
+  const devices =
+    config.devices.length > 0
+      ? owned.use(
+          new DeviceSet({ configs: config.devices, open: resources.devices, pmem: plan.pmem, vm, memory }),
+        )
+      : undefined;
+  const shared = createSharedState(config.maxCpus);
+  resetChips(shared, config.cpus);
+  const link = {
+    buffer: shared.buffer,
+    vcpuCount: shared.vcpuCount,
+    vmFd: vm.fd,
+    ringOffset: vm.ringOffset,
+    lowMemoryBytes: plan.ranges[0]!.bytes,
+    virtio: devices?.links ?? [],
+    bootCpu,
+    apsAtStart: config.cpus - 1,
+    timeline: options.timeline,
+  };
+  const host = { cpuid: system.supportedCpuid(), tscDeadline };
+  const factory = owned.use(new VcpuFactory({ vm, plan, shared, host, affinity: config.affinity }));
+  const vcpus = new VcpuSet({
+    ...{ vm, factory, link, shared, workers },
+    present: config.cpus,
+    onEnd: options.onVcpuEnd,
+  });
+  owned.use(vcpus);
+  applyEntry(vcpus.all[bootCpu]!.kvm, plan.boot.entry);
+  const acpiEvents = new AcpiEvents(vm.fd, shared.words);
+  const { runPage } = vcpus.all[0]!.kvm;
+  const ring = viewCoalescedRing(runPage.view(0, runPage.bytes), vm.ringOffset);
+  timeline.mark('vCPUs made');
+  return {
+    ...{ config, plan, vm, memory, shared, vcpus, devices, acpiEvents, timeline },
+    hotplug: new CpuHotplug({
+      shared,
+      vcpus,
+      acpiEvents,
+      present: config.cpus,
+      maxCpus: config.maxCpus,
+      bootCpu,
+    }),
+    console: new GuestConsole(createBoard(shared, link, ring), vm.fd),
+    symbols: new GuestSymbols(config, plan.boot.protocol, options.warn),
+    owned: owned.move(),
+  };
+}
+
+/** Before any thread is made: a host CPU that does not exist would stop the guest halfway. */
+function checkHost({ affinity, maxCpus, devices, symbolsPath }: VmConfig): void {
+  for (const [index, cpus] of affinity) checkHostCpus(index, cpus);
+  ensureOpenFiles(maxCpus, devices.length);
+  if (symbolsPath !== undefined) checkSymbolsPath(symbolsPath);
+}
+
+function checkVcpuLimit(wanted: number, limit: number): void {
+  if (wanted <= limit) return;
+  throw new VoltError(
+    'host',
+    `Cannot create ${wanted} vCPUs: this host's KVM allows ${limit} (expected fewer --cpus)`,
+  );
+}
+
+/** A device that another process serves needs RAM that both can map. */
+function memoryOptions({ hugepages, devices }: VmConfig) {
+  return { hugepages, shared: devices.some(({ kind }) => kind === 'share') };
+}
+
+function loadMemory(
+  memory: GuestMemory,
+  plan: MachinePlan,
+  files: Readonly<Record<'kernel', ImageFile> & Record<'initrd', ImageFile | undefined>>,
+): void {
+  for (const load of plan.loads) applyLoad(memory, load, files[load.file]!);
+  applyWrites(memory, plan.writes);
+}
+
+function resetChips({ uart, i8042, cpuHotplug }: SharedState, presentCpus: number): void {
+  resetUart(uart);
+  resetI8042(i8042);
+  resetCpuHotplug(cpuHotplug, presentCpus);
+}

@@ -1,0 +1,72 @@
+/** On a vCPU's thread: obeys the main thread's commands after a kick, and publishes the vCPU's state. */
+import { libc } from '../../ffi/libc.ts';
+import { KVM_MP_STATE, REGS, RUN } from '../../kvm/abi.ts';
+import { now, setPhase, VCPU_COMMAND, VCPU_MOMENT, VCPU_PHASE, VCPU_WORD } from '../bus/shared-state.ts';
+import type { VcpuQueries } from './queries.ts';
+
+interface CommandContext {
+  readonly kvm: VcpuQueries;
+  readonly run8: Uint8Array;
+  readonly words: Int32Array;
+}
+
+/**
+ * After a kick, by when KVM_RUN has completed any pending I/O: publishes a sample if one was requested, and waits while
+ * the vCPU is to be paused or parked. True when it is to stop.
+ */
+export function obeyCommands(vcpu: CommandContext): boolean {
+  const { run8, words } = vcpu;
+  for (;;) {
+    // Cleared before the command is read: a later command sets it again, and KVM_RUN returns at once.
+    run8[RUN.immediateExit] = 0;
+    const wanted = Atomics.load(words, VCPU_WORD.sampleWanted);
+    if (wanted !== Atomics.load(words, VCPU_WORD.sampleDone)) {
+      publishSample(vcpu);
+      Atomics.store(words, VCPU_WORD.sampleDone, wanted);
+      Atomics.notify(words, VCPU_WORD.sampleDone);
+    }
+    const command = Atomics.load(words, VCPU_WORD.command);
+    if (command === VCPU_COMMAND.run || command === VCPU_COMMAND.stop) {
+      setPhase(words, VCPU_PHASE.running);
+      return command === VCPU_COMMAND.stop;
+    }
+    publishSample(vcpu);
+    setPhase(words, command === VCPU_COMMAND.park ? VCPU_PHASE.parked : VCPU_PHASE.paused);
+    Atomics.wait(words, VCPU_WORD.command, command);
+  }
+}
+
+function publishSample({ kvm, words }: CommandContext): void {
+  const regs = kvm.regs();
+  const mpState = kvm.mpState();
+  Atomics.store(words, VCPU_WORD.mpState, mpState);
+  Atomics.store(words, VCPU_WORD.sipiVector, mpState === KVM_MP_STATE.sipiReceived ? kvm.sipiVector() : 0);
+  for (let at = 0; at < REGS.size; at += 4)
+    Atomics.store(words, VCPU_WORD.regs + at / 4, regs.getInt32(at, true));
+}
+
+const SIPI_POLL_MICROSECONDS = 50;
+const SIPI_POLLS = 1000;
+
+/**
+ * KVM_RUN of a waiting AP returns EAGAIN when it has received an INIT, and only then. To note when the SIPI follows, the
+ * timeline reads the MP state, which also lets KVM process the SIPI, until the AP is runnable.
+ */
+export function noteWakeUp({ kvm, moments, timeline, words }: WakeUpContext): void {
+  Atomics.store(words, VCPU_WORD.mpState, kvm.mpState());
+  if (!timeline || moments[VCPU_MOMENT.started] !== 0) return;
+  for (let i = 0; i < SIPI_POLLS; i++) {
+    const state = kvm.mpState();
+    if (state === KVM_MP_STATE.runnable) {
+      moments[VCPU_MOMENT.started] = now();
+      return;
+    }
+    if (state === KVM_MP_STATE.uninitialized) return;
+    libc.usleep(SIPI_POLL_MICROSECONDS);
+  }
+}
+
+interface WakeUpContext extends Pick<CommandContext, 'kvm' | 'words'> {
+  readonly moments: Float64Array;
+  readonly timeline: boolean;
+}

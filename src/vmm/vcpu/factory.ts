@@ -1,0 +1,68 @@
+/** Creates a machine's vCPUs in KVM, gives each the state in which firmware would leave it, and owns them. */
+import { RUN, KVM_MP_STATE } from '../../kvm/abi.ts';
+import { readMpState, readTscKhz } from '../../kvm/vcpu.ts';
+import type { KvmVm } from '../../kvm/vm.ts';
+import { needsX2apicMode, type HostFacts, type MachinePlan } from '../../plan/plan.ts';
+import { mpStateName } from '../../smp/vcpu-state.ts';
+import { VoltError } from '../../volt-error.ts';
+import { applyCommonState } from '../apply.ts';
+import { VCPU_WORD, type SharedState } from '../bus/shared-state.ts';
+import { VcpuCpuid } from './cpuid.ts';
+import type { Vcpu } from './vcpu.ts';
+
+export interface VcpuFactoryOptions {
+  readonly vm: KvmVm;
+  readonly plan: MachinePlan;
+  readonly shared: SharedState;
+  readonly host: Omit<HostFacts, 'tscKhz'>;
+  /** Host CPUs of each vCPU's thread, by index; those without an entry run anywhere. */
+  readonly affinity: ReadonlyMap<number, readonly number[]>;
+}
+
+export class VcpuFactory implements Disposable {
+  readonly #options: VcpuFactoryOptions;
+  readonly #stack = new DisposableStack();
+  #cpuid: VcpuCpuid | undefined;
+
+  constructor(options: VcpuFactoryOptions) {
+    this.#options = options;
+  }
+
+  /** Once for each index. Throws SyscallError for what KVM refuses. */
+  create(index: number): Vcpu {
+    const { vm, plan, shared, host, affinity } = this.#options;
+    const cpu = plan.cpus[index]!;
+    const kvm = this.#stack.use(vm.createVcpu(cpu.apicId));
+    // The frequency is the same for all, and KVM tells it of a vCPU.
+    this.#cpuid ??= new VcpuCpuid(plan, { ...host, tscKhz: readTscKhz(kvm.fd) });
+    kvm.setCpuid(this.#cpuid.of(cpu));
+    if (needsX2apicMode(plan)) kvm.startInX2apicMode();
+    applyCommonState(kvm);
+    const words = shared.vcpuWords(index);
+    words[VCPU_WORD.mpState] = checkMpState(kvm.fd, index, index === plan.bootCpu);
+    return {
+      index,
+      kvm,
+      words,
+      runFlags: new Uint8Array(kvm.runPage.view(0, RUN.exitReason)),
+      scheduling: { cpus: affinity.get(index), nice: undefined },
+      ended: false,
+    };
+  }
+
+  /** Closes all of them. KVM keeps a vCPU as long as its VM. */
+  [Symbol.dispose](): void {
+    this.#stack.dispose();
+  }
+}
+
+/** KVM makes the BSP runnable and APs uninitialized. Anything else is a defect. */
+function checkMpState(vcpuFd: number, index: number, bsp: boolean): number {
+  const expected = bsp ? KVM_MP_STATE.runnable : KVM_MP_STATE.uninitialized;
+  const found = readMpState(vcpuFd);
+  if (found === expected) return found;
+  throw new VoltError(
+    'internal',
+    `Cannot start vCPU ${index}: KVM reports MP state ${mpStateName(found)} (expected ${mpStateName(expected)})`,
+  );
+}

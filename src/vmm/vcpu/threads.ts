@@ -1,0 +1,154 @@
+/**
+ * The threads in which vCPUs run.
+ *
+ * The BSP has a Worker from the start. An AP begins on a thread without JavaScript (`kvm/waiting-threads.ts`), which
+ * keeps it in KVM_RUN while it waits for its SIPI and runs the guest; it gets a Worker when it first exits to user space
+ * or is kicked. An AP that never exits costs no Worker, which takes 5 ms and 2 MB.
+ */
+import { setThreadAffinity } from '../../ffi/affinity.ts';
+import type { HostPointer } from '../../ffi/libc.ts';
+import { WaitingThreads, type LeftVcpu } from '../../kvm/waiting-threads.ts';
+import { workerErrorLine } from '../../runtime/worker-url.ts';
+import {
+  now,
+  setPhase,
+  VCPU_COMMAND,
+  VCPU_MOMENT,
+  VCPU_PHASE,
+  VCPU_WORD,
+  VM_WORD,
+  type SharedState,
+} from '../bus/shared-state.ts';
+import type { VcpuMessage } from './report.ts';
+import type { Vcpu } from './vcpu.ts';
+import type { WorkerPool } from './worker-pool.ts';
+import type { MachineLink, VcpuStart } from './worker.ts';
+
+export interface VcpuThreadsOptions {
+  /** What every vCPU's Worker is told of the machine. */
+  readonly link: MachineLink;
+  readonly shared: SharedState;
+  readonly workers: WorkerPool;
+  /** Called when a vCPU has left KVM_RUN for good and its thread says why. */
+  readonly onReport: (message: VcpuMessage) => void;
+}
+
+export class VcpuThreads implements Disposable {
+  readonly #options: VcpuThreadsOptions;
+  /** undefined: every vCPU has a Worker. */
+  readonly #waiting: WaitingThreads | undefined;
+  /** vCPUs that were started, by index. */
+  readonly #vcpus: Vcpu[] = [];
+  #filter: HostPointer | undefined;
+
+  /** To be made before the sandbox is entered, which allows no new socket for waiting threads. */
+  constructor(options: VcpuThreadsOptions) {
+    this.#options = options;
+    const { vcpuCount, timeline } = options.link;
+    // The timeline polls for the SIPI of each AP, which takes JavaScript.
+    if (vcpuCount > 1 && !timeline)
+      this.#waiting = new WaitingThreads(vcpuCount, (left) => left.forEach((each) => this.#takeOver(each)));
+  }
+
+  /**
+   * Starts the threads of vCPUs: first those of waiting APs, then Workers, so that the BSP finds its APs ready.
+   * `filter` is a placed system call filter that each thread installs before it enters the guest; by default that of
+   * the call before. Throws SyscallError and VoltError 'host' for a thread that cannot be started; vCPUs without a
+   * thread count as ended then.
+   */
+  start(vcpus: readonly Vcpu[], filter: HostPointer | undefined = this.#filter): void {
+    this.#filter = filter;
+    for (const vcpu of vcpus) this.#vcpus[vcpu.index] = vcpu;
+    const waiting = vcpus.filter((vcpu) => this.#mayWait(vcpu));
+    try {
+      this.#startWaiting(waiting);
+    } catch (error) {
+      vcpus.filter(({ words }) => isThreadless(words)).forEach(noteStopped);
+      throw error;
+    }
+    Atomics.add(this.#options.shared.words, VM_WORD.apsReady, waiting.length);
+    for (const vcpu of vcpus) if (!waiting.includes(vcpu)) this.#startWorker(vcpu);
+  }
+
+  /** False while a thread without JavaScript may still use what the machine has mapped. */
+  get allLeft(): boolean {
+    return this.#waiting?.allLeft ?? true;
+  }
+
+  /** Blocks until waiting threads that were told to stop have left KVM_RUN, which needs no Worker, or time is up. */
+  awaitWaiting(timeoutMs: number): void {
+    for (const { index } of this.#waiting?.waitUntilLeft(timeoutMs) ?? []) noteStopped(this.#vcpus[index]!);
+  }
+
+  terminateWorkers(): void {
+    this.#options.workers[Symbol.dispose]();
+  }
+
+  /** When all threads have left. */
+  [Symbol.dispose](): void {
+    this.#waiting?.[Symbol.dispose]();
+  }
+
+  #mayWait({ index }: Vcpu): boolean {
+    return this.#waiting !== undefined && index !== this.#options.link.bootCpu;
+  }
+
+  #startWaiting(vcpus: readonly Vcpu[]): void {
+    if (vcpus.length === 0) return;
+    const { shared } = this.#options;
+    const starts = vcpus.map(({ index, kvm, words }) => {
+      const at = words.byteOffset + 4 * VCPU_WORD.mpState;
+      const mpState = new Uint8Array(words.buffer as never, at, 4);
+      return { index, vcpuFd: kvm.fd, mpState, filter: this.#filter };
+    });
+    this.#waiting!.start(starts, (index, threadId) => {
+      const { words, scheduling } = this.#vcpus[index]!;
+      Atomics.store(words, VCPU_WORD.threadId, threadId);
+      setPhase(words, VCPU_PHASE.running);
+      shared.vcpuMoments(index)[VCPU_MOMENT.entered] = now();
+      if (scheduling.cpus) setThreadAffinity(threadId, scheduling.cpus);
+    });
+  }
+
+  /** A vCPU has left KVM_RUN on its waiting thread: a Worker handles that exit and goes on. */
+  #takeOver({ index, result }: LeftVcpu): void {
+    const vcpu = this.#vcpus[index]!;
+    if (Atomics.load(vcpu.words, VCPU_WORD.command) !== VCPU_COMMAND.stop) {
+      this.#startWorker(vcpu, result);
+      return;
+    }
+    setPhase(vcpu.words, VCPU_PHASE.stopped);
+    this.#options.onReport({ index, report: { kind: 'stopped' } });
+  }
+
+  /** `pending` is what KVM_RUN returned on the thread that the vCPU had before. */
+  #startWorker({ kvm, index, scheduling }: Vcpu, pending?: number): void {
+    const { link, workers, onReport } = this.#options;
+    const worker = workers.take();
+    worker.onmessage = ({ data }: MessageEvent<VcpuMessage>) => onReport(data);
+    worker.onerror = (event) => {
+      event.preventDefault();
+      onReport({ index, report: { kind: 'failed', message: workerErrorLine(event.message) } });
+    };
+    const start: VcpuStart = {
+      ...link,
+      index,
+      vcpuFd: kvm.fd,
+      runAddress: kvm.runPage.address,
+      runBytes: kvm.runPage.bytes,
+      scheduling,
+      filter: this.#filter,
+      pending,
+    };
+    worker.postMessage(start);
+  }
+}
+
+export function isThreadless(words: Int32Array): boolean {
+  return Atomics.load(words, VCPU_WORD.threadId) === 0;
+}
+
+function noteStopped(vcpu: Vcpu): void {
+  vcpu.ended = true;
+  setPhase(vcpu.words, VCPU_PHASE.stopped);
+}

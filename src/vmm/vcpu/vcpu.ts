@@ -1,0 +1,22 @@
+/** One vCPU as the main thread holds it. */
+import type { KvmVcpu } from '../../kvm/vcpu.ts';
+
+export interface Vcpu {
+  readonly index: number;
+  readonly kvm: KvmVcpu;
+  /** Its block of the shared state, by VCPU_WORD. */
+  readonly words: Int32Array;
+  /** The first bytes of kvm_run, where `immediate_exit` is. */
+  readonly runFlags: Uint8Array;
+  readonly scheduling: VcpuScheduling;
+  /** True once its thread has left KVM_RUN for good, and while it has no thread. */
+  ended: boolean;
+}
+
+/** How the host schedules the thread; a Worker that takes the vCPU over from another thread applies it again. */
+export interface VcpuScheduling {
+  /** Host CPUs that it may run on; undefined: any. */
+  cpus: readonly number[] | undefined;
+  /** undefined: that of the process. */
+  nice: number | undefined;
+}
