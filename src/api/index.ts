@@ -13,6 +13,8 @@ export {
   type ParsedConfig,
   type VmConfig,
 } from '../config/config.ts';
+export { namesRoot } from '../config/kernel-words.ts';
+export { parseJsonText } from '../config/json-text.ts';
 export { DEFAULT_MEMORY_MIB, type ConsoleConfig } from '../config/machine-values.ts';
 export { VirtualMachine, type VmOptions } from '../vmm/virtual-machine.ts';
 export { HostResources } from '../vmm/host-resources.ts';
@@ -21,6 +23,7 @@ export { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 export type { TimelineRow } from '../vmm/timeline.ts';
 export { inspectFile, inspectMachine, dumpWrites, type FileInspection } from './inspect.ts';
 export type { Inspection, MpInspection } from '../plan/inspection.ts';
+export { checkMachine, type CheckedMachine } from './check.ts';
 export { confine } from './confine.ts';
 export type { MetricsServer } from './metrics/server.ts';
 export { checkHost, type HostCheck } from './doctor.ts';

@@ -45,8 +45,22 @@ export async function ctl(words: readonly string[], outer: CommandUnknownOpts): 
       `Cannot run volt ctl: ${guest === undefined ? 'no guest is named' : `there is no option ${guest}`} (expected volt ctl [--json] <path|pid> <command>)`,
     );
   }
-  await commandsFor(guest, json, outer).parseAsync(rest, { from: 'user' });
+  const program = commandsFor(guest, json, outer);
+  if (program.commands.some((command) => command.name() === guest)) {
+    throw new VoltError(
+      'usage',
+      `Cannot run volt ctl ${guest}: no guest is named before the command (expected volt ctl <path|pid> ${guest}; volt ps lists guests)`,
+    );
+  }
+  await program.parseAsync(rest, { from: 'user' });
   return EXIT_CODE.ok;
+}
+
+/** The list of commands, for the help of `volt ctl`. */
+export function describeCtlCommands(): string {
+  const program = commandsFor('GUEST', false, new Command().configureHelp({ helpWidth: 80 }));
+  const text = program.helpInformation();
+  return `\n${text.slice(text.indexOf('Commands:')).trimEnd()}`;
 }
 
 /** The commands of `volt ctl`, for the guest that its help names. */
@@ -133,7 +147,7 @@ export function commandsFor(guest: string, json: boolean, outer: CommandUnknownO
       'after',
       `
 Examples:
-  volt ctl ${guest} ipi --mode fixed --vector 0x30 --to 1
+  volt ctl ${guest} ipi --mode nmi --to 1
   volt ctl ${guest} ipi --mode init --to all --except 0
   volt ctl ${guest} ipi --mode sipi --vector 0x08 --to 1`,
     )

@@ -15,12 +15,12 @@ interface Verdict {
 export interface HealthFlags {
   readonly json?: true | undefined;
   /** Seconds. */
-  readonly timeout: string;
+  readonly timeout: number;
 }
 
 /** Of one guest, or without a name of all that `volt ps` lists. Returns the exit code. */
 export async function health(guest: string | undefined, flags: HealthFlags): Promise<number> {
-  const timeoutMs = Number(flags.timeout) * 1000;
+  const timeoutMs = flags.timeout * 1000;
   const guests = guest === undefined ? await listSockets() : [await askGuest(guest, timeoutMs)];
   const verdicts = guests.map(judgeGuest);
   if (verdicts.length === 0) verdicts.push({ health: 'critical', text: 'no guest runs' });

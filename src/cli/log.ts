@@ -1,6 +1,6 @@
 /** Volt's own words: on stderr, one line each, with colour only on a terminal. */
 import { fstatSync, writeSync } from 'node:fs';
-import { stderrIsTerminal } from '../api/index.ts';
+import { stderrIsTerminal, VoltError } from '../api/index.ts';
 
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -79,14 +79,23 @@ export function writeStderr(text: string): void {
   }
 }
 
-/** For commands whose result is text. A reader that went away is no error. */
+/**
+ * For commands whose result is text. A reader that went away is no error; a result that could not be written is one:
+ * throws VoltError 'host'.
+ */
 export function writeStdout(text: string): void {
   const bytes = Buffer.from(text, 'utf8');
   for (let done = 0; done < bytes.length;) {
     try {
       done += writeSync(1, bytes, done);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return;
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'EPIPE') return;
+      if (code !== 'EAGAIN')
+        throw new VoltError(
+          'host',
+          `Cannot write to stdout: ${code}; ${text.length - done} bytes of the result are missing`,
+        );
       Bun.sleepSync(1);
     }
   }

@@ -7,7 +7,9 @@ import {
   DEFAULT_CPUS,
   DEFAULT_MEMORY_MIB,
   mergeConfig,
+  namesRoot,
   parseConfig,
+  parseJsonText,
   statPath,
   VoltError,
   type ConfigInput,
@@ -58,6 +60,9 @@ export interface MachineFlags {
   readonly acpi: boolean;
   readonly mptable: boolean;
   readonly reboot: boolean;
+  /** From the spec of disks. */
+  readonly disk?: readonly Readonly<Record<string, unknown>>[] | undefined;
+  readonly virtioCmdline?: true | undefined;
   readonly symbols?: string | undefined;
   readonly hangReport?: string | undefined;
   readonly config?: string | undefined;
@@ -67,38 +72,49 @@ export interface MachineFlags {
 
 export function machineOptions<T extends Command<[], {}>>(command: T) {
   const described = command
+    .optionsGroup('Kernel:')
     .option(
       '-k, --kernel <file>',
-      'kernel: ELF vmlinux, bzImage, PVH or Multiboot, told from its bytes (default: the embedded SMP kernel)',
+      'ELF vmlinux, bzImage, PVH or Multiboot, recognised by its bytes (default: the embedded SMP kernel)',
     )
     .option('-i, --initrd <file>', 'initial RAM disk')
     .option('-a, --cmdline <text>', `kernel command line (default: "${DEFAULT_CMDLINE}")`)
-    .option(
-      '-c, --cpus <count>',
-      `number of vCPUs, and where they sit: 8,sockets=2,cores=2,threads=2; max=16 to plug more later (default: ${DEFAULT_CPUS})`,
-    )
-    .option('-m, --memory <size>', `guest RAM, such as 512M or 2G (default: ${DEFAULT_MEMORY_MIB}M)`, toMib)
-    .option('--boot-cpu <n>', 'the vCPU that is the BSP (default: 0)')
-    .option('--cpu-affinity <list>', 'host CPUs for vCPUs, such as 0=2,1=3 or 0=0-1 (default: any)')
-    .option(
-      '--numa <node>',
-      'a NUMA node, such as node=0,cpus=0-1,memory=1G,distance=10:20,host=0; once for each',
-      (text: string, before: readonly NumaFlag[] | undefined) => [...(before ?? []), parseNumaFlag(text)],
-    )
-    .option('--no-acpi', 'boot without ACPI tables')
-    .option('--no-mptable', 'boot without MP tables')
-    .option('--no-reboot', 'end when the guest resets itself, instead of starting it anew')
-    .option('--hugepages', "back guest RAM with the host's reserved 2 MiB pages")
-    .option(
-      '--console <where>',
-      'guest serial console: stdio, none or file=PATH, which is appended to (default: stdio)',
-    )
     .addOption(
       new Option('--boot <protocol>', 'boot by this protocol instead of the one recognised').choices(
         BOOT_PROTOCOLS,
       ),
     )
-    .option('--config <file>', "configuration in the JSON of Firecracker's --config-file; flags win over it")
+    .optionsGroup('Machine:')
+    .option(
+      '-c, --cpus <count>',
+      `vCPUs and their topology: 8,sockets=2,cores=2,threads=2; max=16 leaves room to plug more (default: ${DEFAULT_CPUS})`,
+    )
+    .option('-m, --memory <size>', `guest RAM, such as 512M or 2G (default: ${DEFAULT_MEMORY_MIB}M)`, toMib)
+    .option('--hugepages', "back guest RAM with the host's reserved 2 MiB pages")
+    .option(
+      '--numa <node>',
+      'a NUMA node: node=0,cpus=0-1,memory=1G,distance=10:20,host=0; once for each',
+      (text: string, before: readonly NumaFlag[] | undefined) => [...(before ?? []), parseNumaFlag(text)],
+    )
+    .option('--boot-cpu <n>', 'the vCPU that is the BSP (default: 0)')
+    .option(
+      '--cpu-affinity <list>',
+      'host CPUs for vCPUs: 0=2,1=3 or 0=0-1; may be given again (default: any)',
+      (text: string, before: string | undefined) => (before === undefined ? text : `${before},${text}`),
+    )
+    .option('--no-acpi', 'boot without ACPI tables')
+    .option('--no-mptable', 'boot without MP tables')
+    .option('--no-reboot', 'end when the guest resets itself, instead of starting it again')
+    .option('--virtio-cmdline', 'announce virtio devices on the command line too, for kernels without ACPI')
+    .optionsGroup('Devices:')
+    .option(
+      '--console <where>',
+      'serial console: stdio, none or file=PATH, which is appended to (default: stdio)',
+    );
+  addDeviceFlags(described as unknown as CommandUnknownOpts);
+  return described
+    .optionsGroup('Configuration and messages:')
+    .option('--config <file>', "a file in the JSON of Firecracker's --config-file; flags win over it")
     .addOption(
       new Option('--log-level <level>', 'how much Volt says on stderr')
         .choices(LOG_LEVELS)
@@ -109,8 +125,6 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
         .choices(LOG_FORMATS)
         .default('text' as const),
     );
-  addDeviceFlags(described as unknown as CommandUnknownOpts);
-  return described;
 }
 
 /** Flags and file to a VmConfig. Throws VoltError; warns of keys that it does not know. */
@@ -132,15 +146,48 @@ export function toConfig(flags: MachineFlags, log: Log): VmConfig {
       `Cannot use --config ${flags.config}: it names no kernel (expected boot-source.kernel_image_path, or --kernel)`,
     );
   }
-  const { config, unknownKeys } = parseConfig(mergeConfig(fromFile, fromFlags(flags)), nameOf);
+  const { config, unknownKeys, warnings } = parseConfig(
+    withRoot(mergeConfig(fromFile, fromFlags(flags)), flags),
+    nameOf,
+  );
   for (const key of unknownKeys)
     log.warn(`${flags.config}: ${key} is not supported by this version and is ignored`);
+  for (const warning of [...missingKeys(fromFile, flags), ...warnings]) log.warn(warning);
   return config;
 }
 
+/**
+ * The first `--disk` is the root device, unless a device or the kernel's command line names another. Disks of a file are
+ * left as they are: Firecracker's have to say so.
+ */
+function withRoot(input: ConfigInput, { disk }: MachineFlags): ConfigInput {
+  const boot = input['boot-source'] as { boot_args?: unknown; kernel_image_path?: unknown } | undefined;
+  const drives = input['drives'];
+  if (disk === undefined || boot?.kernel_image_path === undefined || drives !== disk) return input;
+  const named = typeof boot.boot_args === 'string' && namesRoot(boot.boot_args);
+  const others = [...disk, ...((input['pmem'] ?? []) as Record<string, unknown>[])];
+  if (named || others.some((each) => each['is_root_device'] ?? each['root_device'])) return input;
+  return { ...input, drives: [{ ...disk[0], is_root_device: true }, ...disk.slice(1)] };
+}
+
+/** Keys that Firecracker requires in a `machine-config`, and Volt has a default for. */
+function missingKeys(file: ConfigInput, flags: MachineFlags): string[] {
+  const machine = file['machine-config'];
+  if (typeof machine !== 'object' || machine === null) return [];
+  const missing = (key: string, given: unknown, value: string) =>
+    key in machine || given !== undefined
+      ? []
+      : [`${flags.config}: machine-config has no ${key}, which Firecracker requires; using ${value}`];
+  return [
+    ...missing('vcpu_count', flags.cpus, `${DEFAULT_CPUS}`),
+    ...missing('mem_size_mib', flags.memory ?? flags.numa, `${DEFAULT_MEMORY_MIB}`),
+  ];
+}
+
 function hasKernel(file: ConfigInput): boolean {
-  const boot = file['boot-source'];
-  return typeof boot === 'object' && boot !== null ? 'kernel_image_path' in boot : boot !== undefined;
+  const boot = file['boot-source'] as { kernel_image_path?: unknown } | null | undefined;
+  // What is no section is left to the schema.
+  return typeof boot === 'object' || boot === undefined ? (boot?.kernel_image_path ?? null) !== null : true;
 }
 
 function fromFlags(flags: MachineFlags): ConfigInput {
@@ -163,10 +210,12 @@ function fromFlags(flags: MachineFlags): ConfigInput {
       boot_cpu: flags.bootCpu === undefined ? undefined : toNumber(flags.bootCpu),
       cpu_affinity: flags.cpuAffinity,
       symbols: flags.symbols,
+      virtio_cmdline: flags.virtioCmdline,
       hang_report_s: flags.hangReport === undefined ? undefined : toNumber(flags.hangReport),
     },
   });
-  return { ...sections, ...deviceSections(flags as unknown as Readonly<Record<string, unknown>>) };
+  const devices = deviceSections(flags as unknown as Readonly<Record<string, unknown>>);
+  return { ...sections, ...devices };
 }
 
 function dropEmpty(sections: Record<string, Record<string, unknown>>): ConfigInput {
@@ -185,13 +234,18 @@ function readConfigFile(path: string): ConfigInput {
   if (state.kind === 'unusable') throw fail(state.found, 'the path of a JSON file');
   if (state.bytes > MAX_CONFIG_BYTES)
     throw fail(`it has ${state.bytes} bytes`, `at most ${MAX_CONFIG_BYTES}`);
+  let bytes: Uint8Array;
+  try {
+    bytes = readFileSync(path);
+  } catch (error) {
+    throw fail((error as Error).message, 'a file that you may read', error);
+  }
   let parsed: unknown;
   try {
-    parsed = JSON.parse(readFileSync(path, 'utf8'));
+    parsed = parseJsonText(bytes);
   } catch (error) {
-    if (!(error instanceof SyntaxError))
-      throw fail((error as Error).message, 'a file that you may read', error);
-    throw fail(`it is no JSON: ${error.message}`, 'an object with sections such as "boot-source"', error);
+    if (!(error instanceof VoltError)) throw error;
+    throw new VoltError('config', `Cannot use --config ${path}: ${error.message}`, { cause: error });
   }
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
     throw fail('it holds no object', 'an object with sections such as "boot-source"');

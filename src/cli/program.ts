@@ -1,37 +1,44 @@
 /** The command line of `volt`. Subcommands are loaded when they are called. */
 import { Command, InvalidArgumentError, type CommandUnknownOpts } from '@commander-js/extra-typings';
-import { DEFAULT_HANG_REPORT_SECONDS } from '../api/index.ts';
+import { ALL_SPECS, DEFAULT_HANG_REPORT_SECONDS, VoltError } from '../api/index.ts';
 import { commanderError } from './commander-error.ts';
 import { addCtlCommand } from './ctl.ts';
 import { machineOptions } from './machine-options.ts';
 import { fail } from './fail.ts';
+import { nearestWord } from './nearest-word.ts';
 import { VERSION } from './version.ts';
 
 const EXAMPLES = `
 Examples:
-  volt                                    the embedded kernel: every CPU up and a report
+  volt                                the embedded kernel: CPUs up, and a report
   volt --cpus 2 --kernel vmlinux --initrd initrd.img
   volt --cpus 4 --memory 2G --kernel vmlinuz --cmdline "console=ttyS0 quiet"
   volt --config vm.json --timeline
+  volt check --config vm.json         would it start here?
   volt inspect --cpus 4 --kernel vmlinux
   volt doctor
-  volt --kernel vmlinux --control         then, elsewhere: volt ps; volt top; volt ctl PID where
+  volt --kernel vmlinux --control     then, elsewhere: volt ps; volt top
 
 Exit codes:
-  0    the guest ended itself (reset, power-off, or status 0 on port 0xf4)
-  1    this host or Volt could not start or continue the guest
-  2    a flag, the configuration or an image is wrong
-  3    the guest crashed with a triple fault
-  4    KVM could not run the guest any further
-  64+  64 + the status that the guest wrote to port 0xf4, at most 125
-  130  the console was left with Ctrl-A x; 128 + n after signal n`;
+  0      the guest ended itself: power-off, reset with --no-reboot, or status 0
+         on port 0xf4
+  1      this host or Volt could not start or continue the guest
+  2      a flag, the configuration or an image is wrong
+  3      the guest crashed with a triple fault
+  4      KVM could not run the guest any further
+  64+n   the guest wrote status n to port 0xf4 (at most 125)
+  128+n  signal n ended volt; 130 also after Ctrl-A x`;
+
+/** Columns of a terminal that nobody made larger. */
+const HELP_WIDTH = 80;
 
 const TOP_HELP = `
 Columns:
   HOST      the host CPU that the vCPU's thread runs on
   CPU%      of one host CPU
   STEAL%    of the time in which it was ready to run and had no host CPU
-  EXITS/s   exits from the guest to volt; MOST: the most frequent by KVM's reason
+  EXITS/s   exits from the guest to volt
+  MOST      the most frequent exit, by KVM's reason
   RIP       where it was when it was looked at
 
 Keys:
@@ -48,15 +55,31 @@ function toInterval(text: string): number {
   throw new InvalidArgumentError(`Expected seconds from ${INTERVAL.shortest} to ${INTERVAL.longest}.`);
 }
 
-/** What the default command takes, for `volt --help`: commander shows only the options of volt itself there. */
+/** The options of `volt run`, for `volt --help`: commander shows only those of volt itself there. */
 function describeOptions(command: CommandUnknownOpts): string {
-  const help = command.createHelp();
-  const width = help.longestOptionTermLength(command, help);
-  return help
-    .visibleOptions(command)
-    .map((option) => `  ${help.optionTerm(option).padEnd(width)}  ${help.optionDescription(option)}`)
-    .join('\n');
+  const text = command.helpInformation();
+  return text.slice(text.indexOf('Kernel:\n')).trimEnd();
 }
+
+/** Flags that may be given once: a second one would replace the first without a word. */
+function refuseRepeats(command: CommandUnknownOpts): void {
+  for (const option of command.options) {
+    // A flag that collects its values has a parser, and so a list or text before it.
+    if (option.parseArg !== undefined && REPEATABLE.has(option.name())) continue;
+    let isGiven = false;
+    command.on(`option:${option.name()}`, () => {
+      if (isGiven)
+        throw new VoltError('usage', `Cannot use ${option.long} twice: the first would have no effect`);
+      isGiven = true;
+    });
+  }
+}
+
+const REPEATABLE = new Set([
+  'numa',
+  'cpu-affinity',
+  ...ALL_SPECS.filter(({ isList }) => isList).map(({ flag }) => flag.name),
+]);
 
 function toSeconds(text: string): number {
   if (/^\d{1,6}$/.test(text)) return Number(text);
@@ -73,11 +96,13 @@ export const program = new Command('volt')
   .description('Boots a Linux or other x86-64 kernel under KVM.')
   .version(VERSION, '-V, --version', 'print the version')
   .helpOption('-h, --help', 'print this help')
+  .configureHelp({ helpWidth: HELP_WIDTH })
   .configureOutput({ outputError: (text, write) => write(commanderError(text, 'volt --help', 'flags')) })
   .exitOverride();
 
 const runCommand = machineOptions(program.command('run', { isDefault: true }))
   .description('boot a guest; this is what volt does without a command')
+  .optionsGroup('Running:')
   .option('--timeline', 'print when each phase of the boot happened, on stderr, at the end')
   .option('--json', 'without --kernel: the report of the embedded kernel as JSON')
   .option(
@@ -102,6 +127,7 @@ const runCommand = machineOptions(program.command('run', { isDefault: true }))
     toSeconds,
     60,
   )
+  .optionsGroup('Confinement:')
   .option('--jail <dir>', 'run with DIR as the whole file system; paths are those in it; needs root')
   .option('--uid <n>', 'in the jail: the user to become', toId)
   .option('--gid <n>', 'in the jail: the group to become', toId)
@@ -111,6 +137,14 @@ const runCommand = machineOptions(program.command('run', { isDefault: true }))
   .action(async (flags) => {
     const { run } = await import('./run.ts');
     process.exitCode = await run(flags);
+  });
+
+machineOptions(program.command('check'))
+  .description('open and build everything that a run would, without running the guest')
+  .option('--json', 'as JSON')
+  .action(async (flags) => {
+    const { check } = await import('./check.ts');
+    process.exitCode = check(flags);
   });
 
 machineOptions(program.command('inspect'))
@@ -147,6 +181,7 @@ program
 program
   .command('ps')
   .description('list running guests that have a control socket')
+  .option('-q, --quiet', 'process ids only')
   .option('--json', 'as JSON')
   .action(async (flags) => {
     const { ps } = await import('./ps.ts');
@@ -157,7 +192,7 @@ program
   .command('health')
   .description('tell whether guests run: exit code 0 for yes, 1 for a paused one, 2 for none or no answer')
   .argument('[guest]', 'the socket or process id of a guest; without it, all that volt ps lists')
-  .option('--timeout <seconds>', 'how long a guest may take to answer', '5')
+  .option('--timeout <seconds>', 'how long a guest may take to answer', toInterval, 5)
   .option('--json', 'as JSON')
   .action(async (guest, flags) => {
     const { health } = await import('./health.ts');
@@ -181,11 +216,30 @@ program
 
 addCtlCommand(program);
 
-program.addHelpText('after', () => `\nOptions of volt run:\n${describeOptions(runCommand)}\n${EXAMPLES}`);
+program.addHelpText('after', () => `\nOptions of volt run:\n\n${describeOptions(runCommand)}\n${EXAMPLES}`);
+program.commands.forEach(refuseRepeats);
+
+/** A first word that is no command: commander would take it for an argument of `run`. */
+function checkCommand(word: string | undefined): void {
+  const names = [...program.commands.map((command) => command.name()), 'help'];
+  if (word === undefined || word.startsWith('-') || names.includes(word)) return;
+  const nearest = nearestWord(word, names);
+  const hint = nearest === undefined ? 'volt --help lists all commands' : `did you mean ${nearest}?`;
+  throw new VoltError('usage', `unknown command '${word}'; ${hint}`);
+}
+
+/** The commands of `volt ctl` are loaded for its help, and when one is called. */
+async function addCtlHelp([first, second]: readonly string[]): Promise<void> {
+  if (first !== 'ctl' && !(first === 'help' && second === 'ctl')) return;
+  const { describeCtlCommands } = await import('./ctl-commands.ts');
+  program.commands.find((command) => command.name() === 'ctl')!.addHelpText('after', describeCtlCommands());
+}
 
 /** Does what the command line says and ends the process. */
 export async function main(): Promise<never> {
   try {
+    checkCommand(process.argv[2]);
+    await addCtlHelp(process.argv.slice(2));
     await program.parseAsync();
   } catch (error) {
     process.exitCode = fail(error);

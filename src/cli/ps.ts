@@ -5,8 +5,17 @@ import { writeStdout } from './log.ts';
 
 const MIB = 1024 * 1024;
 
-export async function ps(flags: { readonly json?: true | undefined }): Promise<number> {
+export interface PsFlags {
+  readonly json?: true | undefined;
+  readonly quiet?: true | undefined;
+}
+
+export async function ps(flags: PsFlags): Promise<number> {
   const guests = await listSockets();
+  if (flags.quiet) {
+    writeStdout(guests.map(({ pid }) => `${pid}\n`).join(''));
+    return EXIT_CODE.ok;
+  }
   if (flags.json) {
     const rows = guests.map(({ pid, path, status }) => ({
       ...(status ?? { state: 'not answering' }),

@@ -20,8 +20,9 @@ import {
   toNumaRequest,
   type ConsoleConfig,
 } from './machine-values.ts';
-import { found, flag, isSection, oneOf, section, text, wholeNumber } from '../schema/values.ts';
+import { flag, found, isSection, oneOf, optional, section, text, wholeNumber } from '../schema/values.ts';
 import { placeDevices, virtioCmdline } from '../virtio/host/placement.ts';
+import { addKernelWords, contradictingWords, turnsAcpiOff } from './kernel-words.ts';
 import { checkDevices, parseDevices, rootWord, unknownDeviceKeys } from './devices.ts';
 import type { DeviceConfig } from '../virtio/host/specs.ts';
 
@@ -79,32 +80,33 @@ export interface VmConfig {
 /** Every section and key that Volt acts on. */
 const SECTIONS = {
   'boot-source': {
-    kernel_image_path: v.optional(text),
-    initrd_path: v.optional(v.nullable(text)),
-    boot_args: v.optional(v.nullable(v.string((issue) => `${found(issue.input)} (expected a text)`))),
+    kernel_image_path: optional(text),
+    initrd_path: optional(text),
+    boot_args: optional(v.string((issue) => `${found(issue.input)} (expected a text)`)),
   },
   'machine-config': {
     vcpu_count: v.optional(wholeNumber(1, MAX_CPUS), DEFAULT_CPUS),
     mem_size_mib: v.optional(wholeNumber(MINIMUM_MEMORY_MIB, MAXIMUM_MEMORY_MIB, ' MiB')),
-    smt: v.optional(flag, false),
-    huge_pages: v.optional(oneOf(['None', '2M']), 'None'),
+    smt: optional(flag, false),
+    huge_pages: optional(oneOf(['None', '2M']), 'None'),
   },
   volt: {
-    console: v.optional(ConsoleSchema, 'stdio'),
-    boot_cpu: v.optional(wholeNumber(0, MAX_CPUS - 1), 0),
-    max_cpus: v.optional(wholeNumber(1, MAX_CPUS)),
-    sockets: v.optional(wholeNumber(1, MAX_LEVEL)),
-    dies: v.optional(wholeNumber(1, MAX_LEVEL)),
-    cores: v.optional(wholeNumber(1, MAX_LEVEL)),
-    threads: v.optional(wholeNumber(1, MAX_LEVEL)),
-    numa: v.optional(NumaSchema, []),
-    acpi: v.optional(flag, true),
-    mp_tables: v.optional(flag, true),
-    reboot: v.optional(oneOf(REBOOT_ACTIONS), 'restart'),
-    cpu_affinity: v.optional(AffinitySchema, ''),
-    boot: v.optional(oneOf(BOOT_PROTOCOLS)),
-    symbols: v.optional(text),
-    hang_report_s: v.optional(HangReportSchema, DEFAULT_HANG_REPORT_SECONDS),
+    console: optional(ConsoleSchema, 'stdio'),
+    boot_cpu: optional(wholeNumber(0, MAX_CPUS - 1), 0),
+    max_cpus: optional(wholeNumber(1, MAX_CPUS)),
+    sockets: optional(wholeNumber(1, MAX_LEVEL)),
+    dies: optional(wholeNumber(1, MAX_LEVEL)),
+    cores: optional(wholeNumber(1, MAX_LEVEL)),
+    threads: optional(wholeNumber(1, MAX_LEVEL)),
+    numa: optional(NumaSchema, []),
+    acpi: optional(flag, true),
+    mp_tables: optional(flag, true),
+    reboot: optional(oneOf(REBOOT_ACTIONS), 'restart'),
+    cpu_affinity: optional(AffinitySchema, ''),
+    boot: optional(oneOf(BOOT_PROTOCOLS)),
+    symbols: optional(text),
+    virtio_cmdline: optional(flag, false),
+    hang_report_s: optional(HangReportSchema, DEFAULT_HANG_REPORT_SECONDS),
   },
 } as const;
 
@@ -113,9 +115,9 @@ const IGNORED_SILENTLY = new Set(['machine-config.track_dirty_pages']);
 
 const FileSchema = v.object(
   {
-    'boot-source': v.optional(section(SECTIONS['boot-source']), {}),
-    'machine-config': v.optional(section(SECTIONS['machine-config']), {}),
-    volt: v.optional(section(SECTIONS.volt), {}),
+    'boot-source': optional(section(SECTIONS['boot-source']), {}),
+    'machine-config': optional(section(SECTIONS['machine-config']), {}),
+    volt: optional(section(SECTIONS.volt), {}),
   },
   (issue) => `${found(issue.input)} (expected an object)`,
 );
@@ -127,9 +129,10 @@ function toVmConfig(
 ): VmConfig {
   const { 'machine-config': machine, 'boot-source': boot, volt } = file;
   const cpus = machine.vcpu_count;
-  // Without a DSDT the command line is where a kernel can learn of them.
-  const deviceWords = volt.acpi ? '' : virtioCmdline(placeDevices(devices));
   const cmdline = boot.boot_args ?? (boot.kernel_image_path === undefined ? '' : DEFAULT_CMDLINE);
+  // A kernel that does not read the DSDT can learn of them from its command line only.
+  const announces = !volt.acpi || volt.virtio_cmdline || turnsAcpiOff(cmdline);
+  const deviceWords = announces ? virtioCmdline(placeDevices(devices)) : '';
   const maxCpus = volt.max_cpus ?? cpus;
   if (maxCpus < cpus) {
     throw new VoltError(
@@ -143,7 +146,7 @@ function toVmConfig(
   const config: VmConfig = {
     kernelPath: boot.kernel_image_path,
     initrdPath: boot.initrd_path ?? undefined,
-    cmdline: [cmdline, rootWord(devices), deviceWords].filter((words) => words !== '').join(' '),
+    cmdline: addKernelWords(cmdline, [rootWord(devices), deviceWords]),
     cpus,
     maxCpus,
     topology,
@@ -197,6 +200,8 @@ export interface ParsedConfig {
   readonly config: VmConfig;
   /** Keys that were not understood, as `section.key`. */
   readonly unknownKeys: readonly string[];
+  /** What is allowed, but will not do what its author expects, a sentence each. */
+  readonly warnings: readonly string[];
 }
 
 /**
@@ -215,7 +220,19 @@ export function parseConfig(input: unknown, nameOf: (path: string) => string = (
   }
   checkVcpuNumbers(config, nameOf);
   checkDevices(config.devices, config.acpi);
-  return { config, unknownKeys: unknownKeys(input as ConfigInput) };
+  return { config, unknownKeys: unknownKeys(input as ConfigInput), warnings: warningsOf(config) };
+}
+
+function warningsOf(config: VmConfig): string[] {
+  const { acpi, mpTables, cpus, maxCpus, numa, cmdline } = config;
+  const machine = { acpi, mpTables, cpus, maxCpus, numa: numa !== undefined };
+  const unfindable = !acpi && !mpTables && cpus > 1;
+  return [
+    ...(unfindable
+      ? ['without ACPI and MP tables the guest finds one CPU only; leave one of them on, or use --cpus 1']
+      : []),
+    ...contradictingWords(cmdline, machine),
+  ];
 }
 
 function checkVcpuNumbers(config: VmConfig, nameOf: (path: string) => string): void {

@@ -38,9 +38,10 @@ const THESE = 'these devices';
 /** Throws VoltError 'config' for devices that cannot be together, or that the guest could not find. */
 export function checkDevices(devices: readonly DeviceConfig[], acpi: boolean): void {
   const fail = (problem: string) => new VoltError('config', `Cannot use ${THESE}: ${problem}`);
-  const ids = devices.map(({ id }) => id);
-  const repeated = ids.find((id, i) => ids.indexOf(id) !== i);
-  if (repeated !== undefined) throw fail(`two devices are called ${repeated} (expected different ids)`);
+  const repeated = devices.find(
+    ({ kind, id }, i) => devices.findIndex((each) => each.kind === kind && each.id === id) !== i,
+  );
+  if (repeated) throw fail(`two ${repeated.kind} devices are called ${repeated.id} (expected different ids)`);
   if (rootWordsOf(devices).length > 1) throw fail('two of them are the root device (expected one)');
   if (devices.length > VIRTIO_GSIS.length) {
     throw fail(

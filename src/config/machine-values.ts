@@ -4,7 +4,7 @@ import { MIB } from '../machine/address.ts';
 import { parseCpuList } from '../machine/cpu-list.ts';
 import { MINIMUM_MEMORY_BYTES } from '../machine/layout.ts';
 import { MAX_NUMA_NODES, type NumaRequest } from '../smp/numa.ts';
-import { found, text, wholeNumber } from '../schema/values.ts';
+import { found, optional, text, wholeNumber } from '../schema/values.ts';
 
 /** RAM of a machine that says nothing of it, in MiB. */
 export const DEFAULT_MEMORY_MIB = 512;
@@ -86,13 +86,13 @@ const figures = (min: number, max: number) =>
 
 const NumaNodeSchema = v.strictObject(
   {
-    node: v.optional(wholeNumber(0, MAX_NUMA_NODES - 1)),
-    cpus: v.optional(cpuList),
-    mem_size_mib: v.optional(wholeNumber(0, MAXIMUM_MEMORY_MIB, ' MiB')),
-    distance: v.optional(figures(1, 255)),
-    latency_ns: v.optional(figures(1, 65_535)),
-    bandwidth_mbps: v.optional(figures(1, 16_777_215)),
-    host_node: v.optional(wholeNumber(0, 1023)),
+    node: optional(wholeNumber(0, MAX_NUMA_NODES - 1)),
+    cpus: optional(cpuList),
+    mem_size_mib: optional(wholeNumber(0, MAXIMUM_MEMORY_MIB, ' MiB')),
+    distance: optional(figures(1, 255)),
+    latency_ns: optional(figures(1, 65_535)),
+    bandwidth_mbps: optional(figures(1, 16_777_215)),
+    host_node: optional(wholeNumber(0, 1023)),
   },
   (issue) =>
     `${found(issue.input)} (expected an object of node, cpus, mem_size_mib, distance, latency_ns, bandwidth_mbps and host_node)`,

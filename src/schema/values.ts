@@ -51,3 +51,13 @@ export function isSection(value: unknown): value is Record<string, unknown> {
 export function listOf<const T extends v.GenericSchema>(item: T) {
   return v.array(item, (issue) => `${found(issue.input)} (expected a list)`);
 }
+
+/** A key that may be left out, or null, as Firecracker's own files have it: both mean the default. */
+export function optional<const T extends v.GenericSchema>(schema: T): v.NullishSchema<T, () => undefined>;
+export function optional<const T extends v.GenericSchema, const D extends v.InferInput<T>>(
+  schema: T,
+  value: D,
+): v.NullishSchema<T, D>;
+export function optional(schema: v.GenericSchema, value?: unknown) {
+  return v.nullish(schema, value === undefined ? () => undefined : (value as never));
+}

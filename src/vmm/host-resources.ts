@@ -1,11 +1,12 @@
+/** What a guest keeps of its host across its resets. */
+import { KvmSystem } from '../kvm/system.ts';
+import { OpenDevices } from '../virtio/host/open.ts';
+
 /**
  * What a guest has of its host for as long as it lives, across its resets: /dev/kvm and the files, sockets and helper
  * processes of its devices. The machine that is made after a reset gets the same ones, because inside the sandbox
  * nothing can be opened any more.
  */
-import { KvmSystem } from '../kvm/system.ts';
-import { OpenDevices } from '../virtio/host/open.ts';
-
 export class HostResources implements Disposable {
   readonly devices = new OpenDevices();
   #kvm: KvmSystem | undefined;

@@ -1,7 +1,7 @@
 /** The balloon in a configuration, in the shape of Firecracker's section `balloon`. */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
-import { flag, section, wholeNumber } from '../../schema/values.ts';
+import { flag, optional, section, wholeNumber } from '../../schema/values.ts';
 import { defineSpec, type JsonObject } from '../host/device-spec.ts';
 import { BALLOON_FEATURE } from './regs.ts';
 import { balloonMetrics } from './status.ts';
@@ -21,9 +21,9 @@ export const MAX_BALLOON_MIB = 2 ** 24 - 1;
 const MAX_STATS_SECONDS = 65_535;
 
 const entries = () => ({
-  amount_mib: v.optional(wholeNumber(0, MAX_BALLOON_MIB, ' MiB'), 0),
-  deflate_on_oom: v.optional(flag, false),
-  stats_polling_interval_s: v.optional(wholeNumber(0, MAX_STATS_SECONDS, ' s'), 0),
+  amount_mib: optional(wholeNumber(0, MAX_BALLOON_MIB, ' MiB'), 0),
+  deflate_on_oom: optional(flag, false),
+  stats_polling_interval_s: optional(wholeNumber(0, MAX_STATS_SECONDS, ' s'), 0),
 });
 
 const schema = () =>

@@ -4,7 +4,7 @@
  */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
-import { flag, listOf, oneOf, section, text, wholeNumber } from '../../schema/values.ts';
+import { flag, listOf, oneOf, optional, section, text, wholeNumber } from '../../schema/values.ts';
 import { defineSpec, type JsonObject } from '../host/device-spec.ts';
 import { DeviceId, NO_LIMITS, RateLimiterSchema } from '../host/values.ts';
 import type { RateLimits } from '../transport/rate-limiter.ts';
@@ -36,15 +36,15 @@ export interface BlockConfig {
 const entries = () => ({
   drive_id: DeviceId,
   path_on_host: text,
-  is_root_device: v.optional(flag, false),
-  is_read_only: v.optional(flag, false),
-  cache_type: v.optional(oneOf(CACHE_MODES), 'Writeback'),
-  io_engine: v.optional(oneOf(IO_ENGINES)),
-  rate_limiter: v.optional(v.nullable(RateLimiterSchema)),
-  format: v.optional(oneOf(FORMATS)),
-  overlay: v.optional(text),
-  direct: v.optional(flag, false),
-  queues: v.optional(wholeNumber(1, MAX_DISK_QUEUES), 1),
+  is_root_device: optional(flag, false),
+  is_read_only: optional(flag, false),
+  cache_type: optional(oneOf(CACHE_MODES), 'Writeback'),
+  io_engine: optional(oneOf(IO_ENGINES)),
+  rate_limiter: optional(RateLimiterSchema),
+  format: optional(oneOf(FORMATS)),
+  overlay: optional(text),
+  direct: optional(flag, false),
+  queues: optional(wholeNumber(1, MAX_DISK_QUEUES), 1),
 });
 
 const drive = () =>
@@ -69,6 +69,7 @@ const drive = () =>
 const FLAG_KEYS = [
   'path',
   'readonly',
+  'root',
   'id',
   'format',
   'cache',
@@ -87,6 +88,7 @@ function parseFlag(value: string, index: number): JsonObject {
   return dropUndefined({
     drive_id: settings.text('id', 'NAME') ?? `disk${index}`,
     path_on_host: settings.text('path', 'FILE'),
+    is_root_device: settings.present('root'),
     is_read_only: settings.present('readonly'),
     cache_type: settings.choice('cache', {
       writeback: 'Writeback',
@@ -116,7 +118,7 @@ export const BLOCK = defineSpec<BlockConfig>({
   flag: {
     name: 'disk',
     value: '<settings>',
-    help: 'a disk: FILE, or path=FILE,readonly,overlay=FILE,… (docs/disks.md); may be given again',
+    help: 'a disk: FILE, or path=FILE,root,readonly,overlay=FILE,… (docs/disks.md); may be given again; without root= the first one is the root',
     parse: parseFlag,
   },
   rootWords: ({ root, readOnly }) => (root ? `root=/dev/vda ${readOnly ? 'ro' : 'rw'}` : undefined),

@@ -1,7 +1,7 @@
 /** Ports of the virtio console in a configuration: Volt's own section `virtio-consoles`. */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
-import { flag, listOf, section, text } from '../../schema/values.ts';
+import { flag, listOf, optional, section, text } from '../../schema/values.ts';
 import { defineSpec, type JsonObject } from '../host/device-spec.ts';
 import { DeviceId } from '../host/values.ts';
 import { MAX_CONSOLE_PORTS } from './regs.ts';
@@ -22,9 +22,9 @@ export interface ConsoleDeviceConfig {
 
 const entries = () => ({
   name: DeviceId,
-  socket: v.optional(text),
-  file: v.optional(text),
-  tty: v.optional(flag, false),
+  socket: optional(text),
+  file: optional(text),
+  tty: optional(flag, false),
 });
 
 const port = () =>

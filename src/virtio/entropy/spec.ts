@@ -1,6 +1,6 @@
 /** The entropy device in a configuration, in the shape of Firecracker's section `entropy`. */
 import * as v from 'valibot';
-import { section } from '../../schema/values.ts';
+import { optional, section } from '../../schema/values.ts';
 import { defineSpec } from '../host/device-spec.ts';
 import { NO_LIMITS, RateLimiterSchema } from '../host/values.ts';
 import type { RateLimits } from '../transport/rate-limiter.ts';
@@ -11,7 +11,7 @@ export interface EntropyConfig {
   readonly limits: RateLimits;
 }
 
-const entries = () => ({ rate_limiter: v.optional(v.nullable(RateLimiterSchema)) });
+const entries = () => ({ rate_limiter: optional(RateLimiterSchema) });
 
 const schema = () =>
   v.pipe(

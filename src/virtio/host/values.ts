@@ -1,7 +1,7 @@
 /** Values that the sections of several devices have in common. */
 import * as v from 'valibot';
 import type { RateLimits, TokenBucketFacts } from '../transport/rate-limiter.ts';
-import { found, section, text, wholeNumber } from '../../schema/values.ts';
+import { found, optional, section, text, wholeNumber } from '../../schema/values.ts';
 
 const MAX_TOKENS = 2 ** 53 - 1;
 const MAX_REFILL_MS = 24 * 3600 * 1000;
@@ -9,7 +9,7 @@ const MAX_REFILL_MS = 24 * 3600 * 1000;
 const BucketSchema = v.pipe(
   section({
     size: wholeNumber(0, MAX_TOKENS),
-    one_time_burst: v.optional(v.nullable(wholeNumber(0, MAX_TOKENS))),
+    one_time_burst: optional(wholeNumber(0, MAX_TOKENS)),
     refill_time: wholeNumber(0, MAX_REFILL_MS, ' ms'),
   }),
   // A bucket without size or time is no limit: so Firecracker reads it.
@@ -21,7 +21,7 @@ const BucketSchema = v.pipe(
 export const NO_LIMITS: RateLimits = { bandwidth: undefined, ops: undefined };
 
 export const RateLimiterSchema = v.pipe(
-  section({ bandwidth: v.optional(v.nullable(BucketSchema)), ops: v.optional(v.nullable(BucketSchema)) }),
+  section({ bandwidth: optional(BucketSchema), ops: optional(BucketSchema) }),
   v.transform(({ bandwidth, ops }): RateLimits => ({
     bandwidth: bandwidth ?? undefined,
     ops: ops ?? undefined,

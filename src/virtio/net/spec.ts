@@ -4,7 +4,7 @@
  */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
-import { flag, found, listOf, section, text, wholeNumber } from '../../schema/values.ts';
+import { flag, found, listOf, optional, section, text, wholeNumber } from '../../schema/values.ts';
 import { VoltError } from '../../volt-error.ts';
 import { defineSpec, type JsonObject } from '../host/device-spec.ts';
 import { DeviceId, NO_LIMITS, RateLimiterSchema } from '../host/values.ts';
@@ -43,12 +43,12 @@ const MacAddress = v.pipe(
 
 const entries = () => ({
   iface_id: DeviceId,
-  host_dev_name: v.optional(v.nullable(InterfaceName)),
-  guest_mac: v.optional(v.nullable(MacAddress)),
-  rx_rate_limiter: v.optional(v.nullable(RateLimiterSchema)),
-  tx_rate_limiter: v.optional(v.nullable(RateLimiterSchema)),
-  queues: v.optional(wholeNumber(1, MAX_QUEUE_PAIRS), 1),
-  user: v.optional(flag, false),
+  host_dev_name: optional(InterfaceName),
+  guest_mac: optional(MacAddress),
+  rx_rate_limiter: optional(RateLimiterSchema),
+  tx_rate_limiter: optional(RateLimiterSchema),
+  queues: optional(wholeNumber(1, MAX_QUEUE_PAIRS), 1),
+  user: optional(flag, false),
 });
 
 const networkInterface = () =>

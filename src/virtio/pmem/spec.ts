@@ -1,7 +1,7 @@
 /** Persistent memory in a configuration, in the shape of Firecracker's section `pmem`. */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
-import { flag, listOf, oneOf, section, text } from '../../schema/values.ts';
+import { flag, listOf, oneOf, optional, section, text } from '../../schema/values.ts';
 import { VoltError } from '../../volt-error.ts';
 import { defineSpec, type JsonObject } from '../host/device-spec.ts';
 import { DeviceId, NO_LIMITS, RateLimiterSchema } from '../host/values.ts';
@@ -22,10 +22,10 @@ export interface PmemConfig {
 const entries = () => ({
   id: DeviceId,
   path_on_host: text,
-  root_device: v.optional(flag, false),
-  read_only: v.optional(flag, false),
-  format: v.optional(oneOf(['Raw'])),
-  rate_limiter: v.optional(v.nullable(RateLimiterSchema)),
+  root_device: optional(flag, false),
+  read_only: optional(flag, false),
+  format: optional(oneOf(['Raw'])),
+  rate_limiter: optional(RateLimiterSchema),
 });
 
 const pmem = () =>
@@ -43,13 +43,14 @@ const pmem = () =>
   );
 
 function parseFlag(value: string, index: number): JsonObject {
-  const settings = readSettings('--pmem', value, ['path', 'readonly', 'id', 'format', 'bw', 'iops']);
+  const settings = readSettings('--pmem', value, ['path', 'root', 'readonly', 'id', 'format', 'bw', 'iops']);
   const path = settings.text('path', 'FILE');
   if (path === undefined)
     throw new VoltError('usage', `Cannot use --pmem ${value}: it names no file (expected path=FILE)`);
   return dropUndefined({
     id: settings.text('id', 'NAME') ?? `pmem${index}`,
     path_on_host: path,
+    root_device: settings.present('root'),
     read_only: settings.present('readonly'),
     format: settings.choice('format', { raw: 'Raw' }),
     rate_limiter: settings.rateLimiter(),
@@ -65,7 +66,7 @@ export const PMEM = defineSpec<PmemConfig>({
   flag: {
     name: 'pmem',
     value: '<settings>',
-    help: 'a file as persistent memory: path=FILE, with readonly, id=…, bw=SIZE (a second), iops=N; may be given again',
+    help: 'a file as persistent memory: path=FILE, with root, readonly, id=…, bw=SIZE (a second), iops=N; may be given again',
     parse: parseFlag,
   },
   // Linux numbers persistent memory in the order of its devices.

@@ -131,7 +131,8 @@ export class VsockStreams implements VsockHost {
       return;
     }
     receiveBytes(fd, this.#command, end + 1);
-    const match = /^connect +(\d{1,10})$/i.exec(this.#command.toString('latin1', 0, end));
+    // Firecracker splits the line at white space.
+    const match = /^\s*connect\s+(\d{1,10})\s*$/i.exec(this.#command.toString('latin1', 0, end));
     const port = match ? Number(match[1]) : Infinity;
     if (port > 0xffff_ffff) return this.#drop(fd);
     this.#undecided.delete(fd);

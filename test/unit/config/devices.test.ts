@@ -69,7 +69,7 @@ describe('drives in the JSON of Firecracker', () => {
       { drives: [drive('a/b')] },
       'Cannot use drives.0.drive_id: "a/b" (expected up to 64 letters',
     ],
-    ['an id twice', { drives: [drive('a'), drive('a')] }, 'two devices are called a'],
+    ['an id twice', { drives: [drive('a'), drive('a')] }, 'two block devices are called a'],
     [
       'two roots',
       { drives: ['a', 'b'].map((id) => drive(id, { is_root_device: true })) },

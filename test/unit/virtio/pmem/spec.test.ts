@@ -68,7 +68,7 @@ describe('--pmem', () => {
 
   test.each([
     ['readonly', 'it names no file (expected path=FILE)'],
-    ['path=a,direct', 'unknown key direct (expected path, readonly, id, format, bw, iops)'],
+    ['path=a,direct', 'unknown key direct (expected path, root, readonly, id, format, bw, iops)'],
   ])('refuses %s', (text, problem) => {
     expect(voltErrorOf(() => PMEM.flag.parse(text, 0)).message).toBe(`Cannot use --pmem ${text}: ${problem}`);
   });

@@ -132,6 +132,21 @@ describe('a program on the host', () => {
     guest.close();
   });
 
+  test.each(['CONNECT 80\r\n', 'CONNECT 80 \n', 'CONNECT\t80\n', ' connect  80\n'])(
+    'splits %j at white space, as Firecracker does',
+    async (command) => {
+      const guest = createGuest();
+      const { socket } = await connect(path);
+
+      socket.write(command);
+      const request = await guest.receive();
+
+      expect(request).toMatchObject({ op: OP.request, to: 80 });
+      socket.end();
+      guest.close();
+    },
+  );
+
   test.each(['GARBAGE\n', 'CONNECT\n', 'CONNECT 4294967296\n', 'CONNECT 80 81\n', 'C'.repeat(40)])(
     'that says %j is hung up on, and the guest hears nothing',
     async (command) => {

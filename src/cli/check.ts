@@ -1,0 +1,20 @@
+/** `volt check`: opens and builds everything that a run would, and says whether it could start. */
+import { checkMachine, EXIT_CODE } from '../api/index.ts';
+import { createLog, setLogFormat, writeStdout } from './log.ts';
+import { toConfig, type MachineFlags } from './machine-options.ts';
+
+/** Returns the exit code: 0, or throws what a run would throw. */
+export function check(flags: MachineFlags & { readonly json?: true | undefined }): number {
+  setLogFormat(flags.logFormat);
+  const warnings: string[] = [];
+  const log = createLog(flags.logLevel);
+  const warn = (line: string) => {
+    warnings.push(line);
+    log.warn(line);
+  };
+  const summary = checkMachine(toConfig(flags, { ...log, warn }), warn);
+  writeStdout(
+    flags.json ? `${JSON.stringify({ ...summary, warnings }, null, 2)}\n` : `OK: ${summary.boot}\n`,
+  );
+  return EXIT_CODE.ok;
+}
