@@ -1,6 +1,7 @@
 /** Starts passt, which does the networking of a guest without a tap, as a process of this user. */
 import { createHelperSocket } from '../../ffi/socket-pair.ts';
 import { VoltError } from '../../volt-error.ts';
+import { createHelperOutput } from '../host/helper-output.ts';
 import type { OpenDevice } from '../host/open-device.ts';
 import { describeNet } from './device.ts';
 import { createPasstBuffer } from './passt-port.ts';
@@ -20,12 +21,14 @@ export function openPasst(config: NetConfig): OpenDevice<PasstStart> {
     );
   }
   const [ours, theirs] = createHelperSocket();
-  // It ends when its socket is closed. What it says is mostly about its log; what counts is the guest's link.
+  const [output, stderr] = createHelperOutput();
+  // It ends when its socket is closed.
   const child = Bun.spawn([program, '--foreground', '--quiet', '--one-off', '--fd', '3'], {
-    stdio: ['ignore', 'ignore', 'ignore', theirs.fd],
+    stdio: ['ignore', 'ignore', stderr.fd, theirs.fd],
   });
   child.unref();
   theirs.close();
+  stderr.close();
   const settings = {
     pairs: 1,
     hostMtu: PASST_MTU,
@@ -34,10 +37,11 @@ export function openPasst(config: NetConfig): OpenDevice<PasstStart> {
   };
   return {
     facts: describeNet({ mac: config.mac, pairs: 1, mtu: undefined, offloads: false }),
-    start: { link: 'passt', fd: ours.fd, buffer: createPasstBuffer(), settings },
+    start: { link: 'passt', fd: ours.fd, outputFd: output.fd, buffer: createPasstBuffer(), settings },
     blocks: false,
     close: () => {
       ours.close();
+      output.close();
     },
   };
 }

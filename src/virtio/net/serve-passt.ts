@@ -1,5 +1,6 @@
 /** Serves a network interface from passt. */
 import { EPOLL } from '../../ffi/epoll.ts';
+import { quoteLastLine } from '../host/helper-output.ts';
 import type { ServeContext } from '../host/serve-device.ts';
 import type { VirtioDevice } from '../transport/device.ts';
 import { NetDevice, type NetSettings } from './device.ts';
@@ -8,6 +9,8 @@ import { PasstPort } from './passt-port.ts';
 export interface PasstStart {
   readonly link: 'passt';
   readonly fd: number;
+  /** Its stderr. */
+  readonly outputFd: number;
   /** Data in flight, kept from one machine to the next one after a reset. */
   readonly buffer: SharedArrayBuffer;
   readonly settings: NetSettings;
@@ -15,7 +18,7 @@ export interface PasstStart {
 
 /** Reports, once, that passt has ended. */
 export function servePasst(
-  { fd, buffer, settings }: PasstStart,
+  { fd, outputFd, buffer, settings }: PasstStart,
   { events, report }: ServeContext,
 ): VirtioDevice {
   const port = new PasstPort(fd, buffer);
@@ -31,7 +34,7 @@ export function servePasst(
   );
   events.watch(fd, EPOLL.in | EPOLL.out | EPOLL.edge, (ready) => {
     if (ready & (EPOLL.error | EPOLL.hangUp) && device.setLink(false))
-      report('passt has ended; the guest goes on with its link down');
+      report(`passt has ended${quoteLastLine(outputFd)}; the guest goes on with its link down`);
     if (ready & EPOLL.in) device.portReadable(0);
     if (port.lost && device.setLink(false))
       report('passt sent what is no frame; the guest goes on with its link down');

@@ -2,6 +2,7 @@
 import { OwnedFd } from '../../ffi/file.ts';
 import { probeListener } from '../../ffi/unix-socket.ts';
 import { connectStream } from '../../ffi/unix-stream.ts';
+import { quoteLastLine } from '../host/helper-output.ts';
 import type { OpenDevice } from '../host/open-device.ts';
 import { FEATURE } from '../transport/mmio.regs.ts';
 import { vhostRingFeatures } from '../vhost-user/device.ts';
@@ -21,10 +22,11 @@ export function openShare({ tag, source }: ShareConfig): OpenDevice<ShareStart> 
   const where = 'path' in source ? source.path : `socket=${source.socket}`;
   try {
     const { fd } = daemon.connection;
-    const agreement = agreeWith(fd, where, daemon.lastWords);
+    const outputFd = daemon.output?.fd;
+    const agreement = agreeWith(fd, where, outputFd);
     return {
       facts: shareFacts(tag, agreement),
-      start: { what: WHAT, fd, agreement },
+      start: { what: WHAT, fd, outputFd, agreement },
       // Starting and stopping it waits for the daemon.
       blocks: true,
       close: () => daemon.close(),
@@ -39,7 +41,7 @@ function connectTo(path: string): RunningDaemon {
   const fd = connectStream(path);
   if (fd >= 0) {
     const connection = new OwnedFd(fd);
-    return { connection, lastWords: () => '', close: () => connection.close() };
+    return { connection, output: undefined, close: () => connection.close() };
   }
   const found = NO_CONNECTION[probeListener(path)] ?? 'it takes no connection';
   throw unusable(`socket=${path}`, found, 'the socket of a virtiofsd that runs and has no guest yet');
@@ -52,7 +54,7 @@ const NO_CONNECTION: Readonly<Record<string, string>> = {
   other: 'it is no socket that listens',
 };
 
-function agreeWith(fd: number, where: string, lastWords: () => string): VhostAgreement {
+function agreeWith(fd: number, where: string, outputFd: number | undefined): VhostAgreement {
   const expected = 'a virtiofsd that serves it; the one of QEMU does so for root alone';
   let agreement: VhostAgreement;
   try {
@@ -61,8 +63,8 @@ function agreeWith(fd: number, where: string, lastWords: () => string): VhostAgr
     agreement = negotiate(socket);
   } catch (error) {
     if (!(error instanceof VhostUserError)) throw error;
-    const words = lastWords();
-    throw unusable(where, `${WHAT} ${error.message}${words === '' ? '' : `, after "${words}"`}`, expected);
+    const lastLine = outputFd === undefined ? '' : quoteLastLine(outputFd);
+    throw unusable(where, `${WHAT} ${error.message}${lastLine}`, expected);
   }
   if (agreement.queues !== undefined && agreement.queues < SHARE_QUEUES)
     throw unusable(where, `it has ${agreement.queues} queues`, `at least ${SHARE_QUEUES}`);

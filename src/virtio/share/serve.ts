@@ -1,5 +1,6 @@
 /** Serves a shared folder: virtiofsd reads and writes the rings itself, by vhost-user. */
 import { EPOLL } from '../../ffi/epoll.ts';
+import { quoteLastLine } from '../host/helper-output.ts';
 import type { ServeContext } from '../host/serve-device.ts';
 import type { VirtioDevice } from '../transport/device.ts';
 import { VhostDevice } from '../vhost-user/device.ts';
@@ -11,11 +12,13 @@ export interface ShareStart {
   /** The process, for messages. */
   readonly what: string;
   readonly fd: number;
+  /** Its stderr, if Volt started it. */
+  readonly outputFd: number | undefined;
   readonly agreement: VhostAgreement;
 }
 
 export function serveShare(
-  { fd, what, agreement }: ShareStart,
+  { fd, outputFd, what, agreement }: ShareStart,
   { events, ram, queueFds, interruptFd }: ServeContext,
 ): VirtioDevice {
   const regions = ram.flatMap(({ address, bytes, fd }) =>
@@ -32,8 +35,9 @@ export function serveShare(
     watchKicks: () =>
       queueFds.forEach((kick, queue) => events.watch(kick, EPOLL.in | EPOLL.edge, () => device.kick(queue))),
   });
-  events.watch(fd, EPOLL.in | EPOLL.edge, (ready) =>
-    device.disconnected(ready & (EPOLL.hangUp | EPOLL.error) ? HUNG_UP : 'spoke without being asked'),
-  );
+  events.watch(fd, EPOLL.in | EPOLL.edge, (ready) => {
+    const reason = ready & (EPOLL.hangUp | EPOLL.error) ? HUNG_UP : 'spoke without being asked';
+    device.disconnected(outputFd === undefined ? reason : reason + quoteLastLine(outputFd));
+  });
   return device;
 }

@@ -4,10 +4,9 @@
  */
 import { existsSync, realpathSync, statSync } from 'node:fs';
 import type { OwnedFd } from '../../ffi/file.ts';
-import { createSocketPair } from '../../ffi/socket-pair.ts';
-import { receiveBytes } from '../../ffi/unix-stream.ts';
 import { createWaitingConnection } from '../../ffi/waiting-connection.ts';
 import { VoltError } from '../../volt-error.ts';
+import { createHelperOutput } from '../host/helper-output.ts';
 
 /** Where distributions put it, beside the PATH. */
 const PLACES = [
@@ -18,7 +17,6 @@ const PLACES = [
 ];
 /** Descriptors of the child: 0 to 2, then what it is handed. */
 const LISTENER_FD = 3;
-const LAST_WORDS_BYTES = 4096;
 
 export interface SharedFolder {
   readonly path: string;
@@ -29,8 +27,8 @@ export interface SharedFolder {
 export interface RunningDaemon {
   /** Does not block. When it is closed, or this process ends, the daemon ends too. */
   readonly connection: OwnedFd;
-  /** What it said on stderr so far, the last line of it. */
-  lastWords(): string;
+  /** Its stderr, if Volt started it. */
+  readonly output: OwnedFd | undefined;
   close(): void;
 }
 
@@ -54,11 +52,10 @@ export function startVirtiofsd(folder: SharedFolder): RunningDaemon {
   ];
   const command = folder.readOnly ? readOnlyCommand(folder.path, source, argv) : argv;
   const { listener, connection } = createWaitingConnection();
-  // Neither end blocks: a daemon that says much loses words rather than time.
-  const [words, stderr] = createSocketPair(true);
+  const [output, stderr] = createHelperOutput();
   const close = () => {
     connection.close();
-    words.close();
+    output.close();
   };
   try {
     Bun.spawn(command, { stdio: ['ignore', 'ignore', stderr.fd, listener.fd] }).unref();
@@ -71,7 +68,7 @@ export function startVirtiofsd(folder: SharedFolder): RunningDaemon {
   }
   return {
     connection,
-    lastWords: () => lastLine(words.fd),
+    output,
     close,
   };
 }
@@ -120,14 +117,4 @@ function readOnlyCommand(path: string, source: string, argv: readonly [string, .
 function knowsReadOnly(program: string): boolean {
   const { stdout } = Bun.spawnSync([program, '--help'], { stdin: 'ignore', stderr: 'ignore' });
   return stdout.includes('--readonly');
-}
-
-function lastLine(fd: number): string {
-  const bytes = new Uint8Array(LAST_WORDS_BYTES);
-  const got = receiveBytes(fd, bytes, bytes.length);
-  const lines = Buffer.from(bytes.subarray(0, Math.max(0, got)))
-    .toString('utf8')
-    .trim()
-    .split('\n');
-  return lines.at(-1) ?? '';
 }

@@ -10,6 +10,7 @@ import { MAP, Mapping, PROT } from '../../../../src/ffi/mapping.ts';
 import { createHelperSocket, createSocketPair } from '../../../../src/ffi/socket-pair.ts';
 import { receiveBytes, sendBytes } from '../../../../src/ffi/unix-stream.ts';
 import { EventLoop } from '../../../../src/virtio/host/event-loop.ts';
+import { createHelperOutput } from '../../../../src/virtio/host/helper-output.ts';
 import { createPasstBuffer, PasstPort } from '../../../../src/virtio/net/passt-port.ts';
 import { openPasst } from '../../../../src/virtio/net/open-passt.ts';
 import { servePasst } from '../../../../src/virtio/net/serve-passt.ts';
@@ -132,6 +133,30 @@ test('passt may wait at its end of the stream, Volt never does at the other', ()
   expect([blocks(ours), blocks(theirs)]).toEqual([false, true]);
 });
 
+test('what passt wrote last is told when it ends', () => {
+  const [ours, theirs] = createHelperSocket();
+  const [output, stderr] = createHelperOutput();
+  for (const fd of [ours, output]) stack.use(fd);
+  const events = stack.use(new EventLoop());
+  const limits = { bandwidth: undefined, ops: undefined };
+  const settings = { pairs: 1, hostMtu: 1500, receiveLimits: limits, transmitLimits: limits };
+  const reports: string[] = [];
+  servePasst(
+    { link: 'passt', fd: ours.fd, outputFd: output.fd, buffer: createPasstBuffer(), settings },
+    createServeContext(events, { report: (text) => void reports.push(text) }),
+  );
+
+  sendBytes(stderr.fd, Buffer.from('Outbound interface: eth0\nFailed to bind any port, exiting\n'));
+  stderr.close();
+  theirs.close();
+  events.after(10, () => {});
+  events.runOnce();
+
+  expect(reports).toEqual([
+    'passt has ended, last message: "Failed to bind any port, exiting"; the guest goes on with its link down',
+  ]);
+});
+
 test('a stream from passt that went astray takes the guest its link, and says so', () => {
   const [ours, theirs] = createHelperSocket();
   stack.use(ours);
@@ -139,7 +164,15 @@ test('a stream from passt that went astray takes the guest its link, and says so
   const events = stack.use(new EventLoop());
   const limits = { bandwidth: undefined, ops: undefined };
   const settings = { pairs: 1, hostMtu: 1500, receiveLimits: limits, transmitLimits: limits };
-  const start = { link: 'passt', fd: ours.fd, buffer: createPasstBuffer(), settings } as const;
+  const [output] = createSocketPair(true);
+  stack.use(output);
+  const start = {
+    link: 'passt',
+    fd: ours.fd,
+    outputFd: output.fd,
+    buffer: createPasstBuffer(),
+    settings,
+  } as const;
   const told: string[] = [];
   const device = servePasst(start, createServeContext(events, { report: (text) => void told.push(text) }));
   const facts = describeNet({ mac: undefined, pairs: 1, mtu: undefined, offloads: false });
