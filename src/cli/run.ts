@@ -40,9 +40,9 @@ export async function run(flags: RunFlags): Promise<number> {
   const log = createLog(flags.logLevel);
   const config = runConfig(toConfig(flags, log), flags);
   const resources = new HostResources();
-  const create = () =>
-    new VirtualMachine(config, { timeline: flags.timeline ?? false, warn: log.warn, resources });
-  let vm = create();
+  const create = (next: VmConfig) =>
+    new VirtualMachine(next, { timeline: flags.timeline ?? false, warn: log.warn, resources });
+  let vm = create(config);
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
   const control = new VmControl(vm);
   if (config.hangReportSeconds > 0) reportHangs(control, config.hangReportSeconds, log.warn);
@@ -60,7 +60,7 @@ export async function run(flags: RunFlags): Promise<number> {
   };
   const restart = () => {
     log.info('the guest has reset itself; starting it anew');
-    vm = create();
+    vm = create(vm.configAfterReset);
     control.attach(vm);
     return vm;
   };

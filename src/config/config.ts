@@ -53,6 +53,8 @@ export interface VmConfig {
   readonly cpus: number;
   /** vCPUs that there may be once CPUs are plugged. */
   readonly maxCpus: number;
+  /** Whether vCPUs can be plugged and removed while the guest runs. */
+  readonly cpuHotplug: boolean;
   /** With room for `maxCpus`. */
   readonly topology: Topology;
   readonly memoryBytes: number;
@@ -149,6 +151,7 @@ function toVmConfig(
     cmdline: addKernelWords(cmdline, [rootWord(devices), deviceWords]),
     cpus,
     maxCpus,
+    cpuHotplug: maxCpus > cpus,
     topology,
     memoryBytes,
     hugepages: machine.huge_pages === '2M',

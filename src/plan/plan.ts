@@ -154,7 +154,7 @@ function planAcpi(
   return buildAcpiTables({
     cpus: [bsp!, ...cpus],
     bootCpu: config.bootCpu,
-    cpuHotplug: config.maxCpus > config.cpus,
+    cpuHotplug: config.cpuHotplug,
     ...(config.numa ? { numa: acpiNuma(config.numa, memory) } : {}),
     virtio: placeDevices(config.devices),
     serial: true,

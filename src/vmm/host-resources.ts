@@ -1,14 +1,16 @@
 /** What a guest keeps of its host across its resets. */
 import { KvmSystem } from '../kvm/system.ts';
 import { OpenDevices } from '../virtio/host/open.ts';
+import type { VcpuScheduling } from './vcpu/vcpu.ts';
 
 /**
- * What a guest has of its host for as long as it lives, across its resets: /dev/kvm and the files, sockets and helper
- * processes of its devices. The machine that is made after a reset gets the same ones, because inside the sandbox
- * nothing can be opened any more.
+ * /dev/kvm, the files, sockets and helper processes of devices, and how the threads of vCPUs are scheduled. The machine
+ * that is made after a reset gets the same ones, because inside the sandbox nothing can be opened any more.
  */
 export class HostResources implements Disposable {
   readonly devices = new OpenDevices();
+  /** How the threads of vCPUs are scheduled, by index: the control socket may have changed it. */
+  readonly scheduling = new Map<number, VcpuScheduling>();
   #kvm: KvmSystem | undefined;
 
   /** Opened when it is first needed. Throws SyscallError with advice, and VoltError 'host'. */

@@ -113,7 +113,10 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
     timeline: options.timeline,
   };
   const host = { cpuid: system.supportedCpuid(), tscDeadline };
-  const factory = owned.use(new VcpuFactory({ vm, plan, shared, host, affinity: config.affinity }));
+  const { scheduling } = resources;
+  const factory = owned.use(
+    new VcpuFactory({ vm, plan, shared, host, scheduling, affinity: config.affinity }),
+  );
   const vcpus = new VcpuSet({
     ...{ vm, factory, link, shared, workers },
     present: config.cpus,
@@ -127,14 +130,7 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
   timeline.mark('vCPUs made');
   return {
     ...{ config, plan, vm, memory, shared, vcpus, devices, acpiEvents, timeline },
-    hotplug: new CpuHotplug({
-      shared,
-      vcpus,
-      acpiEvents,
-      present: config.cpus,
-      maxCpus: config.maxCpus,
-      bootCpu,
-    }),
+    hotplug: new CpuHotplug({ shared, vcpus, acpiEvents, config }),
     console: new GuestConsole(createBoard(shared, link, ring), vm.fd),
     symbols: new GuestSymbols(config, plan.boot.protocol, options.warn),
     owned: owned.move(),

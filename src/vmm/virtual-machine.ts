@@ -147,6 +147,16 @@ export class VirtualMachine implements Disposable {
     return this.machine.hotplug.setCount(count);
   }
 
+  /**
+   * Configuration of the machine that follows when the guest has reset itself: vCPUs that were plugged stay, those that
+   * were removed are gone. They are numbered from 0 again, so a guest that ejected one in the middle finds no gap.
+   */
+  get configAfterReset(): VmConfig {
+    const { config, hotplug } = this.machine;
+    // The BSP cannot be removed, whatever its number.
+    return { ...config, cpus: Math.max(hotplug.presentCount, config.bootCpu + 1) };
+  }
+
   /** Presses the ACPI power button: a guest that listens shuts itself down. */
   pressPowerButton(): void {
     if (!this.config.acpi) {

@@ -3,7 +3,7 @@
  * plugged by INIT and SIPI, and ejects it when it is asked to. test/linux/acpi.test.ts has the same with Linux.
  */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { parseConfig, VirtualMachine } from '../../src/api/index.ts';
+import { HostResources, parseConfig, VirtualMachine } from '../../src/api/index.ts';
 import { CPU_HOTPLUG, CPU_HOTPLUG_STATUS, PORT } from '../../src/machine/ports.ts';
 import { kvmOpens, TemporaryFolder } from '../cli/volt-process.ts';
 import { waitUntil } from './guest-run.ts';
@@ -46,8 +46,9 @@ const OBLIGING: Manners = {
   onRemoval: [...asm.out32(register('status'), eject), ...asm.print('e')],
 };
 
-async function machine({ onPlug, onRemoval }: Manners): Promise<Running> {
-  using folder = new TemporaryFolder();
+/** The configuration of a machine with such a guest, whose file is there until it is disposed of. */
+async function machineConfig({ onPlug, onRemoval }: Manners, cpus = 1, maxCpus = 2) {
+  const folder = new TemporaryFolder();
   const bsp = asm.forEver([
     ...[...asm.in8(PORT.acpiEvents), 0x24, 0x01, 0x34, 0x01], // and al, 1; xor al, 1
     ...asm.ifZero([
@@ -60,10 +61,15 @@ async function machine({ onPlug, onRemoval }: Manners): Promise<Running> {
   const path = await folder.write('kernel', buildPvhElf(interruptGuest({ bsp, ap, handlers: {} })));
   const { config } = parseConfig({
     'boot-source': { kernel_image_path: path },
-    'machine-config': { vcpu_count: 1, mem_size_mib: 64 },
-    volt: { max_cpus: 2 },
+    'machine-config': { vcpu_count: cpus, mem_size_mib: 64 },
+    volt: { max_cpus: maxCpus },
   });
-  return new Running(new VirtualMachine(config));
+  return { config, [Symbol.dispose]: () => folder[Symbol.dispose]() };
+}
+
+async function machine(manners: Manners): Promise<Running> {
+  using made = await machineConfig(manners);
+  return new Running(new VirtualMachine(made.config));
 }
 
 describe.skipIf(!kvmOpens)('CPU hotplug (needs /dev/kvm)', () => {
@@ -131,6 +137,46 @@ describe.skipIf(!kvmOpens)('CPU hotplug (needs /dev/kvm)', () => {
 
     expect(end.kind).toBe('stopped');
     expect(running.control.setCpuCount(2)).rejects.toThrow('the guest has ended');
+  });
+
+  test('after a reset the machine has the vCPUs that were plugged, pinned as they were, and room for the rest', async () => {
+    const resetting = { ...OBLIGING, onRemoval: asm.out8(PORT.i8042Command, 0xfe) };
+    using made = await machineConfig(resetting, 1, 3);
+    using resources = new HostResources();
+    await using first = new Running(new VirtualMachine(made.config, { resources }));
+    await first.control.setCpuCount(2);
+    first.control.setAffinity(1, [0]);
+    const removal = first.control.setCpuCount(1).catch(() => {});
+    const end = await first.vm.ended;
+    await removal;
+
+    await using second = new Running(new VirtualMachine(first.vm.configAfterReset, { resources }));
+    await waitUntil('that the AP waits', () => second.control.vcpus()[1]?.threadId !== 0);
+    const [status, vcpus] = [second.control.status(), second.control.vcpus()];
+    const plugged = await second.control.setCpuCount(3);
+
+    expect(end.kind).toBe('reset');
+    expect(status).toMatchObject({ vcpus: 2, maxVcpus: 3 });
+    expect(vcpus.map(({ index }) => index)).toEqual([0, 1]);
+    expect(vcpus[1]!.affinity).toEqual([0]);
+    expect([plugged.added, plugged.present, plugged.unanswered]).toEqual([[2], 3, []]);
+    expect(second.vm.configAfterReset.cpus).toBe(3);
+  });
+
+  test('after a reset the machine lacks the vCPUs that were removed, but never its BSP', async () => {
+    const resetting = { onPlug: asm.out8(PORT.i8042Command, 0xfe), onRemoval: OBLIGING.onRemoval };
+    using made = await machineConfig(resetting, 2, 3);
+    using vm = new VirtualMachine({ ...made.config, bootCpu: 1 });
+    await using running = new Running(vm);
+    await running.control.setCpuCount(1);
+    const plugging = running.control.setCpuCount(2).catch(() => {});
+    const end = await vm.ended;
+    await plugging;
+
+    expect(end.kind).toBe('reset');
+    // vCPU 0, which was plugged again, and the BSP.
+    expect(vm.configAfterReset.cpus).toBe(2);
+    expect(vm.configAfterReset.cpuHotplug).toBe(true);
   });
 
   test('without room there is nothing to plug, and counts that cannot be are refused', async () => {

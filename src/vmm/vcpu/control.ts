@@ -1,5 +1,6 @@
 /** Steering live vCPUs from the main thread: pause, resume, look where they are. */
 import { onlineCpus, setThreadAffinity } from '../../ffi/affinity.ts';
+import { ERRNO, SyscallError } from '../../ffi/errno.ts';
 import { setThreadNice } from '../../ffi/priority.ts';
 import { kickThread } from '../../ffi/signal.ts';
 import { RUN } from '../../kvm/abi.ts';
@@ -112,33 +113,45 @@ export async function trySample(vcpu: Vcpu, timeoutMs: number): Promise<boolean>
 }
 
 /** Moves a running vCPU's thread. Throws VoltError 'usage' for a host CPU that is not online. */
-export function pinVcpu({ index, words, scheduling }: Vcpu, cpus: readonly number[]): void {
+export function pinVcpu(vcpu: Vcpu, cpus: readonly number[]): void {
+  const { index, scheduling } = vcpu;
   checkHostCpus(index, cpus);
   if (cpus.length === 0)
     throw new VoltError('usage', `Cannot pin vCPU ${index} to no CPU (expected at least one)`);
-  setThreadAffinity(threadOf('pin', index, words), cpus);
+  applyToThread('pin', vcpu, (threadId) => setThreadAffinity(threadId, cpus));
   scheduling.cpus = cpus;
 }
 
 /** Sets the nice value of a running vCPU's thread. Throws SyscallError when this user may not. */
-export function setVcpuNice({ index, words, scheduling }: Vcpu, nice: number): void {
+export function setVcpuNice(vcpu: Vcpu, nice: number): void {
+  const { index, scheduling } = vcpu;
   if (!Number.isInteger(nice) || nice < NICE.most || nice > NICE.least) {
     throw new VoltError(
       'usage',
       `Cannot set the nice value of vCPU ${index}: ${nice} (expected a whole number from ${NICE.most} to ${NICE.least})`,
     );
   }
-  setThreadNice(threadOf('set the nice value of', index, words), nice);
+  applyToThread('set the nice value of', vcpu, (threadId) => setThreadNice(threadId, nice));
   scheduling.nice = nice;
 }
 
 /** From the most to the least of the host's CPUs. (setpriority(2)) */
 const NICE = { most: -20, least: 19 } as const;
 
-function threadOf(action: string, index: number, words: Int32Array): number {
+/** Where the vCPU is just moving from one thread to the next, the next one gets it when it is there. */
+function applyToThread(action: string, { index, words }: Vcpu, apply: (threadId: number) => void): void {
   const threadId = Atomics.load(words, VCPU_WORD.threadId);
-  if (threadId !== 0 && phaseOf(words) !== 'stopped') return threadId;
-  throw new VoltError('usage', `Cannot ${action} vCPU ${index}: it has no thread (expected a VM that runs)`);
+  if (threadId === 0 || phaseOf(words) === 'stopped')
+    throw new VoltError('usage', `Cannot ${action} vCPU ${index}: it has no thread; start the VM first`);
+  try {
+    apply(threadId);
+  } catch (error) {
+    if (!(error instanceof SyscallError) || error.errno !== ERRNO.ESRCH) throw error;
+    void waitWhile(words, VCPU_WORD.threadId, (id) => id === threadId)
+      .then((changed) => changed && apply(Atomics.load(words, VCPU_WORD.threadId)))
+      // It has ended meanwhile.
+      .catch(() => {});
+  }
 }
 
 /** Throws VoltError 'usage' for a host CPU that is not online. */

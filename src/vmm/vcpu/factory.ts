@@ -8,14 +8,16 @@ import { VoltError } from '../../volt-error.ts';
 import { applyCommonState } from '../apply.ts';
 import { VCPU_WORD, type SharedState } from '../bus/shared-state.ts';
 import { VcpuCpuid } from './cpuid.ts';
-import type { Vcpu } from './vcpu.ts';
+import type { Vcpu, VcpuScheduling } from './vcpu.ts';
 
 export interface VcpuFactoryOptions {
   readonly vm: KvmVm;
   readonly plan: MachinePlan;
   readonly shared: SharedState;
   readonly host: Omit<HostFacts, 'tscKhz'>;
-  /** Host CPUs of each vCPU's thread, by index; those without an entry run anywhere. */
+  /** How the vCPUs of the machine before were scheduled, by index; gets an entry for each that has none. */
+  readonly scheduling: Map<number, VcpuScheduling>;
+  /** Host CPUs of vCPUs that have no entry yet; those that are not named run anywhere. */
   readonly affinity: ReadonlyMap<number, readonly number[]>;
 }
 
@@ -30,7 +32,7 @@ export class VcpuFactory implements Disposable {
 
   /** Once for each index. Throws SyscallError for what KVM refuses. */
   create(index: number): Vcpu {
-    const { vm, plan, shared, host, affinity } = this.#options;
+    const { vm, plan, shared, host } = this.#options;
     const cpu = plan.cpus[index]!;
     const kvm = this.#stack.use(vm.createVcpu(cpu.apicId));
     // The frequency is the same for all, and KVM tells it of a vCPU.
@@ -45,9 +47,18 @@ export class VcpuFactory implements Disposable {
       kvm,
       words,
       runFlags: new Uint8Array(kvm.runPage.view(0, RUN.exitReason)),
-      scheduling: { cpus: affinity.get(index), nice: undefined },
+      scheduling: this.#schedulingOf(index),
       ended: false,
     };
+  }
+
+  #schedulingOf(index: number): VcpuScheduling {
+    const { scheduling, affinity } = this.#options;
+    const known = scheduling.get(index);
+    if (known) return known;
+    const initial: VcpuScheduling = { cpus: affinity.get(index), nice: undefined };
+    scheduling.set(index, initial);
+    return initial;
   }
 
   /** Closes all of them. KVM keeps a vCPU as long as its VM. */

@@ -8,6 +8,7 @@ import {
   requestCpuRemoval,
   withdrawCpuRequest,
 } from '../../chips/cpu-hotplug.ts';
+import type { VmConfig } from '../../config/config.ts';
 import { ACPI_EVENT } from '../../machine/ports.ts';
 import { SerialQueue } from '../../runtime/serial-queue.ts';
 import { VoltError } from '../../volt-error.ts';
@@ -19,10 +20,7 @@ export interface CpuHotplugOptions {
   readonly shared: SharedState;
   readonly vcpus: VcpuSet;
   readonly acpiEvents: AcpiEvents;
-  /** vCPUs that the guest was started with. */
-  readonly present: number;
-  readonly maxCpus: number;
-  readonly bootCpu: number;
+  readonly config: Pick<VmConfig, 'cpus' | 'maxCpus' | 'cpuHotplug' | 'bootCpu'>;
 }
 
 /** What a change of the number of vCPUs came to. */
@@ -64,7 +62,7 @@ export class CpuHotplug {
   constructor(options: CpuHotplugOptions) {
     this.#options = options;
     this.#words = options.shared.cpuHotplug;
-    this.#indices = Array.from({ length: options.maxCpus }, (_, cpu) => cpu);
+    this.#indices = Array.from({ length: options.config.maxCpus }, (_, cpu) => cpu);
   }
 
   /** vCPUs that are in the machine as the guest sees it. */
@@ -82,7 +80,7 @@ export class CpuHotplug {
 
   /** Parks vCPUs when the guest ejects them, by itself or because it was asked to. Resolves when the machine ends. */
   async parkEjected(warn: (line: string) => void): Promise<void> {
-    if (this.#options.maxCpus === this.#options.present) return;
+    if (!this.#options.config.cpuHotplug) return;
     const { words } = this.#options.shared;
     while (!this.#hasEnded()) {
       const seen = Atomics.load(words, VM_WORD.hotplugRequests);
@@ -111,7 +109,7 @@ export class CpuHotplug {
     // A vCPU that the guest has just ejected is free once it is parked.
     const free = all.filter((cpu) => !isCpuPresent(words, cpu) && !isCpuEjected(words, cpu));
     const added = free.slice(0, missing);
-    const { bootCpu } = this.#options;
+    const { bootCpu } = this.#options.config;
     const removed = surplus === 0 ? [] : present.filter((cpu) => cpu !== bootCpu).slice(-surplus);
     const unanswered = await this.#plug(added);
     await this.#remove(removed);
@@ -119,11 +117,11 @@ export class CpuHotplug {
   }
 
   #checkCount(count: number): void {
-    const { maxCpus, present } = this.#options;
-    if (maxCpus === present) {
+    const { cpus, maxCpus, cpuHotplug } = this.#options.config;
+    if (!cpuHotplug) {
       throw new VoltError(
         'usage',
-        `Cannot change the number of vCPUs: the guest was started with ${present} and no more (expected --cpus N,max=M)`,
+        `Cannot change the number of vCPUs: the guest has ${cpus} without room for more; start it with --cpus ${cpus},max=M`,
       );
     }
     if (Number.isInteger(count) && count >= 1 && count <= maxCpus) return;

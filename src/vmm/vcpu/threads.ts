@@ -7,6 +7,7 @@
  */
 import { setThreadAffinity } from '../../ffi/affinity.ts';
 import type { HostPointer } from '../../ffi/libc.ts';
+import { setThreadNice } from '../../ffi/priority.ts';
 import { WaitingThreads, type LeftVcpu } from '../../kvm/waiting-threads.ts';
 import { workerErrorLine } from '../../runtime/worker-url.ts';
 import {
@@ -107,6 +108,7 @@ export class VcpuThreads implements Disposable {
       setPhase(words, VCPU_PHASE.running);
       shared.vcpuMoments(index)[VCPU_MOMENT.entered] = now();
       if (scheduling.cpus) setThreadAffinity(threadId, scheduling.cpus);
+      if (scheduling.nice !== undefined) setThreadNice(threadId, scheduling.nice);
     });
   }
 

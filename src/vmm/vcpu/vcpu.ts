@@ -13,7 +13,7 @@ export interface Vcpu {
   ended: boolean;
 }
 
-/** How the host schedules the thread; a Worker that takes the vCPU over from another thread applies it again. */
+/** How the host schedules the thread. Applied again to each thread that takes the vCPU over, and after a reset. */
 export interface VcpuScheduling {
   /** Host CPUs that it may run on; undefined: any. */
   cpus: readonly number[] | undefined;
