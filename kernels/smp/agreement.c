@@ -26,7 +26,7 @@ static bool has(const struct cpu_list *list, u32 id) { return bitmap_test(list->
 /* MPS 1.4 is older than packages with several CPUs; firmware that follows its
  * letter lists the CPU whose id has zeros below the package number. */
 static bool is_first_of_package(u32 id) {
-    u32 shift = cpus[BSP]->topology.package_shift;
+    u32 shift = cpus[BSP]->topology.package.shift;
     return (id & ((1u << shift) - 1)) == 0;
 }
 
@@ -83,8 +83,9 @@ static void check_ids(const struct cpu *cpu, struct agreement *agreement) {
     if (t->initial_apic_id != (cpu->apic_id & INITIAL_ID_MASK))
         complain(agreement, "CPU %u: CPUID 1 says APIC ID %u, its APIC %u", cpu->index, t->initial_apic_id,
                  cpu->apic_id);
-    if (t->has_x2apic_id && t->x2apic_id != cpu->apic_id)
-        complain(agreement, "CPU %u: CPUID 0xB says APIC ID %u, its APIC %u", cpu->index, t->x2apic_id, cpu->apic_id);
+    if (t->levels_leaf && t->x2apic_id != cpu->apic_id)
+        complain(agreement, "CPU %u: CPUID %s says APIC ID %u, its APIC %u", cpu->index,
+                 topology_leaf_name(t->levels_leaf), t->x2apic_id, cpu->apic_id);
     if (t->has_extended_id && t->extended_apic_id != cpu->apic_id)
         complain(agreement, "CPU %u: CPUID 0x8000001E says APIC ID %u, its APIC %u", cpu->index, t->extended_apic_id,
                  cpu->apic_id);
@@ -92,28 +93,54 @@ static void check_ids(const struct cpu *cpu, struct agreement *agreement) {
 
 static u32 smaller(u32 a, u32 b) { return a < b ? a : b; }
 
-/* `package_cpus` is how many started CPUs have this one's package number. */
-static void check_counts(const struct cpu *cpu, u32 package_cpus, struct agreement *agreement) {
+/* The rule of topology.h. `started` is how many CPUs that are up share the domain with this one. */
+static void check_level(const struct cpu *cpu, const struct cpu_level *level, const char *domain, u32 started,
+                        struct agreement *agreement) {
+    const char *leaf = topology_leaf_name(cpu->topology.levels_leaf);
+    if (level->capacity == 0)
+        return;
+    if (started > level->capacity)
+        complain(agreement, "CPU %u: CPUID %s has room for %u CPUs in its %s, there are %u", cpu->index, leaf,
+                 level->capacity, domain, started);
+    if (level->capacity > 1u << level->shift)
+        complain(agreement, "CPU %u: CPUID %s has room for %u CPUs in its %s, but %u bits of APIC ID", cpu->index,
+                 leaf, level->capacity, domain, level->shift);
+}
+
+/* Leaves 1 and 4 give numbers of addressable ids, so they too may exceed what is there. */
+static void check_legacy_counts(const struct cpu *cpu, u32 package_cpus, struct agreement *agreement) {
     const struct cpu_topology *t = &cpu->topology;
-    if (t->package_threads && t->package_threads != package_cpus)
-        complain(agreement, "CPU %u: CPUID 0xB counts %u CPUs in its package, there are %u", cpu->index,
-                 t->package_threads, package_cpus);
-    /* Leaf 1 counts addressable ids, so it may be larger, not smaller. */
     if (t->logical_count && t->logical_count < smaller(package_cpus, LEAF1_COUNT_MAX))
         complain(agreement, "CPU %u: CPUID 1 has room for %u CPUs in its package, there are %u", cpu->index,
                  t->logical_count, package_cpus);
-    u32 threads = t->threads_per_core ? t->threads_per_core : 1;
+    u32 threads = t->core.capacity ? t->core.capacity : 1;
     if (t->leaf4_cores && t->leaf4_cores < smaller(package_cpus / threads, LEAF4_CORES_MAX))
         complain(agreement, "CPU %u: CPUID 4 has room for %u cores in its package, there are %u", cpu->index,
                  t->leaf4_cores, package_cpus / threads);
 }
 
-/* CPUs of each package, by package number; without leaf 0xB all are in one. */
-static u16 package_cpus[MAX_APIC_ID];
+/* Started CPUs by number of their core and package. Without levels all are in package 0. */
+static u16 core_cpus[MAX_APIC_ID], package_cpus[MAX_APIC_ID];
+
+static u32 core_of(const struct cpu *cpu) { return cpu->apic_id >> cpu->topology.core.shift; }
 
 static u32 package_of(const struct cpu *cpu) {
-    const struct cpu_topology *t = &cpu->topology;
-    return t->has_x2apic_id ? cpu->apic_id >> t->package_shift : 0;
+    return cpu->topology.levels_leaf ? cpu->apic_id >> cpu->topology.package.shift : 0;
+}
+
+static void check_cpuid(struct agreement *agreement) {
+    for (u32 i = 0; i < cpu_count; i++) {
+        core_cpus[core_of(cpus[i])]++;
+        package_cpus[package_of(cpus[i])]++;
+    }
+    for (u32 i = 0; i < cpu_count; i++) {
+        const struct cpu *cpu = cpus[i];
+        u32 in_core = core_cpus[core_of(cpu)], in_package = package_cpus[package_of(cpu)];
+        check_ids(cpu, agreement);
+        check_level(cpu, &cpu->topology.core, "core", in_core, agreement);
+        check_level(cpu, &cpu->topology.package, "package", in_package, agreement);
+        check_legacy_counts(cpu, in_package, agreement);
+    }
 }
 
 void agreement_check(const struct cpu_list *madt, const struct cpu_list *mp, struct agreement *agreement) {
@@ -126,12 +153,7 @@ void agreement_check(const struct cpu_list *madt, const struct cpu_list *mp, str
         complain(agreement, "%s", mp->defect);
 
     u32 before = agreement->complaint_count;
-    for (u32 i = 0; i < cpu_count; i++)
-        package_cpus[package_of(cpus[i])]++;
-    for (u32 i = 0; i < cpu_count; i++) {
-        check_ids(cpus[i], agreement);
-        check_counts(cpus[i], package_cpus[package_of(cpus[i])], agreement);
-    }
+    check_cpuid(agreement);
     agreement->cpuid = agreement->complaint_count == before;
 }
 

@@ -109,7 +109,7 @@ static void add_agreement(void) {
     add_list("mp", &report.mp);
     add(",\"relation\":\"%s\"},\"cpuid\":{\"agrees\":%s,\"leaf1Count\":%u,\"packageThreads\":%u,\"threadsPerCore\":%u,"
         "\"leaf4Cores\":%u,\"hasExtendedId\":%s,",
-        table_relation_name(a->tables), boolean(a->cpuid), t->logical_count, t->package_threads, t->threads_per_core,
+        table_relation_name(a->tables), boolean(a->cpuid), t->logical_count, t->package.capacity, t->core.capacity,
         t->leaf4_cores, boolean(t->has_extended_id));
     ADD_ARRAY("initialApicIds", cpus[i]->topology.initial_apic_id);
     add(",");

@@ -16,8 +16,8 @@ void report_text_agreement(void) {
     const struct cpu_topology *t = &cpus[BSP]->topology;
     print("Tables: MADT %s, %u CPUs; MP %s, %u CPUs; relation %s\n", yes_no(report.madt.present), report.madt.count,
           yes_no(report.mp.present), report.mp.count, table_relation_name(a->tables));
-    print("CPUID: leaf 1 room for %u, leaf 0xB %u per package and %u per core, leaf 4 room for %u cores, ",
-          t->logical_count, t->package_threads, t->threads_per_core, t->leaf4_cores);
+    print("CPUID: leaf 1 room for %u, leaf %s %u per package and %u per core, leaf 4 room for %u cores, ",
+          t->logical_count, topology_leaf_name(t->levels_leaf), t->package.capacity, t->core.capacity, t->leaf4_cores);
     print("leaf 0x8000001E %s\n", yes_no(t->has_extended_id));
     for (u32 i = 0; i < a->complaint_count && i < MAX_COMPLAINTS; i++)
         print("  %s\n", a->complaints[i]);

@@ -1,6 +1,6 @@
 /*
- * topology.c: SDM Vol 2A CPUID leaves 1, 4, 0xB (and Vol 3A §9.9 for what the
- * levels mean); AMD APM Vol 3 Appendix E, leaf 0x8000001E.
+ * topology.c: SDM Vol 2A, CPUID leaves 1, 4, 0xB and 0x1F (Vol 3A §9.9 defines
+ * the levels); AMD APM Vol 3 Appendix E, leaf 0x8000001E.
  */
 #include "topology.h"
 
@@ -9,20 +9,22 @@
 #define LEVEL_THREAD 1
 #define LEVELS_MAX 8
 
-static void read_levels(struct cpu_topology *topology) {
+/* Returns whether the leaf has any level. The SDM prefers 0x1F to 0xB. */
+static bool read_levels(struct cpu_topology *topology, u32 leaf) {
     for (u32 i = 0; i < LEVELS_MAX; i++) {
-        struct cpuid_regs level = cpuid(0xB, i);
-        u32 type = level.ecx >> 8 & 0xFF;
-        if (type == 0 || (level.ebx & 0xFFFF) == 0)
-            return;
-        topology->has_x2apic_id = true;
-        topology->x2apic_id = level.edx;
-        /* Levels go outwards: the last one is the package. */
-        topology->package_shift = level.eax & 0x1F;
-        topology->package_threads = level.ebx & 0xFFFF;
+        struct cpuid_regs regs = cpuid(leaf, i);
+        u32 type = regs.ecx >> 8 & 0xFF;
+        struct cpu_level level = {.shift = regs.eax & 0x1F, .capacity = regs.ebx & 0xFFFF};
+        if (type == 0 || level.capacity == 0)
+            break;
+        topology->levels_leaf = leaf;
+        topology->x2apic_id = regs.edx;
+        /* Levels are listed from the thread outwards; the last one ends at the package. */
+        topology->package = level;
         if (type == LEVEL_THREAD)
-            topology->threads_per_core = level.ebx & 0xFFFF;
+            topology->core = level;
     }
+    return topology->levels_leaf != 0;
 }
 
 void topology_read(struct cpu_topology *topology) {
@@ -34,8 +36,9 @@ void topology_read(struct cpu_topology *topology) {
         u32 eax = cpuid(4, 0).eax;
         topology->leaf4_cores = eax & 0x1F ? (eax >> 26) + 1 : 0; /* type 0: no cache, no leaf */
     }
-    if (max >= 0xB)
-        read_levels(topology);
+    if (max < 0x1F || !read_levels(topology, 0x1F))
+        if (max >= 0xB)
+            read_levels(topology, 0xB);
     if (cpuid(0x80000000, 0).eax >= 0x8000001E && cpuid(0x80000001, 0).ecx & CPUID80000001_ECX_TOPOEXT) {
         topology->has_extended_id = true;
         topology->extended_apic_id = cpuid(0x8000001E, 0).eax;

@@ -142,7 +142,7 @@ interface Domain {
   readonly type: number;
   /** Bits to shift an x2APIC id right for the id of the next domain. */
   readonly shift: number;
-  /** Logical processors in one such domain. */
+  /** Logical processors that one such domain has room for; some may be missing (smp/topology.ts). */
   readonly count: number;
 }
 

@@ -24,6 +24,7 @@ export interface CpuAccounts {
 export function compareAccounts({ cpus, mpTable, acpi }: CpuAccounts): string[] {
   return [
     ...cpus.flatMap(compareCpuid),
+    ...compareLevels(cpus),
     ...(mpTable ? compareMpTable(cpus, mpTable) : []),
     ...(acpi?.madt ? compareMadt(cpus, acpi.madt) : []),
     ...(acpi?.srat ? compareSrat(cpus, acpi.srat) : []),
@@ -42,6 +43,56 @@ function compareCpuid(cpu: AccountedCpu): string[] {
     problems.push(`CPU ${cpu.index}: CPUID leaf 0xB says APIC id ${cpu.cpuid.x2apicId}, not ${cpu.apicId}`);
   }
   return problems;
+}
+
+/**
+ * Levels of CPUID leaf 0xB or 0x1F. Software finds the domains of a level by shifting APIC ids; the count in EBX is
+ * how many logical CPUs a domain has room for, and is "for display" (SDM 2A, CPUID leaf 0BH). A package that is
+ * partly filled, or waits for CPUs to be plugged, has fewer. So at every level
+ *
+ *     CPUs in the domain <= count <= 2^shift
+ *
+ * and two CPUs share a core or a package exactly if the shifts say so. The embedded kernel checks the same
+ * (kernels/smp/topology.h).
+ */
+function compareLevels(cpus: readonly AccountedCpu[]): string[] {
+  const domain = (cpu: AccountedCpu, level: number) =>
+    `${level}.${Math.floor(cpu.apicId / 2 ** cpu.cpuid.levels[level]!.shift)}`;
+  const members = new Map<string, number>();
+  for (const cpu of cpus) {
+    for (const level of cpu.cpuid.levels.keys()) {
+      const key = domain(cpu, level);
+      members.set(key, (members.get(key) ?? 0) + 1);
+    }
+  }
+  return cpus.flatMap((cpu, i) => {
+    const problems: string[] = [];
+    for (const [level, { type, shift, logicalProcessors: count }] of cpu.cpuid.levels.entries()) {
+      const found = members.get(domain(cpu, level))!;
+      if (found > count)
+        problems.push(
+          `CPU ${cpu.index}: CPUID has room for ${count} CPUs at its ${type} level, and there are ${found}`,
+        );
+      if (count > 2 ** shift)
+        problems.push(
+          `CPU ${cpu.index}: CPUID has room for ${count} CPUs at its ${type} level, but ${shift} bits of APIC id`,
+        );
+    }
+    const before = cpus[i - 1];
+    const last = cpu.cpuid.levels.length - 1;
+    if (!before || last < 1) return problems;
+    const shares = (level: number) => domain(cpu, level) === domain(before, level);
+    const sharesPackage = cpu.socket === before.socket;
+    if (shares(last) !== sharesPackage)
+      problems.push(
+        `CPUs ${before.index} and ${cpu.index}: CPUID and the topology differ on whether they share a package`,
+      );
+    if (shares(0) !== (sharesPackage && cpu.die === before.die && cpu.core === before.core))
+      problems.push(
+        `CPUs ${before.index} and ${cpu.index}: CPUID and the topology differ on whether they share a core`,
+      );
+    return problems;
+  });
 }
 
 /** MP tables know the CPUs that are there from the start. */

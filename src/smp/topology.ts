@@ -2,6 +2,10 @@
  * Where each vCPU sits: socket, die, core, thread, and the APIC id that says so. Each level takes a bit field of
  * the APIC id just wide enough for its count, so counts that are no power of two leave gaps between ids.
  * (SDM 3A §9.9.1, "Hierarchical Mapping of Shared Resources"; CPUID leaf 0xB)
+ *
+ * Counts are capacities: a machine may have fewer CPUs than its topology has room for, so the last core, die or
+ * socket may be partly filled. Tables and CPUID describe the capacity; only lists of CPUs (MADT, MP tables) say
+ * which are there.
  */
 import { bitsFor } from '../binary/bits.ts';
 import { VoltError } from '../volt-error.ts';

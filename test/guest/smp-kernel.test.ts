@@ -1,10 +1,12 @@
 /** The embedded kernel on real vCPUs: every CPU up, tables that agree, and each fault told in words. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { kvmOpens, runVolt, VOLT } from '../cli/volt-process.ts';
+import { resolve } from 'node:path';
+import { kvmOpens, runVolt, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
 
 setDefaultTimeout(300_000);
 
 const HANG_MS = 240_000;
+const SMP_ELF = resolve(import.meta.dir, '../../kernels/smp/smp.elf');
 
 describe.skipIf(!kvmOpens)('the embedded kernel (needs /dev/kvm)', () => {
   test('without any flags brings up 2 CPUs, shows a report and passes', async () => {
@@ -98,6 +100,52 @@ describe.skipIf(!kvmOpens)('the embedded kernel (needs /dev/kvm)', () => {
     expect(report.cpus.apicIds).toEqual(apicIds);
     expect(exitCode).toBe(0);
   });
+
+  test.each([
+    ['1,max=2', 1, 2],
+    ['2,max=4', 2, 4],
+    ['3,threads=2', 3, 4],
+    ['65,threads=2', 65, 66],
+    ['5,sockets=2', 5, 3],
+    ['4,max=7,sockets=2', 4, 2],
+    ['7,dies=2,threads=2', 7, 8],
+    ['5,max=12,dies=2,cores=3', 5, 6],
+    ['1,sockets=1,dies=2,cores=3,threads=2,max=12', 1, 12],
+  ])('--cpus %s: packages that are partly filled agree', async (layout, cpus, packageThreads) => {
+    const { stdout, exitCode } = await runVolt(['--json', '--cpus', layout, '--cmdline', 'quick'], {
+      hangMs: HANG_MS,
+    });
+
+    expect(JSON.parse(stdout)).toMatchObject({
+      verdict: 'pass',
+      agree: true,
+      complaints: [],
+      cpus: { found: cpus, online: cpus },
+      cpuid: { agrees: true, packageThreads },
+    });
+    expect(exitCode).toBe(0);
+  });
+
+  test.each([1, 3])(
+    "Firecracker's smt with %d vCPUs: a core of which one thread is missing agrees",
+    async (cpus) => {
+      using folder = new TemporaryFolder();
+      const sections = {
+        'boot-source': { kernel_image_path: SMP_ELF, boot_args: 'json quick' },
+        'machine-config': { vcpu_count: cpus, mem_size_mib: 128, smt: true },
+      };
+      const config = await folder.write('vm.json', JSON.stringify(sections));
+
+      const { stdout, exitCode } = await runVolt(['--config', config]);
+
+      expect(JSON.parse(stdout)).toMatchObject({
+        verdict: 'pass',
+        complaints: [],
+        cpuid: { agrees: true, packageThreads: cpus + 1, threadsPerCore: 2 },
+      });
+      expect(exitCode).toBe(0);
+    },
+  );
 
   test('takes its command line and its RAM from the machine', async () => {
     const { stdout } = await runVolt([

@@ -2,6 +2,8 @@
 import { describe, expect, test } from 'bun:test';
 import { bytesAsSource } from '../../../src/binary/byte-source.ts';
 import { parseConfig } from '../../../src/config/config.ts';
+import type { CpuidLevel } from '../../../src/cpuid/describe.ts';
+import { compareAccounts } from '../../../src/plan/cpu-accounts.ts';
 import { inspectPlan } from '../../../src/plan/inspection.ts';
 import { planImage, planMachine, type MachinePlan } from '../../../src/plan/plan.ts';
 import { buildElf, LINUX_NOTE } from '../boot/images.ts';
@@ -43,6 +45,77 @@ test.each(['GenuineIntel', 'AuthenticAMD'] as const)(
     expect(problems.filter((each) => each.length > 0)).toEqual([]);
   },
 );
+
+/** Every combination of small counts that a configuration may have: partly filled cores, dies, sockets and all. */
+function* smallLayouts() {
+  const levels = [undefined, 1, 2, 3];
+  for (const cpus of [1, 2, 3, 4, 5, 6, 8])
+    for (const max_cpus of [undefined, cpus + 1, 2 * cpus])
+      for (const threads of levels)
+        for (const cores of levels)
+          for (const dies of [undefined, 2])
+            for (const sockets of levels) yield { cpus, max_cpus, threads, cores, dies, sockets };
+}
+
+/** undefined for a layout that configurations refuse, such as sockets that would be empty. */
+function layoutPlan({ cpus, ...counts }: { cpus: number }): MachinePlan | undefined {
+  try {
+    return planOf(counts, cpus);
+  } catch {
+    return undefined;
+  }
+}
+
+test.each(['GenuineIntel', 'AuthenticAMD'] as const)('all small layouts of %s machines agree', (vendor) => {
+  const plans = [...smallLayouts()].map(layoutPlan).filter((plan) => plan !== undefined);
+  const partlyFilled = plans.filter(
+    ({ present, topology }) =>
+      present % (topology.threadsPerCore * topology.coresPerDie * topology.diesPerSocket) !== 0,
+  );
+
+  const problems = plans.flatMap((plan) => inspectPlan(plan, '', vendor).problems);
+
+  expect(problems).toEqual([]);
+  expect(plans.length).toBeGreaterThan(1000);
+  expect(partlyFilled.length).toBeGreaterThan(300);
+});
+
+describe('levels of CPUID', () => {
+  /** What is found once `change` has been made to the levels of every CPU: thread and core, here of one package. */
+  const problemsWith = (change: (levels: readonly CpuidLevel[]) => readonly CpuidLevel[]) => {
+    const { cpus } = inspectPlan(planOf({ threads: 2, max_cpus: 6 }, 3), '', 'AuthenticAMD');
+    const changed = cpus.map((cpu) => ({
+      ...cpu,
+      cpuid: { ...cpu.cpuid, levels: change(cpu.cpuid.levels) },
+    }));
+    return compareAccounts({ cpus: changed, mpTable: undefined, acpi: undefined });
+  };
+
+  test('may have room for more CPUs than there are', () => {
+    expect(problemsWith(([thread, core]) => [thread!, { ...core!, logicalProcessors: 8 }])).toEqual([]);
+  });
+
+  test('may not have room for fewer', () => {
+    expect(problemsWith(([thread, core]) => [thread!, { ...core!, logicalProcessors: 5 }])).toContain(
+      'CPU 0: CPUID has room for 5 CPUs at its core level, and there are 6',
+    );
+  });
+
+  test('may not have room for more than their bits of an APIC id can number', () => {
+    expect(problemsWith(([thread, core]) => [thread!, { ...core!, logicalProcessors: 9 }])).toContain(
+      'CPU 0: CPUID has room for 9 CPUs at its core level, but 3 bits of APIC id',
+    );
+  });
+
+  test('divide APIC ids into the packages and cores of the topology', () => {
+    expect(problemsWith(([thread, core]) => [thread!, { ...core!, shift: 2 }])).toContain(
+      'CPUs 3 and 4: CPUID and the topology differ on whether they share a package',
+    );
+    expect(problemsWith(([thread, core]) => [{ ...thread!, shift: 0 }, core!])).toContain(
+      'CPUs 0 and 1: CPUID and the topology differ on whether they share a core',
+    );
+  });
+});
 
 test('large machines too, whose ids need x2APIC', () => {
   for (const cpus of [254, 255, 256, 300, 1000]) {
