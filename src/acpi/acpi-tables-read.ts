@@ -20,6 +20,8 @@ import { readFadt, type FadtContents } from './fadt-read.ts';
 import { readMadt, type MadtContents } from './madt-read.ts';
 import { readSlit, readSrat, type SratContents } from './numa-read.ts';
 import { readPptt, type PpttContents } from './pptt-read.ts';
+import { RSDT_ENTRY_BYTES } from './rsdt.ts';
+import { XSDT_ENTRY_BYTES } from './xsdt.ts';
 
 /** `bytes` bytes of guest memory from `address`; undefined when not all of them are there. */
 export type AcpiMemoryReader = (address: number, bytes: number) => Uint8Array | undefined;
@@ -79,9 +81,11 @@ export function readAcpiTables(
     return table && decoder(table, problems);
   };
 
-  const xsdtAddress = readRsdp(read, rsdp, problems);
-  const xsdt = xsdtAddress === undefined ? undefined : load(xsdtAddress, SIGNATURE.xsdt);
-  for (const address of xsdt ? xsdtEntries(xsdt, problems) : []) load(address);
+  const roots = readRsdp(read, rsdp, problems);
+  const xsdt = roots && load(roots.xsdt, SIGNATURE.xsdt);
+  const listed = xsdt ? listedAddresses(xsdt, XSDT_ENTRY_BYTES, problems) : [];
+  for (const address of listed) load(address);
+  if (xsdt && roots.rsdt !== 0) checkRsdt(readTable(read, roots.rsdt, SIGNATURE.rsdt, problems), listed, problems);
   const fadt = decode(SIGNATURE.fadt, readFadt);
   if (fadt) load(fadt.dsdt, SIGNATURE.dsdt);
   const contents = {
@@ -106,12 +110,12 @@ function findRsdp(read: AcpiMemoryReader): number | undefined {
   return undefined;
 }
 
-/** The address of the XSDT. */
+/** The addresses of the RSDT, 0 when there is none, and of the XSDT. */
 function readRsdp(
   read: AcpiMemoryReader,
   address: number | undefined,
   problems: string[],
-): number | undefined {
+): { readonly rsdt: number; readonly xsdt: number } | undefined {
   const bytes = address === undefined ? undefined : read(address, RSDP.size);
   if (bytes === undefined || getAscii(bytes, RSDP.signature, 8) !== RSDP_SIGNATURE) {
     const where = address === undefined ? 'from 0xe0000 to 0xfffff' : `at ${hex(address)}`;
@@ -127,7 +131,7 @@ function readRsdp(
     problems.push(`RSDP: its revision is ${bytes[RSDP.revision]} (expected 2, which has an XSDT)`);
     return undefined;
   }
-  return getU64(viewOf(bytes), RSDP.xsdt);
+  return { rsdt: viewOf(bytes).getUint32(RSDP.rsdt, true), xsdt: getU64(viewOf(bytes), RSDP.xsdt) };
 }
 
 /** A whole table, if its header makes sense. */
@@ -161,9 +165,23 @@ function readTable(
   return table;
 }
 
-function xsdtEntries(xsdt: Uint8Array, problems: string[]): number[] {
-  const bytes = xsdt.length - HEADER.size;
-  if (bytes % 8 !== 0) problems.push(`XSDT: ${bytes} bytes of addresses (expected a multiple of 8)`);
-  const view = viewOf(xsdt);
-  return Array.from({ length: Math.floor(bytes / 8) }, (_, i) => getU64(view, HEADER.size + 8 * i));
+/** What an XSDT lists, or an RSDT, whose addresses have 4 bytes. */
+function listedAddresses(table: Uint8Array, entryBytes: 4 | 8, problems: string[]): number[] {
+  const bytes = table.length - HEADER.size;
+  if (bytes % entryBytes !== 0) {
+    const name = getAscii(table, HEADER.signature, 4);
+    problems.push(`${name}: ${bytes} bytes of addresses (expected a multiple of ${entryBytes})`);
+  }
+  const view = viewOf(table);
+  const read = (at: number) => (entryBytes === XSDT_ENTRY_BYTES ? getU64(view, at) : view.getUint32(at, true));
+  return Array.from({ length: Math.floor(bytes / entryBytes) }, (_, i) => read(HEADER.size + entryBytes * i));
+}
+
+/** Kernels that read the RSDT must find what those find that read the XSDT. (ACPI 6.5 §5.2.8) */
+function checkRsdt(rsdt: Uint8Array | undefined, inXsdt: readonly number[], problems: string[]): void {
+  if (rsdt === undefined) return;
+  const listed = listedAddresses(rsdt, RSDT_ENTRY_BYTES, problems);
+  if (listed.join() === inXsdt.join()) return;
+  const addresses = (list: readonly number[]) => list.map((address) => hex(address)).join(', ');
+  problems.push(`RSDT: it lists ${addresses(listed)} (expected ${addresses(inXsdt)}, as the XSDT does)`);
 }

@@ -13,6 +13,7 @@ import { buildHmat } from './hmat.ts';
 import { buildMadt } from './madt.ts';
 import { buildPptt } from './pptt.ts';
 import { buildRsdp } from './rsdp.ts';
+import { buildRsdt } from './rsdt.ts';
 import { buildSlit } from './slit.ts';
 import { buildSpcr } from './spcr.ts';
 import { buildSrat } from './srat.ts';
@@ -77,11 +78,12 @@ function placeTables(inputs: AcpiInputs): Placed {
     ...optional.map(({ name, bytes }) => place(name, bytes)),
   ];
   tables.unshift({ name: 'acpi-xsdt', address: xsdt, bytes: buildXsdt(listed) });
-  tables.push({ name: 'acpi-rsdp', address: LAYOUT.acpiRsdp.address, bytes: buildRsdp(xsdt) });
+  const rsdt = place('acpi-rsdt', buildRsdt(listed));
+  tables.push({ name: 'acpi-rsdp', address: LAYOUT.acpiRsdp.address, bytes: buildRsdp(xsdt, rsdt) });
   return { tables, end };
 }
 
-/** What the XSDT lists behind the FADT. */
+/** What RSDT and XSDT list behind the FADT. */
 function dataTables(inputs: AcpiInputs): { readonly name: string; readonly bytes: Uint8Array }[] {
   const { cpus, numa, serial } = inputs;
   const tables = [{ name: 'acpi-madt', bytes: buildMadt(inputs) }];

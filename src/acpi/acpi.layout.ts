@@ -32,6 +32,7 @@ export const HEADER = {
 
 /** Signatures and the revisions that ACPI 6.5 gives them. */
 export const SIGNATURE = {
+  rsdt: 'RSDT',
   xsdt: 'XSDT',
   fadt: 'FACP',
   dsdt: 'DSDT',

@@ -7,13 +7,14 @@ import { OEM_ID } from './sdt.ts';
 
 const REVISION = 2;
 
-/** There is no RSDT: every kernel that knows hardware-reduced ACPI reads the XSDT. */
-export function buildRsdp(xsdt: GuestAddress): Uint8Array {
+/** Kernels that know ACPI 2.0 read the XSDT, older and smaller ones the RSDT; both list the same tables. */
+export function buildRsdp(xsdt: GuestAddress, rsdt: GuestAddress): Uint8Array {
   const bytes = new Uint8Array(RSDP.size);
   const view = viewOf(bytes);
   putAscii(bytes, RSDP.signature, RSDP_SIGNATURE);
   putAscii(bytes, RSDP.oemId, OEM_ID);
   bytes[RSDP.revision] = REVISION;
+  view.setUint32(RSDP.rsdt, rsdt, true);
   view.setUint32(RSDP.length, RSDP.size, true);
   putU64(view, RSDP.xsdt, xsdt);
   bytes[RSDP.checksum] = checksumByte(bytes.subarray(0, RSDP_OLD_BYTES));

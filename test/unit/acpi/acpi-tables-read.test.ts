@@ -201,6 +201,8 @@ describe('what is wrong is said', () => {
     ['no package', 'acpi-pptt', (t) => (t[36 + 4] = 0), 'PPTT: processor 0 is in 0 packages (expected 1)'],
     ['no sleep register', 'acpi-fadt', (t) => t.fill(0, 0xf4, 0x10c), 'FADT: hardware-reduced, but without ports'],
     ['no reset register', 'acpi-fadt', (t) => t.fill(0, 0x74, 0x80), 'FADT: it announces a reset register without'],
+    ['an RSDT with other addresses', 'acpi-rsdt', (_, v) => v.setUint32(36, 16, true), 'RSDT: it lists 0x10, 0x'],
+    ['a piece of an address', 'acpi-rsdt', (_, v) => v.setUint32(4, 39, true), 'RSDT: 3 bytes of addresses'],
     ['two DSDTs', 'acpi-fadt', (_, v) => v.setUint32(0x28, 16, true), 'FADT: its two addresses of the DSDT differ'],
   ])('%s', (_, name, change, problem) => {
     const problems = problemsAfter(name, change);

@@ -8,6 +8,7 @@ import { buildHmat } from '../../../src/acpi/hmat.ts';
 import { buildMadt } from '../../../src/acpi/madt.ts';
 import { buildPptt } from '../../../src/acpi/pptt.ts';
 import { buildRsdp } from '../../../src/acpi/rsdp.ts';
+import { buildRsdt } from '../../../src/acpi/rsdt.ts';
 import { buildSlit } from '../../../src/acpi/slit.ts';
 import { buildSpcr } from '../../../src/acpi/spcr.ts';
 import { buildSrat } from '../../../src/acpi/srat.ts';
@@ -35,15 +36,20 @@ function expectBytes(table: Uint8Array, fields: readonly string[], checksums: re
 const [CPU_0, CPU_1] = cpusOf(coresOnly(2));
 const CPU_255 = { ...CPU_1!, uid: 255, apicId: 0x1ff };
 
-test('RSDP: two checksums, no RSDT, the XSDT at its address', () => {
-  const rsdp = buildRsdp(guestAddress(0xc_1230));
+test('RSDP: two checksums, RSDT and XSDT at their addresses', () => {
+  const rsdp = buildRsdp(guestAddress(0xc_1230), guestAddress(0xc_4560));
   expectBytes(
     rsdp,
-    [ascii('RSD PTR '), '00', ascii('VOLT  '), '02', '00000000', '24000000', '30120c0000000000', '00', '000000'],
+    [ascii('RSD PTR '), '00', ascii('VOLT  '), '02', '60450c00', '24000000', '30120c0000000000', '00', '000000'],
     [8, 32],
   );
   expect(byteSum(rsdp.subarray(0, 20))).toBe(0);
 }); // prettier-ignore
+
+test('RSDT: 4 bytes an address', () => {
+  const rsdt = buildRsdt([guestAddress(0xc_0100), guestAddress(0x2345_6789)]);
+  expectBytes(rsdt, [header('RSDT', '2c000000', '01'), '00010c00', '89674523']);
+});
 
 test('XSDT: 8 bytes an address', () => {
   const xsdt = buildXsdt([guestAddress(0xc_0100), guestAddress(0x1_2345_6789)]);

@@ -172,6 +172,7 @@ describe('the writes of a plan', () => {
       'acpi-madt',
       'acpi-pptt',
       'acpi-spcr',
+      'acpi-rsdt',
       'acpi-rsdp',
       'reset-vector',
     ]);

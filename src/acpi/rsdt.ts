@@ -1,0 +1,18 @@
+/**
+ * Root System Description Table: the XSDT's list in 32-bit addresses. (ACPI 6.5 §5.2.7) Many small kernels follow
+ * ACPI 1.0 and look for no other; all of Volt's tables lie below 1 MiB.
+ */
+import type { GuestAddress } from '../machine/address.ts';
+import { HEADER, SIGNATURE } from './acpi.layout.ts';
+import { buildTable } from './sdt.ts';
+
+const REVISION = 1;
+export const RSDT_ENTRY_BYTES = 4;
+
+/** `tables` as the XSDT lists them: without the DSDT, which the FADT points to. */
+export function buildRsdt(tables: readonly GuestAddress[]): Uint8Array {
+  const bytes = HEADER.size + RSDT_ENTRY_BYTES * tables.length;
+  return buildTable(SIGNATURE.rsdt, REVISION, bytes, [], (_, view) => {
+    tables.forEach((address, i) => view.setUint32(HEADER.size + RSDT_ENTRY_BYTES * i, address, true));
+  });
+}
