@@ -85,7 +85,8 @@ export function readAcpiTables(
   const xsdt = roots && load(roots.xsdt, SIGNATURE.xsdt);
   const listed = xsdt ? listedAddresses(xsdt, XSDT_ENTRY_BYTES, problems) : [];
   for (const address of listed) load(address);
-  if (xsdt && roots.rsdt !== 0) checkRsdt(readTable(read, roots.rsdt, SIGNATURE.rsdt, problems), listed, problems);
+  if (xsdt && roots.rsdt !== 0)
+    checkRsdt(readTable(read, roots.rsdt, SIGNATURE.rsdt, problems), listed, problems);
   const fadt = decode(SIGNATURE.fadt, readFadt);
   if (fadt) load(fadt.dsdt, SIGNATURE.dsdt);
   const contents = {
@@ -173,7 +174,8 @@ function listedAddresses(table: Uint8Array, entryBytes: 4 | 8, problems: string[
     problems.push(`${name}: ${bytes} bytes of addresses (expected a multiple of ${entryBytes})`);
   }
   const view = viewOf(table);
-  const read = (at: number) => (entryBytes === XSDT_ENTRY_BYTES ? getU64(view, at) : view.getUint32(at, true));
+  const read = (at: number) =>
+    entryBytes === XSDT_ENTRY_BYTES ? getU64(view, at) : view.getUint32(at, true);
   return Array.from({ length: Math.floor(bytes / entryBytes) }, (_, i) => read(HEADER.size + entryBytes * i));
 }
 
