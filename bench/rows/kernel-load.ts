@@ -62,7 +62,7 @@ function loadMs(kernel: string): number {
     'machine-config': { vcpu_count: 1, mem_size_mib: 512 },
   });
   const planning = timed(() => {
-    using image = openKernel(kernel);
+    using image = openKernel(kernel, 'the kernel');
     planImage(config, image, undefined);
   });
   using vm = new VirtualMachine(config);

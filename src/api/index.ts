@@ -26,6 +26,7 @@ export type { Inspection, MpInspection } from '../plan/inspection.ts';
 export { checkMachine, type CheckedMachine } from './check.ts';
 export { confine } from './confine.ts';
 export type { MetricsServer } from './metrics/server.ts';
+export { hostWarnings } from './host-warnings.ts';
 export { checkHost, type HostCheck } from './doctor.ts';
 export { runInTerminal, stderrIsTerminal, stdoutIsTerminal, type TerminalRun } from './run-in-terminal.ts';
 export { selftest, selftestCounts, type SelftestRow } from './selftest.ts';

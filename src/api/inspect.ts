@@ -20,8 +20,9 @@ export interface MachineInspection {
 
 /** Plans a machine and checks the plan, without KVM. Throws VoltError for what `new VirtualMachine` would refuse, too. */
 export function inspectMachine(config: VmConfig): MachineInspection {
-  using kernel = openKernel(config.kernelPath);
-  using initrd = config.initrdPath === undefined ? undefined : openImage(config.initrdPath, '--initrd');
+  using kernel = openKernel(config.kernelPath, config.fileNames.kernel);
+  using initrd =
+    config.initrdPath === undefined ? undefined : openImage(config.initrdPath, config.fileNames.initrd);
   const plan = planMachine(
     config,
     planImage(config, kernel, initrd),

@@ -1,5 +1,5 @@
 /** `volt check`: opens and builds everything that a run would, and says whether it could start. */
-import { checkMachine, EXIT_CODE } from '../api/index.ts';
+import { checkMachine, EXIT_CODE, hostWarnings } from '../api/index.ts';
 import { createLog, setLogFormat, writeStdout } from './log.ts';
 import { toConfig, type MachineFlags } from './machine-options.ts';
 
@@ -12,7 +12,9 @@ export function check(flags: MachineFlags & { readonly json?: true | undefined }
     warnings.push(line);
     log.warn(line);
   };
-  const summary = checkMachine(toConfig(flags, { ...log, warn }), warn);
+  const config = toConfig(flags, { ...log, warn });
+  const summary = checkMachine(config, warn);
+  hostWarnings(config).forEach(warn);
   writeStdout(
     flags.json ? `${JSON.stringify({ ...summary, warnings }, null, 2)}\n` : `OK: ${summary.boot}\n`,
   );

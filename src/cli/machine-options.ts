@@ -133,7 +133,7 @@ export function toConfig(flags: MachineFlags, log: Log): VmConfig {
   const nameOf = (path: string) => {
     const section = /^[\w-]+/.exec(path)?.[0] ?? '';
     const deviceFlag = deviceFlagOf(section, flags as unknown as Readonly<Record<string, unknown>>);
-    if (deviceFlag !== undefined) return `${deviceFlag}${path.slice(section.length)}`;
+    if (deviceFlag !== undefined) return [deviceFlag, ...(/(?<=\.)[a-z]\w*$/.exec(path) ?? [])].join(' ');
     const known = FLAG_OF_PATH[path];
     if (known && flags[known.key] !== undefined) return known.flag;
     if (flags.config !== undefined)

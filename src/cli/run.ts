@@ -2,6 +2,7 @@
 import {
   confine,
   HostResources,
+  hostWarnings,
   openControl,
   runInTerminal,
   VirtualMachine,
@@ -43,6 +44,7 @@ export async function run(flags: RunFlags): Promise<number> {
   const create = (next: VmConfig) =>
     new VirtualMachine(next, { timeline: flags.timeline ?? false, warn: log.warn, resources });
   let vm = create(config);
+  hostWarnings(config).forEach(log.warn);
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
   const control = new VmControl(vm);
   if (config.hangReportSeconds > 0) reportHangs(control, config.hangReportSeconds, log.warn);

@@ -48,6 +48,8 @@ export interface VmConfig {
   /** undefined: the embedded SMP kernel. */
   readonly kernelPath: string | undefined;
   readonly initrdPath: string | undefined;
+  /** What errors call these files: the flag or the key that named them. */
+  readonly fileNames: { readonly kernel: string; readonly initrd: string; readonly symbols: string };
   readonly cmdline: string;
   /** vCPUs from the start. */
   readonly cpus: number;
@@ -113,7 +115,7 @@ const SECTIONS = {
 } as const;
 
 /** Keys that Firecracker's own files may hold and that change nothing in Volt, or cannot be honoured yet. */
-const IGNORED_SILENTLY = new Set(['machine-config.track_dirty_pages']);
+const IGNORED_SILENTLY = new Set(['machine-config.track_dirty_pages', '$schema']);
 
 const FileSchema = v.object(
   {
@@ -148,6 +150,11 @@ function toVmConfig(
   const config: VmConfig = {
     kernelPath: boot.kernel_image_path,
     initrdPath: boot.initrd_path ?? undefined,
+    fileNames: {
+      kernel: nameOf('boot-source.kernel_image_path'),
+      initrd: nameOf('boot-source.initrd_path'),
+      symbols: nameOf('volt.symbols'),
+    },
     cmdline: addKernelWords(cmdline, [rootWord(devices), deviceWords]),
     cpus,
     maxCpus,
@@ -262,7 +269,7 @@ function unknownKeys(input: ConfigInput): string[] {
   return Object.entries(input).flatMap(([name, content]) => {
     const ofDevices = unknownDeviceKeys(name, content);
     if (ofDevices) return ofDevices;
-    if (!Object.hasOwn(SECTIONS, name)) return [name];
+    if (!Object.hasOwn(SECTIONS, name)) return IGNORED_SILENTLY.has(name) ? [] : [name];
     const known = SECTIONS[name as keyof typeof SECTIONS];
     return Object.keys((content ?? {}) as object)
       .filter((key) => !Object.hasOwn(known, key))

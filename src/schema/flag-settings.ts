@@ -3,6 +3,8 @@ import { VoltError } from '../volt-error.ts';
 import { parseMib, UNIT_FACTORS } from './sizes.ts';
 
 const MAX_QUANTITY = 2 ** 50;
+/** A page a second. Who writes less has forgotten the unit. */
+const MIN_BYTES_PER_SECOND = 4096;
 
 export interface FlagSettings {
   /** Value of a key that needs one; `what` names it in errors. */
@@ -38,12 +40,12 @@ export function readSettings(flag: string, text: string, keys: readonly string[]
       throw bad(`${key} has no value`, `${key}=${what}`);
     return value;
   };
-  const quantity = (key: string, what: string) => {
+  const quantity = (key: string, what: string, min = 1) => {
     const value = needed(key, what);
     if (value === undefined) return undefined;
     const match = /^(\d{1,15})([KMGT]?)$/i.exec(value);
     const amount = match ? Number(match[1]) * UNIT_FACTORS[match[2]!.toUpperCase()]! : 0;
-    if (amount < 1 || amount > MAX_QUANTITY) throw bad(`${key} is ${value}`, what);
+    if (amount < min || amount > MAX_QUANTITY) throw bad(`${key} is ${value}`, what);
     return amount;
   };
   return {
@@ -69,7 +71,7 @@ export function readSettings(flag: string, text: string, keys: readonly string[]
       return table[value];
     },
     rateLimiter() {
-      const size = quantity('bw', 'bytes per second such as 10M');
+      const size = quantity('bw', 'bytes per second such as 10M, at least 4K', MIN_BYTES_PER_SECOND);
       const count = quantity('iops', 'a number per second such as 500');
       if (size === undefined && count === undefined) return undefined;
       return {

@@ -21,7 +21,7 @@ export function loadSymbols(path: string): SymbolTable {
 /** A kernel's own symbol table; undefined for one that was stripped, that is no ELF file, or that is gone. */
 function loadKernelSymbols(kernelPath: string | undefined): SymbolTable | undefined {
   try {
-    using file = openKernel(kernelPath);
+    using file = openKernel(kernelPath, 'the kernel');
     return parseElfSymbols(file);
   } catch {
     return undefined;
@@ -29,8 +29,8 @@ function loadKernelSymbols(kernelPath: string | undefined): SymbolTable | undefi
 }
 
 /** Throws VoltError 'image' when there is no such file. Does not read it. */
-export function checkSymbolsPath(path: string): void {
-  openImage(path, '--symbols')[Symbol.dispose]();
+export function checkSymbolsPath(path: string, name: string): void {
+  openImage(path, name)[Symbol.dispose]();
 }
 
 type SymbolConfig = Pick<VmConfig, 'symbolsPath' | 'kernelPath' | 'cmdline'>;

@@ -12,9 +12,9 @@ export interface ImageFile extends ByteSource, Disposable {
   readonly fd: number | undefined;
 }
 
-/** The kernel at `path`, or the embedded one without a path. */
-export function openKernel(path: string | undefined): ImageFile {
-  return path === undefined ? embeddedKernel() : openImage(path, '--kernel');
+/** The kernel at `path`, or the embedded one without a path. `name` is what errors call it. Throws VoltError 'image'. */
+export function openKernel(path: string | undefined, name: string): ImageFile {
+  return path === undefined ? embeddedKernel() : openImage(path, name);
 }
 
 /** The SMP kernel of kernels/smp, which is part of the executable. */

@@ -69,8 +69,10 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
   const timeline = new Timeline();
   // The BSP's Worker takes the longest to come up: it does so beside everything below.
   const workers = owned.use(new WorkerPool(options.timeline ? config.cpus : 1));
-  const kernel = owned.use(openKernel(config.kernelPath));
-  const initrd = config.initrdPath ? owned.use(openImage(config.initrdPath, '--initrd')) : undefined;
+  const kernel = owned.use(openKernel(config.kernelPath, config.fileNames.kernel));
+  const initrd = config.initrdPath
+    ? owned.use(openImage(config.initrdPath, config.fileNames.initrd))
+    : undefined;
   const image = planImage(config, kernel, initrd);
   timeline.mark('kernel recognised');
 
@@ -138,10 +140,10 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
 }
 
 /** Before any thread is made: a host CPU that does not exist would stop the guest halfway. */
-function checkHost({ affinity, maxCpus, devices, symbolsPath }: VmConfig): void {
+function checkHost({ affinity, maxCpus, devices, symbolsPath, fileNames }: VmConfig): void {
   for (const [index, cpus] of affinity) checkHostCpus(index, cpus);
   ensureOpenFiles(maxCpus, devices.length);
-  if (symbolsPath !== undefined) checkSymbolsPath(symbolsPath);
+  if (symbolsPath !== undefined) checkSymbolsPath(symbolsPath, fileNames.symbols);
 }
 
 function checkVcpuLimit(wanted: number, limit: number): void {

@@ -30,7 +30,8 @@ export function bindNodes(
     bindMemory(memory.hostAddress(address, bytes), bytes, target, policy);
   }
   if (available.length > 1 || numa.nodes.every(({ hostNode }) => hostNode !== undefined)) return [];
+  const { length } = numa.nodes;
   return [
-    `the host has one NUMA node, so the memory of all ${numa.nodes.length} guest nodes is equally far from every vCPU`,
+    `the host has one NUMA node, so the memory of ${length === 1 ? 'the guest node' : `all ${length} guest nodes`} is equally far from every vCPU`,
   ];
 }

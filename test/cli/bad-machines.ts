@@ -168,7 +168,7 @@ const MACHINE_FLAGS: readonly BadInput[] = [
   ),
   badFlags(
     ['--share', 'path=/srv,cache=never'],
-    'Cannot use --share.0.cache: "never" (expected auto, always, none)',
+    'Cannot use --share cache: "never" (expected auto, always, none)',
   ),
   badFlags(
     ['--share', 'path=/srv,tag=a', '--share', 'path=/usr,tag=a'],

@@ -1,4 +1,5 @@
 /** Image files and block devices behind disks and persistent memory: opened and locked. */
+import { fstatSync, readdirSync } from 'node:fs';
 import { directBlockBytes, fileKind, fileShape, lockFile, type FileShape } from '../../ffi/block-file.ts';
 import { ERRNO, SyscallError } from '../../ffi/errno.ts';
 import { OPEN, openFile, OwnedFd, readAt } from '../../ffi/file.ts';
@@ -99,13 +100,34 @@ function openAndLock(
     throw unopenedImage(path, error, exclusive, flag);
   }
   if (lockFile(file.fd, exclusive)) return file;
+  const isOurs = countOpen(file.fd) > 1;
   file.close();
+  if (isOurs)
+    throw unusableImage(
+      path,
+      'this machine uses it already, as another disk, as persistent memory or as an overlay',
+      'each file once',
+      flag,
+    );
   throw unusableImage(
     path,
     exclusive ? 'another machine uses it' : 'another machine writes it',
     exclusive ? 'a disk of its own, an overlay=FILE, or readonly for all' : 'a disk that nobody writes',
     flag,
   );
+}
+
+/** Descriptors of this process for the same file. */
+function countOpen(fd: number): number {
+  const { dev, ino } = fstatSync(fd);
+  return readdirSync('/proc/self/fd').filter((name) => {
+    try {
+      const other = fstatSync(Number(name));
+      return other.dev === dev && other.ino === ino;
+    } catch {
+      return false;
+    }
+  }).length;
 }
 
 /** A block device that nobody else has claimed: no mount, no RAID, no other machine. EBUSY where somebody has. */

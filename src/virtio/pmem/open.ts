@@ -31,12 +31,8 @@ function lookAt({ path, readOnly }: PmemConfig): FileShape {
   const { kind, bytes } = shape;
   if (kind === 'other') throw bad('it is neither a file nor a block device', 'a file or a block device');
   if (shape.readOnly && !readOnly) throw bad('this block device takes no writes', 'readonly');
-  // A guest takes whole units, and what it wrote behind the end of the file would be lost.
-  if (bytes === 0 || (!readOnly && bytes % PMEM_UNIT_BYTES !== 0))
-    throw bad(
-      `it has ${bytes} bytes`,
-      `a multiple of ${PMEM_UNIT_BYTES / MIB} MiB: truncate -s ${Math.max(1, Math.ceil(bytes / PMEM_UNIT_BYTES)) * (PMEM_UNIT_BYTES / MIB)}M makes it one`,
-    );
+  if (bytes === 0)
+    throw bad('it has 0 bytes', `bytes to map: truncate -s ${PMEM_UNIT_BYTES / MIB}M makes some`);
   return shape;
 }
 
@@ -80,9 +76,16 @@ function fillHoles(fd: number, path: string, bytes: number): void {
   throw unusableImage(path, found, 'a file system with that much free', FLAG);
 }
 
-/** Everything that is written there is written to the file. */
-function mapFile(fd: number, { bytes }: PmemPlacement): Mapping {
-  return new Mapping({ bytes, prot: READ_WRITE, flags: MAP.shared, fd, what: `${FLAG} of ${bytes} bytes` });
+/**
+ * What the guest writes is written to the file. A guest sees whole units: where the file ends in the middle of one,
+ * zeroed memory follows, as in Firecracker, and what is written there is lost.
+ */
+function mapFile(fd: number, { bytes, fileBytes }: PmemPlacement): Mapping {
+  if (fileBytes === bytes) {
+    const what = `${FLAG} of ${bytes} bytes`;
+    return new Mapping({ bytes, prot: READ_WRITE, flags: MAP.shared, fd, what });
+  }
+  return mapPadded(fd, bytes, fileBytes, MAP.shared);
 }
 
 /**
@@ -90,9 +93,14 @@ function mapFile(fd: number, { bytes }: PmemPlacement): Mapping {
  * virtio knows of; a guest that tried would be stopped in the middle of an instruction.
  */
 function mapCopy(fd: number, { bytes, fileBytes }: PmemPlacement): Mapping {
+  return mapPadded(fd, bytes, fileBytes, MAP.private | MAP.noReserve);
+}
+
+/** The file by `flags`, and anonymous memory behind its last page. */
+function mapPadded(fd: number, bytes: number, fileBytes: number, flags: number): Mapping {
   const what = `${FLAG} of ${bytes} bytes`;
-  const flags = MAP.private | MAP.noReserve;
-  const mapping = new Mapping({ bytes, prot: READ_WRITE, flags: flags | MAP.anonymous, what });
+  const padding = MAP.private | MAP.noReserve | MAP.anonymous;
+  const mapping = new Mapping({ bytes, prot: READ_WRITE, flags: padding, what });
   mapMemory({
     at: mapping.address,
     bytes: alignUp(fileBytes, PAGE_BYTES),

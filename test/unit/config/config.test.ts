@@ -15,6 +15,11 @@ describe('defaults', () => {
       config: {
         kernelPath: 'vmlinux',
         initrdPath: undefined,
+        fileNames: {
+          kernel: 'boot-source.kernel_image_path',
+          initrd: 'boot-source.initrd_path',
+          symbols: 'volt.symbols',
+        },
         cmdline: DEFAULT_CMDLINE,
         cpus: 2,
         maxCpus: 2,
@@ -82,6 +87,11 @@ test("Firecracker's file is understood, and what is not is named", () => {
   expect(config).toEqual({
     kernelPath: 'vmlinux.bin',
     initrdPath: undefined,
+    fileNames: {
+      kernel: 'boot-source.kernel_image_path',
+      initrd: 'boot-source.initrd_path',
+      symbols: 'volt.symbols',
+    },
     cmdline: 'console=ttyS0 reboot=k panic=1 pci=off root=/dev/vda rw',
     cpus: 4,
     maxCpus: 4,
