@@ -45,15 +45,7 @@ function describeReport(vcpu: number, report: VcpuReport): Omit<VmEnd, 'states'>
     case 'guest-exit':
       return guestExit(vcpu, report.status);
     case 'triple-fault':
-      return {
-        kind: report.kind,
-        exitCode: EXIT_CODE.tripleFault,
-        vcpu,
-        lines: [
-          `guest crashed: triple fault on vCPU ${vcpu} at RIP ${report.registers.rip} (an exception that its own handlers could not take)`,
-          ...indent(report.registers),
-        ],
-      };
+      return { kind: report.kind, exitCode: EXIT_CODE.tripleFault, vcpu, lines: tripleFault(vcpu, report) };
     case 'kvm-failure':
       return {
         kind: report.kind,
@@ -73,6 +65,28 @@ function describeReport(vcpu: number, report: VcpuReport): Omit<VmEnd, 'states'>
         lines: [`Cannot run vCPU ${vcpu}: ${report.message}`],
       };
   }
+}
+
+const TRIPLE_FAULT_MEANING = '(an exception that its own handlers could not take)';
+
+function tripleFault(vcpu: number, report: Extract<VcpuReport, { kind: 'triple-fault' }>): string[] {
+  const what = `guest crashed: triple fault on vCPU ${vcpu}`;
+  if (report.registers)
+    return [`${what} at RIP ${report.registers.rip} ${TRIPLE_FAULT_MEANING}`, ...indent(report.registers)];
+  const lost = "  its registers are lost: this host's KVM (AMD) resets a vCPU at a triple fault";
+  const { lastSample } = report;
+  if (!lastSample)
+    return [
+      `${what} ${TRIPLE_FAULT_MEANING}`,
+      `${lost}; volt ctl PID vcpus takes samples of a guest that runs`,
+    ];
+  const age = `${(lastSample.ageMs / 1000).toFixed(3)} s before`;
+  return [
+    `${what}, last seen at RIP ${lastSample.rip} ${TRIPLE_FAULT_MEANING}`,
+    lost,
+    `  its last sample, ${age}:`,
+    ...indent(lastSample),
+  ];
 }
 
 function guestExit(vcpu: number, status: number): Omit<VmEnd, 'states'> {

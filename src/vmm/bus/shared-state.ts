@@ -61,7 +61,7 @@ export const VCPU_COMMAND = { run: 0, stop: 1, pause: 2, park: 3 } as const;
 export const VCPU_PHASE = { created: 0, running: 1, paused: 2, stopped: 3, parked: 4 } as const;
 
 /** Moments of one vCPU, in milliseconds since 1970; 0 until they happen. */
-export const VCPU_MOMENT = { workerUp: 0, entered: 1, started: 2, size: 3 } as const;
+export const VCPU_MOMENT = { workerUp: 0, entered: 1, started: 2, sampled: 3, size: 4 } as const;
 export const VM_MOMENT = { firstConsoleByte: 0, size: 1 } as const;
 
 const RECEIVE_BYTES = 4096;

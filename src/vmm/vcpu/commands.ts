@@ -7,7 +7,9 @@ import type { VcpuQueries } from './queries.ts';
 interface CommandContext {
   readonly kvm: VcpuQueries;
   readonly run8: Uint8Array;
+  /** This vCPU's words and moments in the shared state. */
   readonly words: Int32Array;
+  readonly moments: Float64Array;
 }
 
 /**
@@ -36,13 +38,14 @@ export function obeyCommands(vcpu: CommandContext): boolean {
   }
 }
 
-function publishSample({ kvm, words }: CommandContext): void {
+function publishSample({ kvm, words, moments }: CommandContext): void {
   const regs = kvm.regs();
   const mpState = kvm.mpState();
   Atomics.store(words, VCPU_WORD.mpState, mpState);
   Atomics.store(words, VCPU_WORD.sipiVector, mpState === KVM_MP_STATE.sipiReceived ? kvm.sipiVector() : 0);
   for (let at = 0; at < REGS.size; at += 4)
     Atomics.store(words, VCPU_WORD.regs + at / 4, regs.getInt32(at, true));
+  moments[VCPU_MOMENT.sampled] = now();
 }
 
 const SIPI_POLL_MICROSECONDS = 50;
@@ -66,7 +69,6 @@ export function noteWakeUp({ kvm, moments, timeline, words }: WakeUpContext): vo
   }
 }
 
-interface WakeUpContext extends Pick<CommandContext, 'kvm' | 'words'> {
-  readonly moments: Float64Array;
+interface WakeUpContext extends CommandContext {
   readonly timeline: boolean;
 }

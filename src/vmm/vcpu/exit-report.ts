@@ -1,8 +1,11 @@
 /** What each exit that ends a vCPU means, in words. Runs once, at the end, so it may allocate. */
 import { getU64, hex, viewOf } from '../../binary/bytes.ts';
-import { EXIT, INTERNAL_ERROR, RUN, SYSTEM_EVENT } from '../../kvm/abi.ts';
+import { EXIT, INTERNAL_ERROR, REGS, RUN, SYSTEM_EVENT } from '../../kvm/abi.ts';
+import { now, VCPU_MOMENT, VCPU_WORD } from '../bus/shared-state.ts';
 import type { VcpuQueries } from './queries.ts';
+import { dumpRegisters, isResetState } from './register-dump.ts';
 import type { VcpuReport } from './report.ts';
+import { wasSampled } from './sample.ts';
 
 const INTERNAL_ERROR_MEANING: Readonly<Record<number, string>> = {
   [INTERNAL_ERROR.emulation]:
@@ -17,20 +20,24 @@ interface ExitedVcpu {
   /** Its kvm_run page. */
   readonly run8: Uint8Array;
   readonly kvm: VcpuQueries;
+  /** Its words and moments in the shared state. */
+  readonly words: Int32Array;
+  readonly moments: Float64Array;
 }
 
 /** Why the vCPU ends. Throws SyscallError when its registers cannot be read. */
-export function reportExit(reason: number, { run8: run, kvm }: ExitedVcpu): VcpuReport {
+export function reportExit(reason: number, vcpu: ExitedVcpu): VcpuReport {
+  const { run8: run, kvm } = vcpu;
   const view = viewOf(run);
   const failure = (what: string, details: string[] = []): VcpuReport => ({
     kind: 'kvm-failure',
     what,
     details,
-    registers: kvm.dumpRegisters(),
+    registers: dumpRegisters(kvm.regs(), kvm.sregs()),
   });
   switch (reason) {
     case EXIT.shutdown:
-      return { kind: 'triple-fault', registers: kvm.dumpRegisters() };
+      return reportTripleFault(vcpu);
     case EXIT.internalError:
       return failure(...describeInternalError(view, run));
     case EXIT.failEntry:
@@ -53,6 +60,15 @@ export function reportExit(reason: number, { run8: run, kvm }: ExitedVcpu): Vcpu
     default:
       return failure(`KVM exited with reason ${reason} (${exitName(reason)}), which Volt never asks for`);
   }
+}
+
+function reportTripleFault({ kvm, words, moments }: ExitedVcpu): VcpuReport {
+  const [regs, sregs] = [kvm.regs(), kvm.sregs()];
+  if (!isResetState(regs, sregs)) return { kind: 'triple-fault', registers: dumpRegisters(regs, sregs) };
+  if (!wasSampled(words)) return { kind: 'triple-fault', registers: undefined, lastSample: undefined };
+  const sampled = dumpRegisters(new DataView(words.buffer, words.byteOffset + 4 * VCPU_WORD.regs, REGS.size));
+  const lastSample = { ...sampled, ageMs: now() - moments[VCPU_MOMENT.sampled]! };
+  return { kind: 'triple-fault', registers: undefined, lastSample };
 }
 
 /** `internalError` for 17, `?` for a number without a name. */

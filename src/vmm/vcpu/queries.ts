@@ -1,8 +1,6 @@
 /** What a vCPU's thread asks KVM about its vCPU, off the path of I/O exits. */
 import { MP_STATE } from '../../kvm/abi.ts';
-import { readMpState, readRegs, readSipiVector } from '../../kvm/vcpu.ts';
-import { dumpRegisters } from './register-dump.ts';
-import type { RegisterDump } from './report.ts';
+import { readMpState, readRegs, readSipiVector, readSregs } from '../../kvm/vcpu.ts';
 
 /** A test of the exit handler gives its own, and needs no vCPU. */
 export interface VcpuQueries {
@@ -11,7 +9,8 @@ export interface VcpuQueries {
   sipiVector(): number;
   /** `struct kvm_regs`, by the offsets of REGS. */
   regs(): DataView;
-  dumpRegisters(): RegisterDump;
+  /** `struct kvm_sregs`, by the offsets of SREGS. */
+  sregs(): DataView;
 }
 
 /** All of them throw SyscallError. */
@@ -21,6 +20,6 @@ export function vcpuQueries(vcpuFd: number): VcpuQueries {
     mpState: () => readMpState(vcpuFd, mpState),
     sipiVector: () => readSipiVector(vcpuFd),
     regs: () => readRegs(vcpuFd),
-    dumpRegisters: () => dumpRegisters(vcpuFd),
+    sregs: () => readSregs(vcpuFd),
   };
 }

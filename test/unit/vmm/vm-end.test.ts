@@ -44,6 +44,30 @@ test('a triple fault is code 3, with where it was and the registers indented', (
   });
 });
 
+describe('a triple fault with which KVM resets the vCPU', () => {
+  const lost = { kind: 'triple-fault', registers: undefined } as const;
+
+  test('is told without registers that are none', () => {
+    const { lines, exitCode } = describeEnd(0, { ...lost, lastSample: undefined }, []);
+    expect(exitCode).toBe(3);
+    expect(lines).toEqual([
+      'guest crashed: triple fault on vCPU 0 (an exception that its own handlers could not take)',
+      "  its registers are lost: this host's KVM (AMD) resets a vCPU at a triple fault; volt ctl PID vcpus takes samples of a guest that runs",
+    ]);
+  });
+
+  test('shows the last sample, with its age', () => {
+    const lastSample = { rip: '0x1000', lines: ['rip 1000'], ageMs: 1234.5 };
+    const { lines } = describeEnd(0, { ...lost, lastSample }, []);
+    expect(lines).toEqual([
+      'guest crashed: triple fault on vCPU 0, last seen at RIP 0x1000 (an exception that its own handlers could not take)',
+      "  its registers are lost: this host's KVM (AMD) resets a vCPU at a triple fault",
+      '  its last sample, 1.234 s before:',
+      '  rip 1000',
+    ]);
+  });
+});
+
 test('a KVM failure is code 4, with details before registers', () => {
   const report = {
     kind: 'kvm-failure',

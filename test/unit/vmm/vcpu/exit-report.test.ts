@@ -7,7 +7,7 @@ import { exitName, reportExit } from '../../../../src/vmm/vcpu/exit-report.ts';
 function systemEvent(type: number) {
   const run8 = new Uint8Array(4096);
   run8[RUN.systemEvent.type] = type;
-  return { run8, kvm: {} as VcpuQueries };
+  return { run8, kvm: {} as VcpuQueries, words: new Int32Array(), moments: new Float64Array() };
 }
 
 test.each([

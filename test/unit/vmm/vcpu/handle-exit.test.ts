@@ -3,7 +3,7 @@ import { describe, expect, test } from 'bun:test';
 import { resetI8042 } from '../../../../src/chips/i8042.ts';
 import { resetUart } from '../../../../src/chips/uart.ts';
 import { ERRNO, SyscallError } from '../../../../src/ffi/errno.ts';
-import { COALESCED_RING, EXIT, KVM_MP_STATE, REGS, RUN } from '../../../../src/kvm/abi.ts';
+import { COALESCED_RING, EXIT, KVM_MP_STATE, REGS, RUN, SEGMENT, SREGS } from '../../../../src/kvm/abi.ts';
 import { viewCoalescedRing } from '../../../../src/kvm/coalesced.ts';
 import { LAYOUT } from '../../../../src/machine/layout.ts';
 import { PORT } from '../../../../src/machine/ports.ts';
@@ -21,6 +21,7 @@ import {
   VCPU_WORD,
   VM_WORD,
 } from '../../../../src/vmm/bus/shared-state.ts';
+import type { LastSample } from '../../../../src/vmm/vcpu/report.ts';
 import { handleExit, viewRunPage, type VcpuContext } from '../../../../src/vmm/vcpu/handle-exit.ts';
 
 /** kvm_run, the page of PIO data behind it, and the ring of coalesced writes. */
@@ -30,7 +31,8 @@ const RING_OFFSET = 2 * 4096;
 const OUT = 1;
 const NOBODY = 0xe000_0000;
 const DEVICE_TYPE = 42;
-const REGISTERS = { rip: '0x1234', lines: ['rip 1234'] };
+const RIP = 0x1234;
+const REGISTERS = { rip: '0x1234', lines: expect.any(Array) };
 
 function createVcpu({ timeline = false } = {}) {
   const shared = createSharedState(1);
@@ -69,6 +71,8 @@ function createVcpu({ timeline = false } = {}) {
     exitStatus: 0,
   };
   const regs = new DataView(new ArrayBuffer(REGS.size));
+  const sregs = new DataView(new ArrayBuffer(SREGS.size));
+  regs.setBigUint64(REGS.rip, BigInt(RIP), true);
   const mpStates: number[] = [KVM_MP_STATE.runnable];
   const vcpu: VcpuContext = {
     ...viewRunPage(page),
@@ -76,7 +80,7 @@ function createVcpu({ timeline = false } = {}) {
       mpState: () => (mpStates.length > 1 ? mpStates.shift()! : mpStates[0]!),
       sipiVector: () => 8,
       regs: () => regs,
-      dumpRegisters: () => REGISTERS,
+      sregs: () => sregs,
     },
     board,
     words: shared.vcpuWords(0),
@@ -84,6 +88,15 @@ function createVcpu({ timeline = false } = {}) {
     timeline,
   };
   const view = new DataView(page);
+  /** As KVM does on AMD at a triple fault. */
+  const reset = () => {
+    for (let at = 0; at < REGS.size; at += 8) regs.setBigUint64(at, 0n, true);
+    regs.setBigUint64(REGS.rip, 0xfff0n, true);
+    regs.setBigUint64(REGS.rflags, 2n, true);
+    regs.setBigUint64(REGS.rdx, 0x600n, true);
+    sregs.setUint16(SREGS.cs + SEGMENT.selector, 0xf000, true);
+    sregs.setBigUint64(SREGS.cs + SEGMENT.base, 0xffff_0000n, true);
+  };
   const exit = (reason: number) => {
     view.setUint32(RUN.exitReason, reason, true);
     return handleExit(vcpu, 0);
@@ -117,7 +130,10 @@ function createVcpu({ timeline = false } = {}) {
     ring.set([port, 0, 1, 1, byte, 0], (COALESCED_RING.entries + COALESCED_RING.entryBytes * last) / 4);
     ring[COALESCED_RING.last / 4] = last + 1;
   };
-  return { vcpu, shared, board, state, view, sent, pokes, regs, mpStates, exit, write, read, mmio, coalesce };
+  return {
+    ...{ vcpu, shared, board, state, view, sent, pokes, regs, mpStates },
+    ...{ reset, exit, write, read, mmio, coalesce },
+  };
 }
 
 describe('port I/O', () => {
@@ -238,7 +254,37 @@ describe('other exits', () => {
 
   test('a triple fault ends it, with its registers', () => {
     const { exit } = createVcpu();
-    expect(exit(EXIT.shutdown)).toMatchObject({ kind: 'triple-fault', registers: REGISTERS });
+    expect(exit(EXIT.shutdown)).toEqual({ kind: 'triple-fault', registers: REGISTERS });
+  });
+
+  test('a triple fault with which KVM resets the vCPU, as on AMD, has no registers to show', () => {
+    const { exit, reset } = createVcpu();
+    reset();
+    expect(exit(EXIT.shutdown)).toEqual({
+      kind: 'triple-fault',
+      registers: undefined,
+      lastSample: undefined,
+    });
+  });
+
+  test('... but those of the last sample', () => {
+    const { vcpu, exit, reset, regs } = createVcpu();
+    regs.setBigUint64(REGS.rax, 0xabcdn, true);
+    regs.setBigUint64(REGS.rflags, 0x46n, true);
+    vcpu.words[VCPU_WORD.sampleWanted] = 1;
+    handleExit(vcpu, ERRNO.EINTR);
+    reset();
+
+    const report = exit(EXIT.shutdown);
+
+    expect(report).toEqual({
+      kind: 'triple-fault',
+      registers: undefined,
+      lastSample: { rip: '0x1234', lines: expect.any(Array), ageMs: expect.any(Number) },
+    });
+    const { lastSample } = report as unknown as { lastSample: LastSample };
+    expect(lastSample.lines.join('\n')).toContain('rax    000000000000abcd');
+    expect(lastSample.ageMs).toBeLessThan(60_000);
   });
 
   test.each([
@@ -365,7 +411,7 @@ describe('a kick (EINTR)', () => {
     const fail = () => {
       throw new Error('asked KVM');
     };
-    const unasked = { ...vcpu, kvm: { mpState: fail, sipiVector: fail, regs: fail, dumpRegisters: fail } };
+    const unasked = { ...vcpu, kvm: { mpState: fail, sipiVector: fail, regs: fail, sregs: fail } };
     expect(handleExit(unasked, ERRNO.EINTR)).toBeUndefined();
   });
 });
