@@ -28,6 +28,18 @@ export interface RunOptions {
   readonly hangMs?: number;
 }
 
+/** `flags`, and of the defaults those that are not among them: Volt takes no flag twice. */
+export function withDefaults(
+  defaults: Readonly<Record<string, string>>,
+  flags: readonly string[],
+): readonly string[] {
+  const isGiven = (name: string) => flags.some((flag) => flag === name || flag.startsWith(`${name}=`));
+  return [
+    ...Object.entries(defaults).flatMap(([name, value]) => (isGiven(name) ? [] : [name, value])),
+    ...flags,
+  ];
+}
+
 /** Runs `volt` with these arguments to its end. */
 export async function runVolt(args: readonly string[], options: RunOptions = {}): Promise<VoltRun> {
   await using child = Bun.spawn([...(options.prefix ?? []), VOLT, ...args], {

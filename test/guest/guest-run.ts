@@ -1,13 +1,19 @@
 /** Boots tiny guests, by the compiled binary or through the library. */
 import { ConsolePump } from '../../src/vmm/serial/pump.ts';
 import { parseConfig, VirtualMachine, type VmConfig, type VmEnd } from '../../src/api/index.ts';
-import { runVolt, TemporaryFolder, type RunOptions, type VoltRun } from '../cli/volt-process.ts';
+import {
+  runVolt,
+  TemporaryFolder,
+  withDefaults,
+  type RunOptions,
+  type VoltRun,
+} from '../cli/volt-process.ts';
 import { buildPvhElf } from './tiny-guest.ts';
 
 /** Little RAM and one CPU, because a tiny guest uses no more. */
-const SMALL = ['--memory', '32M', '--cpus', '1', '--no-reboot'];
+const SMALL = { '--memory': '32M', '--cpus': '1' };
 
-/** Runs a guest's code by `volt --kernel`; later flags win over the small machine. */
+/** Runs a guest's code by `volt --kernel --no-reboot`; `flags` win over the small machine. */
 export async function runGuest(
   code: Uint8Array,
   flags: readonly string[] = [],
@@ -23,7 +29,7 @@ export async function runKernel(
 ): Promise<VoltRun> {
   using folder = new TemporaryFolder();
   const path = await folder.write('kernel', kernel);
-  return await runVolt(['--kernel', path, ...SMALL, ...flags], options);
+  return await runVolt(['--kernel', path, '--no-reboot', ...withDefaults(SMALL, flags)], options);
 }
 
 /** A configuration for the library. */

@@ -1,5 +1,5 @@
 /** `volt run` as a child with the embedded kernel beating, for tests that look at it from outside. */
-import { kvmOpens, runVolt, TemporaryFolder, VOLT, type VoltRun } from '../cli/volt-process.ts';
+import { kvmOpens, runVolt, TemporaryFolder, VOLT, withDefaults, type VoltRun } from '../cli/volt-process.ts';
 import { waitUntil } from './guest-run.ts';
 
 export { kvmOpens };
@@ -12,14 +12,14 @@ export class BeatingVolt implements AsyncDisposable {
   readonly #child: Bun.Subprocess<'ignore', 'pipe', 'pipe'>;
   readonly #reading: Promise<unknown>;
 
-  /** One CPU; later flags win. */
+  /** One CPU, unless `flags` say otherwise. */
   constructor(
     flags: readonly string[] = [],
     env: Record<string, string> = {},
     prefix: readonly string[] = [],
   ) {
-    const small = ['--cpus', '1', '--memory', '64M', '--cmdline', 'loop', '--control', this.socket];
-    this.#child = Bun.spawn([...prefix, VOLT, 'run', ...small, ...flags], {
+    const small = { '--cpus': '1', '--memory': '64M', '--cmdline': 'loop', '--control': this.socket };
+    this.#child = Bun.spawn([...prefix, VOLT, 'run', ...withDefaults(small, flags)], {
       stdin: 'ignore',
       stdout: 'pipe',
       stderr: 'pipe',
