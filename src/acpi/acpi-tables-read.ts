@@ -15,7 +15,7 @@ import {
   SLIT,
   SRAT,
 } from './acpi.layout.ts';
-import { findDisagreements } from './acpi-agreement.ts';
+import { findTableInconsistencies } from './acpi-consistency.ts';
 import { readFadt, type FadtContents } from './fadt-read.ts';
 import { readMadt, type MadtContents } from './madt-read.ts';
 import { readSlit, readSrat, type SratContents } from './numa-read.ts';
@@ -100,7 +100,7 @@ export function readAcpiTables(
   };
   if (xsdt && !fadt) problems.push('XSDT: it lists no FADT that can be read');
   if (xsdt && !contents.madt) problems.push('XSDT: it lists no MADT that can be read');
-  return { ...contents, problems: [...problems, ...findDisagreements(contents)] };
+  return { ...contents, problems: [...problems, ...findTableInconsistencies(contents)] };
 }
 
 function findRsdp(read: AcpiMemoryReader): number | undefined {

@@ -122,7 +122,7 @@ export function eisaId(id: string): Aml {
 }
 
 /** Any NameString: `\A.B`, `^^A`, `A.B.C`, `A`. (§20.2.2) */
-export function path(name: string): Aml {
+export function nameString(name: string): Aml {
   if (!/^(?=.)(?:\\|\^*)(?:[A-Z_][A-Z0-9_]{0,3}(?:\.(?!$)|$))*$/.test(name)) {
     throw new RangeError(`Cannot encode ${JSON.stringify(name)} (expected an ACPI name)`);
   }

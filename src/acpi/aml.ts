@@ -14,7 +14,7 @@ import {
   OP,
   operation,
   packaged,
-  path,
+  nameString,
   term,
   type Aml,
   type Term,
@@ -33,7 +33,7 @@ export const FOREVER = 0xffff;
 // Named objects (§20.2.5)
 
 export function nameObject(name: string, value: Term): Aml {
-  return operation(OP.name, path(name), value);
+  return operation(OP.name, nameString(name), value);
 }
 
 export function buffer(bytes: Aml | Uint8Array): Aml {
@@ -49,11 +49,11 @@ export function packageObject(...elements: readonly Term[]): Aml {
 }
 
 export function scope(name: string, ...body: readonly Aml[]): Aml {
-  return packaged([OP.scope], path(name), ...body);
+  return packaged([OP.scope], nameString(name), ...body);
 }
 
 export function device(name: string, ...body: readonly Aml[]): Aml {
-  return packaged([OP.extended, EXTENDED_OP.device], path(name), ...body);
+  return packaged([OP.extended, EXTENDED_OP.device], nameString(name), ...body);
 }
 
 /** `options.serialized` keeps a second thread out, which a method that creates names needs. */
@@ -63,15 +63,21 @@ export function method(
   ...body: readonly Aml[]
 ): Aml {
   const flags = (options.args ?? 0) | (options.serialized ? 1 << 3 : 0);
-  return packaged([OP.method], path(name), [flags], ...body);
+  return packaged([OP.method], nameString(name), [flags], ...body);
 }
 
 export function mutex(name: string, syncLevel = 0): Aml {
-  return concat([OP.extended, EXTENDED_OP.mutex], path(name), [syncLevel]);
+  return concat([OP.extended, EXTENDED_OP.mutex], nameString(name), [syncLevel]);
 }
 
 export function operationRegion(name: string, space: number, offset: Term, bytes: Term): Aml {
-  return concat([OP.extended, EXTENDED_OP.operationRegion], path(name), [space], term(offset), term(bytes));
+  return concat(
+    [OP.extended, EXTENDED_OP.operationRegion],
+    nameString(name),
+    [space],
+    term(offset),
+    term(bytes),
+  );
 }
 
 /** Bits of a region one after the other; those without a name are skipped. */
@@ -81,15 +87,15 @@ export function field(
   ...units: readonly { readonly name?: string; readonly bits: number }[]
 ): Aml {
   const encoded = units.map(({ name, bits }) =>
-    concat(name === undefined ? [0x00] : path(name), encodeLength(bits)),
+    concat(name === undefined ? [0x00] : nameString(name), encodeLength(bits)),
   );
   const flags = [options.access | (options.update << 5)];
-  return packaged([OP.extended, EXTENDED_OP.field], path(region), flags, ...encoded);
+  return packaged([OP.extended, EXTENDED_OP.field], nameString(region), flags, ...encoded);
 }
 
 /** A name for four bytes of a buffer, from `offset`. */
 export function createDwordField(source: Aml, offset: Term, name: string): Aml {
-  return operation(OP.createDwordField, source, offset, path(name));
+  return operation(OP.createDwordField, source, offset, nameString(name));
 }
 
 // Statements (§20.2.5.3)
@@ -102,12 +108,12 @@ export function increment(target: Aml): Aml {
   return operation(OP.increment, target);
 }
 
-export function ifThen(condition: Term, ...body: readonly Aml[]): Aml {
+export function ifBlock(condition: Term, ...body: readonly Aml[]): Aml {
   return packaged([OP.if], term(condition), ...body);
 }
 
-/** Goes right behind an `ifThen`. */
-export function otherwise(...body: readonly Aml[]): Aml {
+/** Goes right behind an `ifBlock`. */
+export function elseBlock(...body: readonly Aml[]): Aml {
   return packaged([OP.else], ...body);
 }
 
@@ -129,11 +135,11 @@ export function notify(target: Aml, value: Term): Aml {
 
 /** Waits `timeoutMs` milliseconds, or FOREVER. */
 export function acquire(name: string, timeoutMs: number): Aml {
-  return concat([OP.extended, EXTENDED_OP.acquire], path(name), littleEndian(timeoutMs, 2));
+  return concat([OP.extended, EXTENDED_OP.acquire], nameString(name), littleEndian(timeoutMs, 2));
 }
 
 export function release(name: string): Aml {
-  return concat([OP.extended, EXTENDED_OP.release], path(name));
+  return concat([OP.extended, EXTENDED_OP.release], nameString(name));
 }
 
 // Expressions (§20.2.5.4)
@@ -147,7 +153,7 @@ export function argument(index: number): Aml {
 }
 
 export function call(name: string, ...operands: readonly Term[]): Aml {
-  return concat(path(name), ...operands.map(term));
+  return concat(nameString(name), ...operands.map(term));
 }
 
 export function index(source: Aml, at: Term, target: Aml = NULL_TARGET): Aml {

@@ -19,7 +19,7 @@ import {
   FIELD_ACCESS,
   FIELD_UPDATE,
   FOREVER,
-  ifThen,
+  ifBlock,
   index,
   less,
   local,
@@ -29,7 +29,7 @@ import {
   notEqual,
   notify,
   operationRegion,
-  otherwise,
+  elseBlock,
   REGION_SPACE,
   release,
   returnValue,
@@ -37,7 +37,7 @@ import {
   subtract,
   whileLoop,
 } from './aml.ts';
-import { eisaId, path, string, type Aml } from './aml-encoding.ts';
+import { eisaId, nameString, string, type Aml } from './aml-encoding.ts';
 import { needsX2apic } from './madt.ts';
 
 /** Asks the hotplug registers for all that happened and tells the guest. */
@@ -129,7 +129,7 @@ function locked(...body: readonly Aml[]): Aml[] {
 
 function sharedMethods(cpus: readonly AcpiCpu[]): Aml[] {
   const [uid, apicId] = [argument(0), argument(1)];
-  const selectCpu = store(uid, path(REGISTER.select));
+  const selectCpu = store(uid, nameString(REGISTER.select));
   const ascending = [...cpus].sort((a, b) => a.uid - b.uid);
   const end = ascending.at(-1)!.uid + 1;
   return [
@@ -137,25 +137,28 @@ function sharedMethods(cpus: readonly AcpiCpu[]): Aml[] {
       SHARED.status,
       { args: 1, serialized: true },
       store(0, local(0)),
-      ...locked(selectCpu, ifThen(bitAnd(path(REGISTER.status), present), store(STATUS_ALL, local(0)))),
+      ...locked(
+        selectCpu,
+        ifBlock(bitAnd(nameString(REGISTER.status), present), store(STATUS_ALL, local(0))),
+      ),
       returnValue(local(0)),
     ),
     ...madtMethods(cpus, uid, apicId),
     method(
       SHARED.eject,
       { args: 1, serialized: true },
-      ...locked(selectCpu, store(eject, path(REGISTER.status))),
+      ...locked(selectCpu, store(eject, nameString(REGISTER.status))),
     ),
     method(
       SHARED.ost,
       { args: 3, serialized: true },
       ...locked(
         selectCpu,
-        store(argument(1), path(REGISTER.next)),
-        store(argument(2), path(REGISTER.ostStatus)),
+        store(argument(1), nameString(REGISTER.next)),
+        store(argument(2), nameString(REGISTER.ostStatus)),
       ),
     ),
-    method(SHARED.notify, { args: 2 }, ifThen(less(uid, end), ...notifyAmong(ascending))),
+    method(SHARED.notify, { args: 2 }, ifBlock(less(uid, end), ...notifyAmong(ascending))),
     scanMethod(),
   ];
 }
@@ -181,9 +184,9 @@ function madtMethods(cpus: readonly AcpiCpu[], uid: Aml, apicId: Aml): Aml[] {
     createDwordField(entry, LOCAL_X2APIC.apicId, 'XAID'),
     createDwordField(entry, LOCAL_X2APIC.flags, 'XFLG'),
     createDwordField(entry, LOCAL_X2APIC.uid, 'XUID'),
-    store(apicId, path('XAID')),
-    storeFlags(path('XFLG')),
-    store(uid, path('XUID')),
+    store(apicId, nameString('XAID')),
+    storeFlags(nameString('XFLG')),
+    store(uid, nameString('XUID')),
     returnValue(entry),
   );
   return [...(cpus.every(needsX2apic) ? [] : [localApic]), ...(cpus.some(needsX2apic) ? [localX2apic] : [])];
@@ -197,18 +200,18 @@ function entryOf(type: number, size: number): Aml {
 function notifyAmong(cpus: readonly AcpiCpu[]): Aml[] {
   const [first] = cpus;
   if (first === undefined) return [];
-  if (cpus.length === 1) return [notify(path(processorName(first)), argument(1))];
+  if (cpus.length === 1) return [notify(nameString(processorName(first)), argument(1))];
   const middle = cpus.length >>> 1;
   return [
-    ifThen(less(argument(0), cpus[middle]!.uid), ...notifyAmong(cpus.slice(0, middle))),
-    otherwise(...notifyAmong(cpus.slice(middle))),
+    ifBlock(less(argument(0), cpus[middle]!.uid), ...notifyAmong(cpus.slice(0, middle))),
+    elseBlock(...notifyAmong(cpus.slice(middle))),
   ];
 }
 
 /** `next` goes on to another vCPU when the events of the one it selected are acknowledged. */
 function scanMethod(): Aml {
   const [cpu, events] = [local(0), local(1)];
-  const readNext = store(path(REGISTER.next), cpu);
+  const readNext = store(nameString(REGISTER.next), cpu);
   return method(
     CPU_SCAN_METHOD.split('.').at(-1)!,
     { serialized: true },
@@ -216,10 +219,10 @@ function scanMethod(): Aml {
       readNext,
       whileLoop(
         notEqual(cpu, CPU_HOTPLUG_NONE),
-        bitAnd(path(REGISTER.status), inserted | removing, events),
-        ifThen(bitAnd(events, inserted), call(SHARED.notify, cpu, DEVICE_CHECK)),
-        ifThen(bitAnd(events, removing), call(SHARED.notify, cpu, EJECT_REQUEST)),
-        store(events, path(REGISTER.status)),
+        bitAnd(nameString(REGISTER.status), inserted | removing, events),
+        ifBlock(bitAnd(events, inserted), call(SHARED.notify, cpu, DEVICE_CHECK)),
+        ifBlock(bitAnd(events, removing), call(SHARED.notify, cpu, EJECT_REQUEST)),
+        store(events, nameString(REGISTER.status)),
         readNext,
       ),
     ),

@@ -10,7 +10,7 @@ import {
   field,
   FIELD_ACCESS,
   FIELD_UPDATE,
-  ifThen,
+  ifBlock,
   local,
   method,
   nameObject,
@@ -21,7 +21,7 @@ import {
   scope,
   store,
 } from './aml.ts';
-import { concat, eisaId, path, string, type Aml } from './aml-encoding.ts';
+import { concat, eisaId, nameString, string, type Aml } from './aml-encoding.ts';
 import { edgeInterrupt, fixedMemory, ioPorts, resourceTemplate } from './aml-resources.ts';
 import { CPU_SCAN_METHOD, processorContainer } from './dsdt-cpus.ts';
 import { buildTable } from './sdt.ts';
@@ -73,7 +73,7 @@ function powerButton(): Aml {
  */
 function genericEventDevice(cpuHotplug: boolean): Aml {
   const events = local(0);
-  const scan = ifThen(bitAnd(events, ACPI_EVENT.cpuHotplug), call(CPU_SCAN_METHOD));
+  const scan = ifBlock(bitAnd(events, ACPI_EVENT.cpuHotplug), call(CPU_SCAN_METHOD));
   return device(
     'GED',
     nameObject('_HID', string('ACPI0013')),
@@ -88,8 +88,8 @@ function genericEventDevice(cpuHotplug: boolean): Aml {
     method(
       '_EVT',
       { args: 1, serialized: true },
-      store(path('EVTS'), events),
-      ifThen(bitAnd(events, ACPI_EVENT.powerButton), notify(path('PWRB'), POWER_BUTTON_PRESSED)),
+      store(nameString('EVTS'), events),
+      ifBlock(bitAnd(events, ACPI_EVENT.powerButton), notify(nameString('PWRB'), POWER_BUTTON_PRESSED)),
       ...(cpuHotplug ? [scan] : []),
     ),
   );

@@ -14,7 +14,7 @@ import {
   MADT_FLAG_PC_AT,
   MADT_TYPE,
 } from './acpi.layout.ts';
-import { readEntries, repeated, type Entry } from './read-entries.ts';
+import { readEntries, findDuplicates, type Entry } from './read-entries.ts';
 
 export interface MadtProcessor {
   /** Which of the two structures describes it. */
@@ -106,9 +106,9 @@ function readNmi({ type, view }: Entry): MadtContents['nmis'] {
 
 function checkMadt({ processors, ioApics, nmis }: MadtContents, problems: string[]): void {
   if (!processors.some((cpu) => cpu.enabled)) problems.push('MADT: no processor is enabled');
-  for (const id of repeated(processors.map((cpu) => cpu.apicId)))
+  for (const id of findDuplicates(processors.map((cpu) => cpu.apicId)))
     problems.push(`MADT: APIC id ${id} is used twice`);
-  for (const uid of repeated(processors.map((cpu) => cpu.uid)))
+  for (const uid of findDuplicates(processors.map((cpu) => cpu.uid)))
     problems.push(`MADT: processor UID ${uid} is used twice`);
   for (const cpu of processors) {
     if (cpu.enabled && cpu.onlineCapable)

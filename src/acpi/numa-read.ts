@@ -10,7 +10,7 @@ import {
   SRAT_MEMORY,
   SRAT_TYPE,
 } from './acpi.layout.ts';
-import { readEntries, repeated, type Entry } from './read-entries.ts';
+import { readEntries, findDuplicates, type Entry } from './read-entries.ts';
 
 export interface SratContents {
   readonly cpus: readonly { readonly apicId: number; readonly node: number }[];
@@ -28,7 +28,7 @@ export function readSrat(table: Uint8Array, problems: string[]): SratContents {
   const entries = readEntries('SRAT', table, SRAT.size, SIZES, problems);
   const cpus = entries.flatMap(readCpu);
   const memory = entries.flatMap(readMemory).sort((a, b) => a.address - b.address);
-  for (const id of repeated(cpus.map((cpu) => cpu.apicId)))
+  for (const id of findDuplicates(cpus.map((cpu) => cpu.apicId)))
     problems.push(`SRAT: APIC id ${id} is in it twice`);
   memory.slice(1).forEach((range, i) => {
     const before = memory[i]!;

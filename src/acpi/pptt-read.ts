@@ -1,7 +1,7 @@
 /** Reads a PPTT back and says what is wrong with it. (ACPI 6.5 §5.2.29) */
 import { hex } from '../binary/bytes.ts';
 import { HEADER, PPTT_FLAG, PPTT_NODE, PPTT_TYPE_NODE } from './acpi.layout.ts';
-import { readEntries, repeated } from './read-entries.ts';
+import { readEntries, findDuplicates } from './read-entries.ts';
 
 export interface PpttCpu {
   readonly uid: number;
@@ -48,7 +48,7 @@ export function readPptt(table: Uint8Array, problems: string[]): PpttContents {
   const all = [...nodes.values()];
   const leaves = [...nodes].flatMap(([offset, node]) => (children.has(offset) ? [] : [node]));
   for (const leaf of leaves) checkLeaf(leaf, nodes, problems);
-  for (const uid of repeated(leaves.map((leaf) => leaf.uid)))
+  for (const uid of findDuplicates(leaves.map((leaf) => leaf.uid)))
     problems.push(`PPTT: processor ${uid} is in it twice`);
   return {
     packages: all.filter(({ flags }) => flags & PPTT_FLAG.physicalPackage).length,

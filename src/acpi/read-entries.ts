@@ -41,7 +41,7 @@ export function readEntries(
 }
 
 /** Every value of `values` that stands there more than once, once. */
-export function repeated<T>(values: readonly T[]): T[] {
+export function findDuplicates<T>(values: readonly T[]): T[] {
   const seen = new Set<T>();
   const again = new Set<T>();
   for (const value of values) {

@@ -8,7 +8,7 @@ import { CPU_HOTPLUG, CPU_HOTPLUG_NONE, CPU_HOTPLUG_STATUS } from '../machine/po
 /** Words of the device; those of each vCPU follow. */
 export const CPU_HOTPLUG_WORD = { selected: 0, size: 1 } as const;
 /** `flags` are CPU_HOTPLUG_STATUS; the _OST words hold what the guest said last, and `answers` counts that. */
-export const CPU_SLOT_WORD = { flags: 0, ostEvent: 1, ostStatus: 2, answers: 3, size: 4 } as const;
+export const CPU_SLOT_WORD = { flags: 0, ostEvent: 1, ostStatus: 2, ostCount: 3, size: 4 } as const;
 const { selected } = CPU_HOTPLUG_WORD;
 const { present, inserted, removing, eject } = CPU_HOTPLUG_STATUS;
 
@@ -18,7 +18,7 @@ export function cpuHotplugWords(count: number): number {
 }
 
 /** What a write asks of the VMM. */
-export const HOTPLUG_REQUEST = { none: 0, eject: 1, answered: 2 } as const;
+export const HOTPLUG_REQUEST = { none: 0, eject: 1, ost: 2 } as const;
 export type HotplugRequest = (typeof HOTPLUG_REQUEST)[keyof typeof HOTPLUG_REQUEST];
 
 export function resetCpuHotplug(words: Int32Array, presentCount: number): void {
@@ -78,8 +78,8 @@ export function cpuHotplugWrite(
       return HOTPLUG_REQUEST.none;
     case CPU_HOTPLUG.ostStatus:
       words[slotWord(cpu, CPU_SLOT_WORD.ostStatus)] = value;
-      words[slotWord(cpu, CPU_SLOT_WORD.answers)]!++;
-      return HOTPLUG_REQUEST.answered;
+      words[slotWord(cpu, CPU_SLOT_WORD.ostCount)]!++;
+      return HOTPLUG_REQUEST.ost;
     default:
       return HOTPLUG_REQUEST.none;
   }
@@ -105,7 +105,7 @@ export function requestCpuRemoval(words: Int32Array, cpu: number): void {
 }
 
 /** Neither wish stands any longer: nobody has answered. */
-export function withdrawCpuRequest(words: Int32Array, cpu: number): void {
+export function cancelCpuRequest(words: Int32Array, cpu: number): void {
   words[slotWord(cpu, CPU_SLOT_WORD.flags)]! &= ~(inserted | removing);
 }
 
@@ -118,15 +118,15 @@ export function isCpuEjected(words: Int32Array, cpu: number): boolean {
   return (words[slotWord(cpu, CPU_SLOT_WORD.flags)]! & eject) !== 0;
 }
 
-export function noteCpuParked(words: Int32Array, cpu: number): void {
+export function clearCpuEjected(words: Int32Array, cpu: number): void {
   words[slotWord(cpu, CPU_SLOT_WORD.flags)]! &= ~eject;
 }
 
 /** The guest's last _OST for the vCPU, and how many there were. (ACPI 6.5 §6.3.5) */
-export function cpuAnswer(words: Int32Array, cpu: number): { event: number; status: number; count: number } {
+export function lastCpuOst(words: Int32Array, cpu: number): { event: number; status: number; count: number } {
   return {
     event: words[slotWord(cpu, CPU_SLOT_WORD.ostEvent)]! >>> 0,
     status: words[slotWord(cpu, CPU_SLOT_WORD.ostStatus)]! >>> 0,
-    count: words[slotWord(cpu, CPU_SLOT_WORD.answers)]!,
+    count: words[slotWord(cpu, CPU_SLOT_WORD.ostCount)]!,
   };
 }

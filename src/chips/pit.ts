@@ -17,10 +17,10 @@ export function isPitPort(port: number): boolean {
 }
 
 /** What it reads before anything was written: no counter runs, and the gate of channel 2 is closed. */
-export const PIT_AT_REST = 0;
+export const PIT_RESET_VALUE = 0;
 
 /** undefined for what only prepares a read. */
-export function firstPitWrite(port: number, value: number): PitChange | undefined {
+export function decodePitWrite(port: number, value: number): PitChange | undefined {
   if (port === PORT.systemControlB) {
     const gate = value & GATE_BIT;
     return { kind: 'gate', channel: SPEAKER_CHANNEL, gate, speaker: (value & SPEAKER_BIT) !== 0 };

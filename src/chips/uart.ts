@@ -30,7 +30,7 @@ export const UART_WORD = {
 const W = UART_WORD;
 
 /** What the port is wired to; rebuilt by each thread that touches it. */
-export interface UartGlue {
+export interface UartOutputs {
   /** Takes one byte for the console; waits when nobody reads the console, so that no byte is lost. */
   transmit(byte: number): void;
   setInterrupt(level: 0 | 1): void;
@@ -40,7 +40,7 @@ export interface Uart {
   readonly words: Int32Array;
   /** Ring of received bytes; its length is a power of two. */
   readonly received: Uint8Array;
-  readonly glue: UartGlue;
+  readonly outputs: UartOutputs;
 }
 
 export function resetUart(words: Int32Array): void {
@@ -117,7 +117,7 @@ function transmit(uart: Uart, byte: number): void {
   if (words[W.modemControl]! & MCR.loopbackBit) {
     if (!receiveRingFull(uart)) pushReceived(uart, byte);
   } else {
-    uart.glue.transmit(byte);
+    uart.outputs.transmit(byte);
   }
   // A write takes the interrupt back, and the byte's leaving raises it anew: an edge for those who never read IIR. With
   // FIFOs there is one for all that are in them.
@@ -160,7 +160,7 @@ function driveInterrupt(uart: Uart): void {
   const level = pendingInterrupt(uart.words) === IIR.none ? 0 : 1;
   if (uart.words[W.line] === level) return;
   uart.words[W.line] = level;
-  uart.glue.setInterrupt(level);
+  uart.outputs.setInterrupt(level);
 }
 
 function lineStatus(uart: Uart): number {

@@ -9,7 +9,7 @@ import type { CpuidEntry } from '../machine/cpuid-entry.ts';
 import { findLeaf, INDEXED, isAmd, mapLeaf, replaceLeaf, type Registers } from './leaf.ts';
 
 /** The place of one vCPU, as `smp/` computes it. */
-export interface CpuidPlace {
+export interface CpuidPlacement {
   readonly apicId: number;
   readonly socket: number;
   readonly die: number;
@@ -56,12 +56,12 @@ const DOMAIN = { thread: 1, core: 2, die: 5 } as const;
 const APIC_BUS_KHZ = 1_000_000;
 
 /** The table of the vCPU at `place`. */
-export function buildCpuid(inputs: CpuidInputs & { readonly place: CpuidPlace }): CpuidEntry[] {
+export function buildCpuid(inputs: CpuidInputs & { readonly place: CpuidPlacement }): CpuidEntry[] {
   const { place, topology } = inputs;
-  return buildCommonCpuid(inputs).map((entry) => placeEntry(entry, place, topology));
+  return buildCommonCpuid(inputs).map((entry) => entryForCpu(entry, place, topology));
 }
 
-/** What all vCPUs of a machine are told; where an entry `tellsPlace`, it is that of APIC id 0. */
+/** What all vCPUs of a machine are told; where an entry `differsPerCpu`, it is that of APIC id 0. */
 export function buildCommonCpuid(inputs: CpuidInputs): CpuidEntry[] {
   const amd = isAmd(inputs.host);
   let table: CpuidEntry[] = [...inputs.host];
@@ -72,7 +72,7 @@ export function buildCommonCpuid(inputs: CpuidInputs): CpuidEntry[] {
   return amd ? setAmdTopology(table, inputs) : setIntelCaches(table, inputs);
 }
 
-export function tellsPlace({ function: leaf }: CpuidEntry): boolean {
+export function differsPerCpu({ function: leaf }: CpuidEntry): boolean {
   return (
     leaf === LEAF.features ||
     leaf === LEAF.extendedTopology ||
@@ -82,7 +82,7 @@ export function tellsPlace({ function: leaf }: CpuidEntry): boolean {
 }
 
 /** An entry of the common table as the vCPU at `place` reads it. */
-export function placeEntry(entry: CpuidEntry, place: CpuidPlace, topology: CpuidTopology): CpuidEntry {
+export function entryForCpu(entry: CpuidEntry, place: CpuidPlacement, topology: CpuidTopology): CpuidEntry {
   switch (entry.function) {
     case LEAF.features:
       // Initial APIC id, of which 8 bits fit; hence leaf 0xB.

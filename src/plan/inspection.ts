@@ -12,7 +12,7 @@ import {
   type MpFloatingPointer,
 } from '../smp/mp-table-read.ts';
 import type { Topology } from '../smp/topology.ts';
-import { compareAccounts, type AccountedCpu } from './cpu-accounts.ts';
+import { findCpuInconsistencies, type DescribedCpu } from './cpu-consistency.ts';
 import type { PmemPlacement } from '../virtio/pmem/placement.ts';
 import { planCpuid, type MachinePlan, type PlannedDevice } from './plan.ts';
 
@@ -44,7 +44,7 @@ export interface Inspection {
   readonly mpTables: MpInspection | undefined;
   readonly acpi: AcpiContents | undefined;
   readonly topology: Topology;
-  readonly cpus: readonly AccountedCpu[];
+  readonly cpus: readonly DescribedCpu[];
   readonly devices: readonly PlannedDevice[];
   readonly pmem: readonly PmemPlacement[];
   readonly entry: EntryState;
@@ -90,7 +90,7 @@ export function inspectPlan(plan: MachinePlan, cmdline: string, vendor: CpuVendo
       ...(acpi?.problems ?? []),
       ...overlaps(map),
       ...overlaps(physicalMap(plan)),
-      ...compareAccounts({ cpus, mpTable: mp?.mpTables.configTable, acpi }),
+      ...findCpuInconsistencies({ cpus, mpTable: mp?.mpTables.configTable, acpi }),
     ],
   };
 }

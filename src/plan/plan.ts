@@ -14,14 +14,14 @@ import type { CpuidEntry } from '../machine/cpuid-entry.ts';
 import { LAYOUT, ramRanges, type RamRange } from '../machine/layout.ts';
 import { buildMpTables, type MpTables } from '../smp/mp-table.ts';
 import { placeNodeMemory, type NodeMemory, type NumaPlan } from '../smp/numa.ts';
-import { placeCpus, topologyShifts, type CpuPlace, type Topology } from '../smp/topology.ts';
+import { placeCpus, topologyShifts, type CpuPlacement, type Topology } from '../smp/topology.ts';
 import { fitsMpTables, type VmConfig } from '../config/config.ts';
 import type { PmemConfig } from '../virtio/pmem/spec.ts';
 import { placePmem, type PmemPlacement } from '../virtio/pmem/placement.ts';
 import { placeDevices, type SlotPlacement } from '../virtio/host/placement.ts';
 
 /** What the plan needs to know of the host. */
-export interface HostFacts {
+export interface HostCpuInfo {
   readonly cpuid: readonly CpuidEntry[];
   readonly tscDeadline: boolean;
   /** 0 when KVM does not tell. */
@@ -29,7 +29,7 @@ export interface HostFacts {
 }
 
 /** What it needs to know of files that are neither kernel nor initrd. */
-export interface FileFacts {
+export interface FileInfo {
   /** Sizes of the files of `pmemOf`, in its order. */
   readonly pmemBytes: readonly number[];
 }
@@ -48,7 +48,7 @@ export interface MachinePlan {
   readonly acpi: AcpiTables | undefined;
   readonly topology: Topology;
   /** All vCPUs that there may be; the first `present` of them are there from the start. */
-  readonly cpus: readonly CpuPlace[];
+  readonly cpus: readonly CpuPlacement[];
   readonly present: number;
   /** Node of each vCPU by index; empty without NUMA. */
   readonly nodeOfCpu: readonly number[];
@@ -85,8 +85,8 @@ export function planImage(config: VmConfig, kernel: ByteSource, initrd: ByteSour
 export function planMachine(
   config: VmConfig,
   image: ImagePlan,
-  host: Pick<HostFacts, 'tscDeadline'>,
-  files: FileFacts,
+  host: Pick<HostCpuInfo, 'tscDeadline'>,
+  files: FileInfo,
 ): MachinePlan {
   const { topology, cpus: present, bootCpu } = config;
   const cpus = placeCpus(topology, config.maxCpus);
@@ -141,7 +141,7 @@ function nodesOfCpus({ numa }: VmConfig): number[] {
 
 function planAcpi(
   config: VmConfig,
-  places: readonly CpuPlace[],
+  places: readonly CpuPlacement[],
   nodeOfCpu: readonly number[],
   memory: readonly NodeMemory[],
 ): AcpiTables {
@@ -174,11 +174,11 @@ export function needsX2apicMode({ cpus }: Pick<MachinePlan, 'cpus'>): boolean {
 }
 
 /** The CPUID table of one vCPU of the plan. */
-export function planCpuid(plan: MachinePlan, cpu: CpuPlace, host: HostFacts): CpuidEntry[] {
+export function planCpuid(plan: MachinePlan, cpu: CpuPlacement, host: HostCpuInfo): CpuidEntry[] {
   return buildCpuid({ ...cpuidInputs(plan, host), place: cpu });
 }
 
-export function cpuidInputs({ topology }: MachinePlan, host: HostFacts): CpuidInputs {
+export function cpuidInputs({ topology }: MachinePlan, host: HostCpuInfo): CpuidInputs {
   const { cpuid, tscDeadline, tscKhz } = host;
   return { host: cpuid, topology: { ...topology, shifts: topologyShifts(topology) }, tscDeadline, tscKhz };
 }

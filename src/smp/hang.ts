@@ -31,7 +31,7 @@ export const STUCK_REASONS = ['halted-for-good', 'spins', 'waits-for-sipi', 'sta
 export type StuckReason = (typeof STUCK_REASONS)[number];
 
 /** With fewer looks a register of a loop that works might have the same value twice by chance. */
-export const LOOKS_NEEDED = 4;
+export const SAMPLES_NEEDED = 4;
 
 /** A loop that waits for a flag is shorter than this. */
 const LOOP_BYTES = 64n;
@@ -39,30 +39,30 @@ const LOOP_BYTES = 64n;
 const IDLE_PART = 0.01;
 
 /** Whether a single look shows that a vCPU can go on by itself. */
-export function mayGoOn({ answered, state, interruptsOn }: HangSample): boolean {
+export function canMakeProgress({ answered, state, interruptsOn }: HangSample): boolean {
   return answered && (state === 'running' || state === 'halted') && interruptsOn;
 }
 
-/** Why a vCPU does not go on, from at least LOOKS_NEEDED looks in a row; undefined when it may. */
-export function judgeVcpu(samples: readonly HangSample[], elapsedNs: number): StuckReason | undefined {
+/** Why a vCPU does not go on, from at least SAMPLES_NEEDED looks in a row; undefined when it may. */
+export function diagnoseVcpu(samples: readonly HangSample[], elapsedNs: number): StuckReason | undefined {
   const [first] = samples;
-  if (!first || samples.length < LOOKS_NEEDED) return undefined;
+  if (!first || samples.length < SAMPLES_NEEDED) return undefined;
   if (samples.every(({ answered }) => !answered))
     return isStalled(samples, elapsedNs) ? 'stalled' : undefined;
   if (!samples.every(({ answered, state }) => answered && state === first.state)) return undefined;
   if (first.state === 'waiting-for-sipi') return 'waits-for-sipi';
-  if (samples.some(mayGoOn)) return undefined;
+  if (samples.some(canMakeProgress)) return undefined;
   if (first.state === 'halted')
     return samples.every(({ rip }) => rip === first.rip) ? 'halted-for-good' : undefined;
   return first.state === 'running' && isSpinning(samples) ? 'spins' : undefined;
 }
 
 /** Why each vCPU does not go on; undefined when one of them may, and so the guest does not hang. */
-export function judgeGuest(
+export function diagnoseGuest(
   vcpus: readonly (readonly HangSample[])[],
   elapsedNs: number,
 ): readonly StuckReason[] | undefined {
-  const reasons = vcpus.map((samples) => judgeVcpu(samples, elapsedNs));
+  const reasons = vcpus.map((samples) => diagnoseVcpu(samples, elapsedNs));
   const stuck = reasons.filter((reason) => reason !== undefined);
   return stuck.length === vcpus.length ? stuck : undefined;
 }

@@ -17,7 +17,7 @@ export interface Topology {
   readonly threadsPerCore: number;
 }
 
-export interface CpuPlace {
+export interface CpuPlacement {
   /** Position in Volt's own order, from 0, which is the BSP. */
   readonly index: number;
   readonly apicId: number;
@@ -95,7 +95,7 @@ export function topologyShifts(topology: Topology): TopologyShifts {
 }
 
 /** The first `count` places of a topology, threads of a core next to each other. */
-export function placeCpus(topology: Topology, count: number = cpuCount(topology)): CpuPlace[] {
+export function placeCpus(topology: Topology, count: number = cpuCount(topology)): CpuPlacement[] {
   if (!Number.isInteger(count) || count < 1 || count > cpuCount(topology)) {
     throw new RangeError(`Cannot place ${count} CPUs (expected 1 to ${cpuCount(topology)} in this topology)`);
   }

@@ -2,7 +2,7 @@
 import {
   isCpuEjected,
   isCpuPresent,
-  noteCpuParked,
+  clearCpuEjected,
   plugCpu,
   requestCpuRemoval,
   resetCpuHotplug,
@@ -92,7 +92,7 @@ function createMachine() {
     uart: {
       words: shared.uart,
       received: shared.received,
-      glue: { transmit: (byte) => checkValue(byte, 1), setInterrupt: (level) => checkLevel(level) },
+      outputs: { transmit: (byte) => checkValue(byte, 1), setInterrupt: (level) => checkLevel(level) },
     },
     lowMemoryBytes: 64 * MIB,
     virtio: [
@@ -173,7 +173,7 @@ function outside({ shared, uart }: Board, what: number, cpu: number, seen: Set<s
   if (what === 0 && !isCpuPresent(words, cpu)) plugCpu(words, cpu);
   else if (what === 1 && isCpuPresent(words, cpu)) requestCpuRemoval(words, cpu);
   else if (what === 2 && isCpuEjected(words, cpu)) {
-    noteCpuParked(words, cpu);
+    clearCpuEjected(words, cpu);
     seen.add('ejected');
   } else if (what === 3) {
     const taken = uartReceive(uart, new Uint8Array(cpu * 700));

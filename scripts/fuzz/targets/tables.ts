@@ -1,5 +1,5 @@
 /** MP and ACPI tables as `volt inspect` reads them back, from memory that anybody may have written. */
-import { findDisagreements } from '../../../src/acpi/acpi-agreement.ts';
+import { findTableInconsistencies } from '../../../src/acpi/acpi-consistency.ts';
 import { readAcpiTables } from '../../../src/acpi/acpi-tables-read.ts';
 import { buildAcpiTables } from '../../../src/acpi/acpi-tables.ts';
 import { viewOf } from '../../../src/binary/bytes.ts';
@@ -85,7 +85,7 @@ export const acpiTarget: FuzzTarget = {
         : undefined;
     };
     const contents = readAcpiTables(read, TABLES!.rsdp);
-    const disagreements = findDisagreements(contents as never);
+    const disagreements = findTableInconsistencies(contents as never);
     return `${kindsOf(contents.problems)} ${disagreements.length > 0}`;
   },
 };

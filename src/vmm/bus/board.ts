@@ -5,7 +5,7 @@
 import { cmosRead, cmosSelect } from '../../chips/cmos.ts';
 import { cpuHotplugRead, cpuHotplugWrite, HOTPLUG_REQUEST } from '../../chips/cpu-hotplug.ts';
 import { i8042Command, i8042Data, i8042ReadData, i8042ReadStatus } from '../../chips/i8042.ts';
-import { firstPitWrite, isPitPort, PIT_AT_REST } from '../../chips/pit.ts';
+import { decodePitWrite, isPitPort, PIT_RESET_VALUE } from '../../chips/pit.ts';
 import { uartRead, uartWrite, type Uart } from '../../chips/uart.ts';
 import type { CoalescedRing } from '../../kvm/coalesced.ts';
 import { startPit } from '../../kvm/pit.ts';
@@ -57,13 +57,13 @@ export interface BoardFacts {
 export function createBoard(shared: SharedState, facts: BoardFacts, ring: CoalescedRing | undefined): Board {
   const { vmFd, lowMemoryBytes, bootCpu, virtio = [] } = facts;
   const line = new IrqLine(vmFd, GSI.com1);
-  const glue = {
+  const outputs = {
     transmit: (byte: number) => pushConsoleByte(shared, byte),
     setInterrupt: (level: 0 | 1) => line.set(level),
   };
   return {
     shared,
-    uart: { words: shared.uart, received: shared.received, glue },
+    uart: { words: shared.uart, received: shared.received, outputs },
     lowMemoryBytes,
     virtio: createVirtioBus(virtio, () => Atomics.load(shared.words, VM_WORD.ending) !== 0),
     bootCpu,
@@ -135,7 +135,7 @@ function writeByte(board: Board, port: number, value: number): BusEvent {
     case PORT.systemControlA:
       return value & 1 ? BUS_EVENT.reset : BUS_EVENT.none;
     default:
-      if (isPitPort(port)) board.startPit(firstPitWrite(port, value));
+      if (isPitPort(port)) board.startPit(decodePitWrite(port, value));
       return BUS_EVENT.none;
   }
 }
@@ -160,6 +160,6 @@ function readByte(board: Board, port: number): number {
     default:
       if (!isPitPort(port)) return 0xff;
       board.startPit(undefined);
-      return PIT_AT_REST;
+      return PIT_RESET_VALUE;
   }
 }

@@ -2,7 +2,7 @@
 import { RUN, KVM_MP_STATE } from '../../kvm/abi.ts';
 import { readMpState, readTscKhz } from '../../kvm/vcpu.ts';
 import type { KvmVm } from '../../kvm/vm.ts';
-import { needsX2apicMode, type HostFacts, type MachinePlan } from '../../plan/plan.ts';
+import { needsX2apicMode, type HostCpuInfo, type MachinePlan } from '../../plan/plan.ts';
 import { mpStateName } from '../../smp/vcpu-state.ts';
 import { VoltError } from '../../volt-error.ts';
 import { applyCommonState } from '../apply.ts';
@@ -14,7 +14,7 @@ export interface VcpuFactoryOptions {
   readonly vm: KvmVm;
   readonly plan: MachinePlan;
   readonly shared: SharedState;
-  readonly host: Omit<HostFacts, 'tscKhz'>;
+  readonly host: Omit<HostCpuInfo, 'tscKhz'>;
   /** How the vCPUs of the machine before were scheduled, by index; gets an entry for each that has none. */
   readonly scheduling: Map<number, VcpuScheduling>;
   /** Host CPUs of vCPUs that have no entry yet; those that are not named run anywhere. */

@@ -6,7 +6,13 @@
  */
 import { readThreadStat } from '../../ffi/thread-stat.ts';
 import { REGS } from '../../kvm/abi.ts';
-import { judgeGuest, LOOKS_NEEDED, mayGoOn, type HangSample, type StuckReason } from '../../smp/hang.ts';
+import {
+  diagnoseGuest,
+  SAMPLES_NEEDED,
+  canMakeProgress,
+  type HangSample,
+  type StuckReason,
+} from '../../smp/hang.ts';
 import { isConsoleFull } from '../serial/ring.ts';
 import { EXIT_COUNTERS, VCPU_WORD, VM_WORD, type SharedState } from '../bus/shared-state.ts';
 import { trySample } from './control.ts';
@@ -29,7 +35,7 @@ export interface HungVcpu {
 }
 
 /** Looks in the time after which a guest hangs. */
-const INTERVALS = LOOKS_NEEDED - 1;
+const INTERVALS = SAMPLES_NEEDED - 1;
 /** A vCPU comes out of KVM_RUN within microseconds; on a busy host its thread may have to wait. */
 const ANSWER_MS = 1000;
 /** All registers but RIP and RFLAGS, which lie behind them. */
@@ -101,13 +107,13 @@ export class HangWatch implements Disposable {
     for (let i = 0; i < vcpus.length; i++) {
       const index = (this.#lively + i) % vcpus.length;
       const sample = await this.#sample(vcpus[index]!);
-      if (mayGoOn(sample)) {
+      if (canMakeProgress(sample)) {
         this.#lively = index;
         return 'possible';
       }
       const samples = this.#samples[index]!;
       samples.push(sample);
-      if (samples.length > LOOKS_NEEDED) samples.shift();
+      if (samples.length > SAMPLES_NEEDED) samples.shift();
     }
     // A pause that came in between leaves samples of which nobody knows what they mean.
     return vcpus.some(({ words }) => phaseOf(words) !== 'running') ? 'none wanted' : undefined;
@@ -129,7 +135,7 @@ export class HangWatch implements Disposable {
   }
 
   #judge(): void {
-    const reasons = judgeGuest(this.#samples, INTERVALS * this.#periodMs * 1e6);
+    const reasons = diagnoseGuest(this.#samples, INTERVALS * this.#periodMs * 1e6);
     if (!reasons) return;
     this.#told = true;
     this.#options.onHang(reasons.map((why, i) => ({ vcpu: this.#vcpus[i]!, why })));

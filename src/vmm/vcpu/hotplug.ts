@@ -1,12 +1,12 @@
 /** CPU hotplug on the main thread: plugs vCPUs, asks the guest to eject some, parks those that it has ejected. */
 import {
-  cpuAnswer,
+  lastCpuOst,
   isCpuEjected,
   isCpuPresent,
-  noteCpuParked,
+  clearCpuEjected,
   plugCpu,
   requestCpuRemoval,
-  withdrawCpuRequest,
+  cancelCpuRequest,
 } from '../../chips/cpu-hotplug.ts';
 import type { VmConfig } from '../../config/config.ts';
 import { ACPI_EVENT } from '../../machine/ports.ts';
@@ -94,7 +94,7 @@ export class CpuHotplug {
     for (const cpu of this.#indices) {
       if (!isCpuEjected(this.#words, cpu)) continue;
       await this.#options.vcpus.park(cpu);
-      await this.#withBusLock(() => noteCpuParked(this.#words, cpu));
+      await this.#withBusLock(() => clearCpuEjected(this.#words, cpu));
     }
   }
 
@@ -131,29 +131,29 @@ export class CpuHotplug {
   /** Returns those of `cpus` that the guest has not acknowledged. */
   async #plug(cpus: readonly number[]): Promise<number[]> {
     const words = this.#words;
-    const before = cpus.map((cpu) => cpuAnswer(words, cpu).count);
+    const before = cpus.map((cpu) => lastCpuOst(words, cpu).count);
     for (const cpu of cpus) await this.#options.vcpus.plug(cpu);
     await this.#withBusLock(() => cpus.forEach((cpu) => plugCpu(words, cpu)));
-    const isAnswered = (cpu: number, i: number) => cpuAnswer(words, cpu).count !== before[i];
+    const isAnswered = (cpu: number, i: number) => lastCpuOst(words, cpu).count !== before[i];
     await this.#awaitAnswer(() => cpus.every(isAnswered));
     return cpus.filter((cpu, i) => !isAnswered(cpu, i));
   }
 
   async #remove(cpus: readonly number[]): Promise<void> {
     const words = this.#words;
-    const before = cpus.map((cpu) => cpuAnswer(words, cpu).count);
+    const before = cpus.map((cpu) => lastCpuOst(words, cpu).count);
     await this.#withBusLock(() => cpus.forEach((cpu) => requestCpuRemoval(words, cpu)));
     const isGone = (cpu: number) => !isCpuPresent(words, cpu) && !isCpuEjected(words, cpu);
     const isRefused = (cpu: number, i: number) => {
-      const { count, status } = cpuAnswer(words, cpu);
+      const { count, status } = lastCpuOst(words, cpu);
       return count !== before[i] && status !== OST_SUCCESS && status !== OST_IN_PROGRESS;
     };
     await this.#awaitAnswer(() => cpus.every((cpu, i) => isGone(cpu) || isRefused(cpu, i)));
-    await this.#withBusLock(() => cpus.forEach((cpu) => withdrawCpuRequest(words, cpu)));
+    await this.#withBusLock(() => cpus.forEach((cpu) => cancelCpuRequest(words, cpu)));
     const kept = cpus.findIndex((cpu) => !isGone(cpu));
     if (kept < 0) return;
     const cpu = cpus[kept]!;
-    const { status } = cpuAnswer(words, cpu);
+    const { status } = lastCpuOst(words, cpu);
     throw new VoltError(
       'guest',
       isRefused(cpu, kept)

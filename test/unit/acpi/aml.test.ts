@@ -18,7 +18,7 @@ import {
   FIELD_UPDATE,
   FOREVER,
   greater,
-  ifThen,
+  ifBlock,
   increment,
   index,
   less,
@@ -30,7 +30,7 @@ import {
   notEqual,
   notify,
   operationRegion,
-  otherwise,
+  elseBlock,
   packageObject,
   REGION_SPACE,
   release,
@@ -42,7 +42,15 @@ import {
   subtract,
   whileLoop,
 } from '../../../src/acpi/aml.ts';
-import { concat, eisaId, integer, ones, path, string, type Aml } from '../../../src/acpi/aml-encoding.ts';
+import {
+  concat,
+  eisaId,
+  integer,
+  ones,
+  nameString,
+  string,
+  type Aml,
+} from '../../../src/acpi/aml-encoding.ts';
 import { edgeInterrupt, fixedMemory, ioPorts, resourceTemplate } from '../../../src/acpi/aml-resources.ts';
 import { acpicaMissing, compileAsl } from './acpica.ts';
 
@@ -84,7 +92,7 @@ describe("bytes by hand, from the grammar's rules", () => {
     ['A.B', '2e415f5f5f425f5f5f'],
     ['\\_SB.CPUS.C000', '5c2f035f53425f4350555343303030'],
   ])('the name %s is %s', (name, expected) => {
-    expect(hexOf(path(name))).toBe(expected);
+    expect(hexOf(nameString(name))).toBe(expected);
   });
 
   test.each([
@@ -114,7 +122,7 @@ describe("bytes by hand, from the grammar's rules", () => {
   });
 
   test.each(['', 'a', 'ABCDE', '0A', 'A..B', '.A', 'A.', '\\\\A', 'A^'])('%p is no name', (name) => {
-    expect(() => path(name)).toThrow(RangeError);
+    expect(() => nameString(name)).toThrow(RangeError);
   });
 
   test.each(['', 'PNP050', 'pnp0501', 'PNP050G', 'PN00501'])('%p is no EISA id', (id) => {
@@ -128,7 +136,7 @@ describe("bytes by hand, from the grammar's rules", () => {
   });
 });
 
-const X = path('X');
+const X = nameString('X');
 
 const SAME_AS_IASL: readonly (readonly [string, Aml])[] = [
   ['Name (A, 0)', nameObject('A', 0)],
@@ -204,20 +212,20 @@ const SAME_STATEMENTS: readonly (readonly [string, readonly Aml[]])[] = [
   ['Return (2 - (TWO (3, X) & 1))', [returnValue(subtract(2, bitAnd(call('TWO', 3, X), 1)))]],
   [
     'Local0 = BUFF Local0 [2] = Arg0',
-    [store(path('BUFF'), local(0)), store(argument(0), index(local(0), 2))],
+    [store(nameString('BUFF'), local(0)), store(argument(0), index(local(0), 2))],
   ],
-  ['CreateDWordField (BUFF, 4, FLD)', [createDwordField(path('BUFF'), 4, 'FLD')]],
-  ['Notify (DEV0, 0x80)', [notify(path('DEV0'), 0x80)]],
+  ['CreateDWordField (BUFF, 4, FLD)', [createDwordField(nameString('BUFF'), 4, 'FLD')]],
+  ['Notify (DEV0, 0x80)', [notify(nameString('DEV0'), 0x80)]],
   [
     'If (Arg0 == 1) { X = 1 } Else { X = 2 }',
-    [ifThen(equal(argument(0), 1), store(1, X)), otherwise(store(2, X))],
+    [ifBlock(equal(argument(0), 1), store(1, X)), elseBlock(store(2, X))],
   ],
-  ['If (Arg0 != 1) { X = 1 }', [ifThen(notEqual(argument(0), 1), store(1, X))]],
+  ['If (Arg0 != 1) { X = 1 }', [ifBlock(notEqual(argument(0), 1), store(1, X))]],
   [
     'If (Arg0 < 2 && Arg1 > 3) { X = 1 }',
-    [ifThen(both(less(argument(0), 2), greater(argument(1), 3)), store(1, X))],
+    [ifBlock(both(less(argument(0), 2), greater(argument(1), 3)), store(1, X))],
   ],
-  ['If (Arg0 || !Arg1) { X = 1 }', [ifThen(either(argument(0), not(argument(1))), store(1, X))]],
+  ['If (Arg0 || !Arg1) { X = 1 }', [ifBlock(either(argument(0), not(argument(1))), store(1, X))]],
   ['While (1) { X++ Break }', [whileLoop(1, increment(X), breakLoop())]],
 ];
 

@@ -1,17 +1,17 @@
 import { describe, expect, test } from 'bun:test';
 import {
-  cpuAnswer,
+  lastCpuOst,
   cpuHotplugRead,
   cpuHotplugWords,
   cpuHotplugWrite,
   HOTPLUG_REQUEST,
   isCpuEjected,
   isCpuPresent,
-  noteCpuParked,
+  clearCpuEjected,
   plugCpu,
   requestCpuRemoval,
   resetCpuHotplug,
-  withdrawCpuRequest,
+  cancelCpuRequest,
 } from '../../../src/chips/cpu-hotplug.ts';
 import { CPU_HOTPLUG, CPU_HOTPLUG_NONE, CPU_HOTPLUG_STATUS } from '../../../src/machine/ports.ts';
 import { seededRandom } from '../support/random.ts';
@@ -68,7 +68,7 @@ describe('the guest', () => {
     expect(write(CPU_HOTPLUG.status, eject)).toBe(HOTPLUG_REQUEST.eject);
 
     expect([isCpuPresent(words, 1), isCpuEjected(words, 1), statusOf(1) & present]).toEqual([false, true, 0]);
-    noteCpuParked(words, 1);
+    clearCpuEjected(words, 1);
     expect([isCpuEjected(words, 1), statusOf(1)]).toEqual([false, 0]);
   });
 
@@ -92,16 +92,16 @@ describe('the guest', () => {
     const { words, write, statusOf } = createMachine();
     statusOf(1);
     expect(write(CPU_HOTPLUG.ostEvent, 3)).toBe(HOTPLUG_REQUEST.none);
-    expect(write(CPU_HOTPLUG.ostStatus, 0x81)).toBe(HOTPLUG_REQUEST.answered);
-    expect(cpuAnswer(words, 1)).toEqual({ event: 3, status: 0x81, count: 1 });
-    expect(cpuAnswer(words, 0).count).toBe(0);
+    expect(write(CPU_HOTPLUG.ostStatus, 0x81)).toBe(HOTPLUG_REQUEST.ost);
+    expect(lastCpuOst(words, 1)).toEqual({ event: 3, status: 0x81, count: 1 });
+    expect(lastCpuOst(words, 0).count).toBe(0);
   });
 });
 
 test('a wish that is withdrawn is no event any more', () => {
   const { words, next } = createMachine();
   requestCpuRemoval(words, 1);
-  withdrawCpuRequest(words, 1);
+  cancelCpuRequest(words, 1);
   expect([next(), isCpuPresent(words, 1)]).toEqual([CPU_HOTPLUG_NONE, true]);
 });
 

@@ -21,7 +21,7 @@ function createPort(ringBytes = 16) {
   const uart: Uart = {
     words,
     received: new Uint8Array(ringBytes),
-    glue: { transmit: (byte) => sent.push(byte), setInterrupt: (level) => levels.push(level) },
+    outputs: { transmit: (byte) => sent.push(byte), setInterrupt: (level) => levels.push(level) },
   };
   resetUart(words);
   return {

@@ -1,14 +1,14 @@
 /** Recorded hosts and what tests ask of them. */
 import { buildCpuid, type CpuidInputs } from '../../../src/cpuid/build-cpuid.ts';
 import type { CpuidEntry } from '../../../src/machine/cpuid-entry.ts';
-import { placeCpus, topologyShifts, type CpuPlace, type Topology } from '../../../src/smp/topology.ts';
+import { placeCpus, topologyShifts, type CpuPlacement, type Topology } from '../../../src/smp/topology.ts';
 import { readCpuidVector } from '../support/vectors.ts';
 
 export const AMD = readCpuidVector('cpuid/amd-epyc.txt');
 export const INTEL = readCpuidVector('cpuid/intel-xeon-w9-3475x.txt');
 
 export interface Guest {
-  readonly cpu: CpuPlace;
+  readonly cpu: CpuPlacement;
   readonly table: readonly CpuidEntry[];
 }
 

@@ -1,5 +1,11 @@
 import { describe, expect, test } from 'bun:test';
-import { judgeGuest, judgeVcpu, LOOKS_NEEDED, mayGoOn, type HangSample } from '../../../src/smp/hang.ts';
+import {
+  diagnoseGuest,
+  diagnoseVcpu,
+  SAMPLES_NEEDED,
+  canMakeProgress,
+  type HangSample,
+} from '../../../src/smp/hang.ts';
 
 const SECOND_NS = 1e9;
 const HALTED: HangSample = {
@@ -17,7 +23,7 @@ const looks =
   (base: HangSample) =>
     samples.map((each) => ({ ...base, ...each }));
 const four = (base: HangSample) => looks({}, {}, {}, {})(base);
-const judge = (samples: readonly HangSample[]) => judgeVcpu(samples, SECOND_NS);
+const judge = (samples: readonly HangSample[]) => diagnoseVcpu(samples, SECOND_NS);
 
 describe('a vCPU does not go on', () => {
   test.each([
@@ -82,21 +88,21 @@ describe('a vCPU may go on', () => {
 
 test('one look shows that a vCPU may go on when its interrupts are on, and it does not wait for a SIPI', () => {
   const states = ['running', 'halted', 'waiting-for-sipi', 'paused', 'stopped', 'created'] as const;
-  const on = states.filter((state) => mayGoOn({ ...HALTED, state, interruptsOn: true }));
-  const off = states.filter((state) => mayGoOn({ ...HALTED, state, interruptsOn: false }));
+  const on = states.filter((state) => canMakeProgress({ ...HALTED, state, interruptsOn: true }));
+  const off = states.filter((state) => canMakeProgress({ ...HALTED, state, interruptsOn: false }));
   expect([on, off]).toEqual([['running', 'halted'], []]);
-  expect(mayGoOn({ ...HALTED, answered: false, interruptsOn: true })).toBe(false);
+  expect(canMakeProgress({ ...HALTED, answered: false, interruptsOn: true })).toBe(false);
 });
 
 test('a guest hangs when no vCPU goes on', () => {
   const waiting = four({ ...HALTED, state: 'waiting-for-sipi' });
   const idle = four({ ...HALTED, interruptsOn: true });
 
-  expect(judgeGuest([four(HALTED), four(SPINNING), waiting], SECOND_NS)).toEqual([
+  expect(diagnoseGuest([four(HALTED), four(SPINNING), waiting], SECOND_NS)).toEqual([
     'halted-for-good',
     'spins',
     'waits-for-sipi',
   ]);
-  expect(judgeGuest([four(HALTED), idle, waiting], SECOND_NS)).toBeUndefined();
-  expect(LOOKS_NEEDED).toBe(4);
+  expect(diagnoseGuest([four(HALTED), idle, waiting], SECOND_NS)).toBeUndefined();
+  expect(SAMPLES_NEEDED).toBe(4);
 });

@@ -17,7 +17,7 @@ function createTestBoard() {
     uart: {
       words: shared.uart,
       received: shared.received,
-      glue: { transmit: (byte) => sent.push(byte), setInterrupt: () => {} },
+      outputs: { transmit: (byte) => sent.push(byte), setInterrupt: () => {} },
     },
     lowMemoryBytes: 64 * MIB,
     virtio: [],

@@ -20,11 +20,11 @@ function createTestBoard(ring: CoalescedRing | undefined) {
   const shared = createSharedState(1);
   resetUart(shared.uart);
   const levels: number[] = [];
-  const glue = {
+  const outputs = {
     transmit: (byte: number) => pushConsoleByte(shared, byte),
     setInterrupt: (level: number) => void levels.push(level),
   };
-  const uart = { words: shared.uart, received: shared.received, glue };
+  const uart = { words: shared.uart, received: shared.received, outputs };
   const board: Board = {
     shared,
     uart,

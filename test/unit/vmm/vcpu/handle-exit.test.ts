@@ -52,7 +52,7 @@ function createVcpu({ timeline = false } = {}) {
     uart: {
       words: shared.uart,
       received: shared.received,
-      glue: { transmit: (byte) => sent.push(byte), setInterrupt: () => {} },
+      outputs: { transmit: (byte) => sent.push(byte), setInterrupt: () => {} },
     },
     lowMemoryBytes: 64 << 20,
     virtio: [

@@ -10,7 +10,7 @@ export interface Accounts {
   readonly pptt: PpttContents | undefined;
 }
 
-export function findDisagreements({ madt, srat, distances, pptt }: Accounts): string[] {
+export function findTableInconsistencies({ madt, srat, distances, pptt }: Accounts): string[] {
   const problems: string[] = [];
   if (madt && srat) {
     const apicIds = madt.processors.map((cpu) => cpu.apicId);

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'bun:test';
 import { bytesAsSource } from '../../../src/binary/byte-source.ts';
 import { parseConfig } from '../../../src/config/config.ts';
 import type { CpuidLevel } from '../../../src/cpuid/describe.ts';
-import { compareAccounts } from '../../../src/plan/cpu-accounts.ts';
+import { findCpuInconsistencies } from '../../../src/plan/cpu-consistency.ts';
 import { inspectPlan } from '../../../src/plan/inspection.ts';
 import { planImage, planMachine, type MachinePlan } from '../../../src/plan/plan.ts';
 import { buildElf, LINUX_NOTE } from '../boot/images.ts';
@@ -88,7 +88,7 @@ describe('levels of CPUID', () => {
       ...cpu,
       cpuid: { ...cpu.cpuid, levels: change(cpu.cpuid.levels) },
     }));
-    return compareAccounts({ cpus: changed, mpTable: undefined, acpi: undefined });
+    return findCpuInconsistencies({ cpus: changed, mpTable: undefined, acpi: undefined });
   };
 
   test('may have room for more CPUs than there are', () => {

@@ -5,23 +5,23 @@
 import type { AcpiContents } from '../acpi/acpi-tables-read.ts';
 import type { CpuidDescription } from '../cpuid/describe.ts';
 import type { MpConfigTable } from '../smp/mp-table-read.ts';
-import type { CpuPlace } from '../smp/topology.ts';
+import type { CpuPlacement } from '../smp/topology.ts';
 
-export interface AccountedCpu extends CpuPlace {
+export interface DescribedCpu extends CpuPlacement {
   readonly bsp: boolean;
   readonly present: boolean;
   readonly node: number | undefined;
   readonly cpuid: CpuidDescription;
 }
 
-export interface CpuAccounts {
-  readonly cpus: readonly AccountedCpu[];
+export interface CpuDescriptions {
+  readonly cpus: readonly DescribedCpu[];
   readonly mpTable: MpConfigTable | undefined;
   readonly acpi: AcpiContents | undefined;
 }
 
 /** One line for each contradiction. */
-export function compareAccounts({ cpus, mpTable, acpi }: CpuAccounts): string[] {
+export function findCpuInconsistencies({ cpus, mpTable, acpi }: CpuDescriptions): string[] {
   return [
     ...cpus.flatMap(compareCpuid),
     ...compareLevels(cpus),
@@ -32,7 +32,7 @@ export function compareAccounts({ cpus, mpTable, acpi }: CpuAccounts): string[] 
   ];
 }
 
-function compareCpuid(cpu: AccountedCpu): string[] {
+function compareCpuid(cpu: DescribedCpu): string[] {
   const problems: string[] = [];
   if (cpu.cpuid.initialApicId !== (cpu.apicId & 0xff)) {
     problems.push(
@@ -55,8 +55,8 @@ function compareCpuid(cpu: AccountedCpu): string[] {
  * and two CPUs share a core or a package exactly if the shifts say so. The embedded kernel checks the same
  * (kernels/smp/topology.h).
  */
-function compareLevels(cpus: readonly AccountedCpu[]): string[] {
-  const domain = (cpu: AccountedCpu, level: number) =>
+function compareLevels(cpus: readonly DescribedCpu[]): string[] {
+  const domain = (cpu: DescribedCpu, level: number) =>
     `${level}.${Math.floor(cpu.apicId / 2 ** cpu.cpuid.levels[level]!.shift)}`;
   const members = new Map<string, number>();
   for (const cpu of cpus) {
@@ -96,7 +96,7 @@ function compareLevels(cpus: readonly AccountedCpu[]): string[] {
 }
 
 /** MP tables know the CPUs that are there from the start. */
-function compareMpTable(all: readonly AccountedCpu[], table: MpConfigTable): string[] {
+function compareMpTable(all: readonly DescribedCpu[], table: MpConfigTable): string[] {
   const cpus = all.filter((cpu) => cpu.present);
   const listed = table.entries.filter((entry) => entry.type === 'processor');
   if (listed.length !== cpus.length)
@@ -113,7 +113,7 @@ function compareMpTable(all: readonly AccountedCpu[], table: MpConfigTable): str
 }
 
 function compareMadt(
-  cpus: readonly AccountedCpu[],
+  cpus: readonly DescribedCpu[],
   { processors }: NonNullable<AcpiContents['madt']>,
 ): string[] {
   const byUid = new Map(processors.map((processor) => [processor.uid, processor]));
@@ -135,7 +135,7 @@ function compareMadt(
   return problems;
 }
 
-function compareSrat(cpus: readonly AccountedCpu[], srat: NonNullable<AcpiContents['srat']>): string[] {
+function compareSrat(cpus: readonly DescribedCpu[], srat: NonNullable<AcpiContents['srat']>): string[] {
   const nodes = new Map(srat.cpus.map(({ apicId, node }) => [apicId, node]));
   return cpus
     .filter((cpu) => nodes.get(cpu.apicId) !== cpu.node)
@@ -143,9 +143,9 @@ function compareSrat(cpus: readonly AccountedCpu[], srat: NonNullable<AcpiConten
 }
 
 /** CPUs share a package, die or core in the PPTT if and only if their APIC ids say so. */
-function comparePptt(cpus: readonly AccountedCpu[], pptt: NonNullable<AcpiContents['pptt']>): string[] {
+function comparePptt(cpus: readonly DescribedCpu[], pptt: NonNullable<AcpiContents['pptt']>): string[] {
   const paths = new Map(pptt.cpus.map(({ uid, path }) => [uid, path]));
-  const places = (cpu: AccountedCpu) => [cpu.socket, cpu.die, cpu.core, cpu.thread];
+  const places = (cpu: DescribedCpu) => [cpu.socket, cpu.die, cpu.core, cpu.thread];
   return cpus.slice(1).flatMap((cpu, i) => {
     const before = cpus[i]!;
     const [path, pathBefore] = [paths.get(cpu.index), paths.get(before.index)];
