@@ -71,4 +71,6 @@ export interface BootPlan {
   readonly entry: EntryState;
   readonly writes: readonly MemoryWrite[];
   readonly loads: readonly FileLoad[];
+  /** What the kernel asks for in vain, a sentence each. */
+  readonly warnings?: readonly string[];
 }

@@ -1,4 +1,5 @@
 /** Multiboot 1. Section numbers below are those of the Multiboot Specification 0.6.96. */
+import { basename } from 'node:path';
 import { readUpTo, type ByteSource } from '../binary/byte-source.ts';
 import { hex, putAscii, putU64, viewOf } from '../binary/bytes.ts';
 import { KIB, MIB, guestAddress, offsetAddress } from '../machine/address.ts';
@@ -30,8 +31,13 @@ const LOADER_MAGIC = 0x2bad_b002;
 /** Header flags (§3.1.2): the low 16 are demands, which a loader that cannot meet them must refuse. */
 const WANTS_PAGE_ALIGNED_MODULES = 1 << 0;
 const WANTS_MEMORY_INFO = 1 << 1;
+/**
+ * A deliberate exception: GRUB and QEMU let a kernel start without video information too. Those that ask print to the
+ * serial port as well, or look at the information's flags.
+ */
+const WANTS_VIDEO = 1 << 2;
 /** Modules are page-aligned and the memory map is there, whether asked for or not. */
-const UNDERSTOOD = WANTS_PAGE_ALIGNED_MODULES | WANTS_MEMORY_INFO;
+const UNDERSTOOD = WANTS_PAGE_ALIGNED_MODULES | WANTS_MEMORY_INFO | WANTS_VIDEO;
 const HAS_ADDRESSES = 1 << 16;
 
 /** Boot information (§3.3). */
@@ -113,7 +119,7 @@ export function planMultiboot(
   const demands = header.flags & 0xffff & ~UNDERSTOOD;
   if (demands !== 0) {
     throw imageError(name, `its Multiboot header demands features ${hex(demands)}`, {
-      expected: 'at most page-aligned modules and memory information; Volt has no screen',
+      expected: 'none but page-aligned modules, memory information and video',
     });
   }
   // Addresses in the header win over those of an ELF header (§3.1.3).
@@ -138,7 +144,12 @@ export function planMultiboot(
       commandLineWrite(inputs.cmdline, LAYOUT.commandLine.bytes - 1),
     ],
     loads: initrd ? [...loads, initrd] : loads,
+    ...(header.flags & WANTS_VIDEO ? { warnings: [videoWarning(name)] } : {}),
   };
+}
+
+function videoWarning(kernel: string): string {
+  return `${kernel} asks for a video mode in its Multiboot header; it starts without one, as Volt has no screen`;
 }
 
 function isIn(entry: number | undefined, start: number, bytes: number): boolean {
@@ -173,7 +184,9 @@ function flatImage(inputs: BootInputs, header: MultibootHeader): { loads: FileLo
 function buildBootInfo(inputs: BootInputs, initrd: FileLoad | undefined): MemoryWrite {
   const { address } = LAYOUT.multibootInfo;
   const e820 = buildE820(inputs.ranges);
-  const bytes = new Uint8Array(MMAP_OFFSET + e820.length * MMAP_ENTRY.size);
+  const stringOffset = MMAP_OFFSET + e820.length * MMAP_ENTRY.size;
+  const moduleString = Buffer.from(initrd ? `${basename(inputs.initrd?.name ?? '')}\0` : '');
+  const bytes = new Uint8Array(stringOffset + moduleString.length);
   const view = viewOf(bytes);
   const { memory, cmdline, modules, memoryMap, loaderName } = BOOT_INFO_FLAG;
   view.setUint32(BOOT_INFO.flags, memory | cmdline | (initrd ? modules : 0) | memoryMap | loaderName, true);
@@ -185,6 +198,8 @@ function buildBootInfo(inputs: BootInputs, initrd: FileLoad | undefined): Memory
     view.setUint32(BOOT_INFO.modsAddr, offsetAddress(address, MODULES_OFFSET), true);
     view.setUint32(MODULES_OFFSET + MODULE.start, initrd.address, true);
     view.setUint32(MODULES_OFFSET + MODULE.end, initrd.address + initrd.fileBytes, true);
+    view.setUint32(MODULES_OFFSET + MODULE.string, offsetAddress(address, stringOffset), true);
+    bytes.set(moduleString, stringOffset);
   }
   view.setUint32(BOOT_INFO.mmapLength, e820.length * MMAP_ENTRY.size, true);
   view.setUint32(BOOT_INFO.mmapAddr, offsetAddress(address, MMAP_OFFSET), true);

@@ -2,22 +2,32 @@
 import { LAYOUT } from '../machine/layout.ts';
 import { buildBiosDataArea } from './bios-data.ts';
 import { checkLoads, imageError, type BootInputs } from './boot-inputs.ts';
-import type { BootPlan, BootProtocol } from './boot-plan.ts';
+import type { BootPlan, BootProtocol, MemoryWrite } from './boot-plan.ts';
 import { planBzImage } from './bzimage.ts';
 import { parseElf, type ElfImage } from './elf.ts';
 import { planLinux } from './linux.ts';
 import { findMultibootHeader, planMultiboot } from './multiboot.ts';
 import { planPvh, pvhEntry } from './pvh.ts';
+import { buildInterruptVectors, buildRealModeHandlers } from './real-mode-handlers.ts';
 import { checkInitrd, recogniseImage } from './recognise.ts';
 
 /** Throws VoltError 'image' when the files or the memory are not right for each other. */
 export function planBoot(inputs: BootInputs, protocol?: BootProtocol): BootPlan {
   if (inputs.initrd) checkInitrd(inputs.initrd);
   const chosen = choosePlan(inputs, protocol);
-  const bios = { name: 'bios-data-area', address: LAYOUT.biosDataArea.address, bytes: buildBiosDataArea() };
-  const plan = { ...chosen, writes: [...chosen.writes, bios] };
+  const plan = { ...chosen, writes: [...chosen.writes, ...realModeWrites()] };
   checkLoads(inputs, plan.loads, plan.writes);
   return plan;
+}
+
+/** What real-mode code of any kernel may look for. */
+function realModeWrites(): MemoryWrite[] {
+  const { interruptVectors, biosDataArea, realModeHandlers } = LAYOUT;
+  return [
+    { name: 'interrupt-vectors', address: interruptVectors.address, bytes: buildInterruptVectors() },
+    { name: 'bios-data-area', address: biosDataArea.address, bytes: buildBiosDataArea() },
+    { name: 'real-mode-handlers', address: realModeHandlers.address, bytes: buildRealModeHandlers() },
+  ];
 }
 
 /**

@@ -35,6 +35,7 @@ interface Inspected {
 
 function inspectConfigured(flags: InspectFlags, log: Log): Inspected {
   const { inspection, writes } = inspectMachine(toConfig(flags, log));
+  for (const warning of inspection.warnings) log.warn(warning);
   if (flags.dump !== undefined) for (const path of dumpWrites(writes, flags.dump)) log.info(`wrote ${path}`);
   return { result: inspection, lines: () => formatInspection(inspection) };
 }

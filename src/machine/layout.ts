@@ -18,6 +18,7 @@ function row(address: number, bytes: number, reason: string): LayoutRow {
 }
 
 export const LAYOUT = {
+  interruptVectors: row(0, 0x400, 'real-mode interrupt vectors'),
   biosDataArea: row(0x400, 0x100, 'BIOS data area: EBDA segment and size of base memory'),
   gdt: row(0x500, 0x40, 'boot GDT'),
   multibootInfo: row(0x4000, 0x1000, 'Multiboot information, module list and memory map'),
@@ -35,7 +36,8 @@ export const LAYOUT = {
   videoMemory: row(0xa_0000, 0x2_0000, 'legacy video memory'),
   acpiTables: row(0xc_0000, 0x2_ff00, 'ACPI tables, where option ROMs would be'),
   acpiRsdp: row(0xe_ffc0, 0x40, 'ACPI RSDP, in the range that ACPI 6.5 §5.2.5.1 has scanned'),
-  biosArea: row(0xf_0000, 0xfff0, 'BIOS area: MP configuration table of more than 41 CPUs'),
+  biosArea: row(0xf_0000, 0xff00, 'BIOS area: MP configuration table of more than 41 CPUs'),
+  realModeHandlers: row(0xf_ff00, 0xf0, 'handlers of real-mode interrupts, where firmware has its own'),
   resetVector: row(0xf_fff0, 0x10, 'where real-mode code jumps to reset a PC, F000:FFF0'),
   kernel: row(0x10_0000, 0, 'lowest address of a kernel'),
   mmioHole: row(3 * GIB, 0x1000_0000, 'MMIO hole: free'),

@@ -48,6 +48,8 @@ export interface Inspection {
   readonly devices: readonly PlannedDevice[];
   readonly pmem: readonly PmemPlacement[];
   readonly entry: EntryState;
+  /** What the kernel asks for in vain. */
+  readonly warnings: readonly string[];
   /** Empty when everything agrees. */
   readonly problems: readonly string[];
 }
@@ -85,6 +87,7 @@ export function inspectPlan(plan: MachinePlan, cmdline: string, vendor: CpuVendo
     devices: plan.devices,
     pmem: plan.pmem,
     entry: plan.boot.entry,
+    warnings: plan.boot.warnings ?? [],
     problems: [
       ...(mp?.problems ?? []),
       ...(acpi?.problems ?? []),

@@ -74,6 +74,7 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
     ? owned.use(openImage(config.initrdPath, config.fileNames.initrd))
     : undefined;
   const image = planImage(config, kernel, initrd);
+  for (const warning of image.boot.warnings ?? []) options.warn(warning);
   timeline.mark('kernel recognised');
 
   const resources = options.resources ?? owned.use(new HostResources());

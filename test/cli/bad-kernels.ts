@@ -259,7 +259,7 @@ const ELF: readonly BadInput[] = [
   ),
   badKernel(
     'a segment over the BIOS data area',
-    buildElf({ entry: 0x3ff, segments: [{ address: 0x3ff }] }),
+    buildElf({ entry: 0x400, segments: [{ address: 0x400 }] }),
     'its kernel-segment-0 and bios-data-area overlap at 0x400 (expected memory ranges apart from each other)',
   ),
   badKernel(
@@ -292,9 +292,9 @@ const ELF: readonly BadInput[] = [
 
 const MULTIBOOT: readonly BadInput[] = [
   badKernel(
-    'a Multiboot header that demands a video mode',
-    buildFlatMultiboot({ flags: 0x1_0004 }),
-    'its Multiboot header demands features 0x4 (expected at most page-aligned modules and memory information; Volt has no screen)',
+    'a Multiboot header that demands what no loader knows',
+    buildFlatMultiboot({ flags: 0x1_000c }),
+    'its Multiboot header demands features 0x8 (expected none but page-aligned modules, memory information and video)',
   ),
   badKernel(
     'a flat Multiboot image without addresses',

@@ -123,9 +123,11 @@ describe('volt inspect --dump', () => {
       'bios-data-area@0x400.bin',
       'command-line@0x20000.bin',
       'gdt@0x500.bin',
+      'interrupt-vectors@0x0.bin',
       'mp-config-table@0x9fc10.bin',
       'mp-floating-pointer@0x9fc00.bin',
       'page-tables@0x9000.bin',
+      'real-mode-handlers@0xfff00.bin',
       'reset-vector@0xffff0.bin',
       'zero-page@0x7000.bin',
     ]);
@@ -138,7 +140,7 @@ describe('volt inspect --dump', () => {
 
     const acpi = files.filter((file) => file.startsWith('acpi-')).map((file) => file.split('@')[0]!);
     expect(acpi).toEqual(
-      ['dsdt', 'fadt', 'madt', 'pptt', 'rsdp', 'spcr', 'xsdt'].map((name) => `acpi-${name}`),
+      ['dsdt', 'fadt', 'madt', 'pptt', 'rsdp', 'rsdt', 'spcr', 'xsdt'].map((name) => `acpi-${name}`),
     );
     expect(files.filter((file) => file.startsWith('mp-'))).toEqual([]);
   });

@@ -29,7 +29,9 @@ describe('a vmlinux', () => {
       ['page-tables', 0x9000],
       ['zero-page', 0x7000],
       ['command-line', 0x2_0000],
+      ['interrupt-vectors', 0],
       ['bios-data-area', 0x400],
+      ['real-mode-handlers', 0xf_ff00],
     ]);
   });
 

@@ -87,9 +87,19 @@ describe('an ELF kernel with a Multiboot header', () => {
     expect(planBoot(bootInputs(kernel), 'multiboot').protocol).toBe('multiboot');
   });
 
-  test('that demands a screen is refused', () => {
-    expect(messageFor(elfWith(multibootHeader(7)))).toBe(
-      'Cannot load kernel: its Multiboot header demands features 0x4 (expected at most page-aligned modules and memory information; Volt has no screen)',
+  test('that asks for a video mode starts without one, with a warning', () => {
+    const plan = planBoot(bootInputs(elfWith(multibootHeader(7))));
+    const info = plan.writes.find((write) => write.name === 'multiboot-info')!.bytes;
+    expect(plan.warnings).toEqual([
+      'kernel asks for a video mode in its Multiboot header; it starts without one, as Volt has no screen',
+    ]);
+    expect(viewOf(info).getUint32(0, true) & ((1 << 11) | (1 << 12))).toBe(0);
+    expect(planBoot(bootInputs(elfWith(multibootHeader(3)))).warnings).toBeUndefined();
+  });
+
+  test('that demands what no loader knows is refused', () => {
+    expect(messageFor(elfWith(multibootHeader(0xf)))).toBe(
+      'Cannot load kernel: its Multiboot header demands features 0x8 (expected none but page-aligned modules, memory information and video)',
     );
   });
 
@@ -230,5 +240,7 @@ describe('the boot information', () => {
     expect(info.getUint32(0, true)).toBe(0x24d);
     expect(info.getUint32(20, true)).toBe(1);
     expect([info.getUint32(at, true), info.getUint32(at + 4, true)]).toEqual([start, start + 5000]);
+    const string = info.getUint32(at + 8, true) - 0x4000;
+    expect(Buffer.from(info.buffer).toString('latin1', string, string + 7)).toBe('initrd\0');
   });
 });

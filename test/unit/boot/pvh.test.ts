@@ -53,7 +53,9 @@ describe('a PVH kernel', () => {
       ['gdt', 0x500],
       ['pvh-start-info', 0x6000],
       ['command-line', 0x2_0000],
+      ['interrupt-vectors', 0],
       ['bios-data-area', 0x400],
+      ['real-mode-handlers', 0xf_ff00],
     ]);
   });
 

@@ -5,6 +5,7 @@ import { buildE820 } from '../../../src/boot/e820.ts';
 import { entryTables, longModeEntry, protectedModeEntry } from '../../../src/boot/entry-state.ts';
 import { buildGdt, segmentState } from '../../../src/boot/gdt.ts';
 import { buildPageTables, IDENTITY_MAPPED_BYTES } from '../../../src/boot/page-tables.ts';
+import { buildInterruptVectors, buildRealModeHandlers } from '../../../src/boot/real-mode-handlers.ts';
 import { buildResetVector } from '../../../src/boot/reset-vector.ts';
 import { BOOT_PARAMS, buildZeroPage, E820_TABLE_ENTRY } from '../../../src/boot/zero-page.ts';
 import { viewOf } from '../../../src/binary/bytes.ts';
@@ -217,13 +218,50 @@ describe('the zero page', () => {
   });
 });
 
-test('the BIOS data area tells where the EBDA starts and how much memory lies below', () => {
+test('the BIOS data area tells of COM1, an FPU, where the EBDA starts and how much memory lies below', () => {
   const area = buildBiosDataArea();
   const view = viewOf(area);
   expect(area.length).toBe(256);
+  expect(view.getUint16(0x00, true)).toBe(0x3f8);
   expect(view.getUint16(0x0e, true)).toBe(0x9fc0);
+  expect(view.getUint16(0x10, true)).toBe(0x0202);
   expect(view.getUint16(0x13, true)).toBe(639);
-  expect(area.filter((byte) => byte !== 0).length).toBe(4);
+  expect(area.filter((byte) => byte !== 0).length).toBe(8);
+});
+
+describe('the real-mode interrupt vectors', () => {
+  const vectors = buildInterruptVectors();
+  const view = viewOf(vectors);
+  const handlers = buildRealModeHandlers();
+  const { address } = LAYOUT.realModeHandlers;
+  const target = (vector: number) =>
+    view.getUint16(4 * vector + 2, true) * 16 + view.getUint16(4 * vector, true);
+  const codeAt = (vector: number, bytes: number) =>
+    Buffer.from(handlers.subarray(target(vector) - address).subarray(0, bytes)).toString('hex');
+
+  test('all point into the firmware segment, at code', () => {
+    const all = Array.from({ length: 256 }, (_, vector) => vector);
+    expect(vectors.length).toBe(0x400);
+    expect(all.every((vector) => target(vector) >= address && target(vector) <= 0xf_fff0)).toBe(true);
+    expect(all.filter((vector) => codeAt(vector, 1) === '00')).toEqual([]);
+  });
+
+  test.each([
+    ['a service sets CF and ZF of its caller and AH to 0x86', 0x15, '5589e5804e06415db486cf'],
+    ['INT 11h reads the equipment word', 0x11, '1e6a401fa110001fcf'],
+    ['INT 12h reads the KiB of base memory', 0x12, '1e6a401fa113001fcf'],
+    ['IRQ 0 is acknowledged to the first PIC', 0x08, '50b020e62058cf'],
+    ['IRQ 15 is acknowledged to both', 0x77, '50b020e6a0e62058cf'],
+    ['an exception returns', 0x06, 'cf'],
+    ['another returns', 0x42, 'cf'],
+  ])('%s', (_, vector, code) => {
+    expect(codeAt(vector, code.length / 2)).toBe(code);
+  });
+
+  test('that lead nowhere have the IRET at F000:FF53, those that would boot the reset', () => {
+    expect([target(0x03), target(0xff)]).toEqual([0xf_ff53, 0xf_ff53]);
+    expect([target(0x18), target(0x19)]).toEqual([0xf_fff0, 0xf_fff0]);
+  });
 });
 
 test('the reset vector writes 6 to the reset control and halts, in 16-bit code', () => {

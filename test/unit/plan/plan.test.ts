@@ -159,6 +159,7 @@ describe('the writes of a plan', () => {
     const names = planFor().writes.map((write) => write.name);
     expect(new Set(names).size).toBe(names.length);
     expect(names).toEqual([
+      'interrupt-vectors',
       'bios-data-area',
       'gdt',
       'zero-page',
@@ -174,6 +175,7 @@ describe('the writes of a plan', () => {
       'acpi-spcr',
       'acpi-rsdt',
       'acpi-rsdp',
+      'real-mode-handlers',
       'reset-vector',
     ]);
   });
