@@ -2,7 +2,7 @@
 import { REGS } from '../../kvm/abi.ts';
 import {
   mpStateName,
-  reconcile,
+  lifecycleState,
   type MpStateName,
   type VcpuState,
   type WorkerPhase,
@@ -28,7 +28,7 @@ export function lastSipiVector(words: Int32Array): number | undefined {
 
 /** The lifecycle state, as far as it is known without disturbing the vCPU. */
 export function lifecycleOf(words: Int32Array): VcpuState {
-  return reconcile(phaseOf(words), lastMpState(words));
+  return lifecycleState(phaseOf(words), lastMpState(words));
 }
 
 /** A general register, RIP or RFLAGS by its offset in REGS. */
