@@ -28,28 +28,18 @@ export const OP = {
   local0: 0x60,
   arg0: 0x68,
   store: 0x70,
-  add: 0x72,
   subtract: 0x74,
-  increment: 0x75,
-  shiftLeft: 0x79,
-  shiftRight: 0x7a,
   and: 0x7b,
-  or: 0x7d,
   notify: 0x86,
   index: 0x88,
   createDwordField: 0x8a,
-  logicalAnd: 0x90,
-  logicalOr: 0x91,
   logicalNot: 0x92,
   equal: 0x93,
-  greater: 0x94,
   less: 0x95,
   if: 0xa0,
   else: 0xa1,
   while: 0xa2,
   return: 0xa4,
-  break: 0xa5,
-  ones: 0xff,
 } as const;
 /** What follows `OP.extended`. */
 export const EXTENDED_OP = {
@@ -86,11 +76,6 @@ export function integer(value: number): Aml {
   if (value <= 0xffff) return [OP.wordPrefix, ...littleEndian(value, 2)];
   if (value <= 0xffff_ffff) return [OP.dwordPrefix, ...littleEndian(value, 4)];
   return [OP.qwordPrefix, ...littleEndian(value, 8)];
-}
-
-/** All 64 bits set, in a definition block of revision 2. */
-export function ones(): Aml {
-  return [OP.ones];
 }
 
 /** ASCII with its final NUL. (§20.2.3) */

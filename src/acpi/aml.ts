@@ -104,10 +104,6 @@ export function store(value: Term, target: Aml): Aml {
   return operation(OP.store, value, target);
 }
 
-export function increment(target: Aml): Aml {
-  return operation(OP.increment, target);
-}
-
 export function ifBlock(condition: Term, ...body: readonly Aml[]): Aml {
   return packaged([OP.if], term(condition), ...body);
 }
@@ -119,10 +115,6 @@ export function elseBlock(...body: readonly Aml[]): Aml {
 
 export function whileLoop(condition: Term, ...body: readonly Aml[]): Aml {
   return packaged([OP.while], term(condition), ...body);
-}
-
-export function breakLoop(): Aml {
-  return [OP.break];
 }
 
 export function returnValue(value: Term): Aml {
@@ -160,52 +152,17 @@ export function index(source: Aml, at: Term, target: Aml = NULL_TARGET): Aml {
   return operation(OP.index, source, at, target);
 }
 
-export function add(left: Term, right: Term, target: Aml = NULL_TARGET): Aml {
-  return operation(OP.add, left, right, target);
-}
-
 export function subtract(left: Term, right: Term, target: Aml = NULL_TARGET): Aml {
   return operation(OP.subtract, left, right, target);
-}
-
-export function shiftLeft(value: Term, bits: Term, target: Aml = NULL_TARGET): Aml {
-  return operation(OP.shiftLeft, value, bits, target);
-}
-
-export function shiftRight(value: Term, bits: Term, target: Aml = NULL_TARGET): Aml {
-  return operation(OP.shiftRight, value, bits, target);
 }
 
 export function bitAnd(left: Term, right: Term, target: Aml = NULL_TARGET): Aml {
   return operation(OP.and, left, right, target);
 }
 
-export function bitOr(left: Term, right: Term, target: Aml = NULL_TARGET): Aml {
-  return operation(OP.or, left, right, target);
-}
-
-export function both(left: Term, right: Term): Aml {
-  return operation(OP.logicalAnd, left, right);
-}
-
-export function either(left: Term, right: Term): Aml {
-  return operation(OP.logicalOr, left, right);
-}
-
-export function not(value: Term): Aml {
-  return operation(OP.logicalNot, value);
-}
-
-export function equal(left: Term, right: Term): Aml {
-  return operation(OP.equal, left, right);
-}
-
+/** There is no opcode for it: LNotEqual is LNot of LEqual. (§20.2.5.4) */
 export function notEqual(left: Term, right: Term): Aml {
-  return not(equal(left, right));
-}
-
-export function greater(left: Term, right: Term): Aml {
-  return operation(OP.greater, left, right);
+  return operation(OP.logicalNot, operation(OP.equal, left, right));
 }
 
 export function less(left: Term, right: Term): Aml {
