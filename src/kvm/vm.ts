@@ -4,6 +4,7 @@ import { ERRNO } from '../ffi/errno.ts';
 import { OwnedFd } from '../ffi/file.ts';
 import { asPointer, checked, libc, type HostPointer } from '../ffi/libc.ts';
 import { LAYOUT } from '../machine/layout.ts';
+import type { Msi } from '../machine/msi.ts';
 import type { GuestAddress } from '../machine/address.ts';
 import {
   CAP,
@@ -33,14 +34,6 @@ function createVcpuAdvice(errno: number): string | undefined {
 }
 
 const IRQFD_ADVICE = 'virtio devices need irqfd and ioeventfd; see volt doctor';
-
-/** A message-signalled interrupt: what a device would write where. */
-export interface Msi {
-  readonly address: number;
-  /** Bits 31–8 of an x2APIC id in their places. (KVM api.rst, KVM_CAP_X2APIC_API) */
-  readonly addressHigh: number;
-  readonly data: number;
-}
 
 export class KvmVm implements Disposable {
   /** Where in each vCPU's mapping the ring of gathered port writes lies; 0: this KVM gathers none. */

@@ -3,6 +3,7 @@
  * Signalled Interrupts"; delivery modes: table 11-1 and §11.6.1)
  */
 import { LAYOUT } from '../machine/layout.ts';
+import type { Msi } from '../machine/msi.ts';
 import { VoltError } from '../volt-error.ts';
 
 /** Delivery modes of an interrupt from outside, by their names in requests. */
@@ -32,12 +33,6 @@ const DESTINATION_SHIFT = 12;
 /** Vectors below are exceptions; an APIC takes them for an error. (SDM 3A §11.5.2) */
 const LOWEST_VECTOR = 16;
 const PIC_INPUTS = 16;
-
-export interface Msi {
-  readonly address: number;
-  readonly addressHigh: number;
-  readonly data: number;
-}
 
 /** Which of the vCPUs that are `present` a request goes to. Throws VoltError 'usage' for one that is not there. */
 export function ipiTargets(request: IpiRequest, present: readonly number[]): readonly number[] {
