@@ -10,6 +10,7 @@ import {
   terminalSink,
   type ConsoleSink,
 } from '../vmm/serial/pump.ts';
+import type { EscapeAction } from '../vmm/serial/escape-keys.ts';
 import type { ConsoleInput } from '../vmm/serial/terminal-input.ts';
 import type { ConsoleConfig } from '../config/machine-values.ts';
 import { compileAsUsual } from '../runtime/jit-policy.ts';
@@ -18,6 +19,7 @@ import { describeVcpu } from '../vmm/vcpu/sample.ts';
 import type { ThreadFilters } from '../vmm/sandbox.ts';
 import { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
+import { ResetLimit } from './reset-limit.ts';
 import { createShutdown } from './shutdown.ts';
 
 /** How a run in a terminal ended. */
@@ -39,16 +41,14 @@ const HELP = [
   'Ctrl-A Ctrl-A  send Ctrl-A to the guest',
 ];
 
-/** A kernel that panics at once and reboots would go on for ever. */
-const RESET_LIMIT = 5;
-const RESET_LIMIT_MS = 10_000;
-
 export interface TerminalOptions {
   readonly console: ConsoleConfig;
   /** Hears what Volt itself has to tell, a line each. */
   readonly say: (line: string) => void;
   /** Makes the next machine when the guest resets itself; undefined: that ends it. */
   readonly restart: (() => VirtualMachine) | undefined;
+  /** Whether a guest that resets itself again and again without coming up is given up. */
+  readonly limitResets: boolean;
   /** How long the guest may take to power off after SIGTERM; 0: it is not asked. */
   readonly shutdownMs: number;
   /**
@@ -64,7 +64,7 @@ export interface TerminalOptions {
  */
 export async function runInTerminal(
   first: VirtualMachine,
-  { console, say, restart, shutdownMs, beforeStart }: TerminalOptions,
+  { console, say, restart, limitResets, shutdownMs, beforeStart }: TerminalOptions,
 ): Promise<TerminalRun> {
   let vm = first;
   let exitCode: number | undefined;
@@ -85,32 +85,37 @@ export async function runInTerminal(
     process.on(signal, listener);
     return { signal, listener };
   });
+  let typed = false;
+  const send = (bytes: Uint8Array) => {
+    typed ||= input?.interactive === true;
+    return vm.sendConsole(bytes);
+  };
+  const onKey = (action: EscapeAction) => {
+    if (action === 'leave') stop(LEFT_BY_KEY);
+    else if (action === 'help') HELP.forEach((line) => say(line));
+    else void showVcpus(vm, say);
+  };
   let input: ConsoleInput | undefined;
   const restoreTerminal = () => input?.close();
   process.on('exit', restoreTerminal);
   try {
     const filters = beforeStart?.();
-    const resets: number[] = [];
+    const limit = limitResets ? new ResetLimit() : undefined;
     for (;;) {
+      const startedAt = performance.now();
+      typed = false;
       const pump = new ConsolePump(vm.shared, sink, onBroken);
       const pumping = pump.run();
       vm.start(filters);
       compileAsUsual();
-      if (console.kind === 'stdio') input ??= await openInput(() => vm, say, stop);
+      if (console.kind === 'stdio') input ??= await openInput(send, onKey, say);
       const end = await vm.ended;
       await pump.finish(() => vm.flushConsole());
       await Promise.race([pumping, Bun.sleep(0)]);
       if (end.kind !== 'reset' || !restart || exitCode !== undefined)
         return { end, exitCode: exitCode ?? end.exitCode };
-      if (
-        resets.push(performance.now()) === RESET_LIMIT &&
-        resets.at(-1)! - resets.shift()! < RESET_LIMIT_MS
-      ) {
-        say(
-          `the guest has reset itself ${RESET_LIMIT} times within ${RESET_LIMIT_MS / 1000} s; ending it (expected one that comes up; --no-reboot ends it at its first reset)`,
-        );
-        return { end, exitCode: EXIT_CODE.failed };
-      }
+      const reason = limit?.noteReset(performance.now() - startedAt, typed);
+      if (reason !== undefined) return giveUp(end, reason);
       vm[Symbol.dispose]();
       vm = restart();
     }
@@ -121,26 +126,24 @@ export async function runInTerminal(
   }
 }
 
+function giveUp(end: VmEnd, reason: string): TerminalRun {
+  const exitCode = EXIT_CODE.failed;
+  return { end: { ...end, exitCode, lines: [reason], states: [] }, exitCode };
+}
+
 /** Loaded only now, because the streams behind stdin take longer to load than a guest takes to start. */
 async function openInput(
-  vm: () => VirtualMachine,
+  send: (bytes: Uint8Array) => number,
+  onKey: (action: EscapeAction) => void,
   say: (line: string) => void,
-  stop: (code: number) => void,
 ): Promise<ConsoleInput> {
   const { openConsoleInput } = await import('../vmm/serial/terminal-input.ts');
-  const input = openConsoleInput(
-    (bytes) => vm().sendConsole(bytes),
-    (action) => {
-      if (action === 'leave') stop(LEFT_BY_KEY);
-      else if (action === 'help') HELP.forEach((line) => say(line));
-      else void showPlaces(vm(), say);
-    },
-  );
+  const input = openConsoleInput(send, onKey);
   if (input.interactive) say('Ctrl-A x ends the guest, Ctrl-A h helps');
   return input;
 }
 
-async function showPlaces(vm: VirtualMachine, say: (line: string) => void): Promise<void> {
+async function showVcpus(vm: VirtualMachine, say: (line: string) => void): Promise<void> {
   await sampleVcpus(vm.vcpus);
   for (const vcpu of vm.vcpus) say(describeVcpu(vcpu, vm.symbols.describe));
 }

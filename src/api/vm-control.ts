@@ -28,6 +28,7 @@ import {
 import type { HungVcpu } from '../vmm/vcpu/hang-watch.ts';
 import type { Vcpu } from '../vmm/vcpu/vcpu.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
+import type { VmEnd } from '../vmm/vm-end.ts';
 import { VoltError } from '../volt-error.ts';
 import type { KnownMpState } from '../smp/vcpu-state.ts';
 import type {
@@ -70,15 +71,15 @@ export class VmControl implements ControlTarget {
 
   #watchEnd(vm: VirtualMachine): void {
     void vm.ended.then((end) => {
-      if (end.kind === 'reset' && vm.config.reboot === 'restart') return;
-      this.#ended = true;
-      this.#tell({
-        kind: 'ended',
-        reason: end.lines[0] ?? end.kind,
-        exitCode: end.exitCode,
-        atMs: this.#now(),
-      });
+      if (end.kind !== 'reset' || vm.config.reboot === 'exit') this.noteEnd(end);
     });
+  }
+
+  /** Tells listeners `ended`, unless they know. To be called for a guest that is not started again after a reset. */
+  noteEnd({ kind, lines, exitCode }: VmEnd): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#tell({ kind: 'ended', reason: lines[0] ?? kind, exitCode, atMs: this.#now() });
   }
 
   status(): VmStatus {

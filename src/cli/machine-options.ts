@@ -59,7 +59,7 @@ export interface MachineFlags {
   /** false by --no-acpi, and so on. */
   readonly acpi: boolean;
   readonly mptable: boolean;
-  readonly reboot: boolean;
+  readonly reboot?: 'always' | boolean | undefined;
   /** From the spec of disks. */
   readonly disk?: readonly Readonly<Record<string, unknown>>[] | undefined;
   readonly virtioCmdline?: true | undefined;
@@ -104,6 +104,12 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     )
     .option('--no-acpi', 'boot without ACPI tables')
     .option('--no-mptable', 'boot without MP tables')
+    .addOption(
+      new Option(
+        '--reboot <when>',
+        'always: start the guest again however often it resets itself (default: not after 5 runs of less than 10 minutes)',
+      ).choices(['always'] as const),
+    )
     .option('--no-reboot', 'end when the guest resets itself, instead of starting it again')
     .option('--virtio-cmdline', 'announce virtio devices on the command line too, for kernels without ACPI')
     .optionsGroup('Devices:')
@@ -204,7 +210,7 @@ function fromFlags(flags: MachineFlags): ConfigInput {
       numa: flags.numa,
       acpi: flags.acpi ? undefined : false,
       mp_tables: flags.mptable ? undefined : false,
-      reboot: flags.reboot ? undefined : 'exit',
+      reboot: flags.reboot === false ? 'exit' : flags.reboot === true ? undefined : flags.reboot,
       console: flags.console,
       boot: flags.boot,
       boot_cpu: flags.bootCpu === undefined ? undefined : toNumber(flags.bootCpu),

@@ -69,7 +69,8 @@ export async function run(flags: RunFlags): Promise<number> {
   const { end, exitCode } = await runInTerminal(vm, {
     console: config.console,
     say: log.always,
-    restart: config.reboot === 'restart' ? restart : undefined,
+    restart: config.reboot === 'exit' ? undefined : restart,
+    limitResets: config.reboot !== 'always',
     shutdownMs: flags.shutdownTimeout * 1000,
     beforeStart: () => {
       const filters = enterSandbox();
@@ -77,6 +78,7 @@ export async function run(flags: RunFlags): Promise<number> {
       return filters;
     },
   });
+  control.noteEnd(end);
   for (const line of end.lines) log.error(line);
   if (end.lines.length === 0) log.info(`guest ended: ${end.kind} on vCPU ${end.vcpu}`);
   // Where everybody was matters most when the guest failed, or was stopped because it hung.

@@ -39,7 +39,7 @@ const HUGE_PAGE_MIB = 2;
 export const MAX_CPUS = 4096;
 /** Most of what one level of the topology may count. */
 const MAX_LEVEL = 1024;
-export const REBOOT_ACTIONS = ['restart', 'exit'] as const;
+export const REBOOT_ACTIONS = ['restart', 'always', 'exit'] as const;
 /** Boot protocols by the names that `--boot` and `volt.boot` take. */
 export const BOOT_PROTOCOLS = ['linux', 'bzimage', 'pvh', 'multiboot'] as const;
 
@@ -65,7 +65,7 @@ export interface VmConfig {
   readonly numa: NumaPlan | undefined;
   readonly acpi: boolean;
   readonly mpTables: boolean;
-  /** What a reset by the guest does. */
+  /** What a reset by the guest does: `restart` gives up a guest that does not come up, `always` does not. */
   readonly reboot: (typeof REBOOT_ACTIONS)[number];
   readonly console: ConsoleConfig;
   /** Index of the vCPU that is the BSP. */

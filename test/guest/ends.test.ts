@@ -7,6 +7,13 @@ import { asm, buildPvhElf, LOAD_ADDRESS, program } from './tiny-guest.ts';
 setDefaultTimeout(120_000);
 
 const NEVER_REACHED = asm.exit(9);
+const readRtcSeconds = [...asm.out8(0x70, 0), ...asm.in8(0x71)];
+/** mov bl, al; until another second: sub al, bl; cmp al, 1; sbb eax, eax */
+const waitForRtcTick = [
+  ...readRtcSeconds,
+  ...[0x88, 0xc3],
+  ...asm.untilZero([...readRtcSeconds, 0x28, 0xd8, 0x3c, 0x01, 0x19, 0xc0]),
+];
 
 describe.skipIf(!kvmOpens)('a guest that ends itself (needs /dev/kvm)', () => {
   test('prints and leaves with status 0: its text and nothing else', async () => {
@@ -52,11 +59,14 @@ describe.skipIf(!kvmOpens)('a guest that ends itself (needs /dev/kvm)', () => {
     expect(exitCode).toBe(0);
   });
 
-  test('by a reset again and again: it is started anew a few times, and then no more', async () => {
+  test.each([
+    ['at once', []],
+    ['after three seconds by the RTC', [...waitForRtcTick, ...waitForRtcTick, ...waitForRtcTick]],
+  ])('by a reset %s, again and again: it is started anew a few times, and then no more', async (_, wait) => {
     using folder = new TemporaryFolder();
     const path = await folder.write(
       'kernel',
-      buildPvhElf(program(asm.print('.'), asm.out8(0x64, 0xfe), NEVER_REACHED)),
+      buildPvhElf(program(wait, asm.print('.'), asm.out8(0x64, 0xfe), NEVER_REACHED)),
     );
 
     const { stdout, stderr, exitCode } = await runVolt(['--kernel', path, '--memory', '32M', '--cpus', '2']);

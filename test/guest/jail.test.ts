@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { runVolt, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
+import { runVolt, TemporaryFolder, VOLT, withDefaults } from '../cli/volt-process.ts';
 import { pluggingGuest } from './plugging-guest.ts';
 import { buildPvhElf } from './tiny-guest.ts';
 import { kvmOpens } from './volt-child.ts';
@@ -40,8 +40,8 @@ class JailedVolt implements AsyncDisposable {
   constructor(flags: readonly string[], prefix: readonly string[] = [], kernel?: Uint8Array) {
     chmodSync(this.root, 0o755);
     if (kernel) writeFileSync(join(this.root, 'kernel'), kernel);
-    const guest = ['--cpus', '1', '--memory', '64M', '--cmdline', 'loop'];
-    const argv = [VOLT, 'run', '--jail', this.root, ...USER, ...guest, ...flags];
+    const guest = withDefaults({ '--cpus': '1', '--memory': '64M', '--cmdline': 'loop' }, flags);
+    const argv = [VOLT, 'run', '--jail', this.root, ...USER, ...guest];
     this.#child = Bun.spawn([...prefix, ...argv], {
       stdin: 'ignore',
       stdout: 'pipe',
