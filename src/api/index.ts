@@ -7,6 +7,7 @@ export {
   DEFAULT_CMDLINE,
   DEFAULT_CPUS,
   DEFAULT_HANG_REPORT_SECONDS,
+  EXIT_CODE_STYLES,
   mergeConfig,
   parseConfig,
   type ConfigInput,

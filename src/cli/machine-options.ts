@@ -14,6 +14,7 @@ import {
   VoltError,
   type ConfigInput,
   type VmConfig,
+  EXIT_CODE_STYLES,
 } from '../api/index.ts';
 import { addDeviceFlags, deviceFlagOf, deviceSections } from './device-flags.ts';
 import { LOG_FORMATS, LOG_LEVELS, type Log, type LogFormat, type LogLevel } from './log.ts';
@@ -40,6 +41,7 @@ const FLAG_OF_PATH: Readonly<Record<string, { flag: string; key: keyof MachineFl
   'volt.cores': { flag: '--cpus cores', key: 'cpus' },
   'volt.threads': { flag: '--cpus threads', key: 'cpus' },
   'volt.numa': { flag: '--numa', key: 'numa' },
+  'volt.exit_code': { flag: '--exit-code', key: 'exitCode' },
   'volt.symbols': { flag: '--symbols', key: 'symbols' },
   'volt.hang_report_s': { flag: '--hang-report', key: 'hangReport' },
 };
@@ -62,6 +64,7 @@ export interface MachineFlags {
   readonly reboot?: 'always' | boolean | undefined;
   /** From the spec of disks. */
   readonly disk?: readonly Readonly<Record<string, unknown>>[] | undefined;
+  readonly exitCode?: string | undefined;
   readonly virtioCmdline?: true | undefined;
   readonly symbols?: string | undefined;
   readonly hangReport?: string | undefined;
@@ -111,6 +114,12 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
       ).choices(['always'] as const),
     )
     .option('--no-reboot', 'end when the guest resets itself, instead of starting it again')
+    .addOption(
+      new Option(
+        '--exit-code <style>',
+        "what a status n on port 0xf4 becomes: volt's 64+n, or 2n+1 as with QEMU's isa-debug-exit (default: volt)",
+      ).choices(EXIT_CODE_STYLES),
+    )
     .option('--virtio-cmdline', 'announce virtio devices on the command line too, for kernels without ACPI')
     .optionsGroup('Devices:')
     .option(
@@ -215,6 +224,7 @@ function fromFlags(flags: MachineFlags): ConfigInput {
       boot: flags.boot,
       boot_cpu: flags.bootCpu === undefined ? undefined : toNumber(flags.bootCpu),
       cpu_affinity: flags.cpuAffinity,
+      exit_code: flags.exitCode,
       symbols: flags.symbols,
       virtio_cmdline: flags.virtioCmdline,
       hang_report_s: flags.hangReport === undefined ? undefined : toNumber(flags.hangReport),

@@ -26,7 +26,8 @@ Exit codes:
   2      a flag, the configuration or an image is wrong
   3      the guest crashed with a triple fault
   4      KVM could not run the guest any further
-  64+n   the guest wrote status n to port 0xf4 (at most 125)
+  64+n   the guest wrote status n to port 0xf4 (at most 125); 2n+1 with
+         --exit-code qemu, also where n is 0
   128+n  signal n ended volt; 130 also after Ctrl-A x`;
 
 /** Columns of a terminal that nobody made larger. */

@@ -41,6 +41,9 @@ export const MAX_CPUS = 4096;
 const MAX_LEVEL = 1024;
 export const REBOOT_ACTIONS = ['restart', 'always', 'exit'] as const;
 /** Boot protocols by the names that `--boot` and `volt.boot` take. */
+/** How a status that the guest wrote to port 0xF4 becomes an exit code: from 64 on, or as QEMU's isa-debug-exit does. */
+export const EXIT_CODE_STYLES = ['volt', 'qemu'] as const;
+export type ExitCodeStyle = (typeof EXIT_CODE_STYLES)[number];
 export const BOOT_PROTOCOLS = ['linux', 'bzimage', 'pvh', 'multiboot'] as const;
 
 /** A machine, validated: what `parseConfig` gives and `VirtualMachine` takes. */
@@ -67,6 +70,7 @@ export interface VmConfig {
   readonly mpTables: boolean;
   /** What a reset by the guest does: `restart` gives up a guest that does not come up, `always` does not. */
   readonly reboot: (typeof REBOOT_ACTIONS)[number];
+  readonly exitCodeStyle: ExitCodeStyle;
   readonly console: ConsoleConfig;
   /** Index of the vCPU that is the BSP. */
   readonly bootCpu: number;
@@ -106,6 +110,7 @@ const SECTIONS = {
     acpi: optional(flag, true),
     mp_tables: optional(flag, true),
     reboot: optional(oneOf(REBOOT_ACTIONS), 'restart'),
+    exit_code: optional(oneOf(EXIT_CODE_STYLES), 'volt'),
     cpu_affinity: optional(AffinitySchema, ''),
     boot: optional(oneOf(BOOT_PROTOCOLS)),
     symbols: optional(text),
@@ -169,6 +174,7 @@ function toVmConfig(
     acpi: volt.acpi,
     mpTables: volt.mp_tables,
     reboot: volt.reboot,
+    exitCodeStyle: volt.exit_code,
     console: volt.console,
     bootCpu: volt.boot_cpu,
     affinity: volt.cpu_affinity,

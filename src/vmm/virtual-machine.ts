@@ -250,6 +250,6 @@ export class VirtualMachine implements Disposable {
     this.flushConsole();
     this.machine.devices?.stop();
     const states = this.machine.vcpus.all.map(({ kvm }) => readVcpuState(kvm.fd));
-    this.#resolveEnded(describeEnd(cause.index, cause.report, states));
+    this.#resolveEnded(describeEnd(cause.index, cause.report, states, this.config.exitCodeStyle));
   }
 }

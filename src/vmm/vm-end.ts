@@ -1,4 +1,5 @@
 /** How a VM ended, in words and as the exit code of the `volt` process. */
+import type { ExitCodeStyle } from '../config/config.ts';
 import type { RegisterDump, VcpuReport } from './vcpu/report.ts';
 
 /** Exit codes of the `volt` process. README.md explains them to users. */
@@ -20,6 +21,13 @@ export const EXIT_CODE = {
 /** Highest code of a guest status, below those that shells give a meaning (126 and up). */
 const HIGHEST_GUEST_CODE = 125;
 
+const EXIT_CODE_OF_STATUS: Readonly<Record<ExitCodeStyle, (status: number) => number>> = {
+  volt: (status) =>
+    status === 0 ? EXIT_CODE.ok : Math.min(EXIT_CODE.guestStatus + status, HIGHEST_GUEST_CODE),
+  // exit((status << 1) | 1), of which a parent sees eight bits. (QEMU, hw/misc/debugexit.c)
+  qemu: (status) => ((status << 1) | 1) & 0xff,
+};
+
 /** How a VM ended: what `VirtualMachine.ended` settles with. */
 export interface VmEnd {
   readonly kind: VcpuReport['kind'];
@@ -32,18 +40,24 @@ export interface VmEnd {
   readonly states: readonly string[];
 }
 
-export function describeEnd(vcpu: number, report: VcpuReport, states: readonly string[]): VmEnd {
-  return { ...describeReport(vcpu, report), states: states.map((state, i) => `vCPU ${i}: ${state}`) };
+/** `style` is how a status that the guest wrote to the exit port becomes an exit code. */
+export function describeEnd(
+  vcpu: number,
+  report: VcpuReport,
+  states: readonly string[],
+  style: ExitCodeStyle = 'volt',
+): VmEnd {
+  return { ...describeReport(vcpu, report, style), states: states.map((state, i) => `vCPU ${i}: ${state}`) };
 }
 
-function describeReport(vcpu: number, report: VcpuReport): Omit<VmEnd, 'states'> {
+function describeReport(vcpu: number, report: VcpuReport, style: ExitCodeStyle): Omit<VmEnd, 'states'> {
   switch (report.kind) {
     case 'stopped':
     case 'reset':
     case 'power-off':
       return { kind: report.kind, exitCode: EXIT_CODE.ok, vcpu, lines: [] };
     case 'guest-exit':
-      return guestExit(vcpu, report.status);
+      return guestExit(vcpu, report.status, style);
     case 'triple-fault':
       return { kind: report.kind, exitCode: EXIT_CODE.tripleFault, vcpu, lines: tripleFault(vcpu, report) };
     case 'kvm-failure':
@@ -89,9 +103,9 @@ function tripleFault(vcpu: number, report: Extract<VcpuReport, { kind: 'triple-f
   ];
 }
 
-function guestExit(vcpu: number, status: number): Omit<VmEnd, 'states'> {
-  if (status === 0) return { kind: 'guest-exit', exitCode: EXIT_CODE.ok, vcpu, lines: [] };
-  const exitCode = Math.min(EXIT_CODE.guestStatus + status, HIGHEST_GUEST_CODE);
+function guestExit(vcpu: number, status: number, style: ExitCodeStyle): Omit<VmEnd, 'states'> {
+  const exitCode = EXIT_CODE_OF_STATUS[style](status);
+  if (status === 0) return { kind: 'guest-exit', exitCode, vcpu, lines: [] };
   return {
     kind: 'guest-exit',
     exitCode,

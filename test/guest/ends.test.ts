@@ -105,6 +105,18 @@ describe.skipIf(!kvmOpens)('a guest that ends itself (needs /dev/kvm)', () => {
     expect(exitCode).toBe(code);
   });
 
+  test.each([
+    [0, 1],
+    [1, 3],
+    [38, 77],
+    [255, 255],
+  ])("with status %d and --exit-code qemu: %d, as with QEMU's isa-debug-exit", async (status, code) => {
+    const { stderr, exitCode } = await runGuest(program(asm.exit(status)), ['--exit-code', 'qemu']);
+
+    expect(stderr.includes('guest reported failure')).toBe(status !== 0);
+    expect(exitCode).toBe(code);
+  });
+
   test('with a status of one byte or two: the same as with four', async () => {
     const byte = await runGuest(program(asm.out8(0xf4, 5)));
     const word = await runGuest(program(asm.out16(0xf4, 5)));

@@ -23,6 +23,7 @@ const FILES: readonly Json[] = [
       acpi: false,
       mp_tables: true,
       reboot: 'exit',
+      exit_code: 'qemu',
       console: 'file=/x',
       hang_report_s: 'off',
       boot: 'pvh',

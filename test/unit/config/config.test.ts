@@ -29,6 +29,7 @@ describe('defaults', () => {
         acpi: true,
         mpTables: true,
         reboot: 'restart',
+        exitCodeStyle: 'volt',
         memoryBytes: 512 * MIB,
         hugepages: false,
         console: { kind: 'stdio' },
@@ -101,6 +102,7 @@ test("Firecracker's file is understood, and what is not is named", () => {
     acpi: true,
     mpTables: true,
     reboot: 'restart',
+    exitCodeStyle: 'volt',
     memoryBytes: GIB,
     hugepages: true,
     console: { kind: 'stdio' },
@@ -281,6 +283,18 @@ test('whatever JSON says, it is a config or refused in words', () => {
     return strayErrorOf(() => parseConfig(input));
   });
   expect(stray.filter((error) => error !== undefined)).toEqual([]);
+});
+
+describe('exit_code', () => {
+  test.each(['volt', 'qemu'] as const)('%p is taken', (exit_code) => {
+    expect(parseConfig(volt({ exit_code })).config.exitCodeStyle).toBe(exit_code);
+  });
+
+  test.each(['QEMU', '', 1, true])('%p is refused', (exit_code) => {
+    expect(messageFor(volt({ exit_code }))).toBe(
+      `Cannot use volt.exit_code: ${JSON.stringify(exit_code)} (expected volt, qemu)`,
+    );
+  });
 });
 
 describe('hang_report_s', () => {

@@ -29,6 +29,26 @@ describe('a guest that ended itself', () => {
   });
 });
 
+describe('exit codes as with isa-debug-exit', () => {
+  test.each([
+    [0, 1],
+    [1, 3],
+    [38, 77],
+    [62, 125],
+    [127, 255],
+    [128, 1],
+    [0xffff_ffff, 255],
+  ])('status %p becomes %p', (status, exitCode) => {
+    expect(describeEnd(0, { kind: 'guest-exit', status }, [], 'qemu').exitCode).toBe(exitCode);
+  });
+
+  test('are for statuses alone, and change no words', () => {
+    const [power, failure] = [{ kind: 'power-off' }, { kind: 'guest-exit', status: 1 }] as const;
+    expect(describeEnd(0, power, [], 'qemu').exitCode).toBe(0);
+    expect(describeEnd(0, failure, [], 'qemu').lines).toEqual(describeEnd(0, failure, []).lines);
+  });
+});
+
 test('a triple fault is code 3, with where it was and the registers indented', () => {
   const end = describeEnd(1, { kind: 'triple-fault', registers: REGISTERS }, ['halted', 'running']);
   expect(end).toEqual({
