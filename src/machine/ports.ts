@@ -1,5 +1,8 @@
 /** Every I/O port that Volt answers itself. The PICs are answered inside KVM. */
 export const PORT = {
+  /** Interrupt Mode Configuration Register: address, data. (MPS 1.4 §3.6.2.1) */
+  imcrAddress: 0x22,
+  imcrData: 0x23,
   /** PIT: three counters and their control register; KVM's from the first access on. */
   pit: 0x40,
   pitControl: 0x43,

@@ -1,10 +1,15 @@
 /**
- * The MP tables by which kernels without ACPI find their processors. (MultiProcessor Specification 1.4, §4)
+ * MP floating pointer and configuration table, from which kernels without ACPI enumerate processors.
+ * (MultiProcessor Specification 1.4, chapter 4)
  *
- * Sizes, as Volt reports them: the floating pointer (16 bytes) and the configuration table together. The table
- * is a header of 44 bytes, 20 for each CPU, 8 for the ISA bus, 8 for the I/O APIC and 8 for each of 16 ISA
- * interrupts: 208 + 20 × (n − 1) bytes, so that 1, 2 and 4 CPUs make 224, 244 and 284 bytes in all. The "base
- * table length" field of the header counts the configuration table alone: 208, 228 and 268.
+ * Size: a header of 44 bytes, 20 for each CPU, 8 for the ISA bus, 8 for the I/O APIC and 8 for each of 16 ISA
+ * interrupts, which is 208 + 20 × (n − 1) bytes. Volt reports this plus the 16 bytes of the floating pointer: 224, 244
+ * and 284 for 1, 2 and 4 CPUs. The header's "base table length" excludes the floating pointer.
+ *
+ * Entries: 18 + n, as in the reference table that test/vectors/mp-table reproduces. It has no local interrupt
+ * assignment entries (type 4, §4.3.5), which would say that LINT0 is ExtINT and LINT1 is NMI. Guests do without them:
+ * Linux only prints these entries (mpparse.c), and Volt programs LINT0 and LINT1 of the local APICs as firmware would
+ * (kvm/vcpu.ts), so a guest that keeps what it finds, or sets the usual modes, is right.
  */
 import { putAscii, viewOf } from '../binary/bytes.ts';
 import { checksumByte } from '../binary/checksum.ts';
@@ -27,26 +32,25 @@ import {
   SIGNATURE,
 } from './mp-table.layout.ts';
 
-/** APIC ids are 8 bits wide and 255 is the broadcast; one more id goes to the I/O APIC. (MPS 1.4 §3.6.4) */
+/** APIC ids have 8 bits; 255 is the broadcast id and one more belongs to the I/O APIC. (MPS 1.4 §3.6.4) */
 export const MP_TABLE_MAX_CPUS = 254;
 
 const OEM_ID = 'NOVAFLAR';
 const PRODUCT_ID = 'VOLT VM     ';
-/** Family 6, model 15, stepping 1, and FPU to SSE2: what the entries say of every CPU. Kernels use CPUID. */
+/** Family 6, model 15, stepping 1; features up to SSE2. Informative: kernels ask CPUID instead. */
 const CPU_SIGNATURE = 0x6f1;
 const CPU_FEATURES = 0x0781_fbff;
 const ISA_BUS_ID = 0;
 
 export interface MpTableInputs {
-  /** Local APIC ids in order. */
+  /** Local APIC ids, in the order of the entries. */
   readonly apicIds: readonly number[];
-  /** Index of the BSP among them; default 0. */
+  /** Index of the BSP in `apicIds`; default 0. */
   readonly bootCpu?: number;
   /**
-   * How IRQ 0 is wired to pin 0. 'extInt' is the seed's entry: the 8259's output. 'int' makes it an ordinary
-   * interrupt. Linux needs 'int' where it takes its first timer ticks from the PIT: with ExtINT its check_timer
-   * follows a NULL pointer, since no pin claims IRQ 0 as INT (seen with 6.1). With a TSC-deadline timer it
-   * never asks.
+   * Interrupt type of I/O APIC pin 0. 'extInt', as in the reference table: the 8259's output. 'int': IRQ 0, the PIT.
+   * Linux needs 'int' where its first timer ticks come from the PIT: with 'extInt' no pin has IRQ 0 as INT, and
+   * check_timer() dereferences NULL (seen with 6.1). With a TSC-deadline timer Linux does not call it.
    */
   readonly timer: 'extInt' | 'int';
 }
@@ -56,7 +60,7 @@ export interface MpTables {
   readonly configTable: { readonly address: GuestAddress; readonly bytes: Uint8Array };
 }
 
-/** Builds both structures. Throws VoltError 'usage' for no CPU, or more than MPS can number. */
+/** Builds both structures. Throws VoltError 'usage' for no CPU, and for APIC ids that do not fit 8 bits. */
 export function buildMpTables(inputs: MpTableInputs): MpTables {
   const { apicIds } = inputs;
   const highest = Math.max(...apicIds);
@@ -66,7 +70,7 @@ export function buildMpTables(inputs: MpTableInputs): MpTables {
   if (apicIds.length > MP_TABLE_MAX_CPUS || highest >= MP_TABLE_MAX_CPUS) {
     throw new VoltError(
       'usage',
-      `Cannot build MP tables for ${apicIds.length} CPUs with APIC ids up to ${highest} (expected at most ${MP_TABLE_MAX_CPUS} CPUs and ids below ${MP_TABLE_MAX_CPUS}: MP tables have 8-bit ids)`,
+      `Cannot build MP tables for ${apicIds.length} CPUs with APIC ids up to ${highest} (expected at most ${MP_TABLE_MAX_CPUS} CPUs with ids below ${MP_TABLE_MAX_CPUS}, because MP tables have 8-bit ids)`,
     );
   }
   const configTable = buildConfigTable(inputs);
@@ -77,7 +81,7 @@ export function buildMpTables(inputs: MpTableInputs): MpTables {
   };
 }
 
-/** Behind the floating pointer while it fits into the EBDA (41 CPUs), in the BIOS area above that. */
+/** After the floating pointer if it fits into the EBDA (41 CPUs), otherwise in the BIOS area. (§4: both are legal) */
 function configTableAddress(bytes: number): GuestAddress {
   const fits = bytes <= LAYOUT.mpConfigTable.bytes;
   return offsetAddress(fits ? LAYOUT.mpConfigTable.address : LAYOUT.biosArea.address, 0);
@@ -90,13 +94,14 @@ function buildFloatingPointer(configTable: GuestAddress): Uint8Array {
   view.setUint32(FLOATING_POINTER.configTable, configTable, true);
   bytes[FLOATING_POINTER.paragraphs] = FLOATING_POINTER.size / 16;
   bytes[FLOATING_POINTER.revision] = REVISION_1_4;
+  // As in the reference table: PIC mode is implemented. The board has the IMCR (chips/imcr.ts).
   bytes[FLOATING_POINTER.feature2] = FEATURE2_IMCR;
   bytes[FLOATING_POINTER.checksum] = checksumByte(bytes);
   return bytes;
 }
 
 function buildConfigTable({ apicIds, timer, bootCpu = 0 }: MpTableInputs): Uint8Array {
-  // The first id after all processors: their count, where ids have no gaps.
+  // The lowest id above all processors'.
   const ioApicId = Math.max(apicIds.length, ...apicIds.map((id) => id + 1));
   const entries = [
     ...apicIds.map((apicId, i) => processorEntry(apicId, i === bootCpu)),
@@ -158,7 +163,7 @@ function ioApicEntry(id: number): Uint8Array {
   return entry;
 }
 
-/** ISA IRQ n to I/O APIC pin n; polarity and trigger "conform to the bus". */
+/** ISA IRQ n to I/O APIC pin n; polarity and trigger mode conform to the bus. (§4.3.4) */
 function interruptEntry(kind: number, irq: number, ioApicId: number): Uint8Array {
   const entry = new Uint8Array(INTERRUPT.size);
   entry[INTERRUPT.type] = ENTRY_TYPE.ioInterrupt;

@@ -64,6 +64,20 @@ describe.skipIf(!kvmOpens)('ports (needs /dev/kvm)', () => {
     expect(hexOf(bytes)).toBe(['a5', 'b05a', '01030860'].join(''));
   });
 
+  test('of the IMCR, as a kernel sets it that finds its bit in the MP floating pointer', async () => {
+    const code = program(
+      asm.out8(0x22, 0x70),
+      [...asm.in8(0x23), ...asm.printEax(1)],
+      asm.out8(0x23, 1),
+      [...asm.in8(0x23), ...asm.printEax(1)],
+      asm.exit(0),
+    );
+
+    const { bytes } = await runGuest(code);
+
+    expect(hexOf(bytes)).toBe('0001');
+  });
+
   test('take strings: rep outsb prints memory', async () => {
     const text = 'printed by one instruction, '.repeat(200);
     const codeBytes = program(asm.printMemory(0, text.length), asm.exit(0)).length;

@@ -5,6 +5,7 @@
 import { cmosRead, cmosSelect } from '../../chips/cmos.ts';
 import { cpuHotplugRead, cpuHotplugWrite, HOTPLUG_REQUEST } from '../../chips/cpu-hotplug.ts';
 import { i8042Command, i8042Data, i8042ReadData, i8042ReadStatus } from '../../chips/i8042.ts';
+import { imcrRead, imcrSelect, imcrWrite } from '../../chips/imcr.ts';
 import { decodePitWrite, isPitPort, PIT_RESET_VALUE } from '../../chips/pit.ts';
 import { uartRead, uartWrite, type Uart } from '../../chips/uart.ts';
 import type { CoalescedRing } from '../../kvm/coalesced.ts';
@@ -124,6 +125,12 @@ function writeByte(board: Board, port: number, value: number): BusEvent {
     case PORT.cmosIndex:
       cmosSelect(shared.cmos, value);
       return BUS_EVENT.none;
+    case PORT.imcrAddress:
+      imcrSelect(shared.imcr, value);
+      return BUS_EVENT.none;
+    case PORT.imcrData:
+      imcrWrite(shared.imcr, value);
+      return BUS_EVENT.none;
     case PORT.i8042Data:
       return i8042Data(shared.i8042, value) ? BUS_EVENT.reset : BUS_EVENT.none;
     case PORT.i8042Command:
@@ -146,6 +153,8 @@ function readByte(board: Board, port: number): number {
   switch (port) {
     case PORT.cmosData:
       return cmosRead(shared.cmos, Date.now(), board.lowMemoryBytes);
+    case PORT.imcrData:
+      return imcrRead(shared.imcr);
     case PORT.i8042Data:
       return i8042ReadData(shared.i8042);
     case PORT.i8042Command:

@@ -5,6 +5,7 @@
 import { CMOS_WORD } from '../../chips/cmos.ts';
 import { cpuHotplugWords } from '../../chips/cpu-hotplug.ts';
 import { I8042_WORD } from '../../chips/i8042.ts';
+import { IMCR_WORD } from '../../chips/imcr.ts';
 import { UART_WORD } from '../../chips/uart.ts';
 import { REGS } from '../../kvm/abi.ts';
 
@@ -74,6 +75,7 @@ export interface SharedState {
   readonly uart: Int32Array;
   readonly i8042: Int32Array;
   readonly cmos: Int32Array;
+  readonly imcr: Int32Array;
   readonly cpuHotplug: Int32Array;
   readonly received: Uint8Array;
   readonly transmitted: Uint8Array;
@@ -90,7 +92,8 @@ function offsets(vcpuCount: number) {
   const uart = words + 4 * VM_WORD.size;
   const i8042 = uart + 4 * UART_WORD.size;
   const cmos = i8042 + 4 * I8042_WORD.size;
-  const cpuHotplug = cmos + 4 * CMOS_WORD.size;
+  const imcr = cmos + 4 * CMOS_WORD.size;
+  const cpuHotplug = imcr + 4 * IMCR_WORD.size;
   const vcpus = cpuHotplug + 4 * cpuHotplugWords(vcpuCount);
   const received = vcpus + 4 * vcpuCount * VCPU_WORD.size;
   const transmitted = received + RECEIVE_BYTES;
@@ -100,6 +103,7 @@ function offsets(vcpuCount: number) {
     uart,
     i8042,
     cmos,
+    imcr,
     cpuHotplug,
     vcpus,
     received,
@@ -123,6 +127,7 @@ export function viewSharedState(buffer: SharedArrayBuffer, vcpuCount: number): S
     uart: words(at.uart, UART_WORD.size),
     i8042: words(at.i8042, I8042_WORD.size),
     cmos: words(at.cmos, CMOS_WORD.size),
+    imcr: words(at.imcr, IMCR_WORD.size),
     cpuHotplug: words(at.cpuHotplug, cpuHotplugWords(vcpuCount)),
     received: new Uint8Array(buffer, at.received, RECEIVE_BYTES),
     transmitted: new Uint8Array(buffer, at.transmitted, TRANSMIT_BYTES),

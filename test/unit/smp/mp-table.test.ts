@@ -162,7 +162,7 @@ describe('many CPUs', () => {
     expect(voltErrorOf(() => tablesFor(255))).toEqual({
       code: 'usage',
       message:
-        'Cannot build MP tables for 255 CPUs with APIC ids up to 254 (expected at most 254 CPUs and ids below 254: MP tables have 8-bit ids)',
+        'Cannot build MP tables for 255 CPUs with APIC ids up to 254 (expected at most 254 CPUs with ids below 254, because MP tables have 8-bit ids)',
     });
     expect(MP_TABLE_MAX_CPUS).toBe(254);
   });

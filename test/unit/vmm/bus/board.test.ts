@@ -3,6 +3,8 @@ import { resetI8042 } from '../../../../src/chips/i8042.ts';
 import { resetUart } from '../../../../src/chips/uart.ts';
 import { MIB } from '../../../../src/machine/address.ts';
 import { BUS_EVENT, readPort, writePort, type Board } from '../../../../src/vmm/bus/board.ts';
+import { buildMpTables } from '../../../../src/smp/mp-table.ts';
+import { readFloatingPointer } from '../../../../src/smp/mp-table-read.ts';
 import type { PitChange } from '../../../../src/machine/pit-change.ts';
 import { createSharedState } from '../../../../src/vmm/bus/shared-state.ts';
 
@@ -63,6 +65,22 @@ describe('ports', () => {
     writePort(board, 0x70, 1, 0x17);
     expect(readPort(board, 0x71, 1)).toBe((63 * 1024) & 0xff);
     expect(readPort(board, 0x70, 1)).toBe(0xff);
+  });
+
+  test('of the IMCR, which the MP floating pointer announces, are address and data', () => {
+    const { floatingPointer } = buildMpTables({ apicIds: [0], timer: 'extInt' });
+    expect(readFloatingPointer(floatingPointer.bytes).value?.imcr).toBe(true);
+    const { board } = createTestBoard();
+    writePort(board, 0x22, 1, 0x70);
+    expect(readPort(board, 0x23, 1)).toBe(0);
+    writePort(board, 0x23, 1, 1);
+    expect([readPort(board, 0x22, 1), readPort(board, 0x23, 1)]).toEqual([0xff, 1]);
+  });
+
+  test('of the IMCR take address and data in one 16-bit write', () => {
+    const { board } = createTestBoard();
+    writePort(board, 0x22, 2, 0x0170);
+    expect(readPort(board, 0x23, 1)).toBe(1);
   });
 
   test('of the keyboard controller are command and data', () => {

@@ -20,6 +20,7 @@ describe('the shared state', () => {
       shared.uart,
       shared.i8042,
       shared.cmos,
+      shared.imcr,
       shared.cpuHotplug,
       ...cpus.map(shared.vcpuWords),
       shared.received,
