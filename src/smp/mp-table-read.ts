@@ -1,10 +1,11 @@
-/** Reads MP tables back, from Volt's own plan or any memory dump, and says what is wrong with them. */
+/** Decodes MP tables, from Volt's own plan or from a memory dump, and reports their errors. (MPS 1.4, chapter 4) */
 import { getAscii, hex, viewOf } from '../binary/bytes.ts';
 import { byteSum } from '../binary/checksum.ts';
 import {
   BUS,
   CONFIG_HEADER,
   ENTRY_TYPE,
+  FEATURE2_IMCR,
   FLOATING_POINTER,
   INTERRUPT,
   INTERRUPT_KIND,
@@ -60,11 +61,14 @@ export interface MpConfigTable {
   readonly entries: readonly MpEntry[];
 }
 
-/** A decoded structure and everything about it that a careful kernel would complain of. */
+/** A decoded structure and its errors; `value` is undefined where it cannot be decoded at all. */
 export interface Decoded<T> {
   readonly value: T | undefined;
   readonly problems: readonly string[];
 }
+
+/** First byte of the signature: comparing it first makes the search of a large dump fast. */
+const UNDERSCORE = 0x5f;
 
 const KIND_NAMES: Readonly<Record<number, InterruptKind>> = {
   [INTERRUPT_KIND.int]: 'INT',
@@ -75,43 +79,47 @@ const KIND_NAMES: Readonly<Record<number, InterruptKind>> = {
 
 export function readFloatingPointer(bytes: Uint8Array): Decoded<MpFloatingPointer> {
   if (bytes.length < FLOATING_POINTER.size || getAscii(bytes, 0, 4) !== SIGNATURE.floatingPointer) {
-    return { value: undefined, problems: ['MP floating pointer: signature _MP_ is missing'] };
+    return { value: undefined, problems: ['MP floating pointer: the signature _MP_ is missing'] };
   }
   const problems: string[] = [];
   const length = (bytes[FLOATING_POINTER.paragraphs] ?? 0) * 16;
   if (length !== FLOATING_POINTER.size)
-    problems.push(`MP floating pointer: length is ${length} (expected 16)`);
+    problems.push(`MP floating pointer: the length is ${length} (expected 16)`);
   const sum = byteSum(bytes.subarray(0, FLOATING_POINTER.size));
-  if (sum !== 0) problems.push(`MP floating pointer: bytes add up to ${sum} (expected 0)`);
+  if (sum !== 0) problems.push(`MP floating pointer: the bytes sum to ${sum} (expected 0)`);
   const value = {
     configTable: viewOf(bytes).getUint32(FLOATING_POINTER.configTable, true),
     revision: bytes[FLOATING_POINTER.revision] ?? 0,
     feature1: bytes[FLOATING_POINTER.feature1] ?? 0,
-    imcr: ((bytes[FLOATING_POINTER.feature2] ?? 0) & 0x80) !== 0,
+    imcr: ((bytes[FLOATING_POINTER.feature2] ?? 0) & FEATURE2_IMCR) !== 0,
   };
   return { value, problems };
 }
 
-/** `bytes` start at the table and may go on behind it. */
+/** `bytes` start with the table and may continue after it. */
 export function readConfigTable(bytes: Uint8Array): Decoded<MpConfigTable> {
   if (bytes.length < CONFIG_HEADER.size || getAscii(bytes, 0, 4) !== SIGNATURE.configTable) {
-    return { value: undefined, problems: ['MP configuration table: signature PCMP is missing'] };
+    return { value: undefined, problems: ['MP configuration table: the signature PCMP is missing'] };
   }
   const view = viewOf(bytes);
   const length = view.getUint16(CONFIG_HEADER.baseLength, true);
   if (length < CONFIG_HEADER.size || length > bytes.length) {
     return {
       value: undefined,
-      problems: [`MP configuration table: length is ${length} (expected 44 to ${bytes.length})`],
+      problems: [
+        `MP configuration table: the length is ${length} (expected ${CONFIG_HEADER.size} to ${bytes.length})`,
+      ],
     };
   }
   const problems: string[] = [];
   const sum = byteSum(bytes.subarray(0, length));
-  if (sum !== 0) problems.push(`MP configuration table: bytes add up to ${sum} (expected 0)`);
+  if (sum !== 0) problems.push(`MP configuration table: the bytes sum to ${sum} (expected 0)`);
   const entries = readEntries(bytes.subarray(0, length), problems);
   const count = view.getUint16(CONFIG_HEADER.entryCount, true);
   if (count !== entries.length) {
-    problems.push(`MP configuration table: ${count} entries are announced and ${entries.length} are there`);
+    problems.push(
+      `MP configuration table: the entry count is ${count} (expected ${entries.length}, the entries found)`,
+    );
   }
   checkEntries(entries, problems);
   const value = {
@@ -126,12 +134,12 @@ export function readConfigTable(bytes: Uint8Array): Decoded<MpConfigTable> {
 }
 
 /**
- * Offset of the first floating pointer in a memory dump, on 16-byte boundaries; -1 without one. One with a wrong
- * checksum counts only at offset 0, where a file starts that holds nothing else.
+ * Offset of the first floating pointer in a memory dump, searched on 16-byte boundaries; -1 if there is none. A
+ * wrong checksum is accepted at offset 0 only: the file may be just the table.
  */
 export function findFloatingPointer(dump: Uint8Array): number {
   for (let at = 0; at + FLOATING_POINTER.size <= dump.length; at += 16) {
-    if (dump[at] !== 0x5f || getAscii(dump, at, 4) !== SIGNATURE.floatingPointer) continue;
+    if (dump[at] !== UNDERSCORE || getAscii(dump, at, 4) !== SIGNATURE.floatingPointer) continue;
     if (byteSum(dump.subarray(at, at + FLOATING_POINTER.size)) === 0) return at;
   }
   const startsWithOne =
@@ -145,14 +153,16 @@ function readEntries(table: Uint8Array, problems: string[]): MpEntry[] {
     const type = table[at] ?? 0;
     const size = type === ENTRY_TYPE.processor ? PROCESSOR.size : INTERRUPT.size;
     if (type > ENTRY_TYPE.localInterrupt || at + size > table.length) {
-      problems.push(`MP configuration table: the entry at offset ${hex(at)} is not one (type ${type})`);
+      problems.push(
+        `MP configuration table: the entry at offset ${hex(at)} has type ${type}, or is truncated (expected type 0 to 4)`,
+      );
       break;
     }
     const entry = table.subarray(at, at + size);
     const kind = entry[INTERRUPT.kind] ?? 0;
     if (type >= ENTRY_TYPE.ioInterrupt && KIND_NAMES[kind] === undefined) {
       problems.push(
-        `MP configuration table: the interrupt at offset ${hex(at)} is of kind ${kind} (expected 0 to 3)`,
+        `MP configuration table: the entry at offset ${hex(at)} has interrupt type ${kind} (expected 0 to 3)`,
       );
     }
     entries.push(readEntry(entry));
@@ -202,24 +212,24 @@ function checkEntries(entries: readonly MpEntry[], problems: string[]): void {
   const processors = entries.filter((entry) => entry.type === 'processor');
   const bootstrap = processors.filter((cpu) => cpu.bootstrap);
   if (bootstrap.length !== 1) {
-    problems.push(`MP configuration table: ${bootstrap.length} processors are the BSP (expected 1)`);
+    problems.push(`MP configuration table: ${bootstrap.length} processors have the BSP flag (expected 1)`);
   }
   const ioApics = entries.filter((entry) => entry.type === 'io-apic');
   const ids = [...processors.map((cpu) => cpu.apicId), ...ioApics.map((apic) => apic.id)];
-  const twice = ids.find((id, i) => ids.indexOf(id) !== i);
-  if (twice !== undefined) problems.push(`MP configuration table: APIC id ${twice} is used twice`);
-  if (ids.includes(0xff)) problems.push('MP configuration table: APIC id 255 is the broadcast id');
+  const duplicate = ids.find((id, i) => ids.indexOf(id) !== i);
+  if (duplicate !== undefined) problems.push(`MP configuration table: APIC id ${duplicate} is used twice`);
+  if (ids.includes(0xff)) problems.push('MP configuration table: an APIC id is 255, the broadcast id');
   const buses = new Set(entries.filter((entry) => entry.type === 'bus').map((bus) => bus.id));
   for (const entry of entries) {
     if (entry.type !== 'io-interrupt') continue;
     if (!buses.has(entry.sourceBus)) {
       problems.push(
-        `MP configuration table: IRQ ${entry.sourceIrq} comes from bus ${entry.sourceBus}, which is not listed`,
+        `MP configuration table: the source of IRQ ${entry.sourceIrq} is bus ${entry.sourceBus}, which has no entry`,
       );
     }
     if (!ioApics.some((apic) => apic.id === entry.destinationApic)) {
       problems.push(
-        `MP configuration table: IRQ ${entry.sourceIrq} goes to I/O APIC ${entry.destinationApic}, which is not listed`,
+        `MP configuration table: the destination of IRQ ${entry.sourceIrq} is I/O APIC ${entry.destinationApic}, which has no entry`,
       );
     }
   }

@@ -1,20 +1,20 @@
-/** Structures of the MultiProcessor Specification 1.4, chapter 4: offsets, sizes and codes. Facts only. */
+/** MultiProcessor Specification 1.4, chapter 4: offsets, sizes and codes of each structure. */
 
-/** Table 4-1 */
+/** §4.1, table 4-1 */
 export const FLOATING_POINTER = {
   signature: 0x00,
   configTable: 0x04,
   paragraphs: 0x08,
   revision: 0x09,
   checksum: 0x0a,
-  /** 0 means that a configuration table is there. */
+  /** 0: a configuration table is present; otherwise the number of a default configuration. */
   feature1: 0x0b,
-  /** Bit 7: the IMCR is there and PIC mode is implemented. */
+  /** Bit 7, IMCRP: set when the IMCR is present and PIC mode is implemented, clear for virtual wire mode. */
   feature2: 0x0c,
   size: 0x10,
 } as const;
 
-/** Table 4-2 */
+/** §4.2, table 4-2 */
 export const CONFIG_HEADER = {
   signature: 0x00,
   baseLength: 0x04,
@@ -32,10 +32,10 @@ export const CONFIG_HEADER = {
   size: 0x2c,
 } as const;
 
-/** Tables 4-4, 4-6, 4-9, 4-10 and 4-12: the first byte of each base entry. */
+/** §4.3, table 4-3: the first byte of each base entry. */
 export const ENTRY_TYPE = { processor: 0, bus: 1, ioApic: 2, ioInterrupt: 3, localInterrupt: 4 } as const;
 
-/** Table 4-4 */
+/** §4.3.1, table 4-4 */
 export const PROCESSOR = {
   type: 0x00,
   apicId: 0x01,
@@ -48,10 +48,10 @@ export const PROCESSOR = {
 } as const;
 export const PROCESSOR_FLAG = { enabled: 1, bootstrap: 2 } as const;
 
-/** Table 4-6 */
+/** §4.3.2, table 4-6 */
 export const BUS = { type: 0x00, id: 0x01, name: 0x02, size: 0x08 } as const;
 
-/** Table 4-9 */
+/** §4.3.3, table 4-9 */
 export const IO_APIC = {
   type: 0x00,
   id: 0x01,
@@ -61,7 +61,7 @@ export const IO_APIC = {
   size: 0x08,
 } as const;
 
-/** Tables 4-10 and 4-12, which share their layout. */
+/** §4.3.4 and §4.3.5, tables 4-10 and 4-12, which share their layout. */
 export const INTERRUPT = {
   type: 0x00,
   kind: 0x01,
@@ -73,9 +73,10 @@ export const INTERRUPT = {
   size: 0x08,
 } as const;
 
-/** Table 4-11 */
+/** §4.3.4, table 4-11 */
 export const INTERRUPT_KIND = { int: 0, nmi: 1, smi: 2, extInt: 3 } as const;
 
+/** Of the floating pointer and the configuration table. */
 export const REVISION_1_4 = 4;
 export const FEATURE2_IMCR = 0x80;
 export const SIGNATURE = { floatingPointer: '_MP_', configTable: 'PCMP' } as const;

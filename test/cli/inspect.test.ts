@@ -200,10 +200,10 @@ describe('volt inspect --from', () => {
 
   test.each([
     ['a flipped bit in an entry', 0x9_fc10 + 44 + 1, 'APIC id 1 is used twice'],
-    ['a wrong checksum', 0x9_fc10 + 7, 'MP configuration table: bytes add up to 1 (expected 0)'],
+    ['a wrong checksum', 0x9_fc10 + 7, 'MP configuration table: the bytes sum to 1 (expected 0)'],
     ['a wrong length', 0x9_fc10 + 5, 'MP configuration table: the entry at offset '],
-    ['a wrong signature', 0x9_fc10, 'MP configuration table: signature PCMP is missing'],
-    ['an entry too few', 0x9_fc10 + 34, 'entries are announced and 20 are there'],
+    ['a wrong signature', 0x9_fc10, 'MP configuration table: the signature PCMP is missing'],
+    ['an entry too few', 0x9_fc10 + 34, '(expected 20, the entries found)'],
     ['an entry of no known type', 0x9_fc10 + 44, 'MP configuration table: '],
   ])('finds %s: exit code 1 and the problem in words', async (_, address, problem) => {
     using folder = new TemporaryFolder();
@@ -238,7 +238,7 @@ describe('volt inspect --from', () => {
 
     const { stderr, exitCode } = await runVolt(['inspect', '--from', pointer]);
 
-    expect(stderr).toContain('MP floating pointer: bytes add up to 1 (expected 0)\n');
+    expect(stderr).toContain('MP floating pointer: the bytes sum to 1 (expected 0)\n');
     expect(exitCode).toBe(1);
   });
 });

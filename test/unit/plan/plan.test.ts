@@ -232,7 +232,7 @@ describe('an inspection', () => {
     const plan = planFor({ cpus: 2 });
     plan.mpTables!.configTable.bytes[44 + 20 + 1] = 3;
     expect(inspectPlan(plan, '', 'GenuineIntel').problems).toEqual([
-      'MP configuration table: bytes add up to 2 (expected 0)',
+      'MP configuration table: the bytes sum to 2 (expected 0)',
       'CPU 1: MP tables say APIC id 3, not 1',
     ]);
   });

@@ -43,7 +43,7 @@ describe('a floating pointer', () => {
   });
 
   test('without its signature is none', () => {
-    const missing = { value: undefined, problems: ['MP floating pointer: signature _MP_ is missing'] };
+    const missing = { value: undefined, problems: ['MP floating pointer: the signature _MP_ is missing'] };
     expect(readFloatingPointer(new Uint8Array(16))).toEqual(missing);
     expect(readFloatingPointer(POINTER.subarray(0, 15))).toEqual(missing);
   });
@@ -52,14 +52,16 @@ describe('a floating pointer', () => {
     const bytes = POINTER.slice();
     bytes[12] = 0x81;
     expect(readFloatingPointer(bytes).problems).toEqual([
-      'MP floating pointer: bytes add up to 1 (expected 0)',
+      'MP floating pointer: the bytes sum to 1 (expected 0)',
     ]);
   });
 
   test('with another length is told so', () => {
     const bytes = POINTER.slice();
     bytes[8] = 2;
-    expect(readFloatingPointer(bytes).problems[0]).toBe('MP floating pointer: length is 32 (expected 16)');
+    expect(readFloatingPointer(bytes).problems[0]).toBe(
+      'MP floating pointer: the length is 32 (expected 16)',
+    );
   });
 });
 
@@ -70,7 +72,7 @@ describe('a configuration table', () => {
   });
 
   test('without its signature is none', () => {
-    const problems = ['MP configuration table: signature PCMP is missing'];
+    const problems = ['MP configuration table: the signature PCMP is missing'];
     expect(readConfigTable(TABLE.subarray(1)).problems).toEqual(problems);
     expect(readConfigTable(TABLE.subarray(0, 43)).problems).toEqual(problems);
   });
@@ -78,12 +80,12 @@ describe('a configuration table', () => {
   test('that is truncated is told by its length', () => {
     const { value, problems } = readConfigTable(TABLE.subarray(0, 100));
     expect(value).toBeUndefined();
-    expect(problems).toEqual(['MP configuration table: length is 228 (expected 44 to 100)']);
+    expect(problems).toEqual(['MP configuration table: the length is 228 (expected 44 to 100)']);
   });
 
   test('with a length shorter than its header is told so', () => {
     expect(problemsOf({ [AT.baseLength]: 43 })).toEqual([
-      'MP configuration table: length is 43 (expected 44 to 228)',
+      'MP configuration table: the length is 43 (expected 44 to 228)',
     ]);
   });
 
@@ -91,26 +93,28 @@ describe('a configuration table', () => {
     const table = TABLE.slice();
     table[AT.checksum] = (table[AT.checksum]! + 5) & 0xff;
     expect(readConfigTable(table).problems).toEqual([
-      'MP configuration table: bytes add up to 5 (expected 0)',
+      'MP configuration table: the bytes sum to 5 (expected 0)',
     ]);
   });
 
   test('with a wrong entry count is told so', () => {
     expect(problemsOf({ [AT.entryCount]: 21 })).toEqual([
-      'MP configuration table: 21 entries are announced and 20 are there',
+      'MP configuration table: the entry count is 21 (expected 20, the entries found)',
     ]);
   });
 
   test('with an entry of an unknown type is read up to there', () => {
     const { value, problems } = readConfigTable(tableWith({ [AT.ioApic]: 9 }));
-    expect(problems).toContain('MP configuration table: the entry at offset 0x5c is not one (type 9)');
+    expect(problems).toContain(
+      'MP configuration table: the entry at offset 0x5c has type 9, or is truncated (expected type 0 to 4)',
+    );
     expect(value!.entries.map((entry) => entry.type)).toEqual(['processor', 'processor', 'bus']);
   });
 
   test('that ends inside an entry is told so', () => {
     const table = tableWith({ [AT.baseLength]: 224 });
     expect(readConfigTable(table).problems).toContain(
-      'MP configuration table: the entry at offset 0xdc is not one (type 3)',
+      'MP configuration table: the entry at offset 0xdc has type 3, or is truncated (expected type 0 to 4)',
     );
   });
 
@@ -128,29 +132,31 @@ describe('a configuration table', () => {
 
   test('with the broadcast id is told so', () => {
     expect(problemsOf({ [AT.secondCpu + 1]: 0xff })).toEqual([
-      'MP configuration table: APIC id 255 is the broadcast id',
+      'MP configuration table: an APIC id is 255, the broadcast id',
     ]);
   });
 
   test('without a BSP, or with two, is told so', () => {
     expect(problemsOf({ [AT.firstCpu + 3]: 1 })).toEqual([
-      'MP configuration table: 0 processors are the BSP (expected 1)',
+      'MP configuration table: 0 processors have the BSP flag (expected 1)',
     ]);
     expect(problemsOf({ [AT.secondCpu + 3]: 3 })).toEqual([
-      'MP configuration table: 2 processors are the BSP (expected 1)',
+      'MP configuration table: 2 processors have the BSP flag (expected 1)',
     ]);
   });
 
   test('with an interrupt from a bus that is not listed is told so', () => {
     expect(problemsOf({ [AT.firstInterrupt + 4]: 7 })).toEqual([
-      'MP configuration table: IRQ 0 comes from bus 7, which is not listed',
+      'MP configuration table: the source of IRQ 0 is bus 7, which has no entry',
     ]);
   });
 
   test('whose interrupts go to an I/O APIC that is not listed is told so for each', () => {
     const problems = problemsOf({ [AT.ioApic + 1]: 9 });
     expect(problems.length).toBe(16);
-    expect(problems[15]).toBe('MP configuration table: IRQ 15 goes to I/O APIC 2, which is not listed');
+    expect(problems[15]).toBe(
+      'MP configuration table: the destination of IRQ 15 is I/O APIC 2, which has no entry',
+    );
   });
 
   test('with an interrupt of an unknown kind is told so', () => {
