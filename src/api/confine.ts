@@ -8,14 +8,17 @@ import { defaultSocketPath } from './control/directory.ts';
 export interface Confinement {
   /** What this host lacks for the whole sandbox. */
   readonly missing: readonly string[];
-  /** For the start of each machine of this guest: filters that narrow the threads of vCPUs and devices further. */
+  /**
+   * For the start of each machine of this guest: filters that narrow the threads of vCPUs and devices
+   * further.
+   */
   readonly filters: ThreadFilters | undefined;
 }
 
 /**
- * For good, and for the whole process: when all is open, before the guest starts. Afterwards only
- * machines with the same `HostResources` can be made. `sockets` are the paths of Unix sockets that are taken away at the end. Throws
- * VoltError 'host' and SyscallError.
+ * For good, and for the whole process: when all is open, before the guest starts. Afterwards only machines
+ * with the same `HostResources` can be made. `sockets` are the paths of Unix sockets that are taken away at
+ * the end. Throws VoltError 'host' and SyscallError.
  */
 export function confine(config: VmConfig, sockets: readonly string[]): Confinement {
   const removesIn = [...sockets, ...socketPathsOf(config.devices)].map((path) => dirname(path));

@@ -1,6 +1,7 @@
 /**
- * When to give up a guest that resets itself again and again. One whose kernel panics, or that finds no root file system,
- * would do so for ever, whatever the time it takes; one that is up may reset itself as often as it likes.
+ * When to give up a guest that resets itself again and again. One whose kernel panics, or that finds no root
+ * file system, would do so for ever, whatever the time it takes; one that is up may reset itself as often as
+ * it likes.
  */
 
 /** A guest counts as up when it has run for so long, as a container does for Kubernetes' restart back-off. */
@@ -13,8 +14,9 @@ export class ResetLimit {
   #totalMs = 0;
 
   /**
-   * To be called at each reset. `runMs`: how long the guest has run since its start or its last reset; `used`: whether
-   * somebody typed at its console, who sees the resets for himself. Returns why the guest is to be ended, or undefined.
+   * To be called at each reset. `runMs`: how long the guest has run since its start or its last reset;
+   * `used`: whether somebody typed at its console, who sees the resets for himself. Returns why the guest is
+   * to be ended, or undefined.
    */
   noteReset(runMs: number, used: boolean): string | undefined {
     if (used || runMs >= UP_AFTER_MS) {

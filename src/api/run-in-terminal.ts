@@ -52,8 +52,8 @@ export interface TerminalOptions {
   /** How long the guest may take to power off after SIGTERM; 0: it is not asked. */
   readonly shutdownMs: number;
   /**
-   * Called when all that the run needs is open, before the first guest instruction. Returns the system call filters for
-   * the threads of each machine, if they are to have any.
+   * Called when all that the run needs is open, before the first guest instruction. Returns the system call
+   * filters for the threads of each machine, if they are to have any.
    */
   readonly beforeStart?: () => ThreadFilters | undefined;
 }

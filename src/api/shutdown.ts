@@ -11,7 +11,9 @@ export interface ShutdownOptions {
   readonly say: (line: string) => void;
 }
 
-/** A guest that listens reads what the event device has to tell within milliseconds; one that does not, never. */
+/**
+ * A guest that listens reads what the event device has to tell within milliseconds; one that does not, never.
+ */
 const HEARD_MS = 1000;
 const LOOK_EVERY_MS = 10;
 

@@ -75,7 +75,10 @@ export class VmControl implements ControlTarget {
     });
   }
 
-  /** Tells listeners `ended`, unless they know. To be called for a guest that is not started again after a reset. */
+  /**
+   * Tells listeners `ended`, unless they know. To be called for a guest that is not started again after a
+   * reset.
+   */
   noteEnd({ kind, lines, exitCode }: VmEnd): void {
     if (this.#ended) return;
     this.#ended = true;
@@ -108,8 +111,8 @@ export class VmControl implements ControlTarget {
   }
 
   /**
-   * What the balloon is at; with `mib`, after the guest was asked to give so much memory back. Throws VoltError
-   * 'usage' for a machine without a balloon, and for more than it has memory.
+   * What the balloon is at; with `mib`, after the guest was asked to give so much memory back. Throws
+   * VoltError 'usage' for a machine without a balloon, and for more than it has memory.
    */
   balloon(mib?: number): BalloonStatus {
     const balloon = this.#vm.devices.find((device) => device.balloon)?.balloon;
@@ -154,8 +157,9 @@ export class VmControl implements ControlTarget {
   }
 
   /**
-   * KVM_SET_MP_STATE of a vCPU that is paused or was not started yet. `vector` is for `sipi-received` alone: the
-   * vCPU then starts at vector × 0x1000. Throws SyscallError for a state that this host's KVM does not take.
+   * KVM_SET_MP_STATE of a vCPU that is paused or was not started yet. `vector` is for `sipi-received` alone:
+   * the vCPU then starts at vector × 0x1000. Throws SyscallError for a state that this host's KVM does not
+   * take.
    */
   async setMpState(index: number, state: KnownMpState, vector?: number): Promise<void> {
     const { kvm, words } = this.#vcpu(index);
@@ -220,8 +224,8 @@ export class VmControl implements ControlTarget {
   }
 
   /**
-   * Tells listeners `hang` when no vCPU makes progress for so many seconds, once for each time that it happens. Starts
-   * with the guest; call it once. docs/control.md says what progress is.
+   * Tells listeners `hang` when no vCPU makes progress for so many seconds, once for each time that it
+   * happens. Starts with the guest; call it once. docs/control.md says what progress is.
    */
   reportHangs(seconds: number): void {
     this.#hangSeconds = seconds;
@@ -231,7 +235,10 @@ export class VmControl implements ControlTarget {
     void this.#vm.ended.then(() => clearTimeout(timer));
   }
 
-  /** Nice value of a vCPU's thread: -20 gets most of the host's CPUs, 19 least. Throws SyscallError for what only root may. */
+  /**
+   * Nice value of a vCPU's thread: -20 gets most of the host's CPUs, 19 least. Throws SyscallError for what
+   * only root may.
+   */
   setNice(index: number, nice: number): void {
     setVcpuNice(this.#vcpu(index), nice);
     this.#tell({ kind: 'nice', vcpu: index, nice, atMs: this.#now() });

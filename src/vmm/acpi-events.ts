@@ -1,4 +1,7 @@
-/** Events that the guest learns of by an interrupt and the event register of its DSDT: power button, CPU hotplug. */
+/**
+ * Events that the guest learns of by an interrupt and the event register of its DSDT: power button, CPU
+ * hotplug.
+ */
 import { IrqLine } from '../kvm/vm.ts';
 import { GSI } from '../machine/irqs.ts';
 import { VM_WORD } from './bus/shared-state.ts';

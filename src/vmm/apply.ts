@@ -1,4 +1,7 @@
-/** Carries out a plan: fills guest memory, sets registers. The only writer of guest memory before the guest runs. */
+/**
+ * Carries out a plan: fills guest memory, sets registers. The only writer of guest memory before the guest
+ * runs.
+ */
 import type { EntryState, FileLoad, MemoryWrite, SegmentState } from '../boot/boot-plan.ts';
 import { readToAddress } from '../ffi/file.ts';
 import { putU64 } from '../binary/bytes.ts';
@@ -23,8 +26,9 @@ export function applyWrites(memory: GuestMemory, writes: readonly MemoryWrite[])
 }
 
 /**
- * Reads a range of a file into guest memory. Mapping the file there was tried: it takes no time at first, but then
- * the guest comes to each of its pages by a fault, and writes to most (docs/performance.md, "Linux guests").
+ * Reads a range of a file into guest memory. Mapping the file there was tried: it takes no time at first, but
+ * then the guest comes to each of its pages by a fault, and writes to most (docs/performance.md, "Linux
+ * guests").
  */
 export function applyLoad(memory: GuestMemory, load: FileLoad, file: ImageFile): void {
   let done = 0;

@@ -36,8 +36,8 @@ export function checkSymbolsPath(path: string, name: string): void {
 type SymbolConfig = Pick<VmConfig, 'symbolsPath' | 'kernelPath' | 'cmdline'>;
 
 /**
- * A bzImage moves Linux to a random address (KASLR) where the kernel was built to, so that names would be wrong by
- * chance; an ELF vmlinux stays where it was linked to.
+ * A bzImage moves Linux to a random address (KASLR) where the kernel was built to, so that names would be
+ * wrong by chance; an ELF vmlinux stays where it was linked to.
  */
 function mayMove({ cmdline }: SymbolConfig, protocol: BootProtocol): boolean {
   return protocol === 'bzimage' && !cmdline.split(/\s+/).includes('nokaslr');

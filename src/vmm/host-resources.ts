@@ -4,8 +4,9 @@ import { OpenDevices } from '../virtio/host/open.ts';
 import type { VcpuScheduling } from './vcpu/vcpu.ts';
 
 /**
- * /dev/kvm, the files, sockets and helper processes of devices, and how the threads of vCPUs are scheduled. The machine
- * that is made after a reset gets the same ones, because inside the sandbox nothing can be opened any more.
+ * /dev/kvm, the files, sockets and helper processes of devices, and how the threads of vCPUs are scheduled.
+ * The machine that is made after a reset gets the same ones, because inside the sandbox nothing can be opened
+ * any more.
  */
 export class HostResources implements Disposable {
   readonly devices = new OpenDevices();

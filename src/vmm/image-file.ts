@@ -12,7 +12,10 @@ export interface ImageFile extends ByteSource, Disposable {
   readonly fd: number | undefined;
 }
 
-/** The kernel at `path`, or the embedded one without a path. `name` is what errors call it. Throws VoltError 'image'. */
+/**
+ * The kernel at `path`, or the embedded one without a path. `name` is what errors call it. Throws VoltError
+ * 'image'.
+ */
 export function openKernel(path: string | undefined, name: string): ImageFile {
   return path === undefined ? embeddedKernel() : openImage(path, name);
 }

@@ -1,6 +1,7 @@
 /**
- * Makes a machine of a configuration: opens its files, plans it, creates it in KVM, loads the guest. The machine that
- * comes out is complete, and everything that it is made of is reachable from it; it runs once its vCPUs are started.
+ * Makes a machine of a configuration: opens its files, plans it, creates it in KVM, loads the guest. The
+ * machine that comes out is complete, and everything that it is made of is reachable from it; it runs once
+ * its vCPUs are started.
  */
 import { resetCpuHotplug } from '../chips/cpu-hotplug.ts';
 import { resetI8042 } from '../chips/i8042.ts';
@@ -62,7 +63,10 @@ export interface Machine {
   readonly owned: DisposableStack;
 }
 
-/** Throws VoltError for a bad image or what the host lacks, SyscallError for what it refuses; nothing is left then. */
+/**
+ * Throws VoltError for a bad image or what the host lacks, SyscallError for what it refuses; nothing is left
+ * then.
+ */
 export function makeMachine(config: VmConfig, options: MachineOptions): Machine {
   checkHost(config);
   using owned = new DisposableStack();

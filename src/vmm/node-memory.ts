@@ -5,9 +5,9 @@ import type { NodeMemory, NumaPlan } from '../smp/numa.ts';
 import { VoltError } from '../volt-error.ts';
 
 /**
- * Has each guest node's memory come from a host node: the one asked for, and no other; else, where the host has
- * several, one after the other in turn, as long as they have room. Before anything is written there. Returns
- * warnings; throws VoltError 'host' for a host node that is not there.
+ * Has each guest node's memory come from a host node: the one asked for, and no other; else, where the host
+ * has several, one after the other in turn, as long as they have room. Before anything is written there.
+ * Returns warnings; throws VoltError 'host' for a host node that is not there.
  */
 export function bindNodes(
   memory: GuestMemory,

@@ -2,15 +2,18 @@
 import { raiseOpenFilesLimit } from '../ffi/limits.ts';
 import { VoltError } from '../volt-error.ts';
 
-/** KVM's descriptor of the vCPU, an epoll and an eventfd of its Worker's event loop. (Counted in /proc/self/fd) */
+/**
+ * KVM's descriptor of the vCPU, an epoll and an eventfd of its Worker's event loop. (Counted in
+ * /proc/self/fd)
+ */
 export const FILES_PER_VCPU = 3;
 /** A device's own files, two eventfds and one for each queue; four of its worker. */
 const FILES_PER_DEVICE = 24;
 const OTHER_FILES = 32;
 
 /**
- * Raises the soft limit as far as is needed. Throws VoltError 'host' where the hard limit is lower: the runtime aborts
- * the process when a Worker finds no descriptor left.
+ * Raises the soft limit as far as is needed. Throws VoltError 'host' where the hard limit is lower: the
+ * runtime aborts the process when a Worker finds no descriptor left.
  */
 export function ensureOpenFiles(cpus: number, devices: number): void {
   const needed = cpus * FILES_PER_VCPU + devices * FILES_PER_DEVICE + OTHER_FILES;

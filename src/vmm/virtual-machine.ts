@@ -25,7 +25,10 @@ import { describeEnd, type VmEnd } from './vm-end.ts';
 /** What a VM may be told beside its configuration. */
 export type VmOptions = Partial<Omit<MachineOptions, 'onVcpuEnd'>>;
 
-/** A virtual machine: `new` makes it, `start` lets it run, `ended` tells how it ended, dispose gives everything back. */
+/**
+ * A virtual machine: `new` makes it, `start` lets it run, `ended` tells how it ended, dispose gives
+ * everything back.
+ */
 export class VirtualMachine implements Disposable {
   /** All that it is made of. */
   readonly machine: Machine;
@@ -43,7 +46,9 @@ export class VirtualMachine implements Disposable {
   #closed = false;
   #disposed = false;
 
-  /** Throws VoltError for a bad image and SyscallError for what the host refuses; nothing is left behind then. */
+  /**
+   * Throws VoltError for a bad image and SyscallError for what the host refuses; nothing is left behind then.
+   */
   constructor(config: VmConfig, { timeline = false, warn = () => {}, resources }: VmOptions = {}) {
     this.#warn = warn;
     const ended = Promise.withResolvers<VmEnd>();
@@ -54,8 +59,8 @@ export class VirtualMachine implements Disposable {
   }
 
   /**
-   * Lets the vCPUs run: the APs first, the BSP when all of them are about to wait for their SIPI. With `filters` each
-   * thread of a vCPU or of devices narrows its own system calls before it serves the guest.
+   * Lets the vCPUs run: the APs first, the BSP when all of them are about to wait for their SIPI. With
+   * `filters` each thread of a vCPU or of devices narrows its own system calls before it serves the guest.
    */
   start(filters?: ThreadFilters): void {
     if (this.#started)
@@ -73,7 +78,10 @@ export class VirtualMachine implements Disposable {
     timeline.mark('vCPUs told to start');
   }
 
-  /** Takes vCPUs out of the guest, by default all; those that have ended are left alone. Resolves when they are out. */
+  /**
+   * Takes vCPUs out of the guest, by default all; those that have ended are left alone. Resolves when they
+   * are out.
+   */
   pause(vcpus: readonly Vcpu[] = this.vcpus): Promise<void> {
     return this.vcpuQueue.run(() => pauseVcpus(vcpus));
   }
@@ -140,16 +148,17 @@ export class VirtualMachine implements Disposable {
   }
 
   /**
-   * Plugs or removes vCPUs until `count` are present, and waits for the guest to take or eject them. Throws VoltError
-   * 'usage' without room for them and 'guest' when the guest keeps one.
+   * Plugs or removes vCPUs until `count` are present, and waits for the guest to take or eject them. Throws
+   * VoltError 'usage' without room for them and 'guest' when the guest keeps one.
    */
   setCpuCount(count: number): Promise<CpuChange> {
     return this.machine.hotplug.setCount(count);
   }
 
   /**
-   * Configuration of the machine that follows when the guest has reset itself: vCPUs that were plugged stay, those that
-   * were removed are gone. They are numbered from 0 again, so a guest that ejected one in the middle finds no gap.
+   * Configuration of the machine that follows when the guest has reset itself: vCPUs that were plugged stay,
+   * those that were removed are gone. They are numbered from 0 again, so a guest that ejected one in the
+   * middle finds no gap.
    */
   get configAfterReset(): VmConfig {
     const { config, hotplug } = this.machine;
@@ -179,7 +188,10 @@ export class VirtualMachine implements Disposable {
     deliverIpi(this.machine.vm, this.plan, present, request);
   }
 
-  /** Gives bytes to the guest's serial port; returns how many it had room for: none while nobody reads its console. */
+  /**
+   * Gives bytes to the guest's serial port; returns how many it had room for: none while nobody reads its
+   * console.
+   */
   sendConsole(bytes: Uint8Array): number {
     return this.machine.console.send(bytes);
   }

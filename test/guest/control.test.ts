@@ -281,7 +281,7 @@ describe('interrupts from outside', () => {
     await waitUntil('output', () => running.output === 'up');
 
     expect(() => running.control.sendIpi({ destination: 1, mode: 'fixed', vector: 0x40 })).toThrow(
-      'Cannot send fixed to vCPU 1: its APIC does not take it',
+      'Cannot send fixed to vCPU 1: its local APIC does not accept it',
     );
     expect(() => running.control.sendIpi({ destination: 7, mode: 'nmi' })).toThrow(
       'expected a vCPU from 0 to 1',

@@ -1,6 +1,6 @@
 /**
- * The I/O bus of one vCPU worker: which port belongs to which device. Ports that nobody answers read as all
- * ones and swallow writes, as on a real ISA bus, so that a probing driver finds nothing and goes on.
+ * The I/O bus as one thread sees it: which port belongs to which device. Ports without a device read as all
+ * ones and ignore writes, as on an ISA bus, so that a probing driver finds nothing and goes on.
  */
 import { cmosRead, cmosSelect } from '../../chips/cmos.ts';
 import { cpuHotplugRead, cpuHotplugWrite, HOTPLUG_REQUEST } from '../../chips/cpu-hotplug.ts';
@@ -25,7 +25,7 @@ import { pushConsoleByte } from '../serial/ring.ts';
 import { VM_WORD, type SharedState } from './shared-state.ts';
 import { createVirtioBus, type VirtioBus, type VirtioLink } from '../../virtio/host/bus.ts';
 
-/** What a port access asks of the machine as a whole. */
+/** What a port access means for the machine as a whole. */
 export const BUS_EVENT = { none: 0, reset: 1, powerOff: 2, guestExit: 3 } as const;
 export type BusEvent = (typeof BUS_EVENT)[keyof typeof BUS_EVENT];
 
@@ -35,28 +35,31 @@ export interface Board {
   readonly lowMemoryBytes: number;
   readonly virtio: VirtioBus;
   readonly bootCpu: number;
-  /** Where KVM gathers writes to the UART; undefined: it cannot. */
+  /** KVM's ring of coalesced writes to the UART; undefined: this KVM has none. */
   readonly ring: CoalescedRing | undefined;
-  /** Makes the PIT, changed as the write did that it came too late for. */
+  /** Creates the PIT in KVM and applies the guest's write that it was created for. */
   readonly startPit: (change: PitChange | undefined) => void;
   /** Value of the write behind BUS_EVENT.guestExit. */
   exitStatus: number;
 }
 
 const RESET_CONTROL_RESET_BIT = 0x04;
-/** SLP_EN with the type that the DSDT's \\_S5 names. */
+/** SLP_EN with the sleep type that \\_S5 in the DSDT gives. */
 const SLEEP_S5 = ACPI_SLEEP_ENABLE | (ACPI_SLEEP_TYPE_S5 << 2);
 
-/** What a worker is told to make its board of. */
-export interface BoardFacts {
+export interface BoardOptions {
   readonly vmFd: number;
   readonly lowMemoryBytes: number;
   readonly bootCpu: number;
   readonly virtio?: readonly VirtioLink[];
 }
 
-export function createBoard(shared: SharedState, facts: BoardFacts, ring: CoalescedRing | undefined): Board {
-  const { vmFd, lowMemoryBytes, bootCpu, virtio = [] } = facts;
+export function createBoard(
+  shared: SharedState,
+  options: BoardOptions,
+  ring: CoalescedRing | undefined,
+): Board {
+  const { vmFd, lowMemoryBytes, bootCpu, virtio = [] } = options;
   const line = new IrqLine(vmFd, GSI.com1);
   const outputs = {
     transmit: (byte: number) => pushConsoleByte(shared, byte),
@@ -74,7 +77,7 @@ export function createBoard(shared: SharedState, facts: BoardFacts, ring: Coales
   };
 }
 
-/** One access of `size` bytes. Multi-byte accesses to 8-bit devices reach consecutive ports, as on the bus. */
+/** Writes `size` bytes. Accesses of several bytes to 8-bit devices reach consecutive ports, as on the bus. */
 export function writePort(board: Board, port: number, size: number, value: number): BusEvent {
   if (port === PORT.exit) {
     board.exitStatus = value;
@@ -96,7 +99,7 @@ export function writePort(board: Board, port: number, size: number, value: numbe
   return BUS_EVENT.none;
 }
 
-/** The value read, `size` bytes of it valid. */
+/** Reads `size` bytes; those above are 0. */
 export function readPort(board: Board, port: number, size: number): number {
   if (isCpuHotplug(port) && size === 4)
     return cpuHotplugRead(board.shared.cpuHotplug, port - PORT.cpuHotplug) >>> 0;

@@ -1,6 +1,7 @@
 /**
- * What all threads of one VM share: a SharedArrayBuffer with the bus lock, device state, console rings, and a
- * block of words for each vCPU. Everything else is passed in messages before the guest runs.
+ * What all threads of one VM share: a SharedArrayBuffer with the bus lock, the state of the board's devices,
+ * the console rings, and a block of words for each vCPU. Everything else is sent in messages before the guest
+ * runs.
  */
 import { CMOS_WORD } from '../../chips/cmos.ts';
 import { cpuHotplugWords } from '../../chips/cpu-hotplug.ts';
@@ -11,22 +12,22 @@ import { REGS } from '../../kvm/abi.ts';
 
 /** Words of the VM as a whole. */
 export const VM_WORD = {
-  /** 0 free, 1 held, 2 held and somebody waits. */
+  /** 0 free, 1 held, 2 held with waiters. */
   busLock: 0,
-  /** 1 when the main thread has something to look at. */
+  /** 1 when there is console output for the main thread; notified. */
   doorbell: 1,
-  /** 1 once the VM is ending: nobody waits for the console any more. */
+  /** 1 once the VM is ending: no thread waits for the console any more. */
   ending: 2,
-  /** vCPUs that are about to enter KVM_RUN, the BSP excluded. */
+  /** APs that are about to enter KVM_RUN; notified. */
   apsReady: 3,
-  /** Console output: bytes ever written by the guest, bytes ever taken by the main thread. */
+  /** Console output, modulo 2^32: bytes written by the guest, bytes taken by the main thread (notified). */
   transmitHead: 4,
   transmitTail: 5,
   /** ACPI_EVENT bits that the guest has not read yet. */
   acpiEvents: 6,
-  /** Counts what the guest asked of the main thread through the hotplug registers; notified. */
+  /** Counts the guest's ejections and _OST answers in the hotplug registers; notified. */
   hotplugRequests: 7,
-  /** 1 when the guest prints so fast that its output is worth gathering; notified. */
+  /** 1 when the guest prints so fast that coalescing its output pays; notified. */
   burst: 8,
   size: 9,
 } as const;
@@ -37,27 +38,27 @@ const REGS_WORDS = REGS.size / 4;
 export const VCPU_WORD = {
   /** One of VCPU_COMMAND, set by the main thread. */
   command: 0,
-  /** Host thread id once there is one, for tgkill. It changes when a worker takes a vCPU over. */
+  /** Host thread id once there is a thread, for tgkill. It changes when a Worker takes the vCPU over. */
   threadId: 1,
-  /** One of VCPU_PHASE, set by the worker; notified. */
+  /** One of VCPU_PHASE, set by the vCPU's thread; notified. */
   phase: 2,
   /**
-   * KVM's MP state, the vector of a SIPI that it received and did not follow yet, and the bytes of struct kvm_regs, as
-   * of the last time the worker came out of KVM_RUN for the main thread.
+   * The vCPU's last sample: KVM's MP state, the vector of a pending SIPI, struct kvm_regs. Published when a
+   * command or a request of the main thread made the vCPU leave KVM_RUN.
    */
   mpState: 3,
   sipiVector: 4,
   regs: 5,
-  /** Counts the main thread's wishes to have the words above brought up to date, and those fulfilled. */
+  /** Counts the main thread's requests for a sample, and those that were served (notified). */
   sampleWanted: 5 + REGS_WORDS,
   sampleDone: 6 + REGS_WORDS,
-  /** Exits by KVM reason, counting on and on; written by the vCPU's worker alone. */
+  /** Exits by KVM's exit reason, modulo 2^32; written by the vCPU's thread alone. */
   exits: 7 + REGS_WORDS,
   size: 7 + REGS_WORDS + 48,
 } as const;
 
 export const EXIT_COUNTERS = VCPU_WORD.size - VCPU_WORD.exits;
-/** `park`: taken out of the machine by the guest, until it is plugged again. */
+/** `park`: ejected by the guest; the vCPU stays out of it until it is plugged again. */
 export const VCPU_COMMAND = { run: 0, stop: 1, pause: 2, park: 3 } as const;
 export const VCPU_PHASE = { created: 0, running: 1, paused: 2, stopped: 3, parked: 4 } as const;
 
@@ -152,7 +153,7 @@ export function lockBus(words: Int32Array): void {
   while (Atomics.exchange(words, VM_WORD.busLock, 2) !== 0) Atomics.wait(words, VM_WORD.busLock, 2);
 }
 
-/** Takes the bus lock if nobody has it. */
+/** Takes the bus lock if it is free. */
 export function tryLockBus(words: Int32Array): boolean {
   return Atomics.compareExchange(words, VM_WORD.busLock, 0, 1) === 0;
 }
@@ -161,12 +162,12 @@ export function unlockBus(words: Int32Array): void {
   if (Atomics.exchange(words, VM_WORD.busLock, 0) === 2) Atomics.notify(words, VM_WORD.busLock, 1);
 }
 
-/** Wakes the main thread, unless it has been rung for already. */
+/** Wakes the main thread for console output, unless it was woken already. */
 export function ringDoorbell(words: Int32Array): void {
   if (Atomics.exchange(words, VM_WORD.doorbell, 1) === 0) Atomics.notify(words, VM_WORD.doorbell);
 }
 
-/** Says that the guest prints fast. */
+/** Notes that the guest prints fast. */
 export function raiseBurst(words: Int32Array): void {
   if (Atomics.exchange(words, VM_WORD.burst, 1) === 0) Atomics.notify(words, VM_WORD.burst);
 }

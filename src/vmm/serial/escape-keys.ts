@@ -1,19 +1,24 @@
-/** Ctrl-A on an interactive console: x leaves, h helps, s shows the vCPUs, Ctrl-A or a sends one Ctrl-A. As in QEMU and screen. */
+/**
+ * Ctrl-A on an interactive console, as in QEMU and screen: x leaves, h helps, s shows vCPUs, a sends a
+ * Ctrl-A.
+ */
 
 export type EscapeAction = 'leave' | 'help' | 'show';
 
 export interface EscapeResult {
-  /** What goes to the guest. */
+  /** Bytes for the guest. */
   readonly forward: Uint8Array;
   readonly actions: readonly EscapeAction[];
-  /** Whether the last byte was a Ctrl-A that waits for its second key. */
+  /** Whether the last byte was a Ctrl-A whose second key is still to come. */
   readonly pending: boolean;
 }
 
 const CTRL_A = 0x01;
 const KEY = { x: 0x78, X: 0x58, h: 0x68, s: 0x73, S: 0x53, H: 0x48, question: 0x3f, a: 0x61 } as const;
 
-/** Filters typed bytes; `pending` is that of the previous call. Keys that mean nothing go to the guest with their Ctrl-A. */
+/**
+ * Filters typed bytes; `pending` is that of the previous call. Other keys go to the guest, with their Ctrl-A.
+ */
 export function filterEscapeKeys(input: Uint8Array, pending: boolean): EscapeResult {
   const forward: number[] = [];
   const actions: EscapeAction[] = [];

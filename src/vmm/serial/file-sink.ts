@@ -1,4 +1,7 @@
-/** A console that goes to a file. A full disk does not stop the guest: what found no room is counted and told. */
+/**
+ * A console that is written to a file. A full disk does not stop the guest: lost bytes are counted and
+ * reported.
+ */
 import { ERRNO, SyscallError } from '../../ffi/errno.ts';
 import { writeWithoutWaiting } from '../../ffi/file.ts';
 import type { ConsoleSink } from './pump.ts';
@@ -6,8 +9,8 @@ import type { ConsoleSink } from './pump.ts';
 const NO_ROOM = new Set<number>([ERRNO.ENOSPC, ERRNO.EDQUOT, ERRNO.EFBIG]);
 
 /**
- * `say` hears it when the disk is full, once, and when there is room again; the file then has a line that says how much
- * is missing.
+ * `say` is called once when the disk is full, and when there is room again; the file then gets a line that
+ * says how much is missing.
  */
 export function fileSink(fd: number, say: (line: string) => void): ConsoleSink {
   let lost = 0;
@@ -15,7 +18,7 @@ export function fileSink(fd: number, say: (line: string) => void): ConsoleSink {
     try {
       if (lost > 0) {
         const note = Buffer.from(`\n[volt: ${lost} bytes of console output had no room on the disk]\n`);
-        // Only as a whole: a note that was cut would be repeated.
+        // Only as a whole: the rest of a note that was cut would repeat it.
         if (writeWithoutWaiting(fd, note) === 0) return 0;
         say(`the console's file has room again; ${lost} bytes are missing from it`);
         lost = 0;

@@ -1,4 +1,4 @@
-/** The guest's serial console from the main thread's side: input to it, and output that KVM has coalesced. */
+/** The guest's serial console on the main thread: input for it, and output that KVM has coalesced. */
 import { uartReceive } from '../../chips/uart.ts';
 import type { Board } from '../bus/board.ts';
 import { unlockBus } from '../bus/shared-state.ts';
@@ -14,7 +14,9 @@ export class GuestConsole {
     this.#vmFd = vmFd;
   }
 
-  /** Gives bytes to the UART; returns how many it had room for: none while nobody reads the guest's output. */
+  /**
+   * Gives bytes to the UART; returns how many it had room for: none while nobody reads the guest's output.
+   */
   send(bytes: Uint8Array): number {
     const { shared, uart } = this.#board;
     if (!lockBusUnlessFull(shared)) return 0;
@@ -34,7 +36,7 @@ export class GuestConsole {
     }
   }
 
-  /** Has KVM coalesce output while the guest prints fast. Resolves when `isOver`. */
+  /** Lets KVM coalesce output while the guest prints fast. Resolves when `isOver`. */
   watch(isOver: () => boolean): Promise<void> {
     return watchConsole(this.#board, this.#vmFd, isOver);
   }

@@ -4,44 +4,45 @@ import { OPEN, openFile, writeWithoutWaiting } from '../../ffi/file.ts';
 import { dropConsole, peekConsole } from './ring.ts';
 import { raiseBurst, VM_WORD, type SharedState } from '../bus/shared-state.ts';
 
-/** Takes some of the bytes and returns how many; 0 means "not now". Throws when it can take no more for good. */
+/** Writes some of the bytes and returns how many; 0: none now. Throws when it can never write again. */
 export type ConsoleSink = (bytes: Uint8Array) => number;
 
 /**
- * A guest prints byte by byte, and a pump that woke up for each would take more of the host than the guest does. So
- * the first byte goes out at once, for whoever types; while there is more, the pump lets it gather, twice as long
- * each time, up to the time between two pictures of a screen. (A boot of Debian 6.1 on one emulated CPU, 22,000 bytes
- * of messages: 23,000 wake-ups without this, and 40 % longer)
+ * A guest prints byte by byte, and a pump that woke up for each byte would use more CPU time than the guest.
+ * So the first byte is written at once, which somebody who types needs; while more follows, the pump waits
+ * before each write, twice as long as before, up to the time between two frames of a screen. (A boot of
+ * Debian 6.1 on one emulated CPU, 22,000 bytes of messages: 23,000 wake-ups without this, and 40 % longer)
  */
 const GATHER_MS = { first: 1, last: 16 } as const;
 const RETRY_MS = 5;
-/** How long the end of a VM waits for a reader that does not read. */
+/** How long the end of a VM waits for a reader of the console that does not read. */
 const FINISH_MS = 5000;
 const PIECE_BYTES = 4096;
-/** A burst: output comes as fast as a line of 115200 baud would carry it, so many bytes within so long. */
+/** A burst is output at the rate of a line of 115200 baud: so many bytes within so long. */
 const BURST_BYTES = 256;
 const BURST_MS = 22;
 
-/** A sink that writes to a file descriptor that somebody else owns. */
+/** Writes to a file descriptor, which the caller owns. */
 export function descriptorSink(fd: number): ConsoleSink {
   return (bytes) => writeWithoutWaiting(fd, bytes);
 }
 
 /**
- * The same for a terminal. One that polls writable may have room for a byte, and a write of more then waits for its
- * reader, and with it the main thread. So Volt opens it once more for itself; for everybody else it stays as it is.
+ * The same for a terminal. One that polls writable may have room for a single byte, and a longer write then
+ * blocks the main thread until the reader reads. So Volt opens the terminal again, without blocking; other
+ * users of it still block.
  */
 export function terminalSink(fd: number): ConsoleSink {
   try {
     const flags = OPEN.writeOnly | OPEN.nonBlocking | OPEN.noControllingTerminal;
     return descriptorSink(openFile(`/proc/self/fd/${fd}`, flags).fd);
   } catch {
-    // Somebody else's terminal, as after su.
+    // A terminal of another user, as after su.
     return descriptorSink(fd);
   }
 }
 
-/** For a console that nobody wants. */
+/** For a console without a reader: drops everything. */
 export const discardSink: ConsoleSink = (bytes) => bytes.length;
 
 export class ConsolePump {
@@ -54,7 +55,7 @@ export class ConsolePump {
   #counted = 0;
   #countedSince = 0;
 
-  /** `onBroken` is called once, when nobody can read the console any more; later output is dropped. */
+  /** `onBroken` is called once, when the sink throws; later output is dropped. */
   constructor(shared: SharedState, sink: ConsoleSink, onBroken: (error: SyscallError) => void) {
     this.#shared = shared;
     this.#sink = sink;
@@ -70,21 +71,21 @@ export class ConsolePump {
       if (!this.#drain()) {
         await Bun.sleep(RETRY_MS);
       } else if (words[VM_WORD.transmitTail] !== before) {
-        // The doorbell stays rung, so that no vCPU rings it meanwhile.
+        // The doorbell stays set, so that no vCPU makes a futex call meanwhile.
         await Bun.sleep(gatherMs);
         gatherMs = Math.min(2 * gatherMs, GATHER_MS.last);
       } else {
         gatherMs = GATHER_MS.first;
         Atomics.store(words, VM_WORD.doorbell, 0);
-        // A byte that came before that rang a bell that was rung already.
+        // A byte that came before the store found the doorbell set, and woke nobody.
         if (peekConsole(this.#shared, 1).length === 0) await this.#waitForDoorbell();
       }
     }
   }
 
   /**
-   * Writes what is left, once no vCPU runs any more. Gives up when the reader takes nothing for 5 seconds. `refill`
-   * brings what had no room before.
+   * Writes what is left, once no vCPU runs any more. Gives up when the sink takes nothing for 5 seconds.
+   * `refill` moves output to the ring for which there was no room before.
    */
   async finish(refill: () => void = () => {}): Promise<void> {
     this.#finished = true;
@@ -114,11 +115,11 @@ export class ConsolePump {
       const taken = this.#write(bytes);
       if (taken === 0) return false;
       dropConsole(this.#shared, taken);
-      this.#lookForBurst(taken);
+      this.#detectBurst(taken);
     }
   }
 
-  #lookForBurst(taken: number): void {
+  #detectBurst(taken: number): void {
     const now = performance.now();
     if (now - this.#countedSince > BURST_MS) {
       this.#countedSince = now;

@@ -1,10 +1,13 @@
-/** The ring that carries console output from vCPU workers, who hold the bus lock, to the main thread. */
+/** The ring of console output from vCPU threads, which hold the bus lock, to the main thread. */
 import { now, ringDoorbell, tryLockBus, VM_MOMENT, VM_WORD, type SharedState } from '../bus/shared-state.ts';
 
-/** How long a vCPU that found the ring full sleeps before it looks again whether the VM is ending. */
+/** How often a vCPU that waits for room in the ring checks whether the VM is ending. */
 const FULL_WAIT_MS = 50;
 
-/** Appends a byte. While the ring is full it waits for the main thread, or drops the byte if the VM is ending. */
+/**
+ * Appends a byte. While the ring is full it waits for the main thread; once the VM is ending it drops the
+ * byte.
+ */
 export function pushConsoleByte(shared: SharedState, byte: number): void {
   const { words, transmitted, moments } = shared;
   const head = words[VM_WORD.transmitHead]!;
@@ -19,7 +22,7 @@ export function pushConsoleByte(shared: SharedState, byte: number): void {
   ringDoorbell(words);
 }
 
-/** Whether a vCPU that writes now has to wait for whoever reads the console. */
+/** Whether a vCPU that writes now has to wait for the console's reader. */
 export function isConsoleFull({ words, transmitted }: SharedState): boolean {
   const waiting = (Atomics.load(words, VM_WORD.transmitHead) - Atomics.load(words, VM_WORD.transmitTail)) | 0;
   return waiting >= transmitted.length;
@@ -28,13 +31,13 @@ export function isConsoleFull({ words, transmitted }: SharedState): boolean {
 const BUS_CHECK_MS = 1;
 
 /**
- * Takes the bus lock on the main thread, which alone reads the console: false when whoever has the bus may be waiting
- * for just that.
+ * Takes the bus lock on the main thread, which alone empties the ring: false when the holder of the lock may
+ * be waiting for that.
  */
 export function lockBusUnlessFull(shared: SharedState): boolean {
   const { words } = shared;
   if (tryLockBus(words)) return true;
-  // As lockBus does, but not for ever.
+  // As lockBus does, with a timeout.
   while (Atomics.exchange(words, VM_WORD.busLock, 2) !== 0) {
     if (isConsoleFull(shared)) return false;
     Atomics.wait(words, VM_WORD.busLock, 2, BUS_CHECK_MS);
@@ -42,7 +45,7 @@ export function lockBusUnlessFull(shared: SharedState): boolean {
   return true;
 }
 
-/** The oldest bytes that lie in one piece, at most `limit`; empty when there is none. */
+/** The oldest bytes up to the end of the buffer, at most `limit`; empty when there is none. */
 export function peekConsole(shared: SharedState, limit: number): Uint8Array {
   const { words, transmitted } = shared;
   const tail = words[VM_WORD.transmitTail]!;
@@ -51,7 +54,7 @@ export function peekConsole(shared: SharedState, limit: number): Uint8Array {
   return transmitted.subarray(start, start + Math.min(waiting, limit, transmitted.length - start));
 }
 
-/** Gives `count` bytes of the ring free again. */
+/** Frees the oldest `count` bytes. */
 export function dropConsole(shared: SharedState, count: number): void {
   const { words } = shared;
   Atomics.store(words, VM_WORD.transmitTail, (words[VM_WORD.transmitTail]! + count) | 0);

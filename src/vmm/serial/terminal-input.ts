@@ -1,4 +1,6 @@
-/** Feeds this process's stdin to the guest's serial port: a terminal in raw mode, a pipe, a file, or nothing. */
+/**
+ * Sends this process's stdin to the guest's serial port: a terminal in raw mode, a pipe, a file, or nothing.
+ */
 import { fstatSync } from 'node:fs';
 import { enterRawMode, isForeground, isTerminal } from '../../ffi/terminal.ts';
 import { filterEscapeKeys, type EscapeAction } from './escape-keys.ts';
@@ -6,11 +8,11 @@ import { filterEscapeKeys, type EscapeAction } from './escape-keys.ts';
 const STDIN = 0;
 /** Device 1:3. (Linux Documentation/admin-guide/devices.txt) */
 const NULL_DEVICE = (1 << 8) | 3;
-/** How long to wait for a guest that has not read its serial port before offering it more. */
+/** Time between two attempts to send to a guest whose receive buffer is full. */
 const RETRY_MS = 10;
 
 export interface ConsoleInput {
-  /** Whether a person types here. */
+  /** Whether stdin is a terminal in raw mode. */
   readonly interactive: boolean;
   /** Stops reading and restores the terminal. Safe to call twice, and from an exit handler. */
   close(): void;
@@ -21,7 +23,7 @@ export function openConsoleInput(
   send: (bytes: Uint8Array) => number,
   onAction: (action: EscapeAction) => void,
 ): ConsoleInput {
-  if (!mayBringInput(STDIN)) return { interactive: false, close: () => {} };
+  if (!canHaveInput(STDIN)) return { interactive: false, close: () => {} };
   const terminal = isTerminal(STDIN);
   // A background job that touched its terminal would be stopped by SIGTTIN or SIGTTOU.
   if (terminal && !isForeground(STDIN)) return { interactive: false, close: () => {} };
@@ -63,8 +65,11 @@ export function openConsoleInput(
   };
 }
 
-/** False for a descriptor that is closed, and for /dev/null: the streams behind stdin take 2 ms to load for nothing. */
-function mayBringInput(fd: number): boolean {
+/**
+ * False for a closed descriptor and for /dev/null, which spares the 2 ms that loading the streams of stdin
+ * takes.
+ */
+function canHaveInput(fd: number): boolean {
   try {
     const stat = fstatSync(fd);
     return !(stat.isCharacterDevice() && stat.rdev === NULL_DEVICE);

@@ -13,8 +13,8 @@ interface CommandContext {
 }
 
 /**
- * After a kick, by when KVM_RUN has completed any pending I/O: publishes a sample if one was requested, and waits while
- * the vCPU is to be paused or parked. True when it is to stop.
+ * After a kick, by when KVM_RUN has completed any pending I/O: publishes a sample if one was requested, and
+ * waits while the vCPU is to be paused or parked. True when it is to stop.
  */
 export function obeyCommands(vcpu: CommandContext): boolean {
   const { run8, words } = vcpu;
@@ -52,8 +52,8 @@ const SIPI_POLL_MICROSECONDS = 50;
 const SIPI_POLLS = 1000;
 
 /**
- * KVM_RUN of a waiting AP returns EAGAIN when it has received an INIT, and only then. To note when the SIPI follows, the
- * timeline reads the MP state, which also lets KVM process the SIPI, until the AP is runnable.
+ * KVM_RUN of a waiting AP returns EAGAIN when it has received an INIT, and only then. To note when the SIPI
+ * follows, the timeline reads the MP state, which also lets KVM process the SIPI, until the AP is runnable.
  */
 export function noteWakeUp({ kvm, moments, timeline, words }: WakeUpContext): void {
   Atomics.store(words, VCPU_WORD.mpState, kvm.mpState());

@@ -1,4 +1,4 @@
-/** Steering live vCPUs from the main thread: pause, resume, look where they are. */
+/** Controls running vCPUs from the main thread: pause, resume, park, sample, schedule. */
 import { onlineCpus, setThreadAffinity } from '../../ffi/affinity.ts';
 import { ERRNO, SyscallError } from '../../ffi/errno.ts';
 import { setThreadNice } from '../../ffi/priority.ts';
@@ -10,10 +10,10 @@ import { VCPU_COMMAND, VCPU_PHASE, VCPU_WORD } from '../bus/shared-state.ts';
 import { phaseOf } from './sample.ts';
 import type { Vcpu } from './vcpu.ts';
 
-/** How long a vCPU may take to come out of KVM_RUN. It takes microseconds; more means that its worker hangs. */
+/** How long a vCPU may take to leave KVM_RUN. It takes microseconds; more means that its thread hangs. */
 const KICK_TIMEOUT_MS = 10_000;
 
-/** Makes KVM_RUN return soon, or at once when it is entered next. */
+/** Makes KVM_RUN return now, or at once when it is entered next. (api.rst §5, immediate_exit) */
 export function kick({ words, runFlags }: Vcpu): void {
   runFlags[RUN.immediateExit] = 1;
   const threadId = Atomics.load(words, VCPU_WORD.threadId);
@@ -21,11 +21,12 @@ export function kick({ words, runFlags }: Vcpu): void {
 }
 
 /**
- * Resolves when all of them are out of KVM_RUN and stay there. Those that have stopped are left alone. Throws
- * VoltError when one does not come out, as one that waits for a reader of its console; all run on then.
+ * Resolves when all of them have left KVM_RUN and stay out; those that have stopped are left alone. Throws
+ * VoltError 'internal' when one does not leave, such as one that waits for a reader of its console: all of
+ * them run on then.
  */
 export async function pauseVcpus(vcpus: readonly Vcpu[], timeoutMs: number = KICK_TIMEOUT_MS): Promise<void> {
-  const told: Vcpu[] = [];
+  const asked: Vcpu[] = [];
   for (const vcpu of vcpus) {
     const before = Atomics.compareExchange(
       vcpu.words,
@@ -34,36 +35,39 @@ export async function pauseVcpus(vcpus: readonly Vcpu[], timeoutMs: number = KIC
       VCPU_COMMAND.pause,
     );
     if (before !== VCPU_COMMAND.run) continue;
-    told.push(vcpu);
+    asked.push(vcpu);
     kick(vcpu);
   }
   for (const { index, words } of vcpus) {
     const left = await waitWhile(words, VCPU_WORD.phase, (phase) => phase < VCPU_PHASE.paused, timeoutMs);
     if (left) continue;
-    // Nobody would know of one that stays out later.
-    takePauseBack(told);
+    // Otherwise a vCPU would obey later, when nobody resumes it any more.
+    cancelPause(asked);
     throw doesNotLeave('pause', index);
   }
 }
 
-function takePauseBack(vcpus: readonly Vcpu[]): void {
+function cancelPause(vcpus: readonly Vcpu[]): void {
   for (const { words } of vcpus) {
     const before = Atomics.compareExchange(words, VCPU_WORD.command, VCPU_COMMAND.pause, VCPU_COMMAND.run);
     if (before === VCPU_COMMAND.pause) Atomics.notify(words, VCPU_WORD.command);
   }
 }
 
-/** Lets paused vCPUs run again, with word to the guest's clock. Resolves when they do. */
+/** Lets paused vCPUs run again, after telling the guest's clock. Resolves when they run. */
 export async function resumeVcpus(vcpus: readonly Vcpu[]): Promise<void> {
   const paused = vcpus.filter(({ words }) => Atomics.load(words, VCPU_WORD.phase) === VCPU_PHASE.paused);
   for (const { kvm } of paused) tellGuestItWasPaused(kvm.fd);
-  // Also of those that have not obeyed yet.
-  takePauseBack(vcpus);
+  // Also the pause of those that have not obeyed yet.
+  cancelPause(vcpus);
   for (const { words } of paused)
     await waitWhile(words, VCPU_WORD.phase, (phase) => phase === VCPU_PHASE.paused);
 }
 
-/** Resolves when the vCPU is out of KVM_RUN until `unparkVcpu`. */
+/**
+ * Resolves when the vCPU has left KVM_RUN; it stays out until `unparkVcpu`. Throws VoltError when it does not
+ * leave.
+ */
 export async function parkVcpu(vcpu: Vcpu): Promise<void> {
   const { index, words } = vcpu;
   const before = Atomics.load(words, VCPU_WORD.command);
@@ -80,33 +84,33 @@ export function unparkVcpu({ words }: Vcpu): void {
   Atomics.notify(words, VCPU_WORD.command);
 }
 
-/** Resolves when the vCPU's worker is in its loop. */
+/** Resolves when the vCPU's thread is about to enter KVM_RUN. Throws VoltError when it does not come up. */
 export async function waitUntilRunning({ index, words }: Vcpu): Promise<void> {
   const isOut = (phase: number) => phase === VCPU_PHASE.created || phase === VCPU_PHASE.parked;
   if (!(await waitWhile(words, VCPU_WORD.phase, isOut))) {
     throw new VoltError(
       'internal',
-      `Cannot plug vCPU ${index}: its worker does not come up (expected that within ${KICK_TIMEOUT_MS} ms)`,
+      `Cannot plug vCPU ${index}: its thread did not start within ${KICK_TIMEOUT_MS} ms; try again when the host is less busy`,
     );
   }
 }
 
-/** Brings MP state and registers of running vCPUs up to date, with one short exit each. */
+/** Samples MP state and registers of running vCPUs, which costs each of them one short exit. */
 export async function sampleVcpus(vcpus: readonly Vcpu[]): Promise<void> {
-  const looks = vcpus.map((vcpu) => trySample(vcpu, KICK_TIMEOUT_MS));
-  for (const [i, answered] of (await Promise.all(looks)).entries()) {
-    if (!answered) throw doesNotLeave('look at', vcpus[i]!.index);
+  const samples = vcpus.map((vcpu) => trySample(vcpu, KICK_TIMEOUT_MS));
+  for (const [i, answered] of (await Promise.all(samples)).entries()) {
+    if (!answered) throw doesNotLeave('sample', vcpus[i]!.index);
   }
 }
 
-/** The same for one vCPU. False when it did not come out of KVM_RUN in time; true for one that does not run. */
+/** The same for one vCPU. False when it did not leave KVM_RUN in time; true for one that does not run. */
 export async function trySample(vcpu: Vcpu, timeoutMs: number): Promise<boolean> {
   const { words } = vcpu;
   if (phaseOf(words) !== 'running') return true;
   Atomics.add(words, VCPU_WORD.sampleWanted, 1);
   const wanted = Atomics.load(words, VCPU_WORD.sampleWanted);
   kick(vcpu);
-  // Not "equal": another caller may have wished for a later sample meanwhile, and the worker skips to that.
+  // Not "equal": another caller may have requested a later sample, which serves this request as well.
   const isOlder = (done: number) => ((done - wanted) | 0) < 0;
   const busy = (done: number) => isOlder(done) && phaseOf(words) === 'running';
   return waitWhile(words, VCPU_WORD.sampleDone, busy, timeoutMs);
@@ -117,7 +121,7 @@ export function pinVcpu(vcpu: Vcpu, cpus: readonly number[]): void {
   const { index, scheduling } = vcpu;
   checkHostCpus(index, cpus);
   if (cpus.length === 0)
-    throw new VoltError('usage', `Cannot pin vCPU ${index} to no CPU (expected at least one)`);
+    throw new VoltError('usage', `Cannot pin vCPU ${index}: no host CPU is named (expected at least one)`);
   applyToThread('pin', vcpu, (threadId) => setThreadAffinity(threadId, cpus));
   scheduling.cpus = cpus;
 }
@@ -125,20 +129,20 @@ export function pinVcpu(vcpu: Vcpu, cpus: readonly number[]): void {
 /** Sets the nice value of a running vCPU's thread. Throws SyscallError when this user may not. */
 export function setVcpuNice(vcpu: Vcpu, nice: number): void {
   const { index, scheduling } = vcpu;
-  if (!Number.isInteger(nice) || nice < NICE.most || nice > NICE.least) {
+  if (!Number.isInteger(nice) || nice < NICE.highest || nice > NICE.lowest) {
     throw new VoltError(
       'usage',
-      `Cannot set the nice value of vCPU ${index}: ${nice} (expected a whole number from ${NICE.most} to ${NICE.least})`,
+      `Cannot set the nice value of vCPU ${index}: ${nice} (expected a whole number from ${NICE.highest} to ${NICE.lowest})`,
     );
   }
   applyToThread('set the nice value of', vcpu, (threadId) => setThreadNice(threadId, nice));
   scheduling.nice = nice;
 }
 
-/** From the most to the least of the host's CPUs. (setpriority(2)) */
-const NICE = { most: -20, least: 19 } as const;
+/** Nice values: from the largest to the smallest share of host CPU time. (setpriority(2)) */
+const NICE = { highest: -20, lowest: 19 } as const;
 
-/** Where the vCPU is just moving from one thread to the next, the next one gets it when it is there. */
+/** A vCPU that is being taken over by another thread gets it when that thread has started. */
 function applyToThread(action: string, { index, words }: Vcpu, apply: (threadId: number) => void): void {
   const threadId = Atomics.load(words, VCPU_WORD.threadId);
   if (threadId === 0 || phaseOf(words) === 'stopped')
@@ -149,7 +153,7 @@ function applyToThread(action: string, { index, words }: Vcpu, apply: (threadId:
     if (!(error instanceof SyscallError) || error.errno !== ERRNO.ESRCH) throw error;
     void waitWhile(words, VCPU_WORD.threadId, (id) => id === threadId)
       .then((changed) => changed && apply(Atomics.load(words, VCPU_WORD.threadId)))
-      // It has ended meanwhile.
+      // The vCPU has ended.
       .catch(() => {});
   }
 }
@@ -183,12 +187,12 @@ async function waitWhile(
   }
 }
 
-/** A vCPU that ends meanwhile notifies another word, so none is waited on for longer than this at a time. */
+/** Longest wait for one word: a vCPU that ends meanwhile notifies another. */
 const RECHECK_MS = 100;
 
 function doesNotLeave(action: string, index: number): VoltError {
   return new VoltError(
     'internal',
-    `Cannot ${action} vCPU ${index}: it did not leave the guest (expected that within ${KICK_TIMEOUT_MS} ms)`,
+    `Cannot ${action} vCPU ${index}: it did not leave the guest within ${KICK_TIMEOUT_MS} ms; read its console, for which it may be waiting`,
   );
 }

@@ -1,4 +1,6 @@
-/** The CPUID tables of a machine's vCPUs, which differ in a few entries: encoded once, and those entries for each. */
+/**
+ * CPUID tables of a machine's vCPUs: encoded once, with the few entries that differ rewritten for each vCPU.
+ */
 import { viewOf } from '../../binary/bytes.ts';
 import { buildCommonCpuid, entryForCpu, differsPerCpu, type CpuidInputs } from '../../cpuid/build-cpuid.ts';
 import { encodeCpuid, putCpuidEntry } from '../../kvm/cpuid-codec.ts';
@@ -8,22 +10,23 @@ import { cpuidInputs, type HostCpuInfo, type MachinePlan } from '../../plan/plan
 
 export class VcpuCpuid {
   readonly #inputs: CpuidInputs;
-  readonly #placed: readonly { readonly entry: CpuidEntry; readonly at: number }[];
+  /** Entries that differ, and their positions in the table. */
+  readonly #differing: readonly { readonly entry: CpuidEntry; readonly at: number }[];
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
 
   constructor(plan: MachinePlan, host: HostCpuInfo) {
     this.#inputs = cpuidInputs(plan, host);
     const common = buildCommonCpuid(this.#inputs);
-    this.#placed = common.map((entry, at) => ({ entry, at })).filter(({ entry }) => differsPerCpu(entry));
+    this.#differing = common.map((entry, at) => ({ entry, at })).filter(({ entry }) => differsPerCpu(entry));
     this.#bytes = encodeCpuid(common);
     this.#view = viewOf(this.#bytes);
   }
 
   /** `struct kvm_cpuid2` of one vCPU, valid until the next call. */
-  of(place: CpuPlacement): Uint8Array {
-    for (const { entry, at } of this.#placed)
-      putCpuidEntry(this.#view, at, entryForCpu(entry, place, this.#inputs.topology));
+  of(cpu: CpuPlacement): Uint8Array {
+    for (const { entry, at } of this.#differing)
+      putCpuidEntry(this.#view, at, entryForCpu(entry, cpu, this.#inputs.topology));
     return this.#bytes;
   }
 }

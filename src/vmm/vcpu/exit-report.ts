@@ -1,4 +1,4 @@
-/** What each exit that ends a vCPU means, in words. Runs once, at the end, so it may allocate. */
+/** What an exit that ends a vCPU means, in words. Runs once, at the end, so it may allocate. */
 import { getU64, hex, viewOf } from '../../binary/bytes.ts';
 import { EXIT, INTERNAL_ERROR, REGS, RUN, SYSTEM_EVENT } from '../../kvm/abi.ts';
 import { now, VCPU_MOMENT, VCPU_WORD } from '../bus/shared-state.ts';
@@ -10,7 +10,7 @@ import { wasSampled } from './sample.ts';
 const INTERNAL_ERROR_MEANING: Readonly<Record<number, string>> = {
   [INTERNAL_ERROR.emulation]:
     "KVM's instruction emulator does not know an instruction that it had to emulate",
-  [INTERNAL_ERROR.simultaneousException]: 'an exception happened while KVM delivered another',
+  [INTERNAL_ERROR.simultaneousException]: 'an exception occurred while KVM delivered another',
   [INTERNAL_ERROR.deliverEvent]: 'KVM could not deliver an interrupt or exception to the guest',
   [INTERNAL_ERROR.unexpectedExitReason]: 'the processor left the guest for a reason that KVM does not know',
 };
@@ -58,7 +58,7 @@ export function reportExit(reason: number, vcpu: ExitedVcpu): VcpuReport {
     case EXIT.systemEvent:
       return systemEvent(view.getUint32(RUN.systemEvent.type, true), failure);
     default:
-      return failure(`KVM exited with reason ${reason} (${exitName(reason)}), which Volt never asks for`);
+      return failure(`KVM exited with reason ${reason} (${exitName(reason)}), which Volt never enables`);
   }
 }
 
@@ -89,7 +89,8 @@ function describeInternalError(view: DataView, run: Uint8Array): [string, string
   const what = INTERNAL_ERROR_MEANING[suberror] ?? `KVM gave up with internal error ${suberror}`;
   const details = [`internal error ${suberror}`];
   if (suberror === INTERNAL_ERROR.emulation && count >= 4) {
-    // data[0] is flags; with bit 0 the size and bytes of the instruction follow. (api.rst §5, emulation_failure)
+    // data[0] is flags; with bit 0 the size and bytes of the instruction follow. (api.rst §5,
+    // emulation_failure)
     const size = Math.min(run[RUN.internal.insnSize] ?? 0, 15);
     const bytes = run.subarray(RUN.internal.insnBytes, RUN.internal.insnBytes + size);
     if (view.getUint32(RUN.internal.data, true) & 1 && size > 0) {

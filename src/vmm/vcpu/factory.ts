@@ -35,7 +35,7 @@ export class VcpuFactory implements Disposable {
     const { vm, plan, shared, host } = this.#options;
     const cpu = plan.cpus[index]!;
     const kvm = this.#stack.use(vm.createVcpu(cpu.apicId));
-    // The frequency is the same for all, and KVM tells it of a vCPU.
+    // The TSC frequency is the same for all vCPUs, but KVM reports it of a vCPU only.
     this.#cpuid ??= new VcpuCpuid(plan, { ...host, tscKhz: readTscKhz(kvm.fd) });
     kvm.setCpuid(this.#cpuid.of(cpu));
     if (needsX2apicMode(plan)) kvm.startInX2apicMode();

@@ -1,6 +1,6 @@
 /**
- * What happens when KVM_RUN returns: one switch on the exit reason. It reads and writes the vCPU's kvm_run page and the
- * board; whatever else it needs is passed in, so that it is tested without a guest.
+ * What happens when KVM_RUN returns: one switch on the exit reason. It reads and writes the vCPU's kvm_run
+ * page and the board; whatever else it needs is passed in, so that it is tested without a guest.
  *
  * Nothing on the way of an I/O exit allocates, makes a BigInt or a closure.
  */
@@ -15,7 +15,10 @@ import { noteWakeUp, obeyCommands } from './commands.ts';
 import type { VcpuQueries } from './queries.ts';
 import type { VcpuReport } from './report.ts';
 
-/** Three views of a vCPU's kvm_run page. SAFETY: the page stays mapped until the vCPU's thread has reported its end. */
+/**
+ * Three views of a vCPU's kvm_run page. SAFETY: the page stays mapped until the vCPU's thread has reported
+ * its end.
+ */
 export interface RunPage {
   readonly run8: Uint8Array;
   readonly run16: Uint16Array;
@@ -48,8 +51,8 @@ const TWO_POW_32 = 2 ** 32;
 const KVM_EXIT_IO_IN = 0;
 
 /**
- * Handles one return of KVM_RUN; `errno` is 0 or why it failed. Returns why the vCPU ends, or undefined when it is to be
- * entered again. Throws SyscallError when KVM_RUN failed for good.
+ * Handles one return of KVM_RUN; `errno` is 0 or why it failed. Returns why the vCPU ends, or undefined when
+ * it is to be entered again. Throws SyscallError when KVM_RUN failed for good.
  */
 export function handleExit(vcpu: VcpuContext, errno: number): VcpuReport | undefined {
   if (errno !== 0) return handleErrno(vcpu, errno);
@@ -131,7 +134,10 @@ function storeValue(run8: Uint8Array, at: number, size: number, value: number): 
   for (let i = 0; i < size; i++) run8[at + i] = value >>> (8 * i);
 }
 
-/** One access to memory that is not RAM. Where there is no device, reads return all ones and writes are dropped. */
+/**
+ * One access to memory that is not RAM. Where there is no device, reads return all ones and writes are
+ * dropped.
+ */
 function handleMmio({ run8, run32, board }: VcpuContext): void {
   const address = run32[MMIO_ADDRESS_32]! + run32[MMIO_ADDRESS_32 + 1]! * TWO_POW_32;
   const slot = virtioSlot(board.virtio, address);

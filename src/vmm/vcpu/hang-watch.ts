@@ -1,8 +1,8 @@
 /**
- * Looks at a running guest now and then, and says once when it hangs.
+ * Samples a running guest periodically and reports once when it hangs.
  *
- * It costs next to nothing: while exits are counted up nobody is disturbed, and a look ends with the first vCPU that
- * may go on by itself, which is asked first the next time. Pausing and resuming go on as if it were not there.
+ * While exits are counted no vCPU is sampled, and a check ends with the first vCPU that may make progress,
+ * which the next check samples first. Pausing and resuming are not held up by it.
  */
 import { readThreadStat } from '../../ffi/thread-stat.ts';
 import { REGS } from '../../kvm/abi.ts';
@@ -20,12 +20,12 @@ import { interruptsWereOn, lastRegister, lastRip, lifecycleOf, phaseOf } from '.
 import type { Vcpu } from './vcpu.ts';
 
 export interface HangWatchOptions {
-  /** Those that are in the machine now, as CPUs come and go. */
+  /** vCPUs that are in the machine now: CPUs may be plugged and removed. */
   readonly vcpus: () => readonly Vcpu[];
   readonly shared: SharedState;
-  /** After so many seconds without progress. */
+  /** A guest without progress for so long hangs. */
   readonly seconds: number;
-  /** Called once, and again only after the guest went on and stopped again. */
+  /** Called once, and again only after the guest has made progress and hangs again. */
   readonly onHang: (stuck: readonly HungVcpu[]) => void;
 }
 
@@ -34,11 +34,11 @@ export interface HungVcpu {
   readonly why: StuckReason;
 }
 
-/** Looks in the time after which a guest hangs. */
+/** Checks in the time after which a guest hangs. */
 const INTERVALS = SAMPLES_NEEDED - 1;
-/** A vCPU comes out of KVM_RUN within microseconds; on a busy host its thread may have to wait. */
+/** A vCPU leaves KVM_RUN within microseconds; on a busy host its thread may have to wait for a CPU. */
 const ANSWER_MS = 1000;
-/** All registers but RIP and RFLAGS, which lie behind them. */
+/** All general registers but RIP and RFLAGS, which follow them. */
 const REGISTER_OFFSETS = Object.values(REGS).filter((offset) => offset < REGS.rip);
 
 export class HangWatch implements Disposable {
@@ -48,10 +48,10 @@ export class HangWatch implements Disposable {
   #samples: HangSample[][];
   #timer: ReturnType<typeof setTimeout> | undefined;
   #exits: number;
-  #lookedAt = performance.now();
-  /** A vCPU that went on when it was looked at last. */
-  #lively = 0;
-  #told = false;
+  #checkedAt = performance.now();
+  /** Position of the vCPU that the last check found to make progress. */
+  #first = 0;
+  #reported = false;
   #closed = false;
 
   constructor(options: HangWatchOptions) {
@@ -60,7 +60,7 @@ export class HangWatch implements Disposable {
     this.#vcpus = options.vcpus();
     this.#samples = this.#vcpus.map(() => []);
     this.#exits = this.#countExits();
-    this.#plan();
+    this.#schedule();
   }
 
   [Symbol.dispose](): void {
@@ -68,55 +68,55 @@ export class HangWatch implements Disposable {
     clearTimeout(this.#timer);
   }
 
-  #plan(): void {
-    this.#timer = setTimeout(() => void this.#look(), this.#periodMs);
+  #schedule(): void {
+    this.#timer = setTimeout(() => void this.#check(), this.#periodMs);
     this.#timer.unref();
   }
 
-  async #look(): Promise<void> {
-    const before = this.#lookedAt;
-    this.#lookedAt = performance.now();
-    // Late by a whole period: this process was stopped, or the host slept, and the guest with it.
-    const late = this.#lookedAt - before > 2 * this.#periodMs;
-    const progress = await this.#lookForProgress();
+  async #check(): Promise<void> {
+    const before = this.#checkedAt;
+    this.#checkedAt = performance.now();
+    // Late by a whole period: this process was stopped, or the host was suspended, and the guest with it.
+    const late = this.#checkedAt - before > 2 * this.#periodMs;
+    const progress = await this.#findProgress();
     if (this.#closed) return;
     if (progress || late) for (const samples of this.#samples) samples.length = 0;
-    if (progress) this.#told = progress === 'none wanted' && this.#told;
-    else if (!late && !this.#told) this.#judge();
-    this.#plan();
+    if (progress) this.#reported = progress === 'not expected' && this.#reported;
+    else if (!late && !this.#reported) this.#judge();
+    this.#schedule();
   }
 
-  /** `none wanted`: the guest is paused, ends, or waits for who reads its console. */
-  async #lookForProgress(): Promise<'made' | 'possible' | 'none wanted' | undefined> {
+  /** `not expected`: the guest is paused, ends, or waits for a reader of its console. */
+  async #findProgress(): Promise<'made' | 'possible' | 'not expected' | undefined> {
     const { shared } = this.#options;
     const vcpus = this.#options.vcpus();
     const changed = vcpus.length !== this.#vcpus.length || vcpus.some((vcpu, i) => vcpu !== this.#vcpus[i]);
     if (changed) {
       this.#vcpus = vcpus;
       this.#samples = vcpus.map(() => []);
-      this.#lively = 0;
+      this.#first = 0;
     }
-    // Output that KVM gathers makes no exits.
+    // Output that KVM coalesces makes no exits.
     const exits = this.#countExits() + Atomics.load(shared.words, VM_WORD.transmitHead);
     if (changed || exits !== this.#exits) {
       this.#exits = exits;
       return 'made';
     }
     if (isConsoleFull(shared) || vcpus.some(({ words }) => phaseOf(words) !== 'running'))
-      return 'none wanted';
+      return 'not expected';
     for (let i = 0; i < vcpus.length; i++) {
-      const index = (this.#lively + i) % vcpus.length;
+      const index = (this.#first + i) % vcpus.length;
       const sample = await this.#sample(vcpus[index]!);
       if (canMakeProgress(sample)) {
-        this.#lively = index;
+        this.#first = index;
         return 'possible';
       }
       const samples = this.#samples[index]!;
       samples.push(sample);
       if (samples.length > SAMPLES_NEEDED) samples.shift();
     }
-    // A pause that came in between leaves samples of which nobody knows what they mean.
-    return vcpus.some(({ words }) => phaseOf(words) !== 'running') ? 'none wanted' : undefined;
+    // Samples taken around a pause mean nothing.
+    return vcpus.some(({ words }) => phaseOf(words) !== 'running') ? 'not expected' : undefined;
   }
 
   async #sample(vcpu: Vcpu): Promise<HangSample> {
@@ -137,11 +137,11 @@ export class HangWatch implements Disposable {
   #judge(): void {
     const reasons = diagnoseGuest(this.#samples, INTERVALS * this.#periodMs * 1e6);
     if (!reasons) return;
-    this.#told = true;
+    this.#reported = true;
     this.#options.onHang(reasons.map((why, i) => ({ vcpu: this.#vcpus[i]!, why })));
   }
 
-  /** Of all vCPUs; it only matters whether it changes. */
+  /** The sum over all vCPUs and reasons: only whether it changes matters. */
   #countExits(): number {
     let sum = 0;
     for (const { words } of this.#vcpus) {

@@ -1,4 +1,6 @@
-/** CPU hotplug on the main thread: plugs vCPUs, asks the guest to eject some, parks those that it has ejected. */
+/**
+ * CPU hotplug on the main thread: plugs vCPUs, asks the guest to eject some, parks those that it has ejected.
+ */
 import {
   lastCpuOst,
   isCpuEjected,
@@ -71,14 +73,18 @@ export class CpuHotplug {
   }
 
   /**
-   * Plugs or removes vCPUs until `count` are present: the lowest free ones are plugged, the highest removed. Resolves
-   * when the guest has answered. Throws VoltError 'usage' for an impossible count and 'guest' when it refuses a removal.
+   * Plugs or removes vCPUs until `count` are present: the lowest free ones are plugged, the highest removed.
+   * Resolves when the guest has answered. Throws VoltError 'usage' for an impossible count and 'guest' when
+   * it refuses a removal.
    */
   setCount(count: number): Promise<CpuChange> {
     return this.#queue.run(() => this.#setCount(count));
   }
 
-  /** Parks vCPUs when the guest ejects them, by itself or because it was asked to. Resolves when the machine ends. */
+  /**
+   * Parks vCPUs when the guest ejects them, by itself or because it was asked to. Resolves when the machine
+   * ends.
+   */
   async parkEjected(warn: (line: string) => void): Promise<void> {
     if (!this.#options.config.cpuHotplug) return;
     const { words } = this.#options.shared;

@@ -50,8 +50,8 @@ const RESET_CS = { selector: 0xf000, base: 0xffff_0000n } as const;
 const RESET_RFLAGS = 2n;
 
 /**
- * Whether the registers are those after a reset. No guest brings itself there: a far jump to the reset vector loads CS
- * with base 0xF0000. (SDM 3A table 10-1)
+ * Whether the registers are those after a reset. No guest brings itself there: a far jump to the reset vector
+ * loads CS with base 0xF0000. (SDM 3A table 10-1)
  */
 export function isResetState(regs: DataView, sregs: DataView): boolean {
   return (

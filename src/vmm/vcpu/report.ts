@@ -20,8 +20,8 @@ export type VcpuReport =
   /** KVM_EXIT_SHUTDOWN: a fault while delivering a double fault. */
   | { readonly kind: 'triple-fault'; readonly registers: RegisterDump }
   /**
-   * The same where KVM resets the vCPU before it reports the exit. The VMCB of an AMD processor is undefined after a
-   * shutdown intercept. (APM 2 §15.14.3; Linux arch/x86/kvm/svm/svm.c, shutdown_interception)
+   * The same where KVM resets the vCPU before it reports the exit. The VMCB of an AMD processor is undefined
+   * after a shutdown intercept. (APM 2 §15.14.3; Linux arch/x86/kvm/svm/svm.c, shutdown_interception)
    */
   | {
       readonly kind: 'triple-fault';

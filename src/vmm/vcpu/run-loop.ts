@@ -8,8 +8,8 @@ import type { VcpuReport } from './report.ts';
 const NO_ARGUMENT = asPointer(0);
 
 /**
- * Runs the vCPU until something ends it. `pending` is what KVM_RUN returned on the thread that ran it before, 0 or a
- * negated errno: that exit is handled first. Throws SyscallError when KVM_RUN itself fails.
+ * Runs the vCPU until something ends it. `pending` is what KVM_RUN returned on the thread that ran it before,
+ * 0 or a negated errno: that exit is handled first. Throws SyscallError when KVM_RUN itself fails.
  */
 export function runVcpu(fd: number, vcpu: VcpuContext, pending: number | undefined): VcpuReport {
   let end = pending === undefined ? undefined : handleExit(vcpu, -pending);
@@ -18,8 +18,9 @@ export function runVcpu(fd: number, vcpu: VcpuContext, pending: number | undefin
 }
 
 /**
- * From one exit to the next. Not the body of the loop above, because the engine counts a call for more than an iteration
- * of a loop: a function is optimized after some hundred exits, a loop's body after some ten thousand.
+ * From one exit to the next. Not the body of the loop above, because the engine counts a call for more than
+ * an iteration of a loop: a function is optimized after some hundred exits, a loop's body after some ten
+ * thousand.
  */
 function runOnce(fd: number, vcpu: VcpuContext): VcpuReport | undefined {
   const result = libc.ioctl(fd, IOCTL.run, NO_ARGUMENT);

@@ -21,12 +21,12 @@ export function lastMpState(words: Int32Array): MpStateName {
   return mpStateName(Atomics.load(words, VCPU_WORD.mpState));
 }
 
-/** Vector of a SIPI that was received and not followed yet; undefined in any other MP state. */
+/** Vector of a pending SIPI; undefined in any other MP state. */
 export function lastSipiVector(words: Int32Array): number | undefined {
   return lastMpState(words) === 'sipi-received' ? Atomics.load(words, VCPU_WORD.sipiVector) : undefined;
 }
 
-/** The lifecycle state, as far as it is known without disturbing the vCPU. */
+/** Lifecycle state, as far as it is known without an exit of the vCPU. */
 export function lifecycleOf(words: Int32Array): VcpuState {
   return lifecycleState(phaseOf(words), lastMpState(words));
 }
@@ -42,24 +42,24 @@ export function lastRip(words: Int32Array): bigint {
   return lastRegister(words, REGS.rip);
 }
 
-/** RFLAGS.IF: whether the vCPU took interrupts. */
+/** RFLAGS.IF: whether the vCPU accepted maskable interrupts. */
 export function interruptsWereOn(words: Int32Array): boolean {
   return (Atomics.load(words, VCPU_WORD.regs + REGS.rflags / 4) & INTERRUPT_FLAG) !== 0;
 }
 
-/** Whether its worker has looked where it is at least once. */
+/** Whether the vCPU was sampled at least once. */
 export function wasSampled(words: Int32Array): boolean {
   // RFLAGS bit 1 is always set. (SDM 1 §3.4.3)
   return Atomics.load(words, VCPU_WORD.regs + REGS.rflags / 4) !== 0;
 }
 
-/** `vCPU 1: halted, RIP 0x1000 (main+0x10)`, as of the last sample; `symbolOf` knows what is at an address. */
+/** `vCPU 1: halted, RIP 0x1000 (main+0x10)`, as of the last sample; `symbolOf` names an address. */
 export function describeVcpu(
   { index, words }: Pick<Vcpu, 'index' | 'words'>,
   symbolOf: (address: bigint) => string | undefined = () => undefined,
 ): string {
   const rip = lastRip(words);
   const symbol = symbolOf(rip);
-  const where = `RIP 0x${rip.toString(16)}${symbol === undefined ? '' : ` (${symbol})`}`;
-  return `vCPU ${index}: ${lifecycleOf(words)}, ${where}`;
+  const position = `RIP 0x${rip.toString(16)}${symbol === undefined ? '' : ` (${symbol})`}`;
+  return `vCPU ${index}: ${lifecycleOf(words)}, ${position}`;
 }

@@ -26,7 +26,10 @@ export interface VcpuSetOptions {
   readonly onEnd: (message: VcpuMessage) => void;
 }
 
-/** A thread in KVM_RUN leaves it microseconds after a kick; one that takes longer is waited for by the event loop. */
+/**
+ * A thread in KVM_RUN leaves it microseconds after a kick; one that takes longer is waited for by the event
+ * loop.
+ */
 const LEAVE_MS = 2;
 /** How long `waitUntilStopped` waits for threads that do not leave the guest. */
 const STOP_TIMEOUT_MS = 5000;
@@ -101,15 +104,16 @@ export class VcpuSet implements Disposable {
   }
 
   /**
-   * Makes vCPU `index` wait for its SIPI: a parked one, or the one after the last, since the lowest free ones are
-   * plugged first. Resolves when its thread runs.
+   * Makes vCPU `index` wait for its SIPI: a parked one, or the one after the last, since the lowest free ones
+   * are plugged first. Resolves when its thread runs.
    */
   plug(index: number): Promise<void> {
     if (this.#stopping)
       throw new VoltError('usage', `Cannot plug vCPU ${index}: the guest has ended; start it again`);
     const known = this.#vcpus[index];
     if (known && !known.ended) {
-      // One that runs was made ready by an earlier attempt that failed after that, and waits for its SIPI already.
+      // One that runs was made ready by an earlier attempt that failed after that, and waits for its SIPI
+      // already.
       if (Atomics.load(known.words, VCPU_WORD.phase) !== VCPU_PHASE.running) {
         resetToWait(this.#vm, known.kvm);
         unparkVcpu(known);

@@ -1,9 +1,10 @@
 /**
  * The threads in which vCPUs run.
  *
- * The BSP has a Worker from the start. An AP begins on a thread without JavaScript (`kvm/waiting-threads.ts`), which
- * keeps it in KVM_RUN while it waits for its SIPI and runs the guest; it gets a Worker when it first exits to user space
- * or is kicked. An AP that never exits costs no Worker, which takes 5 ms and 2 MB.
+ * The BSP has a Worker from the start. An AP begins on a thread without JavaScript
+ * (`kvm/waiting-threads.ts`), which keeps it in KVM_RUN while it waits for its SIPI and runs the guest; it
+ * gets a Worker when it first exits to user space or is kicked. An AP that never exits costs no Worker, which
+ * takes 5 ms and 2 MB.
  */
 import { setThreadAffinity } from '../../ffi/affinity.ts';
 import type { HostPointer } from '../../ffi/libc.ts';
@@ -26,7 +27,7 @@ import type { WorkerPool } from './worker-pool.ts';
 import type { MachineLink, VcpuStart } from './worker.ts';
 
 export interface VcpuThreadsOptions {
-  /** What every vCPU's Worker is told of the machine. */
+  /** The machine as every vCPU's Worker needs it. */
   readonly link: MachineLink;
   readonly shared: SharedState;
   readonly workers: WorkerPool;
@@ -52,10 +53,10 @@ export class VcpuThreads implements Disposable {
   }
 
   /**
-   * Starts the threads of vCPUs: first those of waiting APs, then Workers, so that the BSP finds its APs ready.
-   * `filter` is a placed system call filter that each thread installs before it enters the guest; by default that of
-   * the call before. Throws SyscallError and VoltError 'host' for a thread that cannot be started; vCPUs without a
-   * thread count as ended then.
+   * Starts the threads of vCPUs: first those of waiting APs, then Workers, so that the BSP finds its APs
+   * ready. `filter` is a placed system call filter that each thread installs before it enters the guest; by
+   * default that of the call before. Throws SyscallError and VoltError 'host' for a thread that cannot be
+   * started; vCPUs without a thread count as ended then.
    */
   start(vcpus: readonly Vcpu[], filter: HostPointer | undefined = this.#filter): void {
     this.#filter = filter;
@@ -76,7 +77,10 @@ export class VcpuThreads implements Disposable {
     return this.#waiting?.allLeft ?? true;
   }
 
-  /** Blocks until waiting threads that were told to stop have left KVM_RUN, which needs no Worker, or time is up. */
+  /**
+   * Blocks until waiting threads have obeyed a stop and left KVM_RUN, which needs no Worker, or until the
+   * timeout.
+   */
   awaitWaiting(timeoutMs: number): void {
     for (const { index } of this.#waiting?.waitUntilLeft(timeoutMs) ?? []) noteStopped(this.#vcpus[index]!);
   }

@@ -13,7 +13,10 @@ export interface Vcpu {
   ended: boolean;
 }
 
-/** How the host schedules the thread. Applied again to each thread that takes the vCPU over, and after a reset. */
+/**
+ * How the host schedules the thread. Applied again to each thread that takes the vCPU over, and after a
+ * reset.
+ */
 export interface VcpuScheduling {
   /** Host CPUs that it may run on; undefined: any. */
   cpus: readonly number[] | undefined;

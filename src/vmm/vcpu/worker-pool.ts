@@ -1,4 +1,6 @@
-/** Workers for vCPUs. One takes about 5 ms to come up, so those that are needed at once start before all else. */
+/**
+ * Workers for vCPUs. One takes about 5 ms to come up, so those that are needed at once start before all else.
+ */
 import { workerUrl } from '../../runtime/worker-url.ts';
 
 export class WorkerPool implements Disposable {

@@ -24,7 +24,10 @@ import type { VcpuMessage, VcpuReport } from './report.ts';
 import type { VcpuScheduling } from './vcpu.ts';
 import type { VirtioLink } from '../../virtio/host/bus.ts';
 
-/** What the Workers of all vCPUs are told of their machine. Descriptors belong to the process: a number is enough. */
+/**
+ * A machine as the Workers of its vCPUs need it. Descriptors belong to the process, so their numbers are
+ * enough.
+ */
 export interface MachineLink {
   readonly buffer: SharedArrayBuffer;
   readonly vcpuCount: number;
@@ -39,7 +42,7 @@ export interface MachineLink {
   readonly timeline: boolean;
 }
 
-/** What the Worker of one vCPU is told. */
+/** What the Worker of one vCPU needs. */
 export interface VcpuStart extends MachineLink {
   readonly index: number;
   readonly vcpuFd: number;
@@ -48,7 +51,10 @@ export interface VcpuStart extends MachineLink {
   readonly scheduling: VcpuScheduling;
   /** System call filter for this thread, from `placeFilter`. */
   readonly filter: HostPointer | undefined;
-  /** What KVM_RUN returned on the thread that ran the vCPU before: 0 or a negated errno; undefined without one. */
+  /**
+   * What KVM_RUN returned on the thread that ran the vCPU before: 0 or a negated errno; undefined without
+   * one.
+   */
   readonly pending: number | undefined;
 }
 
@@ -106,7 +112,9 @@ function run(start: VcpuStart): VcpuReport {
   return runVcpu(vcpuFd, vcpu, start.pending);
 }
 
-/** APs announce themselves and go on; the BSP waits for all of them. False when the VM was stopped meanwhile. */
+/**
+ * APs announce themselves and go on; the BSP waits for all of them. False when the VM was stopped meanwhile.
+ */
 function waitForAps(
   shared: SharedState,
   { index, bootCpu, apsAtStart }: Pick<VcpuStart, 'index' | 'bootCpu' | 'apsAtStart'>,

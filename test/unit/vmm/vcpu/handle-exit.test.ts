@@ -292,11 +292,11 @@ describe('other exits', () => {
     [EXIT.x86Rdmsr, 'x86Rdmsr'],
     [EXIT_COUNTERS, '?'],
     [0xffff_ffff, '?'],
-  ])('reason %d, which Volt never asks for, ends it and is named', (reason, name) => {
+  ])('reason %d, which Volt never enables, ends it and is named', (reason, name) => {
     const { exit } = createVcpu();
     expect(exit(reason)).toEqual({
       kind: 'kvm-failure',
-      what: `KVM exited with reason ${reason} (${name}), which Volt never asks for`,
+      what: `KVM exited with reason ${reason} (${name}), which Volt never enables`,
       details: [],
       registers: REGISTERS,
     });
