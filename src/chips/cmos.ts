@@ -1,6 +1,7 @@
 /**
- * CMOS RAM with a real-time clock that shows the host's UTC time in BCD, 24-hour mode. It is read-only: a guest
- * that sets the clock changes nothing. (Motorola MC146818A; memory sizes as PC firmware stores them)
+ * CMOS RAM and real-time clock: the host's time in UTC, as BCD in 24-hour mode, and the memory sizes that PC
+ * firmware stores. Writes have no effect. (Motorola MC146818A datasheet; registers above 0x0D: IBM PC AT
+ * Technical Reference)
  */
 import { GIB, KIB, MIB } from '../machine/address.ts';
 
@@ -28,19 +29,22 @@ const REGISTER = {
   memoryAbove16MibHigh: 0x35,
 } as const;
 
-/** 32768 Hz oscillator, 1024 Hz periodic rate; "update in progress" never shows, since each read is one instant. */
+/** 32768 Hz time base, 1024 Hz periodic rate. UIP is never set: each read takes the time of that instant. */
 const STATUS_A = 0x26;
-/** 24-hour mode, BCD. */
+/** 24-hour mode, BCD, no interrupts enabled. */
 const STATUS_B = 0x02;
-/** The battery is good. */
+/** VRT, valid RAM and time: the battery is good. */
 const STATUS_D = 0x80;
+const BASE_MEMORY_KIB = 640;
 
-/** Bit 7 of the index port masks NMI; the rest selects a byte. */
+/** Port 0x70 written: bit 7 masks NMI, which is ignored; bits 6–0 select a byte. */
 export function cmosSelect(words: Int32Array, value: number): void {
   words[CMOS_WORD.index] = value & 0x7f;
 }
 
-/** `now` is milliseconds since 1970, UTC; `lowMemoryBytes` is RAM below the MMIO hole. */
+/**
+ * Port 0x71 read. `now` is in milliseconds since 1970, UTC; `lowMemoryBytes` is the RAM below the MMIO hole.
+ */
 export function cmosRead(words: Int32Array, now: number, lowMemoryBytes: number): number {
   const register = words[CMOS_WORD.index]!;
   if (register <= REGISTER.year || register === REGISTER.century)
@@ -53,9 +57,9 @@ export function cmosRead(words: Int32Array, now: number, lowMemoryBytes: number)
     case REGISTER.statusD:
       return STATUS_D;
     case REGISTER.baseMemoryLow:
-      return 640 & 0xff;
+      return BASE_MEMORY_KIB & 0xff;
     case REGISTER.baseMemoryHigh:
-      return 640 >> 8;
+      return BASE_MEMORY_KIB >> 8;
     case REGISTER.extendedMemoryLow:
     case REGISTER.extendedMemoryLow2:
       return extendedKib(lowMemoryBytes) & 0xff;
@@ -90,7 +94,7 @@ function clockRegister(register: number, time: Date): number {
     case REGISTER.century:
       return bcd(Math.floor(time.getUTCFullYear() / 100));
     default:
-      // The alarm registers between them.
+      // The alarm registers.
       return 0;
   }
 }
@@ -104,7 +108,7 @@ function extendedKib(lowMemoryBytes: number): number {
   return Math.min(lowMemoryBytes - MIB, 63 * MIB) / KIB;
 }
 
-/** Units of 64 KiB between 16 MiB and the hole. */
+/** Units of 64 KiB between 16 MiB and the MMIO hole. */
 function above16Mib(lowMemoryBytes: number): number {
   return Math.floor(Math.max(0, Math.min(lowMemoryBytes, 4 * GIB) - 16 * MIB) / (64 * KIB));
 }

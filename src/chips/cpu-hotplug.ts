@@ -1,23 +1,23 @@
 /**
- * The registers behind which CPUs come and go, as the DSDT's processor devices use them (machine/ports.ts tells
- * each). The guest's side is `read` and `write` by port offset; the VMM's side plugs, asks for removal, and takes
- * what the guest ejected. Whoever calls holds the bus lock.
+ * CPU hotplug registers, which the DSDT's processor devices access. machine/ports.ts describes each register.
+ * The guest reads and writes them by port offset; the VMM plugs vCPUs, requests their removal, and parks the
+ * ejected ones. The caller holds the bus lock.
  */
 import { CPU_HOTPLUG, CPU_HOTPLUG_NONE, CPU_HOTPLUG_STATUS } from '../machine/ports.ts';
 
-/** Words of the device; those of each vCPU follow. */
+/** Words of the device, followed by CPU_SLOT_WORD.size words for each vCPU. */
 export const CPU_HOTPLUG_WORD = { selected: 0, size: 1 } as const;
-/** `flags` are CPU_HOTPLUG_STATUS; the _OST words hold what the guest said last, and `answers` counts that. */
+/** `flags` are CPU_HOTPLUG_STATUS. The others hold the arguments of the last _OST, and count the calls. */
 export const CPU_SLOT_WORD = { flags: 0, ostEvent: 1, ostStatus: 2, ostCount: 3, size: 4 } as const;
 const { selected } = CPU_HOTPLUG_WORD;
 const { present, inserted, removing, eject } = CPU_HOTPLUG_STATUS;
 
-/** Words for `count` vCPUs. */
+/** Number of words for `count` vCPUs. */
 export function cpuHotplugWords(count: number): number {
   return CPU_HOTPLUG_WORD.size + count * CPU_SLOT_WORD.size;
 }
 
-/** What a write asks of the VMM. */
+/** What the VMM has to do after a write: park the ejected vCPU, or evaluate the new _OST. */
 export const HOTPLUG_REQUEST = { none: 0, eject: 1, ost: 2 } as const;
 export type HotplugRequest = (typeof HOTPLUG_REQUEST)[keyof typeof HOTPLUG_REQUEST];
 
@@ -34,7 +34,10 @@ function slotCount(words: Int32Array): number {
   return (words.length - CPU_HOTPLUG_WORD.size) / CPU_SLOT_WORD.size;
 }
 
-/** A 32-bit read of the register at `offset`; others, and a selection beyond the last vCPU, read as 0. */
+/**
+ * A 32-bit read of the register at `offset`. Other offsets read as 0, and so does `status` of a vCPU out of
+ * range.
+ */
 export function cpuHotplugRead(words: Int32Array, offset: number): number {
   switch (offset) {
     case CPU_HOTPLUG.status: {
@@ -57,7 +60,7 @@ function selectNext(words: Int32Array): number {
   return CPU_HOTPLUG_NONE;
 }
 
-/** A 32-bit write. `bootCpu` cannot be ejected. */
+/** A 32-bit write of the register at `offset`. `bootCpu` cannot be ejected. */
 export function cpuHotplugWrite(
   words: Int32Array,
   offset: number,
@@ -88,23 +91,24 @@ export function cpuHotplugWrite(
 function writeStatus(words: Int32Array, cpu: number, value: number, bootCpu: number): HotplugRequest {
   const at = slotWord(cpu, CPU_SLOT_WORD.flags);
   const flags = words[at]! & ~(value & (inserted | removing));
-  const leaves = (value & eject) !== 0 && (flags & present) !== 0 && cpu !== bootCpu;
-  // Gone at once for the guest, which looks at _STA next; `eject` stays set until the VMM has parked the vCPU.
-  words[at] = leaves ? eject : flags;
-  return leaves ? HOTPLUG_REQUEST.eject : HOTPLUG_REQUEST.none;
+  const ejected = (value & eject) !== 0 && (flags & present) !== 0 && cpu !== bootCpu;
+  // The guest evaluates _STA next, so `present` is cleared at once; `eject` stays set until the vCPU is
+  // parked.
+  words[at] = ejected ? eject : flags;
+  return ejected ? HOTPLUG_REQUEST.eject : HOTPLUG_REQUEST.none;
 }
 
-/** The vCPU is there now, and the guest is to find it. */
+/** Marks the vCPU present, with an insert event for the guest. */
 export function plugCpu(words: Int32Array, cpu: number): void {
   words[slotWord(cpu, CPU_SLOT_WORD.flags)] = present | inserted;
 }
 
-/** The guest is to give the vCPU back, when it likes. */
+/** Adds an eject request for the guest. */
 export function requestCpuRemoval(words: Int32Array, cpu: number): void {
   words[slotWord(cpu, CPU_SLOT_WORD.flags)]! |= removing;
 }
 
-/** Neither wish stands any longer: nobody has answered. */
+/** Withdraws the events that the guest has not acknowledged. */
 export function cancelCpuRequest(words: Int32Array, cpu: number): void {
   words[slotWord(cpu, CPU_SLOT_WORD.flags)]! &= ~(inserted | removing);
 }
@@ -113,7 +117,7 @@ export function isCpuPresent(words: Int32Array, cpu: number): boolean {
   return (words[slotWord(cpu, CPU_SLOT_WORD.flags)]! & present) !== 0;
 }
 
-/** Whether the guest ejected the vCPU and it was not parked yet. */
+/** Whether the guest has ejected the vCPU, and the VMM has not parked it yet. */
 export function isCpuEjected(words: Int32Array, cpu: number): boolean {
   return (words[slotWord(cpu, CPU_SLOT_WORD.flags)]! & eject) !== 0;
 }
@@ -122,7 +126,7 @@ export function clearCpuEjected(words: Int32Array, cpu: number): void {
   words[slotWord(cpu, CPU_SLOT_WORD.flags)]! &= ~eject;
 }
 
-/** The guest's last _OST for the vCPU, and how many there were. (ACPI 6.5 §6.3.5) */
+/** Arguments of the guest's last _OST for the vCPU, and the number of its calls. (ACPI 6.5 §6.3.5) */
 export function lastCpuOst(words: Int32Array, cpu: number): { event: number; status: number; count: number } {
   return {
     event: words[slotWord(cpu, CPU_SLOT_WORD.ostEvent)]! >>> 0,

@@ -1,10 +1,11 @@
 /**
- * The keyboard controller of a PC without a keyboard: it passes its self-test, so that no driver waits for it,
- * says that nothing is attached, and pulses the reset line, which is how many kernels reboot.
- * (Intel 8042 as in the IBM PC AT Technical Reference; commands as Linux's i8042 driver uses them)
+ * An 8042 keyboard controller without keyboard and mouse. It passes its self-test, so that drivers do not
+ * wait for it, reports no attached device, and pulses the CPU's reset line, by which many kernels reboot.
+ * (Intel 8042 as in the IBM PC AT Technical Reference; commands: Linux drivers/input/serio/i8042.h)
  */
 
-export const I8042_WORD = { outputFull: 0, output: 1, expects: 2, commandByte: 3, size: 4 } as const;
+/** `awaitedFor`: the command whose data byte port 0x60 awaits; 0 if none. */
+export const I8042_WORD = { outputFull: 0, output: 1, awaitedFor: 2, commandByte: 3, size: 4 } as const;
 const W = I8042_WORD;
 
 const STATUS_OUTPUT_FULL = 0x01;
@@ -23,11 +24,13 @@ const COMMAND = {
 } as const;
 
 const SELF_TEST_PASSED = 0x55;
-const CLOCK_STUCK = 0x02;
-/** Keyboard port disabled, translation on: bits 4 and 6. */
+/** Result of a port test: the clock line is stuck high, as with nothing attached. */
+const CLOCK_STUCK_HIGH = 0x02;
+/** Bit 4, keyboard disabled; bit 6, translation. */
 const COMMAND_BYTE_RESET = 0x50;
-const OUTPUT_PORT_NOT_RESETTING = 0x01;
-/** Commands 0xF0–0xFF pulse output lines low; bit 0 is the CPU's reset and acts when clear. */
+/** Bit 0 of the output port: clear resets the CPU. */
+const OUTPUT_PORT_RESET_BIT = 0x01;
+/** Commands 0xF0–0xFF pulse the output lines whose bits are clear; bit 0 is the CPU's reset line. */
 const PULSE = 0xf0;
 const PULSE_RESET_BIT = 0x01;
 
@@ -36,44 +39,44 @@ export function resetI8042(words: Int32Array): void {
   words[W.commandByte] = COMMAND_BYTE_RESET;
 }
 
-/** Port 0x64 written. Returns true when the machine is to be reset. */
+/** Port 0x64 written. Returns true if it resets the machine. */
 export function i8042Command(words: Int32Array, command: number): boolean {
-  words[W.expects] = 0;
+  words[W.awaitedFor] = 0;
   if ((command & 0xf0) === PULSE) return (command & PULSE_RESET_BIT) === 0;
   switch (command) {
     case COMMAND.readCommandByte:
-      answer(words, words[W.commandByte]!);
+      setOutput(words, words[W.commandByte]!);
       break;
     case COMMAND.selfTest:
-      answer(words, SELF_TEST_PASSED);
+      setOutput(words, SELF_TEST_PASSED);
       break;
     case COMMAND.testKeyboard:
-      answer(words, 0);
+      setOutput(words, 0);
       break;
     case COMMAND.testAuxiliary:
-      answer(words, CLOCK_STUCK);
+      setOutput(words, CLOCK_STUCK_HIGH);
       break;
     case COMMAND.readOutputPort:
-      answer(words, OUTPUT_PORT_NOT_RESETTING);
+      setOutput(words, OUTPUT_PORT_RESET_BIT);
       break;
     case COMMAND.writeCommandByte:
     case COMMAND.writeOutputPort:
     case COMMAND.writeAuxiliaryLoop:
     case COMMAND.writeAuxiliary:
-      words[W.expects] = command;
+      words[W.awaitedFor] = command;
       break;
   }
   return false;
 }
 
-/** Port 0x60 written. Returns true when the machine is to be reset. */
+/** Port 0x60 written. Returns true if it resets the machine. */
 export function i8042Data(words: Int32Array, value: number): boolean {
-  const expected = words[W.expects]!;
-  words[W.expects] = 0;
-  if (expected === COMMAND.writeCommandByte) words[W.commandByte] = value;
-  // There is no auxiliary port: the loop test fails, and so kernels do not look for a mouse.
-  if (expected === COMMAND.writeAuxiliaryLoop) answer(words, CLOCK_STUCK);
-  return expected === COMMAND.writeOutputPort && (value & OUTPUT_PORT_NOT_RESETTING) === 0;
+  const command = words[W.awaitedFor]!;
+  words[W.awaitedFor] = 0;
+  if (command === COMMAND.writeCommandByte) words[W.commandByte] = value;
+  // There is no auxiliary port: the loopback test fails, so drivers do not probe for a mouse.
+  if (command === COMMAND.writeAuxiliaryLoop) setOutput(words, CLOCK_STUCK_HIGH);
+  return command === COMMAND.writeOutputPort && (value & OUTPUT_PORT_RESET_BIT) === 0;
 }
 
 export function i8042ReadStatus(words: Int32Array): number {
@@ -85,7 +88,7 @@ export function i8042ReadData(words: Int32Array): number {
   return words[W.output]!;
 }
 
-function answer(words: Int32Array, value: number): void {
+function setOutput(words: Int32Array, value: number): void {
   words[W.output] = value;
   words[W.outputFull] = 1;
 }

@@ -1,14 +1,17 @@
 /**
- * A 16550A serial port.
+ * A 16550A serial port. (National Semiconductor PC16550D datasheet, June 1995)
  *
- * Deliberate deviations from the datasheet: bytes are sent at once, so the transmitter is always empty, and a
- * console that nobody reads stalls the writing CPU instead; received bytes wait in a ring that is larger than the chip's 16, with the
- * receiver interrupt as long as there is one; the interrupt is not gated by MCR.OUT2, because hobby kernels
- * written against emulators forget it.
+ * Deliberate deviations from the datasheet:
+ * - Bytes are sent at once, so the transmitter is always empty; if nobody reads the console, the writing vCPU
+ *   waits.
+ * - The receiver FIFO is larger than 16 bytes and has no trigger level: the received data interrupt is
+ *   pending as long as it holds a byte.
+ * - MCR.OUT2 does not gate the interrupt, because small kernels that were written for emulators do not set
+ *   it.
  */
 import { FCR, IER, IIR, LCR, LSR, MCR, MSR, UART_REGISTER } from './uart.regs.ts';
 
-/** Words of the volatile state, which lies in shared memory behind the bus lock. */
+/** Words of the volatile state, which is in shared memory and protected by the bus lock. */
 export const UART_WORD = {
   interruptEnable: 0,
   fifoControl: 1,
@@ -17,11 +20,11 @@ export const UART_WORD = {
   scratch: 4,
   divisorLow: 5,
   divisorHigh: 6,
-  /** 1 while a transmitter-empty interrupt has not been acknowledged. */
-  transmitterInterrupt: 7,
-  /** Level of the interrupt line as last driven. */
+  /** 1 while the THRE interrupt is pending. */
+  threInterrupt: 7,
+  /** Level of the interrupt output. */
   line: 8,
-  /** Received bytes: written at `head`, read at `tail`, both counting on and on. */
+  /** Bytes ever put into and taken from the receiver FIFO, modulo 2^32. */
   receiveHead: 9,
   receiveTail: 10,
   size: 11,
@@ -29,16 +32,16 @@ export const UART_WORD = {
 
 const W = UART_WORD;
 
-/** What the port is wired to; rebuilt by each thread that touches it. */
+/** What the port is connected to. Each thread that accesses the port creates its own. */
 export interface UartOutputs {
-  /** Takes one byte for the console; waits when nobody reads the console, so that no byte is lost. */
+  /** Sends one byte to the console; blocks while the console is full, so that no byte is lost. */
   transmit(byte: number): void;
   setInterrupt(level: 0 | 1): void;
 }
 
 export interface Uart {
   readonly words: Int32Array;
-  /** Ring of received bytes; its length is a power of two. */
+  /** The receiver FIFO as a ring; its length is a power of two. */
   readonly received: Uint8Array;
   readonly outputs: UartOutputs;
 }
@@ -46,7 +49,7 @@ export interface Uart {
 export function resetUart(words: Int32Array): void {
   words.fill(0);
   words[W.modemControl] = MCR.out2Bit;
-  // 115200 baud: what firmware would leave.
+  // 115200 baud, as firmware would have set it.
   words[W.divisorLow] = 1;
 }
 
@@ -102,7 +105,7 @@ export function uartRead(uart: Uart, register: number): number {
   }
 }
 
-/** Takes bytes from outside; returns how many fitted. The caller holds the bus lock. */
+/** Receives bytes from the console; returns how many fitted into the FIFO. The caller holds the bus lock. */
 export function uartReceive(uart: Uart, bytes: Uint8Array): number {
   const { words, received } = uart;
   const free = received.length - ((words[W.receiveHead]! - words[W.receiveTail]!) | 0);
@@ -119,43 +122,44 @@ function transmit(uart: Uart, byte: number): void {
   } else {
     uart.outputs.transmit(byte);
   }
-  // A write takes the interrupt back, and the byte's leaving raises it anew: an edge for those who never read IIR. With
-  // FIFOs there is one for all that are in them.
-  if (words[W.transmitterInterrupt] && !(words[W.fifoControl]! & FCR.enableBit)) takeTransmitterBack(uart);
-  words[W.transmitterInterrupt] = 1;
+  // Writing THR clears the pending THRE interrupt, and THR is empty again at once, which sets it (§8.6). The
+  // line must fall in between: an edge-triggered guest that never reads IIR waits for the next edge. With
+  // FIFOs enabled THRE is set once the whole FIFO is empty.
+  if (words[W.threInterrupt] && !(words[W.fifoControl]! & FCR.enableBit)) clearThreInterrupt(uart);
+  words[W.threInterrupt] = 1;
 }
 
 function setInterruptEnable(uart: Uart, value: number): void {
   const { words } = uart;
-  const turnedOn = value & ~words[W.interruptEnable]!;
+  const enabled = value & ~words[W.interruptEnable]!;
   words[W.interruptEnable] = value;
-  // Enabling the interrupt while the holding register is empty raises it at once (datasheet §8.4).
-  if (turnedOn & IER.transmitterEmptyBit) words[W.transmitterInterrupt] = 1;
+  // Enabling the THRE interrupt while THR is empty makes it pending at once. (§8.7; §8.6, table IV)
+  if (enabled & IER.transmitterEmptyBit) words[W.threInterrupt] = 1;
 }
 
-/** Reading IIR acknowledges the transmitter interrupt, if that is the one it reports. */
+/** Value of IIR. Reading it clears the THRE interrupt if that is the one it reports. (§8.6, table IV) */
 function identifyInterrupt(uart: Uart): number {
   const { words } = uart;
   const fifos = words[W.fifoControl]! & FCR.enableBit ? IIR.fifosEnabledMask : 0;
   const pending = pendingInterrupt(words);
-  if (pending === IIR.transmitterEmpty) takeTransmitterBack(uart);
+  if (pending === IIR.transmitterEmpty) clearThreInterrupt(uart);
   return pending | fifos;
 }
 
-function takeTransmitterBack(uart: Uart): void {
-  uart.words[W.transmitterInterrupt] = 0;
+function clearThreInterrupt(uart: Uart): void {
+  uart.words[W.threInterrupt] = 0;
   driveInterrupt(uart);
 }
 
-/** The interrupt that IIR reports, by the datasheet's priorities. */
+/** The pending interrupt of the highest priority, as IIR reports it. (§8.6, table IV) */
 function pendingInterrupt(words: Int32Array): number {
   const enabled = words[W.interruptEnable]!;
   if (enabled & IER.receivedDataBit && words[W.receiveHead] !== words[W.receiveTail]) return IIR.receivedData;
-  if (enabled & IER.transmitterEmptyBit && words[W.transmitterInterrupt]) return IIR.transmitterEmpty;
+  if (enabled & IER.transmitterEmptyBit && words[W.threInterrupt]) return IIR.transmitterEmpty;
   return IIR.none;
 }
 
-/** The one place that derives the line from the state, and drives it when it changed. */
+/** Derives the interrupt output from the state and drives it if it changed. */
 function driveInterrupt(uart: Uart): void {
   const level = pendingInterrupt(uart.words) === IIR.none ? 0 : 1;
   if (uart.words[W.line] === level) return;
@@ -168,7 +172,10 @@ function lineStatus(uart: Uart): number {
   return ready | LSR.holdingEmptyBit | LSR.transmitterEmptyBit;
 }
 
-/** In loopback the modem outputs feed the inputs (datasheet §8.6), by which drivers recognise the chip. */
+/**
+ * In loopback mode the modem control outputs are the modem status inputs (§8.8); drivers detect the chip by
+ * that.
+ */
 function modemStatus(modemControl: number): number {
   if (!(modemControl & MCR.loopbackBit)) return MSR.ctsBit | MSR.dsrBit | MSR.carrierBit;
   return (

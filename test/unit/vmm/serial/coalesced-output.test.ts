@@ -81,7 +81,7 @@ test('it raises the transmitter interrupt as any byte does', () => {
   const { ring, gather } = createRing();
   const { board, levels } = createTestBoard(ring);
   writePort(board, DATA + 1, 1, 0x02);
-  board.uart.words[UART_WORD.transmitterInterrupt] = 0;
+  board.uart.words[UART_WORD.threInterrupt] = 0;
   writePort(board, DATA + 7, 1, 0);
   const before = [...levels];
   gather('x');
