@@ -1,28 +1,29 @@
 /**
- * Whether a guest hangs, judged from a few looks at its vCPUs. Pure.
+ * Detects a hung guest from several samples of its vCPUs.
  *
- * Exits to Volt say little: a healthy idle Linux makes none for minutes, because its timers wake it inside KVM. What
- * counts is whether a vCPU can go on by itself:
+ * Exits to Volt are no measure of progress: an idle Linux causes none for minutes, because KVM delivers its
+ * timer interrupts itself. The question is whether a vCPU can make progress on its own:
  *
- * - One with interrupts on can: its next interrupt may come at any time. So a guest hangs only when every vCPU has
- *   them off, and an idle one, or one that waits for a key, never does.
- * - Halted with interrupts off it cannot: only an NMI or INIT would wake it. (SDM 2A, HLT)
- * - Running with interrupts off it does not if look after look finds it at the same few instructions and no register
- *   has a new value each time. A loop that works counts or walks through memory, and so shows in one.
- * - Waiting for a SIPI it goes on when another vCPU starts it.
+ * - With interrupts enabled it can: the next interrupt may arrive at any time. So a guest hangs only if every
+ *   vCPU has them disabled, and a guest that is idle, or waits for input, never counts as hung.
+ * - Halted with interrupts disabled it cannot: only an NMI, SMI or INIT would wake it. (Intel SDM 2A, "HLT")
+ * - Running with interrupts disabled it makes none if all samples are within a few instructions and no
+ *   register has a new value in each. A loop that works increments a counter or a pointer, which a register
+ *   shows.
+ * - Waiting for a SIPI it depends on another vCPU.
  */
 import type { VcpuState } from './vcpu-state.ts';
 
-/** One look at one vCPU. */
+/** One sample of one vCPU. */
 export interface HangSample {
-  /** false: it did not come out of KVM_RUN to be looked at. What follows is then older. */
+  /** Whether it left KVM_RUN to be sampled. If not, the fields below are from an earlier sample. */
   readonly answered: boolean;
   readonly state: VcpuState;
   readonly interruptsOn: boolean;
   readonly rip: bigint;
-  /** The other general registers, always in the same order. */
+  /** The other general purpose registers, always in the same order. */
   readonly registers: readonly bigint[];
-  /** Time that its thread ran and that it waited for a host CPU, in nanoseconds. */
+  /** Time its thread has run, and has waited for a host CPU, in nanoseconds. */
   readonly runtimeNs: number;
   readonly waitNs: number;
 }
@@ -30,20 +31,22 @@ export interface HangSample {
 export const STUCK_REASONS = ['halted-for-good', 'spins', 'waits-for-sipi', 'stalled'] as const;
 export type StuckReason = (typeof STUCK_REASONS)[number];
 
-/** With fewer looks a register of a loop that works might have the same value twice by chance. */
+/** With fewer samples, a counter might have the same value twice by chance. */
 export const SAMPLES_NEEDED = 4;
 
-/** A loop that waits for a flag is shorter than this. */
+/** A loop that polls a flag is shorter than this. */
 const LOOP_BYTES = 64n;
-/** A thread that did not run for this part of the time did not run at all: kicks and looks take some. */
-const IDLE_PART = 0.01;
+/** A thread that used less than this fraction of the time is idle: sampling it takes some. */
+const IDLE_FRACTION = 0.01;
 
-/** Whether a single look shows that a vCPU can go on by itself. */
+/** Whether one sample is enough to tell that a vCPU can make progress. */
 export function canMakeProgress({ answered, state, interruptsOn }: HangSample): boolean {
   return answered && (state === 'running' || state === 'halted') && interruptsOn;
 }
 
-/** Why a vCPU does not go on, from at least SAMPLES_NEEDED looks in a row; undefined when it may. */
+/**
+ * Why a vCPU is stuck, from at least SAMPLES_NEEDED consecutive samples; undefined if it may make progress.
+ */
 export function diagnoseVcpu(samples: readonly HangSample[], elapsedNs: number): StuckReason | undefined {
   const [first] = samples;
   if (!first || samples.length < SAMPLES_NEEDED) return undefined;
@@ -57,7 +60,7 @@ export function diagnoseVcpu(samples: readonly HangSample[], elapsedNs: number):
   return first.state === 'running' && isSpinning(samples) ? 'spins' : undefined;
 }
 
-/** Why each vCPU does not go on; undefined when one of them may, and so the guest does not hang. */
+/** Why each vCPU is stuck; undefined if one of them may make progress, so that the guest is not hung. */
 export function diagnoseGuest(
   vcpus: readonly (readonly HangSample[])[],
   elapsedNs: number,
@@ -79,9 +82,9 @@ function isSpinning(samples: readonly HangSample[]): boolean {
   return high - low <= LOOP_BYTES && !Array.from({ length: count }, (_, i) => i).some(advances);
 }
 
-/** In KVM_RUN without running, and not for want of a host CPU: the kernel waits for something. */
+/** In KVM_RUN, but neither running nor waiting for a host CPU: the host kernel is waiting for something. */
 function isStalled(samples: readonly HangSample[], elapsedNs: number): boolean {
   const [first, last] = [samples[0]!, samples.at(-1)!];
   const used = last.runtimeNs - first.runtimeNs + (last.waitNs - first.waitNs);
-  return used < elapsedNs * IDLE_PART;
+  return used < elapsedNs * IDLE_FRACTION;
 }

@@ -1,23 +1,26 @@
 /**
- * Interrupts that Volt sends to vCPUs from outside, as the MSIs that carry them. (Intel SDM 3A §11.11, "Message
- * Signalled Interrupts"; delivery modes: table 11-1 and §11.6.1)
+ * Interrupts that a user sends to vCPUs, encoded as MSIs. (Intel SDM 3A §11.11, "Message Signalled
+ * Interrupts"; delivery modes: §11.6.1)
  */
 import { LAYOUT } from '../machine/layout.ts';
 import type { Msi } from '../machine/msi.ts';
 import { VoltError } from '../volt-error.ts';
 
-/** Delivery modes of an interrupt from outside, by their names in requests. */
+/** Delivery modes, as requests name them. */
 export const IPI_MODES = ['fixed', 'lowest-priority', 'nmi', 'init', 'sipi', 'extint'] as const;
 /** One of IPI_MODES. */
 export type IpiMode = (typeof IPI_MODES)[number];
 
-/** An interrupt from outside. Which vectors fit which mode, `checkIpiVector` checks. */
+/** A request to send an interrupt. `checkIpiVector` checks that the vector fits the mode. */
 export interface IpiRequest {
-  /** Index of a vCPU, all of them, or all but `except`. */
+  /** A vCPU's index, all vCPUs, or all except `except`. */
   readonly destination: number | 'all' | 'all-but';
   readonly except?: number;
   readonly mode: IpiMode;
-  /** 16–255 for fixed and lowest priority, 0–255 for SIPI, the 8259's input 0–15 for ExtINT; none for NMI and INIT. */
+  /**
+   * 16–255 for fixed and lowest priority, 0–255 for SIPI, IRQ 0–15 of the 8259 for ExtINT; none for NMI and
+   * INIT.
+   */
   readonly vector?: number;
   /** Default true, "assert". */
   readonly level?: boolean;
@@ -30,11 +33,11 @@ const DELIVERY_MODE_SHIFT = 8;
 const LEVEL_ASSERT_BIT = 1 << 14;
 const TRIGGER_LEVEL_BIT = 1 << 15;
 const DESTINATION_SHIFT = 12;
-/** Vectors below are exceptions; an APIC takes them for an error. (SDM 3A §11.5.2) */
+/** Lower vectors are illegal for an APIC, and reported as an error. (SDM 3A §11.5.2) */
 const LOWEST_VECTOR = 16;
 const PIC_INPUTS = 16;
 
-/** Which of the vCPUs that are `present` a request goes to. Throws VoltError 'usage' for one that is not there. */
+/** Indices of the vCPUs a request goes to. Throws VoltError 'usage' for one that is not in `present`. */
 export function ipiTargets(request: IpiRequest, present: readonly number[]): readonly number[] {
   const { destination, except } = request;
   if (destination === 'all') return present;
@@ -46,12 +49,15 @@ export function ipiTargets(request: IpiRequest, present: readonly number[]): rea
   return [destination];
 }
 
-/** Throws VoltError 'usage' when the vector does not fit the mode. */
+/** Throws VoltError 'usage' if the vector does not fit the delivery mode. */
 export function checkIpiVector({ mode, vector }: IpiRequest): void {
   const [low, high] = vectorRange(mode);
   if (high === undefined) {
     if (vector === undefined) return;
-    throw new VoltError('usage', `Cannot send ${mode}: vector ${vector} was given (expected none)`);
+    throw new VoltError(
+      'usage',
+      `Cannot send ${mode}: it takes no vector, but vector ${vector} is given; leave it out`,
+    );
   }
   if (vector === undefined || !Number.isInteger(vector) || vector < low || vector > high) {
     throw new VoltError(
@@ -75,13 +81,13 @@ function vectorRange(mode: IpiMode): readonly [number, number | undefined] {
   }
 }
 
-/** The message that delivers a checked request to one APIC by its physical id. */
+/** Encodes a checked request for one local APIC, in physical destination mode. */
 export function encodeMsi(request: IpiRequest, apicId: number): Msi {
   const level = (request.level ?? true) ? LEVEL_ASSERT_BIT : 0;
   const trigger = request.trigger === 'level' ? TRIGGER_LEVEL_BIT : 0;
   return {
     address: LAYOUT.localApic.address + (apicId & 0xff) * 2 ** DESTINATION_SHIFT,
-    // As in an interrupt remapped for x2APIC: the upper 24 bits of the id where they stand. (KVM api.rst, KVM_SIGNAL_MSI)
+    // Bits 31–8 of the destination id. (KVM api.rst, KVM_CAP_X2APIC_API)
     addressHigh: (apicId & ~0xff) >>> 0,
     data: (request.vector ?? 0) | (DELIVERY_MODE[request.mode] << DELIVERY_MODE_SHIFT) | level | trigger,
   };

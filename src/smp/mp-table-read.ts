@@ -1,4 +1,7 @@
-/** Decodes MP tables, from Volt's own plan or from a memory dump, and reports their errors. (MPS 1.4, chapter 4) */
+/**
+ * Decodes MP tables, from Volt's own plan or from a memory dump, and reports their errors. (MPS 1.4, chapter
+ * 4)
+ */
 import { getAscii, hex, viewOf } from '../binary/bytes.ts';
 import { byteSum } from '../binary/checksum.ts';
 import {
@@ -134,8 +137,8 @@ export function readConfigTable(bytes: Uint8Array): Decoded<MpConfigTable> {
 }
 
 /**
- * Offset of the first floating pointer in a memory dump, searched on 16-byte boundaries; -1 if there is none. A
- * wrong checksum is accepted at offset 0 only: the file may be just the table.
+ * Offset of the first floating pointer in a memory dump, searched on 16-byte boundaries; -1 if there is none.
+ * A wrong checksum is accepted at offset 0 only: the file may be just the table.
  */
 export function findFloatingPointer(dump: Uint8Array): number {
   for (let at = 0; at + FLOATING_POINTER.size <= dump.length; at += 16) {

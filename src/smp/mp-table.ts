@@ -3,13 +3,14 @@
  * (MultiProcessor Specification 1.4, chapter 4)
  *
  * Size: a header of 44 bytes, 20 for each CPU, 8 for the ISA bus, 8 for the I/O APIC and 8 for each of 16 ISA
- * interrupts, which is 208 + 20 × (n − 1) bytes. Volt reports this plus the 16 bytes of the floating pointer: 224, 244
- * and 284 for 1, 2 and 4 CPUs. The header's "base table length" excludes the floating pointer.
+ * interrupts, which is 208 + 20 × (n − 1) bytes. Volt reports this plus the 16 bytes of the floating pointer:
+ * 224, 244 and 284 for 1, 2 and 4 CPUs. The header's "base table length" excludes the floating pointer.
  *
  * Entries: 18 + n, as in the reference table that test/vectors/mp-table reproduces. It has no local interrupt
- * assignment entries (type 4, §4.3.5), which would say that LINT0 is ExtINT and LINT1 is NMI. Guests do without them:
- * Linux only prints these entries (mpparse.c), and Volt programs LINT0 and LINT1 of the local APICs as firmware would
- * (kvm/vcpu.ts), so a guest that keeps what it finds, or sets the usual modes, is right.
+ * assignment entries (type 4, §4.3.5), which would say that LINT0 is ExtINT and LINT1 is NMI. Guests do
+ * without them: Linux only prints these entries (mpparse.c), and Volt programs LINT0 and LINT1 of the local
+ * APICs as firmware would (kvm/vcpu.ts), so a guest that keeps what it finds, or sets the usual modes, is
+ * right.
  */
 import { putAscii, viewOf } from '../binary/bytes.ts';
 import { checksumByte } from '../binary/checksum.ts';
@@ -48,9 +49,10 @@ export interface MpTableInputs {
   /** Index of the BSP in `apicIds`; default 0. */
   readonly bootCpu?: number;
   /**
-   * Interrupt type of I/O APIC pin 0. 'extInt', as in the reference table: the 8259's output. 'int': IRQ 0, the PIT.
-   * Linux needs 'int' where its first timer ticks come from the PIT: with 'extInt' no pin has IRQ 0 as INT, and
-   * check_timer() dereferences NULL (seen with 6.1). With a TSC-deadline timer Linux does not call it.
+   * Interrupt type of I/O APIC pin 0. 'extInt', as in the reference table: the 8259's output. 'int': IRQ 0,
+   * the PIT. Linux needs 'int' where its first timer ticks come from the PIT: with 'extInt' no pin has IRQ 0
+   * as INT, and check_timer() dereferences NULL (seen with 6.1). With a TSC-deadline timer Linux does not
+   * call it.
    */
   readonly timer: 'extInt' | 'int';
 }
@@ -81,7 +83,10 @@ export function buildMpTables(inputs: MpTableInputs): MpTables {
   };
 }
 
-/** After the floating pointer if it fits into the EBDA (41 CPUs), otherwise in the BIOS area. (§4: both are legal) */
+/**
+ * After the floating pointer if it fits into the EBDA (41 CPUs), otherwise in the BIOS area. (§4: both are
+ * legal)
+ */
 function configTableAddress(bytes: number): GuestAddress {
   const fits = bytes <= LAYOUT.mpConfigTable.bytes;
   return offsetAddress(fits ? LAYOUT.mpConfigTable.address : LAYOUT.biosArea.address, 0);

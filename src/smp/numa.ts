@@ -1,24 +1,24 @@
 /**
- * NUMA nodes of the guest: which CPUs and which memory belong together, and how far nodes are from each other.
- * (ACPI 6.5 §5.2.16 SRAT, §5.2.17 SLIT)
+ * NUMA nodes of the guest: the CPUs and memory of each, and the distances between them.
+ * (ACPI 6.5 §5.2.16 SRAT, §5.2.17 SLIT, §5.2.27 HMAT)
  */
 import { guestAddress, MIB, type GuestAddress } from '../machine/address.ts';
 import type { RamRange } from '../machine/layout.ts';
 import { VoltError } from '../volt-error.ts';
 
-/** One node as a user gives it; what is missing is shared out evenly. */
+/** One node as the user describes it. CPUs and memory that no node claims are distributed. */
 export interface NumaRequest {
   readonly node?: number | undefined;
   /** vCPU indices */
   readonly cpus?: readonly number[] | undefined;
   readonly memoryBytes?: number | undefined;
-  /** To nodes 0, 1, …; 10 is local. */
+  /** Distance to nodes 0, 1, …; 10 is local. */
   readonly distances?: readonly number[] | undefined;
-  /** Of reads and writes to nodes 0, 1, …, in nanoseconds. */
+  /** Read and write latency to nodes 0, 1, …, in nanoseconds. */
   readonly latencies?: readonly number[] | undefined;
-  /** To nodes 0, 1, …, in MB/s. */
+  /** Bandwidth to nodes 0, 1, …, in MB/s. */
   readonly bandwidths?: readonly number[] | undefined;
-  /** The host's node whose memory it gets. */
+  /** Host node that its memory is bound to. */
   readonly hostNode?: number | undefined;
 }
 
@@ -32,8 +32,9 @@ export interface NumaPlan {
   readonly nodes: readonly NumaNode[];
   /** `distances[from][to]` */
   readonly distances: readonly (readonly number[])[];
-  /** `[from][to]`, where they are known. */
+  /** `latency[from][to]` in nanoseconds; undefined if the user gave none. */
   readonly latency: readonly (readonly number[])[] | undefined;
+  /** `bandwidth[from][to]` in MB/s; undefined if the user gave none. */
   readonly bandwidth: readonly (readonly number[])[] | undefined;
 }
 
@@ -45,22 +46,22 @@ export interface NodeMemory {
 
 export const LOCAL_DISTANCE = 10;
 const REMOTE_DISTANCE = 20;
-/** 255 means "no way there". (ACPI 6.5 §5.2.17) */
-const FARTHEST = 254;
+/** 255 means unreachable. (ACPI 6.5 §5.2.17) */
+const MAX_DISTANCE = 254;
 export const MAX_NUMA_NODES = 64;
 
 /**
- * Completes and checks the nodes. `cpus` are there from the start, up to `maxCpus` may be plugged; those that no
- * node names go to the last one, unless none is named anywhere: then all are dealt out in blocks. Throws VoltError
- * 'config'.
+ * Completes and checks the nodes. If no node names CPUs, they are distributed in blocks; otherwise every CPU
+ * present at start must be named, and hotpluggable ones that no node names go to the last node. Throws
+ * VoltError 'config'.
  */
 export function resolveNuma(
   requests: readonly NumaRequest[],
   machine: { readonly cpus: number; readonly maxCpus: number; readonly memoryBytes: number },
 ): NumaPlan {
   const ordered = orderNodes(requests);
-  const cpus = shareCpus(ordered, machine.cpus, machine.maxCpus);
-  const memory = shareMemory(ordered, machine.memoryBytes);
+  const cpus = distributeCpus(ordered, machine.cpus, machine.maxCpus);
+  const memory = distributeMemory(ordered, machine.memoryBytes);
   return {
     nodes: ordered.map(({ hostNode }, i) => ({ cpus: cpus[i]!, memoryBytes: memory[i]!, hostNode })),
     distances: resolveDistances(ordered),
@@ -74,40 +75,44 @@ function orderNodes(requests: readonly NumaRequest[]): NumaRequest[] {
   requests.forEach((request, i) => {
     const node = request.node ?? i;
     if (node >= requests.length) {
-      throw fault(`node ${node} of ${requests.length}`, `nodes 0 to ${requests.length - 1}, without a gap`);
+      throw numaError(
+        `node ${node} of ${requests.length}`,
+        `nodes 0 to ${requests.length - 1}, without a gap`,
+      );
     }
-    if (ordered[node]) throw fault(`node ${node} twice`, 'each node once');
+    if (ordered[node]) throw numaError(`node ${node} twice`, 'each node once');
     ordered[node] = request;
   });
   return ordered;
 }
 
-function shareCpus(requests: readonly NumaRequest[], cpus: number, maxCpus: number): number[][] {
+function distributeCpus(requests: readonly NumaRequest[], cpus: number, maxCpus: number): number[][] {
   const nodes = requests.map((request) => [...(request.cpus ?? [])]);
   const owner = new Map<number, number>();
   nodes.forEach((list, node) => {
     for (const cpu of list) {
-      if (cpu >= maxCpus) throw fault(`vCPU ${cpu} in node ${node}`, `vCPUs from 0 to ${maxCpus - 1}`);
-      if (owner.has(cpu)) throw fault(`vCPU ${cpu} in nodes ${owner.get(cpu)} and ${node}`, 'it in one node');
+      if (cpu >= maxCpus) throw numaError(`vCPU ${cpu} in node ${node}`, `vCPUs from 0 to ${maxCpus - 1}`);
+      if (owner.has(cpu))
+        throw numaError(`vCPU ${cpu} in nodes ${owner.get(cpu)} and ${node}`, 'it in one node');
       owner.set(cpu, node);
     }
   });
   for (let cpu = 0; cpu < maxCpus; cpu++) {
     if (owner.has(cpu)) continue;
     if (owner.size > 0 && cpu < cpus)
-      throw fault(`vCPU ${cpu} in no node`, 'each vCPU in one node, or none named at all');
+      throw numaError(`vCPU ${cpu} in no node`, 'each vCPU in one node, or none named at all');
     const block = Math.min(Math.floor((cpu * nodes.length) / cpus), nodes.length - 1);
     nodes[owner.size === 0 ? block : nodes.length - 1]!.push(cpu);
   }
   return nodes.map((list) => list.sort((a, b) => a - b));
 }
 
-function shareMemory(requests: readonly NumaRequest[], memoryBytes: number): number[] {
+function distributeMemory(requests: readonly NumaRequest[], memoryBytes: number): number[] {
   const named = requests.reduce((sum, request) => sum + (request.memoryBytes ?? 0), 0);
   const open = requests.filter((request) => request.memoryBytes === undefined).length;
   const rest = memoryBytes - named;
   if (rest < 0 || (open === 0 && rest !== 0)) {
-    throw fault(`${named / MIB} MiB in all`, `the ${memoryBytes / MIB} MiB of the machine`);
+    throw numaError(`${named / MIB} MiB in all`, `the ${memoryBytes / MIB} MiB of the machine`);
   }
   const share = open === 0 ? 0 : Math.floor(rest / open / MIB) * MIB;
   let left = rest;
@@ -121,22 +126,22 @@ function shareMemory(requests: readonly NumaRequest[], memoryBytes: number): num
   });
 }
 
-/** A distance given in one direction holds in the other too, unless that was given as well. */
+/** A distance given for one direction also applies to the other, unless that one is given too. */
 function resolveDistances(requests: readonly NumaRequest[]): number[][] {
   requests.forEach(({ distances = [] }, from) => {
     if (distances.length > requests.length) {
-      throw fault(
+      throw numaError(
         `${distances.length} distances from node ${from}`,
         `at most one for each of ${requests.length} nodes`,
       );
     }
     distances.forEach((distance, to) => {
       if (from === to && distance !== LOCAL_DISTANCE)
-        throw fault(`distance ${distance} from node ${from} to itself`, `${LOCAL_DISTANCE}`);
-      if (from !== to && (distance <= LOCAL_DISTANCE || distance > FARTHEST)) {
-        throw fault(
+        throw numaError(`distance ${distance} from node ${from} to itself`, `${LOCAL_DISTANCE}`);
+      if (from !== to && (distance <= LOCAL_DISTANCE || distance > MAX_DISTANCE)) {
+        throw numaError(
           `distance ${distance} from node ${from} to ${to}`,
-          `${LOCAL_DISTANCE + 1} to ${FARTHEST}`,
+          `${LOCAL_DISTANCE + 1} to ${MAX_DISTANCE}`,
         );
       }
     });
@@ -148,7 +153,7 @@ function resolveDistances(requests: readonly NumaRequest[]): number[][] {
   );
 }
 
-/** All figures or none: the HMAT has no way to leave one out. */
+/** A complete matrix or none: the HMAT cannot leave entries out. */
 function resolveMatrix(
   requests: readonly NumaRequest[],
   what: 'latencies' | 'bandwidths',
@@ -157,7 +162,7 @@ function resolveMatrix(
   if (rows.every((row) => row === undefined)) return undefined;
   return rows.map((row = [], node) => {
     if (row.length !== requests.length) {
-      throw fault(
+      throw numaError(
         `${row.length} ${what} of node ${node}`,
         `one for each of ${requests.length} nodes, or none anywhere`,
       );
@@ -166,7 +171,7 @@ function resolveMatrix(
   });
 }
 
-/** Lays the nodes' memory over RAM in order: one node may have a piece below the MMIO hole and one above. */
+/** Assigns RAM to the nodes in order. A node's memory may be split in two by the MMIO hole. */
 export function placeNodeMemory(
   nodes: readonly Pick<NumaNode, 'memoryBytes'>[],
   ranges: readonly RamRange[],
@@ -187,6 +192,6 @@ export function placeNodeMemory(
   return pieces;
 }
 
-function fault(found: string, expected: string): VoltError {
+function numaError(found: string, expected: string): VoltError {
   return new VoltError('config', `Cannot use these NUMA nodes: ${found} (expected ${expected})`);
 }

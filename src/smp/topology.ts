@@ -1,11 +1,11 @@
 /**
- * Where each vCPU sits: socket, die, core, thread, and the APIC id that says so. Each level takes a bit field of
- * the APIC id just wide enough for its count, so counts that are no power of two leave gaps between ids.
- * (SDM 3A §9.9.1, "Hierarchical Mapping of Shared Resources"; CPUID leaf 0xB)
+ * CPU topology: the socket, die, core and thread of each vCPU, and the APIC id that encodes them. Each level
+ * is a bit field of the APIC id just wide enough for its count, so a count that is not a power of two leaves
+ * gaps between ids. (Intel SDM 3A §9.9.1, "Hierarchical Mapping of Shared Resources"; CPUID leaf 0xB)
  *
- * Counts are capacities: a machine may have fewer CPUs than its topology has room for, so the last core, die or
- * socket may be partly filled. Tables and CPUID describe the capacity; only lists of CPUs (MADT, MP tables) say
- * which are there.
+ * Counts are capacities: a machine may have fewer CPUs than its topology has room for, and the last core, die
+ * or socket may be partly filled. CPUID and the PPTT describe the capacity; the MADT and the MP tables list
+ * the CPUs.
  */
 import { bitsFor } from '../binary/bits.ts';
 import { VoltError } from '../volt-error.ts';
@@ -18,7 +18,7 @@ export interface Topology {
 }
 
 export interface CpuPlacement {
-  /** Position in Volt's own order, from 0, which is the BSP. */
+  /** Volt's number of the vCPU, from 0. APIC ids ascend with it. */
   readonly index: number;
   readonly apicId: number;
   readonly socket: number;
@@ -27,13 +27,10 @@ export interface CpuPlacement {
   readonly thread: number;
 }
 
-/** Bits that an APIC id must be shifted right by to leave the id of the level above. */
+/** Number of bits to shift an APIC id right by for the id of each level. (CPUID leaf 0xB, EAX bits 4–0) */
 export interface TopologyShifts {
-  /** → core id */
   readonly core: number;
-  /** → die id */
   readonly die: number;
-  /** → socket id */
   readonly socket: number;
 }
 
@@ -45,11 +42,11 @@ export function coresPerSocket(topology: Topology): number {
   return topology.diesPerSocket * topology.coresPerDie;
 }
 
-/** Counts that a user gave; what is missing follows from the others. */
+/** Counts given by the user; missing ones are derived from the others. */
 export interface TopologyRequest {
-  /** CPUs that are there from the start. */
+  /** CPUs present at start. */
   readonly cpus: number;
-  /** CPUs that may be plugged; `cpus` without it. */
+  /** CPUs present at start or hotpluggable; default `cpus`. */
   readonly max?: number | undefined;
   readonly sockets?: number | undefined;
   readonly dies?: number | undefined;
@@ -58,10 +55,12 @@ export interface TopologyRequest {
 }
 
 /**
- * The topology with room for all CPUs. The counts describe those that are there from the start; CPUs to be plugged
- * come in further sockets of the same kind, or in the one socket where no count but threads and dies was given. A
- * missing `cores` spreads the CPUs over the sockets, so that the last may stay partly empty. All four are taken if
- * their product is `cpus` or `max`. Throws VoltError 'config'.
+ * Completes a topology with room for all CPUs.
+ *
+ * With `sockets` and `cores`, the product of all counts must be `cpus` or `max`. Without `cores`, the CPUs
+ * present at start are spread over the sockets, the last of which may be partly filled. Hotpluggable CPUs get
+ * further sockets of the same shape; without `sockets` and `cores` there is one socket for all. Throws
+ * VoltError 'config'.
  */
 export function resolveTopology(request: TopologyRequest): Topology {
   const { cpus, sockets, cores, dies = 1, threads = 1, max = cpus } = request;
@@ -72,7 +71,7 @@ export function resolveTopology(request: TopologyRequest): Topology {
       const expected = max === cpus ? `${cpus}` : `${cpus} or ${max}`;
       throw new VoltError(
         'config',
-        `Cannot use this topology: ${sockets} sockets × ${dies} dies × ${cores} cores × ${threads} threads make ${product} CPUs (expected ${expected})`,
+        `Cannot use this topology: ${sockets} sockets × ${dies} dies × ${cores} cores × ${threads} threads are ${product} CPUs (expected ${expected})`,
       );
     }
   }
@@ -82,7 +81,7 @@ export function resolveTopology(request: TopologyRequest): Topology {
   if (sockets !== undefined && cores === undefined && cpus <= (sockets - 1) * perSocket) {
     throw new VoltError(
       'config',
-      `Cannot spread ${cpus} CPUs over ${sockets} sockets of ${dies} dies with ${threads} threads a core: one would be empty (expected fewer sockets, or more CPUs)`,
+      `Cannot spread ${cpus} CPUs over ${sockets} sockets of ${dies} dies with ${threads} threads per core: a socket would be empty; use fewer sockets or more CPUs`,
     );
   }
   return { sockets: Math.ceil(max / perSocket), diesPerSocket: dies, coresPerDie, threadsPerCore: threads };
@@ -94,7 +93,7 @@ export function topologyShifts(topology: Topology): TopologyShifts {
   return { core, die, socket: die + bitsFor(topology.diesPerSocket) };
 }
 
-/** The first `count` places of a topology, threads of a core next to each other. */
+/** Placements of the first `count` vCPUs. Threads of a core have consecutive indices. */
 export function placeCpus(topology: Topology, count: number = cpuCount(topology)): CpuPlacement[] {
   if (!Number.isInteger(count) || count < 1 || count > cpuCount(topology)) {
     throw new RangeError(`Cannot place ${count} CPUs (expected 1 to ${cpuCount(topology)} in this topology)`);

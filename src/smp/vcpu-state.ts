@@ -1,8 +1,8 @@
 /**
  * The lifecycle state of a vCPU, derived from what its worker does and from KVM's MP state.
  *
- * KVM's in-kernel local APIC carries out INIT and SIPI itself (Intel SDM 3A §9.4, "Multiple-Processor Initialization"),
- * so Volt keeps no start-up state machine of its own: it reads KVM's.
+ * KVM's in-kernel local APIC carries out INIT and SIPI itself (Intel SDM 3A §9.4, "Multiple-Processor
+ * Initialization"), so Volt keeps no start-up state machine of its own: it reads KVM's.
  */
 
 export type VcpuState = 'created' | 'running' | 'halted' | 'waiting-for-sipi' | 'paused' | 'stopped';

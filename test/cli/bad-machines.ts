@@ -89,11 +89,11 @@ const MACHINE_FLAGS: readonly BadInput[] = [
   ),
   badFlags(
     ['--cpus', '4,sockets=2,cores=3'],
-    'Cannot use this topology: 2 sockets × 1 dies × 3 cores × 1 threads make 6 CPUs (expected 4)',
+    'Cannot use this topology: 2 sockets × 1 dies × 3 cores × 1 threads are 6 CPUs (expected 4)',
   ),
   badFlags(
     ['--cpus', '2,sockets=3'],
-    'Cannot spread 2 CPUs over 3 sockets of 1 dies with 1 threads a core: one would be empty (expected fewer sockets, or more CPUs)',
+    'Cannot spread 2 CPUs over 3 sockets of 1 dies with 1 threads per core: a socket would be empty; use fewer sockets or more CPUs',
   ),
   badFlags(
     ['--cpus', '2,nodes=1'],

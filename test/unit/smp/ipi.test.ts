@@ -71,7 +71,7 @@ describe('vectors', () => {
     ['lowest-priority', 256, 'Cannot send lowest-priority: vector is 256 (expected 16 to 255)'],
     ['sipi', -1, 'Cannot send sipi: vector is -1 (expected 0 to 255)'],
     ['extint', 16, 'Cannot send extint: vector is 16 (expected 0 to 15)'],
-    ['nmi', 2, 'Cannot send nmi: vector 2 was given (expected none)'],
+    ['nmi', 2, 'Cannot send nmi: it takes no vector, but vector 2 is given; leave it out'],
   ])('%s with %p is refused', (mode, vector, message) => {
     const request = { destination: 0, mode } as const;
     expect(
