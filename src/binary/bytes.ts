@@ -6,7 +6,8 @@
  * and use the DataView methods directly.
  */
 
-const TWO_POW_32 = 0x1_0000_0000;
+/** Weight of the upper half of a u64: JavaScript's bit operators cannot shift by 32. */
+export const TWO_POW_32 = 2 ** 32;
 
 /** A DataView over exactly the bytes of `bytes`, whatever slice of its buffer that is. */
 export function viewOf(bytes: Uint8Array): DataView {

@@ -1,5 +1,6 @@
 /** Unix stream sockets that never block, with memory of anybody's as source and target. */
 import { ptr } from 'bun:ffi';
+import { putU64 } from '../binary/bytes.ts';
 import { OwnedFd } from './file.ts';
 import { checked, lastErrno, libc } from './libc.ts';
 import { netLibc } from './net-libc.ts';
@@ -55,9 +56,7 @@ const messageView = new DataView(message.buffer);
  * SAFETY: the caller has checked that every piece lies in mapped memory that stays mapped.
  */
 export function sendVector(fd: number, words: Uint32Array, first: number, count: number): number {
-  const address = ptr(words) + 16 * first;
-  messageView.setUint32(MSGHDR.pieces, address % 2 ** 32, true);
-  messageView.setUint32(MSGHDR.pieces + 4, Math.floor(address / 2 ** 32), true);
+  putU64(messageView, MSGHDR.pieces, ptr(words) + 16 * first);
   messageView.setUint32(MSGHDR.pieceCount, count, true);
   const sent = Number(netLibc().sendmsg(fd, message, MSG_NOSIGNAL));
   return sent >= 0 ? sent : -lastErrno();

@@ -2,6 +2,7 @@
  * io_uring(7) by its system calls: libc has no functions for it. One thread submits and reaps.
  * (Linux include/uapi/linux/io_uring.h)
  */
+import { TWO_POW_32 } from '../binary/bytes.ts';
 import { ptr } from 'bun:ffi';
 import { ERRNO, SyscallError } from './errno.ts';
 import { OwnedFd } from './file.ts';
@@ -42,7 +43,6 @@ const FEATURE = { singleMmap: 1 << 0, submitStable: 1 << 2 } as const;
 const OFFSET_RINGS = 0;
 const OFFSET_SQES = 0x1000_0000;
 const ENTER_GET_EVENTS = 1;
-const TWO_POW_32 = 2 ** 32;
 
 /** `struct io_uring_restriction` */
 export const URING_RESTRICTION = { opcode: 0x00, op: 0x02, size: 0x10 } as const;

@@ -10,7 +10,7 @@
  *
  * It touches nothing but its own mapping and, of the interrupted thread, the stack that the kernel gave it.
  */
-import { putAscii, putU64, viewOf } from '../binary/bytes.ts';
+import { putAscii, putU64, TWO_POW_32, viewOf } from '../binary/bytes.ts';
 import { SYSCALL_COUNT, SYSCALL_NAMES, syscallNumber } from './syscalls.ts';
 import { CALL_ROW, TRAP_PAGE } from './trap-page.ts';
 
@@ -147,5 +147,5 @@ function u32(value: number): number[] {
 }
 
 function u64(value: number): number[] {
-  return [...u32(value % 2 ** 32), ...u32(Math.floor(value / 2 ** 32))];
+  return [...u32(value % TWO_POW_32), ...u32(Math.floor(value / TWO_POW_32))];
 }

@@ -1,4 +1,5 @@
 /** The balloon: takes pages that the guest gives, and hands their memory back to the host. (Virtual I/O Device 1.2 §5.5) */
+import { TWO_POW_32 } from '../../binary/bytes.ts';
 import { BALLOON_COUNTER, BALLOON_WORD, type BalloonState } from './state.ts';
 import {
   BALLOON_CONFIG,
@@ -12,7 +13,6 @@ import type { DeviceContext, DeviceFacts, VirtioDevice } from '../transport/devi
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import { Chain, NEXT } from '../transport/queue.ts';
 
-const TWO_POW_32 = 2 ** 32;
 const QUEUE_SIZE = 128;
 /** Page numbers in one request; Linux sends 256. More are not looked at, which a driver cannot tell from luck. */
 const MAX_PAGES = 4096;

@@ -2,6 +2,7 @@
  * The block device: parses requests, hands them to its backend, and reports how they ended. Several may be on their
  * way at once and end in any order. (Virtual I/O Device 1.2 §5.2)
  */
+import { TWO_POW_32 } from '../../binary/bytes.ts';
 import { BLOCK_OP, BlockRequest, type BlockOp } from './request.ts';
 import {
   BLOCK_HEADER,
@@ -34,7 +35,6 @@ export interface BlockGlue {
   after(delayMs: number, handler: () => void): () => void;
 }
 
-const TWO_POW_32 = 2 ** 32;
 const NO_TIMER = () => {};
 
 export class BlockDevice implements VirtioDevice {

@@ -1,4 +1,5 @@
 /** One block request on its way: what the guest asked for, and where its data lies in this process. */
+import { TWO_POW_32 } from '../../binary/bytes.ts';
 import type { Chain } from '../transport/queue.ts';
 
 /** What a backend is asked to do. `zero` leaves the range reading as zeroes; `discard` may leave anything. */
@@ -7,7 +8,6 @@ export type BlockOp = (typeof BLOCK_OP)[keyof typeof BLOCK_OP];
 
 /** `struct iovec { void *iov_base; size_t iov_len; }` as 32-bit words. */
 const IOVEC_WORDS = 4;
-const TWO_POW_32 = 2 ** 32;
 const INITIAL_IOVECS = 128;
 
 export class BlockRequest {

@@ -1,7 +1,7 @@
 /** Pieces of host memory for readv(2) and writev(2): `struct iovec { void *iov_base; size_t iov_len; }`. */
+import { TWO_POW_32 } from '../../binary/bytes.ts';
 import type { Chain } from './queue.ts';
 
-const TWO_POW_32 = 2 ** 32;
 const WORDS = 4;
 
 /** Pieces that one readv or writev takes (UIO_MAXIOV). */

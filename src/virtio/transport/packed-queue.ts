@@ -3,6 +3,7 @@
  *
  * A descriptor's flags say whose turn it is; they are read first and written last, through Atomics.
  */
+import { TWO_POW_32 } from '../../binary/bytes.ts';
 import type { GuestRam } from './guest-ram.ts';
 import {
   DESCRIPTOR_FLAG,
@@ -31,7 +32,6 @@ const FLAGS_16 = PACKED_DESCRIPTOR.flags / 2;
 const LENGTH_32 = PACKED_DESCRIPTOR.length / 4;
 const ID_AND_FLAGS_32 = PACKED_DESCRIPTOR.id / 4;
 const USED_FLAGS = PACKED_FLAG.availBit | PACKED_FLAG.usedBit;
-const TWO_POW_32 = 2 ** 32;
 /** Buffer ids are 16 bits, whatever the queue's size. */
 const ID_COUNT = 0x1_0000;
 

@@ -2,6 +2,7 @@
  * Runs one device on its device worker: brings it to life when the driver is ready, lets go when it is reset, and
  * gives up on a driver that breaks the rules. Pure: how interrupts reach the guest is passed in.
  */
+import { TWO_POW_32 } from '../../binary/bytes.ts';
 import { CONFIG_BYTES, type DeviceContext, type FailureCause, type VirtioDevice } from './device.ts';
 import {
   DEVICE_WORD,
@@ -20,7 +21,6 @@ import { SplitQueue } from './split-queue.ts';
 const W = DEVICE_WORD;
 const Q = QUEUE_WORD;
 const C = QUEUE_COUNTER;
-const TWO_POW_32 = 2 ** 32;
 
 export interface RunnerGlue {
   /** Raises the device's interrupt, an edge. */

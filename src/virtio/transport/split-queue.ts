@@ -5,6 +5,7 @@
  * buffers and then looking whether the driver wants an interrupt must not change places, nor must asking for kicks
  * and looking once more for chains.
  */
+import { TWO_POW_32 } from '../../binary/bytes.ts';
 import type { GuestRam } from './guest-ram.ts';
 import {
   AVAIL,
@@ -31,7 +32,6 @@ const INDEX_16 = AVAIL.index / 2;
 const AVAIL_RING_16 = AVAIL.ring / 2;
 const USED_RING_32 = USED.ring / 4;
 const DESCRIPTOR_32 = DESCRIPTOR.size / 4;
-const TWO_POW_32 = 2 ** 32;
 
 export class SplitQueue implements Virtqueue {
   readonly size: number;

@@ -4,6 +4,7 @@
  *
  * Nothing on the way of an I/O exit allocates, makes a BigInt or a closure.
  */
+import { TWO_POW_32 } from '../../binary/bytes.ts';
 import { ERRNO, SyscallError } from '../../ffi/errno.ts';
 import { EXIT, RUN } from '../../kvm/abi.ts';
 import { BUS_EVENT, readPort, writePort, type Board, type BusEvent } from '../bus/board.ts';
@@ -47,7 +48,6 @@ const IO_DATA_OFFSET_32 = RUN.io.dataOffset / 4;
 const MMIO_ADDRESS_32 = RUN.mmio.physAddr / 4;
 const MMIO_DATA_32 = RUN.mmio.data / 4;
 const MMIO_LENGTH_32 = RUN.mmio.length / 4;
-const TWO_POW_32 = 2 ** 32;
 const KVM_EXIT_IO_IN = 0;
 
 /**
