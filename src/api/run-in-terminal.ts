@@ -1,16 +1,10 @@
 /** Runs a VM with this process's terminal, pipes and signals as its console: what `volt run` does. */
 import type { SyscallError } from '../ffi/errno.ts';
-import { OPEN, openFile } from '../ffi/file.ts';
+import { openForAppend } from '../ffi/append-file.ts';
 import { isTerminal } from '../ffi/terminal.ts';
 import { fileSink } from '../vmm/serial/file-sink.ts';
-import {
-  ConsolePump,
-  descriptorSink,
-  discardSink,
-  terminalSink,
-  type ConsoleSink,
-} from '../vmm/serial/pump.ts';
 import type { EscapeAction } from '../vmm/serial/escape-keys.ts';
+import { ConsolePump, discardSink, terminalSink, type ConsoleSink } from '../vmm/serial/pump.ts';
 import type { ConsoleInput } from '../vmm/serial/terminal-input.ts';
 import type { ConsoleConfig } from '../config/machine-values.ts';
 import { compileAsUsual } from '../runtime/jit-policy.ts';
@@ -20,6 +14,7 @@ import type { ThreadFilters } from '../vmm/sandbox.ts';
 import { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 import { ResetLimit } from './reset-limit.ts';
+import { END_SIGNALS, handledSignals } from './end-signals.ts';
 import { createShutdown } from './shutdown.ts';
 
 /** How a run in a terminal ended. */
@@ -30,7 +25,6 @@ export interface TerminalRun {
 }
 
 const STDOUT = 1;
-const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 /** As after an interrupt by Ctrl-C, which a raw terminal cannot send. */
 const LEFT_BY_KEY = 130;
 
@@ -78,8 +72,8 @@ export async function runInTerminal(
     say(`${why} (${error.code}); ending the guest`);
     stop(EXIT_CODE.failed);
   };
-  const listeners = Object.entries(SIGNALS).map(([signal, number]) => {
-    const end = () => stop(128 + number);
+  const listeners = handledSignals().map((signal) => {
+    const end = () => stop(128 + END_SIGNALS[signal]);
     const listener =
       signal === 'SIGTERM' ? createShutdown({ vm: () => vm, timeoutMs: shutdownMs, stop: end, say }) : end;
     process.on(signal, listener);
@@ -87,7 +81,7 @@ export async function runInTerminal(
   });
   let typed = false;
   const send = (bytes: Uint8Array) => {
-    typed ||= input?.interactive === true;
+    typed ||= input?.isTerminal === true;
     return vm.sendConsole(bytes);
   };
   const onKey = (action: EscapeAction) => {
@@ -138,9 +132,7 @@ async function openInput(
   say: (line: string) => void,
 ): Promise<ConsoleInput> {
   const { openConsoleInput } = await import('../vmm/serial/terminal-input.ts');
-  const input = openConsoleInput(send, onKey);
-  if (input.interactive) say('Ctrl-A x ends the guest, Ctrl-A h helps');
-  return input;
+  return openConsoleInput(send, onKey, () => say('Ctrl-A x ends the guest, Ctrl-A h helps'));
 }
 
 async function showVcpus(vm: VirtualMachine, say: (line: string) => void): Promise<void> {
@@ -153,12 +145,10 @@ function openSink(config: ConsoleConfig, say: (line: string) => void): ConsoleSi
     case 'none':
       return discardSink;
     case 'stdio':
-      return stdoutIsTerminal() ? terminalSink(STDOUT) : descriptorSink(STDOUT);
-    case 'file': {
+      return stdoutIsTerminal() ? terminalSink(STDOUT) : fileSink(STDOUT, say, 'stdout');
+    case 'file':
       // Never truncated: a log that is already there is worth more than a short command line.
-      const file = openFile(config.path, OPEN.writeOnly | OPEN.create | OPEN.append, undefined, 0o644);
-      return fileSink(file.fd, say);
-    }
+      return fileSink(openForAppend('--console file=', config.path).fd, say);
   }
 }
 

@@ -15,6 +15,12 @@ export const FOREGROUND = `stty -a > "$0/before"; ${VOLT_WITH_PID}; code=$?; stt
 /** Volt as a background job. If it is stopped, the shell's wait is over, with a code that is not volt's. */
 export const BACKGROUND = `set -m; stty -a > "$0/before"; ${VOLT_WITH_PID} & wait $!; code=$?; stty -a > "$0/after"; exit $code`;
 
+/** Volt as a background job that `fg` brings to the foreground when its guest is up. */
+export const BROUGHT_FORWARD = `set -m; stty -a > "$0/before"; ${VOLT_WITH_PID} & sleep 1; fg; code=$?; stty -a > "$0/after"; exit $code`;
+
+/** Volt as the foreground job of a shell that continues it, with the terminal in the shell's own mode, when it is stopped. */
+export const STOPPED_AND_CONTINUED = `set -m; stty -a > "$0/before"; ${VOLT_WITH_PID}; stty sane; echo continued; fg; code=$?; stty -a > "$0/after"; exit $code`;
+
 export class TerminalSession implements AsyncDisposable {
   readonly #folder = new TemporaryFolder();
   readonly #child: Bun.Subprocess;

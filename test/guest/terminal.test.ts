@@ -1,7 +1,13 @@
 /** Volt at a terminal: keys, help, and the terminal's settings after every way out. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { kvmOpens } from '../cli/volt-process.ts';
-import { BACKGROUND, TerminalSession } from './terminal-session.ts';
+import {
+  BACKGROUND,
+  BROUGHT_FORWARD,
+  FOREGROUND,
+  STOPPED_AND_CONTINUED,
+  TerminalSession,
+} from './terminal-session.ts';
 import { asm, echoGuest, program } from './tiny-guest.ts';
 
 setDefaultTimeout(120_000);
@@ -113,7 +119,12 @@ describe.skipIf(!kvmOpens)('an interactive terminal (needs /dev/kvm)', () => {
   test.each([
     ['SIGHUP', 129],
     ['SIGINT', 130],
+    ['SIGQUIT', 131],
+    ['SIGUSR1', 138],
+    ['SIGUSR2', 140],
+    ['SIGALRM', 142],
     ['SIGTERM', 143],
+    ['SIGXCPU', 152],
   ] as const)('is as before after %s, which ends a spinning guest: exit code %d', async (signal, code) => {
     await using session = new TerminalSession(spinner);
     await session.shows(WELCOME);
@@ -135,5 +146,46 @@ describe.skipIf(!kvmOpens)('an interactive terminal (needs /dev/kvm)', () => {
     expect(session.output).not.toContain(WELCOME);
     expect(exitCode).toBe(143);
     expect(after).toBe(before);
+  });
+
+  test('is taken by a background job that is brought to the foreground', async () => {
+    await using session = new TerminalSession(echoGuest(), BROUGHT_FORWARD);
+    await session.shows('ready');
+    await session.shows(WELCOME);
+    session.type('typed\x04');
+    const { exitCode, before, after } = await session.ended();
+
+    expect(session.output).toContain('typed');
+    expect(exitCode).toBe(0);
+    expect(after).toBe(before);
+  });
+
+  test('is raw again after a stop and fg', async () => {
+    await using session = new TerminalSession(echoGuest(), STOPPED_AND_CONTINUED);
+    await session.shows(WELCOME);
+    session.signal('SIGSTOP');
+    await session.shows('continued');
+    // Enter comes as it was typed, and Ctrl-C is a key: the terminal is raw.
+    await Bun.sleep(300);
+    session.type('a\x03\rb');
+    await session.shows('a\x03\rb');
+    session.type('\x04');
+    const { exitCode } = await session.ended();
+
+    expect(exitCode).toBe(0);
+  });
+});
+
+describe.skipIf(!kvmOpens)('a signal that was ignored at the start (needs /dev/kvm)', () => {
+  test('stays ignored, as with nohup', async () => {
+    await using session = new TerminalSession(echoGuest(), `trap '' HUP; ${FOREGROUND}`);
+    await session.shows(WELCOME);
+    session.signal('SIGHUP');
+    session.type('alive');
+    await session.shows('alive');
+    session.type('\x04');
+    const { exitCode } = await session.ended();
+
+    expect(exitCode).toBe(0);
   });
 });

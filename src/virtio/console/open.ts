@@ -1,8 +1,7 @@
 /** Opens the sockets and files of the virtio console's ports. */
 import { rmSync } from 'node:fs';
-import { SyscallError } from '../../ffi/errno.ts';
-import { OPEN, openFile, type OwnedFd } from '../../ffi/file.ts';
-import { VoltError } from '../../volt-error.ts';
+import { openForAppend } from '../../ffi/append-file.ts';
+import type { OwnedFd } from '../../ffi/file.ts';
 import { openListeningSocket } from '../host/listening-socket.ts';
 import type { OpenDevice } from '../host/open-device.ts';
 import { describeConsole } from './device.ts';
@@ -31,15 +30,7 @@ export function openConsole({ ports }: ConsoleDeviceConfig): OpenDevice<ConsoleS
 }
 
 function openPort({ socket, file }: ConsolePortConfig): OwnedFd {
-  if (socket !== undefined) return openListeningSocket('--virtio-console socket=', socket);
-  try {
-    return openFile(file!, OPEN.writeOnly | OPEN.create | OPEN.append | OPEN.nonBlocking);
-  } catch (error) {
-    if (!(error instanceof SyscallError)) throw error;
-    throw new VoltError(
-      'host',
-      `Cannot use --virtio-console file=${file}: ${error.message} (expected a file that you may write)`,
-      { cause: error },
-    );
-  }
+  return socket === undefined
+    ? openForAppend('--virtio-console file=', file!)
+    : openListeningSocket('--virtio-console socket=', socket);
 }

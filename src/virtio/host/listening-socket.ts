@@ -1,5 +1,5 @@
 /** A Unix socket of a device: made for this user alone, in the place of nothing but one that nobody has open any more. */
-import { rmSync } from 'node:fs';
+import { lstatSync, rmSync } from 'node:fs';
 import { SyscallError } from '../../ffi/errno.ts';
 import type { OwnedFd } from '../../ffi/file.ts';
 import { MAX_SOCKET_PATH_BYTES, probeListener, type ListenerState } from '../../ffi/unix-socket.ts';
@@ -9,7 +9,7 @@ import { VoltError } from '../../volt-error.ts';
 const TAKEN: Readonly<Partial<Record<ListenerState, string>>> = {
   listening: 'another process listens there',
   busy: 'another process listens there',
-  other: 'there is a file already',
+  other: 'a file is there already',
   forbidden: 'permission denied',
 };
 
@@ -27,6 +27,8 @@ export function openListeningSocket(flag: string, path: string, suffixBytes = 0)
   const taken = TAKEN[state];
   if (taken !== undefined) throw bad(taken, 'a path of its own for each guest');
   if (state === 'dead') rmSync(path, { force: true });
+  if (state === 'missing' && lstatSync(path, { throwIfNoEntry: false }))
+    throw bad('it is a symbolic link to nothing', 'a path of its own for each guest');
   const mask = process.umask(0o177);
   try {
     return listenAt(path);

@@ -12,7 +12,7 @@ const NO_ROOM = new Set<number>([ERRNO.ENOSPC, ERRNO.EDQUOT, ERRNO.EFBIG]);
  * `say` is called once when the disk is full, and when there is room again; the file then gets a line that
  * says how much is missing.
  */
-export function fileSink(fd: number, say: (line: string) => void): ConsoleSink {
+export function fileSink(fd: number, say: (line: string) => void, what = "the console's file"): ConsoleSink {
   let lost = 0;
   return (bytes) => {
     try {
@@ -20,13 +20,13 @@ export function fileSink(fd: number, say: (line: string) => void): ConsoleSink {
         const note = Buffer.from(`\n[volt: ${lost} bytes of console output had no room on the disk]\n`);
         // Only as a whole: the rest of a note that was cut would repeat it.
         if (writeWithoutWaiting(fd, note) === 0) return 0;
-        say(`the console's file has room again; ${lost} bytes are missing from it`);
+        say(`${what} has room again; ${lost} bytes of the console are missing from it`);
         lost = 0;
       }
       return writeWithoutWaiting(fd, bytes);
     } catch (error) {
       if (!(error instanceof SyscallError) || !NO_ROOM.has(error.errno)) throw error;
-      if (lost === 0) say(`the console's file has no room (${error.code}); the guest goes on without it`);
+      if (lost === 0) say(`${what} has no room (${error.code}); the guest goes on without it`);
       lost += bytes.length;
       return bytes.length;
     }

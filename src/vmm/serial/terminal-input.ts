@@ -1,6 +1,4 @@
-/**
- * Sends this process's stdin to the guest's serial port: a terminal in raw mode, a pipe, a file, or nothing.
- */
+/** Sends this process's stdin to the guest's serial port: a terminal in raw mode, a pipe, a file, or nothing. */
 import { fstatSync } from 'node:fs';
 import { enterRawMode, isForeground, isTerminal } from '../../ffi/terminal.ts';
 import { filterEscapeKeys, type EscapeAction } from './escape-keys.ts';
@@ -11,28 +9,94 @@ const NULL_DEVICE = (1 << 8) | 3;
 /** Time between two attempts to send to a guest whose receive buffer is full. */
 const RETRY_MS = 10;
 
+/** How often a terminal is looked at, in case a shell's `fg` or `bg` changed who has it. */
+const FOREGROUND_CHECK_MS = 250;
+
 export interface ConsoleInput {
-  /** Whether stdin is a terminal in raw mode. */
-  readonly interactive: boolean;
+  /** Whether a person types: input comes from a terminal. */
+  readonly isTerminal: boolean;
   /** Stops reading and restores the terminal. Safe to call twice, and from an exit handler. */
   close(): void;
 }
 
-/** `send` returns how many bytes the guest had room for. */
+/**
+ * `send` returns how many bytes the guest had room for. `onTaken` is called when a person's keys reach the guest for the
+ * first time.
+ */
 export function openConsoleInput(
   send: (bytes: Uint8Array) => number,
   onAction: (action: EscapeAction) => void,
+  onTaken: () => void,
 ): ConsoleInput {
-  if (!canHaveInput(STDIN)) return { interactive: false, close: () => {} };
-  const terminal = isTerminal(STDIN);
-  // A background job that touched its terminal would be stopped by SIGTTIN or SIGTTOU.
-  if (terminal && !isForeground(STDIN)) return { interactive: false, close: () => {} };
-  const restore = terminal ? enterRawMode(STDIN) : undefined;
-  let pending = false;
-  let closed = false;
+  if (!canHaveInput(STDIN)) return { isTerminal: false, close: () => {} };
+  return isTerminal(STDIN) ? readTerminal(send, onAction, onTaken) : readStream(send);
+}
 
+function readStream(send: (bytes: Uint8Array) => number): ConsoleInput {
+  const reader = createReader(send);
+  reader.start((chunk) => reader.forward(chunk));
+  return { isTerminal: false, close: () => reader.stop() };
+}
+
+/**
+ * The terminal is taken whenever this process is in its foreground: a background job that touched it would be stopped
+ * by SIGTTIN or SIGTTOU, and a shell gives it back in the mode that the shell likes.
+ */
+function readTerminal(
+  send: (bytes: Uint8Array) => number,
+  onAction: (action: EscapeAction) => void,
+  onTaken: () => void,
+): ConsoleInput {
+  const reader = createReader(send);
+  let isPending = false;
+  let wasTaken = false;
+  let restore: (() => void) | undefined;
+  const onData = (chunk: Uint8Array) => {
+    const keys = filterEscapeKeys(chunk, isPending);
+    isPending = keys.pending;
+    reader.forward(keys.forward);
+    for (const action of keys.actions) onAction(action);
+  };
+  const leave = () => {
+    reader.stop();
+    restore = undefined;
+  };
+  const follow = () => {
+    if (!isForeground(STDIN)) {
+      if (restore) leave();
+      return;
+    }
+    if (restore) return;
+    restore = enterRawMode(STDIN);
+    reader.start(onData);
+    if (!wasTaken) onTaken();
+    wasTaken = true;
+  };
+  // After a stop the shell has changed the mode, although this process knows of no change.
+  const afterStop = () => {
+    if (restore) leave();
+    follow();
+  };
+  follow();
+  process.on('SIGCONT', afterStop);
+  const timer = setInterval(follow, FOREGROUND_CHECK_MS);
+  return {
+    isTerminal: true,
+    close() {
+      clearInterval(timer);
+      process.off('SIGCONT', afterStop);
+      reader.stop();
+      restore?.();
+      restore = undefined;
+    },
+  };
+}
+
+/** Reads stdin, as fast as the guest takes what is read. */
+function createReader(send: (bytes: Uint8Array) => number) {
+  let onData: ((chunk: Uint8Array) => void) | undefined;
   const forward = (bytes: Uint8Array) => {
-    if (closed || bytes.length === 0) return;
+    if (!onData || bytes.length === 0) return;
     const rest = bytes.subarray(send(bytes));
     if (rest.length === 0) {
       process.stdin.resume();
@@ -41,34 +105,26 @@ export function openConsoleInput(
     process.stdin.pause();
     setTimeout(forward, RETRY_MS, rest);
   };
-  const onData = (chunk: Uint8Array) => {
-    if (!terminal) {
-      forward(chunk);
-      return;
-    }
-    const keys = filterEscapeKeys(chunk, pending);
-    pending = keys.pending;
-    forward(keys.forward);
-    for (const action of keys.actions) onAction(action);
-  };
-  process.stdin.on('data', onData);
-  process.stdin.on('error', () => {});
+  const ignoreError = () => {};
   return {
-    interactive: terminal,
-    close() {
-      if (closed) return;
-      closed = true;
+    forward,
+    start(handler: (chunk: Uint8Array) => void) {
+      onData = handler;
+      process.stdin.on('error', ignoreError);
+      process.stdin.on('data', handler);
+      process.stdin.resume();
+    },
+    stop() {
+      if (!onData) return;
       process.stdin.off('data', onData);
+      process.stdin.off('error', ignoreError);
+      onData = undefined;
       process.stdin.pause();
-      restore?.();
     },
   };
 }
 
-/**
- * False for a closed descriptor and for /dev/null, which spares the 2 ms that loading the streams of stdin
- * takes.
- */
+/** False for a descriptor that is closed, and for /dev/null: the streams behind stdin take 2 ms to load for nothing. */
 function canHaveInput(fd: number): boolean {
   try {
     const stat = fstatSync(fd);

@@ -109,7 +109,9 @@ test('what cannot be opened is said in one line, and nothing is left behind', ()
 
   const error = voltErrorOf(() => openConsole({ kind: 'console', id: 'console', ports: [good, bad] }));
 
-  expect(error.message).toStartWith(`Cannot use --virtio-console file=${folder}: open`);
+  expect(error.message).toStartWith(
+    `Cannot use --virtio-console file=${folder}: it is a directory (expected a file)`,
+  );
   expect(() => statSync(good.socket)).toThrow('ENOENT');
 });
 

@@ -244,7 +244,7 @@ describe('the socket of the device', () => {
     writeFileSync(path, 'precious');
 
     expect(() => openVsock(config())).toThrow(
-      `Cannot use --vsock path=${path}: there is a file already (expected a path of its own for each guest)`,
+      `Cannot use --vsock path=${path}: a file is there already (expected a path of its own for each guest)`,
     );
   });
 
