@@ -6,14 +6,9 @@
  * ms of PIT channel 2, gated through port 0x61 (Intel 8254 data sheet, mode 0).
  */
 #include "clock.h"
+#include "kvm.h"
 
-#define CPUID1_ECX_HYPERVISOR (1u << 31)
-#define HYPERVISOR_LEAF 0x40000000
 #define HYPERVISOR_TIMING_LEAF 0x40000010 /* EAX: TSC kHz (VMware's, KVM follows) */
-#define KVM_FEATURE_LEAF 0x40000001
-#define KVM_FEATURE_CLOCKSOURCE2 (1u << 3)
-#define MSR_KVM_SYSTEM_TIME_NEW 0x4B564D01
-#define KVM_SIGNATURE_EBX 0x4B4D564B /* "KVMK" of "KVMKVMKVM" */
 
 #define PIT_HZ 1193182
 #define PIT_CHANNEL2 0x42
@@ -48,11 +43,9 @@ static u64 khz_from_hypervisor(void) {
 }
 
 static u64 khz_from_kvmclock(void) {
-    if (cpuid(HYPERVISOR_LEAF, 0).ebx != KVM_SIGNATURE_EBX)
+    if (!(kvm_features() & KVM_FEATURE_CLOCKSOURCE2))
         return 0;
-    if (!(cpuid(KVM_FEATURE_LEAF, 0).eax & KVM_FEATURE_CLOCKSOURCE2))
-        return 0;
-    wrmsr(MSR_KVM_SYSTEM_TIME_NEW, (u64)&kvmclock | 1);
+    wrmsr(MSR_KVM_SYSTEM_TIME_NEW, (u64)&kvmclock | MSR_KVM_ENABLE);
     cpuid(0, 0); /* an exit on every VMM, after which the page is filled in */
     u64 result = 0;
     if (kvmclock.tsc_to_system_mul) {

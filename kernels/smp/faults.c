@@ -2,6 +2,7 @@
 #include "faults.h"
 #include "clock.h"
 #include "ipi.h"
+#include "patience.h"
 #include "print.h"
 #include "report.h"
 #include "ring3.h"
@@ -29,8 +30,8 @@ _Noreturn static void die_on_last_cpu(task_function *die, const char *what) {
         die(0, 0);
     else
         sched_run_on(victim, die, 0, 0);
-    u64 deadline = rdtsc() + clock_ticks_us(GIVE_UP_US);
-    WAIT_UNTIL(rdtsc() > deadline);
+    static const u32 never;
+    patience_wait(&never, 1, GIVE_UP_US);
     report_failure("CPU %u survived a deliberate %s", victim->index, what);
     report_end();
 }

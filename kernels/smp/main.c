@@ -9,6 +9,7 @@
 #include "print.h"
 #include "report.h"
 #include "serial.h"
+#include "steal.h"
 #include "watchdog.h"
 
 static void start_bsp(void) {
@@ -18,6 +19,7 @@ static void start_bsp(void) {
     cpu_load(cpus[BSP]);
     cpus[BSP]->state = CPU_ONLINE;
     clock_init();
+    steal_start();
     apic_choose_mode();
     apic_enable();
     cpus[BSP]->apic_id = apic_id();
@@ -53,7 +55,7 @@ static void start_aps(void) {
 }
 
 static void measure(void) {
-    watchdog_feed("agreement");
+    watchdog_enter("agreement");
     agreement_check(&report.madt, &report.mp, &report.agreement);
     report_text_agreement();
     report_text_cpus();

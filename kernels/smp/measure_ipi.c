@@ -7,6 +7,7 @@
 #include "ipi.h"
 #include "measure.h"
 #include "options.h"
+#include "patience.h"
 #include "watchdog.h"
 
 #define EVERY_PAIR_MAX_CPUS 16
@@ -27,8 +28,10 @@ void spread_add(struct spread *spread, u64 value) {
 u64 spread_mean(const struct spread *spread) { return spread->count ? spread->sum / spread->count : 0; }
 
 static void ping_pair(struct ping_result *result, u32 target) {
-    for (u32 round = 0; round < result->rounds; round++)
+    for (u32 round = 0; round < result->rounds; round++) {
         spread_add(&result->round_trip, ipi_ping(cpus[target]));
+        progress_note();
+    }
     result->pairs++;
 }
 
@@ -53,7 +56,10 @@ static void ping_row(u64 result_pointer, u64 unused) {
         ipi_wake(cpus[BSP]);
 }
 
-static void count_answer(void *counter) { atomic_fetch_add((u32 *)counter, 1); }
+static void count_answer(void *counter) {
+    atomic_fetch_add((u32 *)counter, 1);
+    progress_note();
+}
 
 void measure_ipis(struct ping_result *result) {
     result->every_pair = cpu_count <= EVERY_PAIR_MAX_CPUS;
@@ -62,7 +68,7 @@ void measure_ipis(struct ping_result *result) {
         return;
 
     for (u32 i = 0; i < cpu_count; i++) {
-        watchdog_feed("IPI ping");
+        watchdog_enter("IPI ping");
         atomic_store(&row_done, false);
         if (i == BSP)
             ping_row((u64)result, 0);
@@ -71,7 +77,7 @@ void measure_ipis(struct ping_result *result) {
         WAIT_UNTIL(atomic_load(&row_done));
     }
 
-    watchdog_feed("calls");
+    watchdog_enter("calls");
     for (u32 i = 1; i < cpu_count; i++) {
         u64 start = rdtsc();
         call_on(cpus[i], count_answer, &result->calls_answered);
@@ -81,7 +87,7 @@ void measure_ipis(struct ping_result *result) {
     u32 rounds = options.quick ? 1 : BROADCASTS;
     result->broadcasts_expected = rounds * (cpu_count - 1);
     for (u32 i = 0; i < rounds; i++) {
-        watchdog_feed("broadcast");
+        watchdog_enter("broadcast");
         u64 start = rdtsc();
         call_others(count_answer, &result->broadcasts_answered, cpu_count - 1);
         spread_add(&result->broadcast, rdtsc() - start);

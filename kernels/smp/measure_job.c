@@ -9,6 +9,7 @@
 #include "ipi.h"
 #include "measure.h"
 #include "options.h"
+#include "patience.h"
 #include "ring3.h"
 #include "watchdog.h"
 
@@ -75,6 +76,7 @@ static void count_range(u64 first, u64 end) {
     if (job.share)
         job.share[self->index] += examined;
     atomic_fetch_add(&job.tasks, 1);
+    progress_note();
     atomic_fetch_add(&job.counted, primes);
     if (atomic_fetch_add(&job.unexamined, -examined) == examined) {
         atomic_store(&job.done, true);
@@ -119,12 +121,12 @@ void measure_job(struct job_result *result) {
     result->expected = known[chosen].primes;
     job.grain = choose_grain(result->limit, microseconds);
 
-    watchdog_feed("job on one CPU");
+    watchdog_enter("job on one CPU");
     sched_allow_stealing(false);
     result->ticks_by_one = run_job(result->limit, NULL);
     result->counted_by_one = job.counted;
 
-    watchdog_feed("job on all CPUs");
+    watchdog_enter("job on all CPUs");
     sched_allow_stealing(true);
     result->ticks_by_all = run_job(result->limit, result->share);
     result->counted_by_all = job.counted;

@@ -12,6 +12,7 @@
 #include "ipi.h"
 #include "measure.h"
 #include "options.h"
+#include "patience.h"
 #include "ring3.h"
 #include "watchdog.h"
 
@@ -22,14 +23,14 @@
 #define BUDGET_MIN_US 1000     /* ... at least this much each; but ... */
 #define TIME_BOX_US 400000     /* ... after this, with what it takes to gather them, no more APs */
 #define TIME_BOX_QUICK_US 50000
-#define PATIENCE_US 500000     /* for it to take part; on two host cores it may be queued */
+#define PATIENCE_US 500000     /* for it to take part (patience.h) */
 
 /* `turn` is odd when it is the AP's, even when it is the BSP's. */
 struct exchange {
     u32 turn;
     u32 rounds_wanted;
     u64 ap_time;
-    u64 quick_ticks, budget_ticks, patience_ticks;
+    u64 quick_ticks, budget_ticks;
 
     u32 rounds;
     s64 offset; /* of the quickest exchange */
@@ -49,10 +50,11 @@ static inline u64 ordered_rdtsc(void) {
 static u64 ap_side(u64 exchange_pointer, u64 b, u64 c) {
     (void)b, (void)c;
     struct exchange *x = (void *)exchange_pointer;
-    u64 start = ordered_rdtsc();
+    struct patience patience; /* the BSP stops first, unless it is broken */
+    patience_start(&patience, 2 * PATIENCE_US, PATIENCE_STEP_POLLING_US);
     for (;;) {
         u32 turn = atomic_load(&x->turn);
-        if (turn == TURN_STOP || ordered_rdtsc() - start > 2 * x->patience_ticks)
+        if (turn == TURN_STOP || patience_is_over(&patience, ordered_rdtsc()))
             return 0;
         if (turn % 2 == 0)
             continue;
@@ -65,13 +67,15 @@ static u64 ap_side(u64 exchange_pointer, u64 b, u64 c) {
 static u64 bsp_side(u64 exchange_pointer, u64 b, u64 c) {
     (void)b, (void)c;
     struct exchange *x = (void *)exchange_pointer;
-    u64 start = ordered_rdtsc(), taking_part = 0;
+    u64 taking_part = 0;
+    struct patience patience;
+    patience_start(&patience, PATIENCE_US, PATIENCE_STEP_POLLING_US);
     for (u32 round = 0;; round++) {
         u64 t0 = ordered_rdtsc(), t1;
         atomic_store(&x->turn, 2 * round + 1);
         do {
             t1 = ordered_rdtsc();
-            if (t1 - start > x->patience_ticks) {
+            if (patience_is_over(&patience, t1)) {
                 atomic_exchange(&x->turn, TURN_STOP);
                 return 0;
             }
@@ -109,12 +113,11 @@ void measure_tsc(struct tsc_result *result) {
     u64 budget_us = (options.quick ? TIME_BOX_QUICK_US / 2 : BUDGET_US) / cpu_count;
     u64 box_end = rdtsc() + clock_ticks_us(options.quick ? TIME_BOX_QUICK_US : TIME_BOX_US);
     for (u32 i = 1; i < cpu_count && (i == 1 || rdtsc() < box_end); i++) {
-        watchdog_feed("TSC comparison");
+        watchdog_enter("TSC comparison");
         struct exchange x = {
             .rounds_wanted = options.quick ? ROUNDS_QUICK : ROUNDS,
             .quick_ticks = clock_ticks_us(QUICK_EXCHANGE_NS) / 1000,
             .budget_ticks = clock_ticks_us(budget_us < BUDGET_MIN_US ? BUDGET_MIN_US : budget_us),
-            .patience_ticks = clock_ticks_us(PATIENCE_US),
             .quickest = ~0ull,
         };
         sched_run_on(cpus[i], ap_task, (u64)&x, 0);

@@ -9,6 +9,7 @@
 #include "cpu.h"
 #include "exit.h"
 #include "options.h"
+#include "patience.h"
 #include "print.h"
 
 #define HALT_PATIENCE_US 200000
@@ -24,6 +25,7 @@ void panic_stop_here(u64 rip) {
     self->panic_rip = rip;
     atomic_store(&self->state, CPU_HALTED_BY_PANIC);
     atomic_fetch_add(&halted, 1);
+    progress_note();
     halt_forever();
 }
 
@@ -41,8 +43,9 @@ static u32 stop_others(void) {
             apic_send_nmi(cpus[i]->apic_id);
             others++;
         }
-    u64 deadline = rdtsc() + clock_ticks_us(HALT_PATIENCE_US);
-    while (atomic_load(&halted) < others && rdtsc() < deadline)
+    struct patience patience;
+    patience_start(&patience, HALT_PATIENCE_US, PATIENCE_STEP_POLLING_US);
+    while (atomic_load(&halted) < others && !patience_is_over(&patience, rdtsc()))
         pause();
     print_break_lock();
     return others;

@@ -3,6 +3,7 @@
 #include "exit.h"
 #include "options.h"
 #include "print.h"
+#include "steal.h"
 
 struct report report;
 
@@ -37,6 +38,7 @@ void report_judge(void) {
 
 void report_end(void) {
     report.end_tsc = rdtsc();
+    report.steal_us = steal_us();
     if (options.json)
         report_json();
     else

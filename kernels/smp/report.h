@@ -16,6 +16,7 @@ struct report {
     struct tsc_result tsc;
     struct job_result job;
     u64 entry_tsc, found_tsc, online_tsc, pinged_tsc, compared_tsc, end_tsc; /* when each was done */
+    u64 steal_us; /* until end_tsc */
 
     u32 failure_count;
     char failures[MAX_FAILURES][FAILURE_BYTES];

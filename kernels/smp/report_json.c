@@ -8,6 +8,7 @@
 #include "fpu.h"
 #include "print.h"
 #include "report.h"
+#include "steal.h"
 
 #define CHUNK_BYTES 2048
 #define FLUSH_ABOVE (CHUNK_BYTES - 512) /* no single addition is longer */
@@ -161,6 +162,8 @@ void report_json(void) {
         add_agreement();
         add_measurements();
     }
+    if (steal_is_known())
+        add("\"host\":{\"stealUs\":%lu},", report.steal_us);
     add("\"timeUs\":{\"found\":%lu,\"online\":%lu,", clock_us(report.found_tsc - report.entry_tsc),
         clock_us(report.online_tsc - report.entry_tsc));
     if (complete)

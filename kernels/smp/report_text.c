@@ -3,6 +3,7 @@
 #include "fpu.h"
 #include "print.h"
 #include "report.h"
+#include "steal.h"
 
 #define SHARES_LISTED 16
 
@@ -113,6 +114,8 @@ void report_text_verdict(void) {
         print(", pinged %lu us, TSCs compared %lu us", clock_us(report.pinged_tsc - report.entry_tsc),
               clock_us(report.compared_tsc - report.entry_tsc));
     print(", done %lu us\n", clock_us(report.end_tsc - report.entry_tsc));
+    if (steal_is_known())
+        print("Host: CPU 0 waited %lu us for a host CPU (steal time)\n", report.steal_us);
     if (report.failure_count == 0) {
         print("PASS\n");
         return;

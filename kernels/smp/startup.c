@@ -9,6 +9,7 @@
 #include "clock.h"
 #include "ipi.h"
 #include "options.h"
+#include "patience.h"
 #include "print.h"
 #include "string.h"
 #include "trampoline.h"
@@ -16,7 +17,7 @@
 
 #define INIT_TO_SIPI_US 10000
 #define SIPI_TO_SIPI_US 200
-#define CHECK_IN_US 2000000
+#define CHECK_IN_PATIENCE_US 5000000 /* patience.h */
 
 /* CPUs on their way up at one time. Measured on two host cores with 64 CPUs: 1
  * takes 145 ms, 2 take 130, 8 take 200 to 400, waiting for each other's lock. */
@@ -30,10 +31,14 @@ static u32 awaited;    /* how many check-ins the BSP sleeps for */
 _Noreturn static void ap_entry(struct cpu *cpu) {
     if (options.fault == FAULT_SILENT_AP && cpu->index == cpu_count - 1)
         halt_forever();
+    progress_note();
     cpu_load(cpu);
     apic_enable();
+    progress_note();
     cpu_examine(cpu);
+    progress_note();
     print("CPU %u online! APIC ID: %u\n", cpu->index, cpu->apic_id);
+    progress_note();
     atomic_store(&cpu->state, CPU_ONLINE);
     if (atomic_fetch_add(&checked_in, 1) + 1 == atomic_load(&awaited))
         ipi_wake(cpus[BSP]);
@@ -103,7 +108,6 @@ static void install_trampoline(u32 page) {
 
 /* Starts CPUs [first, end); false if one did not check in. */
 static bool start_batch(u32 first, u32 end, u32 page, struct startup *result) {
-    u64 deadline = rdtsc() + clock_ticks_us(CHECK_IN_US);
     atomic_store(&awaited, end - 1); /* index 0 is the BSP */
     for (u32 i = first; i < end; i++) {
         cpus[i]->state = CPU_SIPI_SENT;
@@ -115,8 +119,7 @@ static bool start_batch(u32 first, u32 end, u32 page, struct startup *result) {
             apic_send_startup(cpus[i]->apic_id, page);
             result->second_sipis++;
         }
-    WAIT_UNTIL(atomic_load(&checked_in) >= end - 1 || rdtsc() > deadline);
-    return atomic_load(&checked_in) >= end - 1;
+    return patience_wait(&checked_in, end - 1, CHECK_IN_PATIENCE_US);
 }
 
 void startup_run(struct startup *result) {
@@ -133,7 +136,7 @@ void startup_run(struct startup *result) {
         clock_spin_us(INIT_TO_SIPI_US);
     for (u32 first = 1; first < cpu_count; first += BATCH) {
         u32 end = first + BATCH < cpu_count ? first + BATCH : cpu_count;
-        watchdog_feed("starting CPUs");
+        watchdog_enter("starting CPUs");
         if (start_batch(first, end, page, result))
             continue;
         for (u32 i = end; i-- > first;)

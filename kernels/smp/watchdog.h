@@ -7,5 +7,5 @@
 void watchdog_start(void);
 void watchdog_stop(void);
 
-/* Something was achieved, or `phase` begins. */
-void watchdog_feed(const char *phase);
+/* Names what the BSP does from now on, for the panic. */
+void watchdog_enter(const char *phase);

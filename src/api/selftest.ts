@@ -1,6 +1,7 @@
 /** Boots the embedded kernel with growing CPU counts and collects its verdicts. */
 import * as v from 'valibot';
 import { ConsolePump } from '../vmm/serial/pump.ts';
+import { VmControl } from './vm-control.ts';
 import { parseConfig } from '../config/config.ts';
 import { VirtualMachine } from '../vmm/virtual-machine.ts';
 
@@ -15,7 +16,13 @@ const ReportSchema = v.object({
   agree: v.boolean(),
   ping: v.object({ roundTrip: v.object({ meanNs: v.number() }) }),
   job: v.object({ speedup: v.number() }),
+  /** Missing where the host's KVM does not count steal time. */
+  host: v.optional(v.object({ stealUs: v.number() })),
+  timeUs: v.object({ done: v.number() }),
 });
+
+/** Share of the time that vCPU 0 waits for a host CPU, from which on the host counts as busy with other work. */
+const BUSY_HOST_PERCENT = 50;
 
 /** How the embedded kernel fared with so many CPUs. */
 export interface SelftestRow {
@@ -27,6 +34,10 @@ export interface SelftestRow {
   readonly tablesAgree: boolean;
   readonly pingMeanUs: number;
   readonly speedup: number;
+  /** Part of the time that vCPU 0 was ready to run and had no host CPU; undefined where the host does not count it. */
+  readonly stealPercent: number | undefined;
+  /** A failure may be the host's then, not Volt's. */
+  readonly busyHost: boolean;
   /** From the first file opened to the last vCPU stopped. */
   readonly wallMs: number;
 }
@@ -57,15 +68,19 @@ export async function selftest(cpus: number, quick: boolean, timeoutMs: number):
   void pump.run();
   vm.start();
   let late = false;
+  let lateStealPercent: number | undefined;
+  const control = new VmControl(vm);
   const timer = setTimeout(() => {
     late = true;
+    lateStealPercent = percentOf(control.vcpus()[0]?.waitNs, timeoutMs * 1e6);
     void vm.stop();
   }, timeoutMs);
   const end = await vm.ended;
   clearTimeout(timer);
   await pump.finish(() => vm.flushConsole());
   const wallMs = performance.now() - started;
-  const nothing = { cpus, passed: false, online: 0, tablesAgree: false, pingMeanUs: 0, speedup: 0, wallMs };
+  const counts = { online: 0, tablesAgree: false, pingMeanUs: 0, speedup: 0 };
+  const nothing = { cpus, passed: false, ...counts, ...judgeHost(lateStealPercent), wallMs };
   if (late) return { ...nothing, reason: `no verdict after ${timeoutMs / 1000} s` };
   const report = parseReport(Buffer.concat(output).toString('utf8'));
   if (!report) return { ...nothing, reason: end.lines[0] ?? 'the guest ended without a report' };
@@ -78,8 +93,17 @@ export async function selftest(cpus: number, quick: boolean, timeoutMs: number):
     tablesAgree: report.agree,
     pingMeanUs: report.ping.roundTrip.meanNs / 1000,
     speedup: report.job.speedup,
+    ...judgeHost(percentOf(report.host?.stealUs, report.timeUs.done)),
     wallMs,
   };
+}
+
+function percentOf(part: number | undefined, whole: number): number | undefined {
+  return part === undefined ? undefined : Math.min(Math.round((part / whole) * 100), 100);
+}
+
+function judgeHost(stealPercent: number | undefined): Pick<SelftestRow, 'stealPercent' | 'busyHost'> {
+  return { stealPercent, busyHost: (stealPercent ?? 0) >= BUSY_HOST_PERCENT };
 }
 
 function parseReport(text: string): v.InferOutput<typeof ReportSchema> | undefined {

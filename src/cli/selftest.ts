@@ -28,11 +28,20 @@ export async function selftest(flags: SelftestFlags): Promise<number> {
   }
   const passed = rows.every((row) => row.passed);
   if (flags.json) writeStdout(`${JSON.stringify({ passed, runs: rows }, null, 2)}\n`);
-  else writeStdout(passed ? 'All passed.\n' : 'Some failed.\n');
+  else writeStdout(`${formatVerdict(rows)}\n`);
   return passed ? EXIT_CODE.ok : EXIT_CODE.failed;
 }
 
-function formatRow(row: SelftestRow): string {
+/** A failure on a host that was busy says little about Volt. */
+export function formatVerdict(rows: readonly SelftestRow[]): string {
+  const failed = rows.filter((row) => !row.passed);
+  if (failed.length === 0) return 'All passed.';
+  return failed.every((row) => row.busyHost)
+    ? 'Some failed, and the host was busy: run it again when the host is idle.'
+    : 'Some failed.';
+}
+
+export function formatRow(row: SelftestRow): string {
   const columns = [
     String(row.cpus).padStart(6),
     (row.passed ? 'pass' : 'FAIL').padStart(7),
@@ -42,7 +51,14 @@ function formatRow(row: SelftestRow): string {
     `${row.speedup.toFixed(2)}x`.padStart(8),
     `${row.wallMs.toFixed(0)} ms`.padStart(9),
   ];
-  return `${columns.join('  ')}${row.reason === undefined ? '' : `  ${row.reason}`}`;
+  return [...columns, ...notesOf(row)].join('  ');
+}
+
+function notesOf({ reason, busyHost, stealPercent }: SelftestRow): string[] {
+  const busy = `busy host: vCPU 0 waited ${stealPercent}% of the time for a host CPU`;
+  if (reason === undefined) return busyHost ? [busy] : [];
+  if (stealPercent === undefined) return [reason];
+  return [`${reason} (${busyHost ? busy : 'the host was not busy'})`];
 }
 
 function wholeNumber(flag: string, text: string, max: number): number {

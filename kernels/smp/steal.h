@@ -1,0 +1,10 @@
+/*
+ * steal.h: steal time of the BSP: how long it was ready to run while the host
+ * ran something else. It tells a slow host from a broken machine.
+ */
+#pragma once
+#include "x86.h"
+
+void steal_start(void);
+bool steal_is_known(void);
+u64 steal_us(void); /* since steal_start(); 0 where the host does not count it */
