@@ -4,13 +4,15 @@ import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 
 /** A console that is being read. */
 export interface ConsoleReader {
-  /** Resolves when `take` has had all that the guest ever printed; to be awaited after `vm.ended`. */
+  /**
+   * Resolves when `take` was called with everything that the guest printed. To be called after `vm.ended`.
+   */
   finish(): Promise<void>;
 }
 
 /**
- * Hands everything that the guest prints to `take`, piece by piece; each piece is a copy. To be called before
- * `vm.start()`, once for a VM. A guest whose console nobody reads stands still after 64 KiB of output.
+ * Calls `take` with everything that the guest prints, piece by piece; each piece is a copy. To be called
+ * before `vm.start()`, once for a VM. A guest whose console is not read stops after 64 KiB of output.
  */
 export function readConsole(vm: VirtualMachine, take: (bytes: Uint8Array) => void): ConsoleReader {
   const pump = new ConsolePump(

@@ -30,14 +30,14 @@ const LEFT_BY_KEY = 130;
 
 const HELP = [
   'Ctrl-A x       end the guest and leave Volt',
-  'Ctrl-A s       where each vCPU is',
+  'Ctrl-A s       state and RIP of each vCPU',
   'Ctrl-A h       this help',
   'Ctrl-A Ctrl-A  send Ctrl-A to the guest',
 ];
 
 export interface TerminalOptions {
   readonly console: ConsoleConfig;
-  /** Hears what Volt itself has to tell, a line each. */
+  /** Called with each line that Volt itself has to say. */
   readonly say: (line: string) => void;
   /** Makes the next machine when the guest resets itself; undefined: that ends it. */
   readonly restart: (() => VirtualMachine) | undefined;
@@ -125,7 +125,7 @@ function giveUp(end: VmEnd, reason: string): TerminalRun {
   return { end: { ...end, exitCode, lines: [reason], states: [] }, exitCode };
 }
 
-/** Loaded only now, because the streams behind stdin take longer to load than a guest takes to start. */
+/** Loaded late, because the streams of stdin take longer to load than a guest takes to start. */
 async function openInput(
   send: (bytes: Uint8Array) => number,
   onKey: (action: EscapeAction) => void,
@@ -136,7 +136,8 @@ async function openInput(
 }
 
 async function showVcpus(vm: VirtualMachine, say: (line: string) => void): Promise<void> {
-  await sampleVcpus(vm.vcpus);
+  // One that cannot be sampled is shown as of its last sample.
+  await sampleVcpus(vm.vcpus).catch((error: Error) => say(error.message));
   for (const vcpu of vm.vcpus) say(describeVcpu(vcpu, vm.symbols.describe));
 }
 
@@ -147,7 +148,7 @@ function openSink(config: ConsoleConfig, say: (line: string) => void): ConsoleSi
     case 'stdio':
       return stdoutIsTerminal() ? terminalSink(STDOUT) : fileSink(STDOUT, say, 'stdout');
     case 'file':
-      // Never truncated: a log that is already there is worth more than a short command line.
+      // Appended to: a log from an earlier run is never lost.
       return fileSink(openForAppend('--console file=', config.path).fd, say);
   }
 }

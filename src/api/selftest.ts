@@ -1,4 +1,4 @@
-/** Boots the embedded kernel with growing CPU counts and collects its verdicts. */
+/** Boots the embedded kernel with increasing numbers of vCPUs and collects its reports. */
 import * as v from 'valibot';
 import { ConsolePump } from '../vmm/serial/pump.ts';
 import { VmControl } from './vm-control.ts';
@@ -8,7 +8,7 @@ import { VirtualMachine } from '../vmm/virtual-machine.ts';
 const REPORT_LIMIT_BYTES = 1024 * 1024;
 const MEMORY_MIB = 256;
 
-/** The part of the kernel's JSON report that the table shows. The guest wrote it, so it is checked. */
+/** The part of the kernel's JSON report that the table shows. Checked, because a guest wrote it. */
 const ReportSchema = v.object({
   verdict: v.picklist(['pass', 'fail']),
   failures: v.array(v.string()),
@@ -21,10 +21,10 @@ const ReportSchema = v.object({
   timeUs: v.object({ done: v.number() }),
 });
 
-/** Share of the time that vCPU 0 waits for a host CPU, from which on the host counts as busy with other work. */
+/** The host counts as busy with other work when vCPU 0 waits for a host CPU for this share of the time. */
 const BUSY_HOST_PERCENT = 50;
 
-/** How the embedded kernel fared with so many CPUs. */
+/** Result of one run of the embedded kernel. */
 export interface SelftestRow {
   readonly cpus: number;
   readonly passed: boolean;
@@ -49,7 +49,7 @@ export function selftestCounts(most: number): number[] {
   return [...counts, most];
 }
 
-/** One guest. `quick` makes it measure as little as it can. Gives up after `timeoutMs`. */
+/** Runs one guest; `quick` has it measure as little as possible. Gives up after `timeoutMs`. */
 export async function selftest(cpus: number, quick: boolean, timeoutMs: number): Promise<SelftestRow> {
   const started = performance.now();
   const { config } = parseConfig({

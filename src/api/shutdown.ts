@@ -1,10 +1,10 @@
-/** SIGTERM: the guest is asked to power off, and ended when it does not. */
+/** SIGTERM: asks the guest to power off, and ends it when it does not. */
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 
 export interface ShutdownOptions {
-  /** The machine of the moment. */
+  /** The machine that runs now. */
   readonly vm: () => VirtualMachine;
-  /** How long a guest that heard the power button may take; 0: it is not asked. */
+  /** How long a guest that has read the power button's event may take; 0: it is not asked. */
   readonly timeoutMs: number;
   /** Ends the guest without asking it. */
   readonly stop: () => void;
@@ -12,12 +12,12 @@ export interface ShutdownOptions {
 }
 
 /**
- * A guest that listens reads what the event device has to tell within milliseconds; one that does not, never.
+ * How long the guest may take to read the event register: a guest with a driver does so within milliseconds.
  */
-const HEARD_MS = 1000;
-const LOOK_EVERY_MS = 10;
+const READ_MS = 1000;
+const POLL_MS = 10;
 
-/** Returns what to call on SIGTERM. Called again, it ends the guest at once. */
+/** Returns the handler of SIGTERM. Called a second time, it ends the guest at once. */
 export function createShutdown({ vm, timeoutMs, stop, say }: ShutdownOptions): () => void {
   let asked = false;
   return () => {
@@ -25,8 +25,8 @@ export function createShutdown({ vm, timeoutMs, stop, say }: ShutdownOptions): (
     if (asked || timeoutMs === 0 || !machine.config.acpi) return stop();
     asked = true;
     machine.pressPowerButton();
-    void hearing(machine).then((heard) => {
-      if (!heard) return stop();
+    void awaitRead(machine).then((read) => {
+      if (!read) return stop();
       setTimeout(() => {
         say(`the guest did not power off within ${timeoutMs / 1000} s; ending it`);
         stop();
@@ -35,12 +35,12 @@ export function createShutdown({ vm, timeoutMs, stop, say }: ShutdownOptions): (
   };
 }
 
-/** Whether the guest has taken note of the button. */
-async function hearing(machine: VirtualMachine): Promise<boolean> {
-  const deadline = performance.now() + HEARD_MS;
-  while (machine.powerButtonUnheard) {
+/** Whether the guest reads the event in time. */
+async function awaitRead(machine: VirtualMachine): Promise<boolean> {
+  const deadline = performance.now() + READ_MS;
+  while (machine.powerButtonPending) {
     if (performance.now() > deadline) return false;
-    await Bun.sleep(LOOK_EVERY_MS);
+    await Bun.sleep(POLL_MS);
   }
   return true;
 }

@@ -1,4 +1,4 @@
-/** A running VM as the control socket and embedding programs steer it. */
+/** Controls a running VM, for the control socket and for programs that embed Volt. */
 import { hex } from '../binary/bytes.ts';
 import { getThreadAffinity } from '../ffi/affinity.ts';
 import { readThreadStat } from '../ffi/thread-stat.ts';
@@ -46,7 +46,7 @@ import type {
 
 const SPECIAL = ['cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer', 'apicBase'] as const;
 
-/** Sees and steers the vCPUs of a VM; what the control socket serves. Several may share a VM. */
+/** What the control socket serves. Several may share a VM. */
 export class VmControl implements ControlTarget {
   #vm: VirtualMachine;
   readonly #startedAt = performance.now();
@@ -54,19 +54,19 @@ export class VmControl implements ControlTarget {
   #hangSeconds: number | undefined;
   #ended = false;
 
-  /** Make it when the VM starts: `uptimeMs` counts from here. */
+  /** To be made when the VM starts: `uptimeMs` counts from here. */
   constructor(vm: VirtualMachine) {
     this.#vm = vm;
     this.#watchEnd(vm);
   }
 
-  /** From now on this is the machine: the guest of the one before has reset itself. Before `vm` starts. */
+  /** Controls `vm` from now on, which follows a machine whose guest has reset itself. Before `vm` starts. */
   attach(vm: VirtualMachine): void {
     this.#vm = vm;
     this.#ended = false;
     this.#watchEnd(vm);
     if (this.#hangSeconds !== undefined) this.reportHangs(this.#hangSeconds);
-    this.#tell({ kind: 'rebooted', atMs: this.#now() });
+    this.#emit({ kind: 'rebooted', atMs: this.#now() });
   }
 
   #watchEnd(vm: VirtualMachine): void {
@@ -76,13 +76,13 @@ export class VmControl implements ControlTarget {
   }
 
   /**
-   * Tells listeners `ended`, unless they know. To be called for a guest that is not started again after a
+   * Emits `ended`, unless that has happened. To be called for a guest that is not started again after a
    * reset.
    */
   noteEnd({ kind, lines, exitCode }: VmEnd): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#tell({ kind: 'ended', reason: lines[0] ?? kind, exitCode, atMs: this.#now() });
+    this.#emit({ kind: 'ended', reason: lines[0] ?? kind, exitCode, atMs: this.#now() });
   }
 
   status(): VmStatus {
@@ -111,13 +111,13 @@ export class VmControl implements ControlTarget {
   }
 
   /**
-   * What the balloon is at; with `mib`, after the guest was asked to give so much memory back. Throws
-   * VoltError 'usage' for a machine without a balloon, and for more than it has memory.
+   * Size of the balloon; `mib` first asks the guest to inflate it to so much. Throws VoltError 'usage' for a
+   * machine without a balloon, and for more memory than it has.
    */
   balloon(mib?: number): BalloonStatus {
     const balloon = this.#vm.devices.find((device) => device.balloon)?.balloon;
     if (!balloon) {
-      throw new VoltError('usage', 'Cannot use the balloon: this guest has none (expected --balloon)');
+      throw new VoltError('usage', 'Cannot use the balloon: this guest has none; start it with --balloon');
     }
     if (mib !== undefined) {
       const most = Math.floor(this.#vm.config.memoryBytes / MIB);
@@ -125,12 +125,12 @@ export class VmControl implements ControlTarget {
         throw new VoltError('usage', `Cannot inflate the balloon to ${mib} MiB (expected at most ${most})`);
       }
       balloon.resize(mib);
-      this.#tell({ kind: 'balloon', mib, atMs: this.#now() });
+      this.#emit({ kind: 'balloon', mib, atMs: this.#now() });
     }
     return balloon.status();
   }
 
-  /** Out of KVM_RUN for the moment it takes, unless it is paused anyway. */
+  /** Pauses the vCPU while its registers are read, unless it is paused already. */
   async registers(index: number): Promise<RegisterSet> {
     const vcpu = this.#vcpu(index);
     return this.#vm.vcpuQueue.run(async () => {
@@ -147,19 +147,18 @@ export class VmControl implements ControlTarget {
   async pause(indices?: readonly number[]): Promise<void> {
     const vcpus = this.#select(indices);
     await this.#vm.pause(vcpus);
-    this.#tell({ kind: 'paused', vcpus: vcpus.map(({ index }) => index), atMs: this.#now() });
+    this.#emit({ kind: 'paused', vcpus: vcpus.map(({ index }) => index), atMs: this.#now() });
   }
 
   async resume(indices?: readonly number[]): Promise<void> {
     const vcpus = this.#select(indices);
     await this.#vm.resume(vcpus);
-    this.#tell({ kind: 'resumed', vcpus: vcpus.map(({ index }) => index), atMs: this.#now() });
+    this.#emit({ kind: 'resumed', vcpus: vcpus.map(({ index }) => index), atMs: this.#now() });
   }
 
   /**
    * KVM_SET_MP_STATE of a vCPU that is paused or was not started yet. `vector` is for `sipi-received` alone:
-   * the vCPU then starts at vector × 0x1000. Throws SyscallError for a state that this host's KVM does not
-   * take.
+   * the vCPU then starts at vector × 0x1000. Throws SyscallError for a state that this host's KVM refuses.
    */
   async setMpState(index: number, state: KnownMpState, vector?: number): Promise<void> {
     const { kvm, words } = this.#vcpu(index);
@@ -176,36 +175,36 @@ export class VmControl implements ControlTarget {
       writeMpState(kvm.fd, mpStateNumber(state));
       Atomics.store(words, VCPU_WORD.mpState, readMpState(kvm.fd));
     });
-    this.#tell({ kind: 'mp-state', vcpu: index, state, atMs: this.#now() });
+    this.#emit({ kind: 'mp-state', vcpu: index, state, atMs: this.#now() });
   }
 
   stop(): Promise<unknown> {
     return this.#vm.stop();
   }
 
-  /** Brings MP states and RIPs up to date, which `vcpus` then shows. */
+  /** Samples MP states and RIPs, which `vcpus` then shows. */
   async sample(): Promise<void> {
     await sampleVcpus(this.#vm.vcpus);
   }
 
   /** Presses the power button. Throws VoltError 'usage' when the guest has no ACPI. */
   powerDown(): void {
-    this.#mustRun();
+    this.#checkRunning();
     this.#vm.pressPowerButton();
-    this.#tell({ kind: 'powerdown', atMs: this.#now() });
+    this.#emit({ kind: 'powerdown', atMs: this.#now() });
   }
 
   async setCpuCount(count: number): Promise<CpuChange> {
-    this.#mustRun();
+    this.#checkRunning();
     const change = await this.#vm.setCpuCount(count);
-    this.#tell({ kind: 'cpus', change, atMs: this.#now() });
+    this.#emit({ kind: 'cpus', change, atMs: this.#now() });
     return change;
   }
 
   sendIpi(request: IpiRequest): void {
-    this.#mustRun();
+    this.#checkRunning();
     this.#vm.sendIpi(request);
-    this.#tell({ kind: 'ipi', request, atMs: this.#now() });
+    this.#emit({ kind: 'ipi', request, atMs: this.#now() });
   }
 
   /** INIT, then SIPI: starts an AP at vector × 0x1000, whatever it did before. */
@@ -220,7 +219,7 @@ export class VmControl implements ControlTarget {
 
   setAffinity(index: number, cpus: readonly number[]): void {
     pinVcpu(this.#vcpu(index), cpus);
-    this.#tell({ kind: 'affinity', vcpu: index, cpus, atMs: this.#now() });
+    this.#emit({ kind: 'affinity', vcpu: index, cpus, atMs: this.#now() });
   }
 
   /**
@@ -241,7 +240,7 @@ export class VmControl implements ControlTarget {
    */
   setNice(index: number, nice: number): void {
     setVcpuNice(this.#vcpu(index), nice);
-    this.#tell({ kind: 'nice', vcpu: index, nice, atMs: this.#now() });
+    this.#emit({ kind: 'nice', vcpu: index, nice, atMs: this.#now() });
   }
 
   onEvent(listener: (event: VmEvent) => void): () => void {
@@ -254,7 +253,7 @@ export class VmControl implements ControlTarget {
     const vm = this.#vm;
     if (this.#ended) return;
     const onHang = (stuck: readonly HungVcpu[]) =>
-      this.#tell({
+      this.#emit({
         kind: 'hang',
         seconds,
         vcpus: stuck.map((each) => this.#stuckVcpu(each)),
@@ -302,28 +301,27 @@ export class VmControl implements ControlTarget {
   }
 
   #select(indices: readonly number[] | undefined): readonly Vcpu[] {
-    this.#mustRun();
+    this.#checkRunning();
     return indices === undefined ? this.#vm.vcpus : [...new Set(indices)].map((index) => this.#vcpu(index));
   }
 
   #vcpu(index: number): Vcpu {
-    this.#mustRun();
+    this.#checkRunning();
     const { vcpus } = this.#vm;
     const vcpu = vcpus.find((each) => each.index === index);
     if (vcpu) return vcpu;
     throw new VoltError('usage', `Cannot find vCPU ${index} (expected 0 to ${vcpus.at(-1)!.index})`);
   }
 
-  #mustRun(): void {
-    if (this.#ended)
-      throw new VoltError('usage', 'Cannot do that: the guest has ended (expected one that runs)');
+  #checkRunning(): void {
+    if (this.#ended) throw new VoltError('usage', 'Cannot do that: the guest has ended; start it again');
   }
 
   #now(): number {
     return performance.now() - this.#startedAt;
   }
 
-  #tell(event: VmEvent): void {
+  #emit(event: VmEvent): void {
     for (const listener of this.#listeners) listener(event);
   }
 }

@@ -40,10 +40,10 @@ export const MAX_CPUS = 4096;
 /** Most of what one level of the topology may count. */
 const MAX_LEVEL = 1024;
 export const REBOOT_ACTIONS = ['restart', 'always', 'exit'] as const;
-/** Boot protocols by the names that `--boot` and `volt.boot` take. */
 /** How a status that the guest wrote to port 0xF4 becomes an exit code: from 64 on, or as QEMU's isa-debug-exit does. */
 export const EXIT_CODE_STYLES = ['volt', 'qemu'] as const;
 export type ExitCodeStyle = (typeof EXIT_CODE_STYLES)[number];
+/** Boot protocols by the names that `--boot` and `volt.boot` take. */
 export const BOOT_PROTOCOLS = ['linux', 'bzimage', 'pvh', 'multiboot'] as const;
 
 /** A machine, validated: what `parseConfig` gives and `VirtualMachine` takes. */

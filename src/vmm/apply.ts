@@ -1,6 +1,5 @@
 /**
- * Carries out a plan: fills guest memory, sets registers. The only writer of guest memory before the guest
- * runs.
+ * Carries out a plan: writes guest memory, which nothing else does before the guest runs, and sets registers.
  */
 import type { EntryState, FileLoad, MemoryWrite, SegmentState } from '../boot/boot-plan.ts';
 import { readToAddress } from '../ffi/file.ts';
@@ -26,9 +25,8 @@ export function applyWrites(memory: GuestMemory, writes: readonly MemoryWrite[])
 }
 
 /**
- * Reads a range of a file into guest memory. Mapping the file there was tried: it takes no time at first, but
- * then the guest comes to each of its pages by a fault, and writes to most (docs/performance.md, "Linux
- * guests").
+ * Reads a range of a file into guest memory. Mapping the file instead is not faster: the guest then takes a
+ * page fault for each page, and writes to most (docs/performance.md, "Linux guests").
  */
 export function applyLoad(memory: GuestMemory, load: FileLoad, file: ImageFile): void {
   let done = 0;
@@ -39,7 +37,7 @@ export function applyLoad(memory: GuestMemory, load: FileLoad, file: ImageFile):
   readPart(memory, load, file, done, load.fileBytes);
 }
 
-/** `start` and `end` count from the load's own start. */
+/** `start` and `end` are offsets in the load. */
 function readPart(memory: GuestMemory, load: FileLoad, file: ImageFile, start: number, end: number): void {
   const address = offsetAddress(load.address, start);
   const fileOffset = load.fileOffset + start;
@@ -48,7 +46,7 @@ function readPart(memory: GuestMemory, load: FileLoad, file: ImageFile, start: n
     memory.write(address, file.read(fileOffset, bytes));
     return;
   }
-  // SAFETY: hostAddress has checked that all of it is RAM, which no vCPU uses yet.
+  // SAFETY: hostAddress checks that the range is RAM, which no vCPU uses yet.
   const got = readToAddress(file.fd, memory.hostAddress(address, bytes), bytes, fileOffset);
   if (got === bytes) return;
   throw new VoltError(
@@ -57,14 +55,14 @@ function readPart(memory: GuestMemory, load: FileLoad, file: ImageFile, start: n
   );
 }
 
-/** What every vCPU gets. */
+/** State that firmware leaves in every vCPU. */
 export function applyCommonState(vcpu: KvmVcpu): void {
   vcpu.setMsrs(BOOT_MSRS);
   vcpu.resetFpu();
   vcpu.wireLocalInterrupts();
 }
 
-/** The state in which the BSP enters the guest; APs keep KVM's reset state and wait for INIT and SIPI. */
+/** State in which the BSP enters the kernel; APs keep KVM's reset state and wait for INIT and SIPI. */
 export function applyEntry(vcpu: KvmVcpu, entry: EntryState): void {
   vcpu.updateSregs((view) => {
     for (const name of ['ds', 'es', 'fs', 'gs', 'ss'] as const) putSegment(view, SREGS[name], entry.data);

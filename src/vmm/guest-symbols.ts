@@ -1,4 +1,4 @@
-/** Names of a guest's code addresses, read from a file the first time somebody asks, and never before. */
+/** Names of a guest's code addresses, read from a file when the first one is needed. */
 import type { BootProtocol } from '../boot/boot-plan.ts';
 import { isElf, parseElfSymbols } from '../boot/elf-symbols.ts';
 import { describeAddress, type SymbolTable } from '../boot/symbols.ts';
@@ -18,7 +18,7 @@ export function loadSymbols(path: string): SymbolTable {
   );
 }
 
-/** A kernel's own symbol table; undefined for one that was stripped, that is no ELF file, or that is gone. */
+/** A kernel's own symbol table; undefined where it is stripped, no ELF file, or cannot be read any more. */
 function loadKernelSymbols(kernelPath: string | undefined): SymbolTable | undefined {
   try {
     using file = openKernel(kernelPath, 'the kernel');
@@ -28,7 +28,7 @@ function loadKernelSymbols(kernelPath: string | undefined): SymbolTable | undefi
   }
 }
 
-/** Throws VoltError 'image' when there is no such file. Does not read it. */
+/** Throws VoltError 'image' where the file cannot be opened. Does not read it. */
 export function checkSymbolsPath(path: string, name: string): void {
   openImage(path, name)[Symbol.dispose]();
 }
@@ -36,8 +36,8 @@ export function checkSymbolsPath(path: string, name: string): void {
 type SymbolConfig = Pick<VmConfig, 'symbolsPath' | 'kernelPath' | 'cmdline'>;
 
 /**
- * A bzImage moves Linux to a random address (KASLR) where the kernel was built to, so that names would be
- * wrong by chance; an ELF vmlinux stays where it was linked to.
+ * A bzImage may move Linux to a random address (KASLR), where its symbols would be wrong; an ELF vmlinux
+ * stays at the address that it was linked for.
  */
 function mayMove({ cmdline }: SymbolConfig, protocol: BootProtocol): boolean {
   return protocol === 'bzimage' && !cmdline.split(/\s+/).includes('nokaslr');
@@ -48,7 +48,7 @@ export class GuestSymbols {
   #table: SymbolTable | undefined;
   #loaded = false;
 
-  /** `symbolsPath` wins over what the kernel knows of itself. `warn` hears why it cannot be used, once. */
+  /** `symbolsPath` wins over the kernel's own symbols. `warn` is called once with why it cannot be used. */
   constructor(config: SymbolConfig, protocol: BootProtocol, warn: (line: string) => void) {
     this.#load = () => {
       const { symbolsPath, kernelPath } = config;
@@ -68,7 +68,7 @@ export class GuestSymbols {
     };
   }
 
-  /** `main+0x10`, or undefined for an address that no symbol is known for. */
+  /** `main+0x10`, or undefined for an address without a known symbol. */
   readonly describe = (address: bigint): string | undefined => {
     if (!this.#loaded) {
       this.#loaded = true;

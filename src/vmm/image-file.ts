@@ -1,4 +1,4 @@
-/** Kernel and initrd files: opened once, read in pieces, mapped later by the same descriptor. */
+/** Kernel, initrd and symbol files: opened once, read in pieces. */
 import { readFileSync } from 'node:fs';
 import smpKernelPath from '../../kernels/smp/smp.elf' with { type: 'file' };
 import { bytesAsSource, type ByteSource } from '../binary/byte-source.ts';
@@ -8,7 +8,7 @@ import { statPath } from '../ffi/stat.ts';
 import { VoltError } from '../volt-error.ts';
 
 export interface ImageFile extends ByteSource, Disposable {
-  /** undefined for an image that lies in memory already. */
+  /** undefined: the image is in this process's memory. */
   readonly fd: number | undefined;
 }
 
@@ -26,7 +26,10 @@ function embeddedKernel(): ImageFile {
   return { ...source, fd: undefined, [Symbol.dispose]: () => {} };
 }
 
-/** Opens a regular file. Throws VoltError 'image' that says what is wrong with the path. */
+/**
+ * Opens a regular file; `option` names it in errors. Throws VoltError 'image' for a path that is no such
+ * file.
+ */
 export function openImage(path: string, option: string): ImageFile {
   const state = statPath(path);
   if (state.kind === 'unusable') throw unusable(option, path, state.found, 'the path of a file');

@@ -1,13 +1,13 @@
-/** Guest NUMA nodes on the host's: which memory comes from where. */
+/** Which host NUMA node the memory of each guest node is allocated from. */
 import { bindMemory, hostNodes, MEMORY_POLICY } from '../ffi/numa.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
 import type { NodeMemory, NumaPlan } from '../smp/numa.ts';
 import { VoltError } from '../volt-error.ts';
 
 /**
- * Has each guest node's memory come from a host node: the one asked for, and no other; else, where the host
- * has several, one after the other in turn, as long as they have room. Before anything is written there.
- * Returns warnings; throws VoltError 'host' for a host node that is not there.
+ * Sets the memory policy of each guest node: bound to the host node that was asked for; else, where the host
+ * has several, preferring one host node after the other in turn. To be called before that memory is touched.
+ * Returns warnings; throws VoltError 'host' for a host node that does not exist.
  */
 export function bindNodes(
   memory: GuestMemory,
@@ -21,7 +21,7 @@ export function bindNodes(
     if (wanted !== undefined && !available.includes(wanted)) {
       throw new VoltError(
         'host',
-        `Cannot place guest node ${node} on host node ${wanted}: there is none with memory (expected one of ${available.join(', ')})`,
+        `Cannot place guest node ${node} on host node ${wanted}: no such node has memory (expected one of ${available.join(', ')})`,
       );
     }
     if (wanted === undefined && available.length === 1) continue;

@@ -16,7 +16,7 @@ export class Timeline {
     this.#rows.push({ phase, atMs: now() - this.#start });
   }
 
-  /** All rows in time order, with what the vCPU workers noted in the shared state. */
+  /** All rows in time order, those that vCPU threads noted in the shared state included. */
   rows(shared: SharedState): TimelineRow[] {
     const rows = [...this.#rows];
     const add = (phase: string, moment: number | undefined) => {

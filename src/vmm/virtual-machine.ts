@@ -22,12 +22,12 @@ import type { VcpuMessage } from './vcpu/report.ts';
 import type { Vcpu } from './vcpu/vcpu.ts';
 import { describeEnd, type VmEnd } from './vm-end.ts';
 
-/** What a VM may be told beside its configuration. */
+/** Options of a VM besides its configuration. */
 export type VmOptions = Partial<Omit<MachineOptions, 'onVcpuEnd'>>;
 
 /**
- * A virtual machine: `new` makes it, `start` lets it run, `ended` tells how it ended, dispose gives
- * everything back.
+ * A virtual machine: `new` makes it, `start` lets it run, `ended` resolves with how it ended, dispose
+ * releases everything.
  */
 export class VirtualMachine implements Disposable {
   /** All that it is made of. */
@@ -42,7 +42,7 @@ export class VirtualMachine implements Disposable {
   #cause: VcpuMessage | undefined;
   #finished = false;
   #started = false;
-  /** True from `stop` or dispose on: it is not to start any more. */
+  /** True from `stop` or dispose on: it can start no more. */
   #closed = false;
   #disposed = false;
 
@@ -70,8 +70,7 @@ export class VirtualMachine implements Disposable {
     this.#started = true;
     installKickHandler();
     const { devices, vcpus, hotplug, timeline } = this.machine;
-    if (filters) devices?.confine(filters.device);
-    devices?.start((report) => this.#onDeviceReport(report));
+    devices?.start(filters?.device, (report) => this.#onDeviceReport(report));
     vcpus.start(filters?.vcpu);
     void this.#watchConsole();
     void hotplug.parkEjected(this.#warn);
@@ -99,7 +98,7 @@ export class VirtualMachine implements Disposable {
     return this.ended;
   }
 
-  /** Stops the guest if it runs, and gives everything back. May be called again. */
+  /** Stops the guest if it runs, and releases everything. May be called again. */
   [Symbol.dispose](): void {
     this.#closed = true;
     const { vcpus, devices, owned } = this.machine;
@@ -132,7 +131,7 @@ export class VirtualMachine implements Disposable {
     return this.machine.timeline;
   }
 
-  /** Names of the guest's code addresses; nothing is read until somebody asks for one. */
+  /** Names of the guest's code addresses; read when the first one is needed. */
   get symbols(): GuestSymbols {
     return this.machine.symbols;
   }
@@ -177,8 +176,8 @@ export class VirtualMachine implements Disposable {
     this.machine.acpiEvents.raise(ACPI_EVENT.powerButton);
   }
 
-  /** True while the guest has not read why it was interrupted: it is not listening, or not yet. */
-  get powerButtonUnheard(): boolean {
+  /** True while the guest has not read the event: it has no driver, or not yet. */
+  get powerButtonPending(): boolean {
     return this.machine.acpiEvents.isPending(ACPI_EVENT.powerButton);
   }
 

@@ -18,7 +18,7 @@ export const EXIT_CODE = {
   guestStatus: 64,
 } as const;
 
-/** Highest code of a guest status, below those that shells give a meaning (126 and up). */
+/** Highest code of a guest status: shells give those from 126 on a meaning. */
 const HIGHEST_GUEST_CODE = 125;
 
 const EXIT_CODE_OF_STATUS: Readonly<Record<ExitCodeStyle, (status: number) => number>> = {
@@ -34,9 +34,9 @@ export interface VmEnd {
   readonly exitCode: number;
   /** vCPU whose exit ended the VM. */
   readonly vcpu: number;
-  /** What to tell the user; empty where the guest ended itself. The first line is a sentence. */
+  /** Messages for the user; empty where the guest ended itself. The first line is a sentence. */
   readonly lines: readonly string[];
-  /** Where each vCPU was, in words. */
+  /** State and RIP of each vCPU at the end, in words. */
   readonly states: readonly string[];
 }
 

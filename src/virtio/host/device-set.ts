@@ -1,6 +1,6 @@
 /**
- * The virtio devices of one machine, as the main thread sees them: their state, their eventfds in KVM, and the workers
- * that serve them. A device whose I/O may block gets a worker of its own; all others share one.
+ * The virtio devices of one machine, as the main thread sees them: their state, their eventfds in KVM, and
+ * the workers that serve them. A device whose I/O may block gets a worker of its own; all others share one.
  */
 import { createEventFd, signalEventFd } from '../../ffi/epoll.ts';
 import type { HostPointer } from '../../ffi/libc.ts';
@@ -53,7 +53,6 @@ export class DeviceSet implements Disposable {
   readonly links: readonly VirtioLink[];
   readonly #stack = new DisposableStack();
   readonly #workers: DeviceWorker[] = [];
-  #filter: HostPointer | undefined;
   #started = false;
 
   /** Opens the devices, unless they are open. Throws VoltError for one that cannot be opened. */
@@ -95,13 +94,11 @@ export class DeviceSet implements Disposable {
     }
   }
 
-  /** Every worker lays this placed filter over itself before it looks at a ring. Before `start`. */
-  confine(filter: HostPointer): void {
-    this.#filter = filter;
-  }
-
-  /** Lets the workers run. `onReport` is told what goes wrong in them. */
-  start(onReport: (report: VirtioReport) => void): void {
+  /**
+   * Lets the workers run. `filter` is a placed system call filter that each worker installs before it looks
+   * at a ring; `onReport` is called with what goes wrong in them.
+   */
+  start(filter: HostPointer | undefined, onReport: (report: VirtioReport) => void): void {
     this.#started = true;
     for (const { worker, start } of this.#workers) {
       worker.onmessage = ({ data }: MessageEvent<VirtioReport>) => {
@@ -112,13 +109,13 @@ export class DeviceSet implements Disposable {
         event.preventDefault();
         onReport({ kind: 'worker-failed', message: event.message });
       };
-      worker.postMessage({ ...start, filter: this.#filter });
+      worker.postMessage({ ...start, filter });
     }
   }
 
   /**
-   * Stops all devices and blocks until their workers touch guest memory no more; what was in flight is finished.
-   * False when one would not stop.
+   * Stops all devices and blocks until their workers touch guest memory no more; what was in flight is
+   * finished. False when one would not stop.
    */
   stop(): boolean {
     if (!this.#started) return true;
