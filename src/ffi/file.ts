@@ -1,6 +1,7 @@
 /** Files by descriptor: what Volt needs that node:fs does not give, or gives only with a copy. */
 import { ERRNO, SyscallError } from './errno.ts';
 import { asPointer, checked, cString, lastErrno, libc, type HostPointer } from './libc.ts';
+import { POLL, pollFd } from './poll.ts';
 
 export const OPEN = {
   readOnly: 0,
@@ -80,18 +81,12 @@ export function readToAddress(fd: number, host: HostPointer, bytes: number, offs
   return done;
 }
 
-/** struct pollfd { int fd; short events; short revents; } */
-const pollFd = new Int32Array(2);
-const POLLOUT = 0x4;
-
 /**
  * Writes what the other side takes without making us wait; returns how many bytes that was, 0 if it would block.
  * At most `WRITE_PIECE_BYTES` at once: a pipe that polls writable takes PIPE_BUF bytes at least.
  */
 export function writeWithoutWaiting(fd: number, bytes: Uint8Array): number {
-  pollFd[0] = fd;
-  pollFd[1] = POLLOUT;
-  if (libc.poll(pollFd, 1, 0) <= 0) return 0;
+  if (pollFd(fd, POLL.out, 0) <= 0) return 0;
   const piece = bytes.subarray(0, WRITE_PIECE_BYTES);
   const written = Number(libc.write(fd, piece, piece.length));
   if (written >= 0) return written;

@@ -105,7 +105,7 @@ export function arrayBufferAt(address: HostPointer, bytes: number): ArrayBuffer 
 }
 
 /** Where the bytes of an array are, for calls that take addresses as numbers. The caller keeps the array alive. */
-export function addressOf(bytes: Uint8Array): HostPointer {
+export function addressOf(bytes: NodeJS.TypedArray): HostPointer {
   return ptr(bytes) as number as HostPointer;
 }
 

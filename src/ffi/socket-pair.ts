@@ -2,10 +2,8 @@
 import { OPEN, OwnedFd } from './file.ts';
 import { checked, libc } from './libc.ts';
 import { netLibc } from './net-libc.ts';
-import { AF_UNIX, STREAM_NONBLOCK_CLOEXEC } from './unix-socket.ts';
-
-/** SOCK_STREAM | SOCK_CLOEXEC */
-const STREAM_CLOEXEC = 0x1 | 0x8_0000;
+import { AF_UNIX } from './socket-abi.ts';
+import { STREAM_CLOEXEC, STREAM_NONBLOCK_CLOEXEC } from './unix-socket.ts';
 
 /** Two ends of a Unix stream. With `nonBlocking`, neither end ever blocks. */
 export function createSocketPair(nonBlocking: boolean): [OwnedFd, OwnedFd] {

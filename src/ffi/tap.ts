@@ -3,6 +3,7 @@ import { ERRNO, SyscallError } from './errno.ts';
 import { OPEN, openFile, OwnedFd } from './file.ts';
 import { asPointer, checked, lastErrno, libc, type HostPointer } from './libc.ts';
 import { netLibc } from './net-libc.ts';
+import { AF_INET, SOCK } from './socket-abi.ts';
 
 const TUNSETIFF = 0x4004_54ca;
 const TUNSETOFFLOAD = 0x4004_54d0;
@@ -25,9 +26,7 @@ export const TAP_OFFLOAD = { csum: 0x01, tso4: 0x02, tso6: 0x04, ecn: 0x08, ufo:
 const IFREQ = { name: 0x00, flags: 0x10, mtu: 0x10, size: 0x28 } as const;
 export const MAX_INTERFACE_NAME = 15;
 
-const AF_INET = 2;
-/** SOCK_DGRAM | SOCK_CLOEXEC */
-const DGRAM_CLOEXEC = 0x2 | 0x8_0000;
+const DATAGRAM_CLOEXEC = SOCK.datagram | SOCK.closeOnExec;
 
 function requestFor(name: string): DataView {
   const request = new Uint8Array(IFREQ.size);
@@ -41,7 +40,7 @@ function bytesOf(view: DataView): Uint8Array {
 
 /** The MTU of a network interface; undefined when there is none of that name. */
 export function interfaceMtu(name: string): number | undefined {
-  using socket = new OwnedFd(checked(libc.socket(AF_INET, DGRAM_CLOEXEC, 0), 'socket'));
+  using socket = new OwnedFd(checked(libc.socket(AF_INET, DATAGRAM_CLOEXEC, 0), 'socket'));
   const request = requestFor(name);
   // SAFETY: the kernel reads and writes one struct ifreq, which is ours.
   if (libc.ioctl(socket.fd, SIOCGIFMTU, bytesOf(request)) === 0) return request.getInt32(IFREQ.mtu, true);

@@ -3,21 +3,14 @@ import { statSync } from 'node:fs';
 import { ERRNO } from './errno.ts';
 import { OwnedFd } from './file.ts';
 import { addressOf, checked, cString, lastErrno, libc } from './libc.ts';
+import { AF_UNIX, SO_PEERCRED, SOCK, SOCKADDR_UN, SOL_SOCKET, UCRED } from './socket-abi.ts';
 
-export const AF_UNIX = 1;
-/** SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC */
-export const STREAM_NONBLOCK_CLOEXEC = 0x1 | 0x800 | 0x8_0000;
-/** SOCK_DGRAM and the same. */
-const DATAGRAM_NONBLOCK_CLOEXEC = 0x2 | 0x800 | 0x8_0000;
-/** struct sockaddr_un, <sys/un.h>: the path ends with a NUL. */
-const SOCKADDR_UN = { family: 0x00, path: 0x02, size: 110 } as const;
+export const STREAM_CLOEXEC = SOCK.stream | SOCK.closeOnExec;
+export const STREAM_NONBLOCK_CLOEXEC = STREAM_CLOEXEC | SOCK.nonBlocking;
+const DATAGRAM_NONBLOCK_CLOEXEC = SOCK.datagram | SOCK.nonBlocking | SOCK.closeOnExec;
 
-/** asm/unistd_64.h, asm-generic/socket.h */
+/** (asm/unistd_64.h) */
 const SYS_GETSOCKOPT = 55;
-const SOL_SOCKET = 1;
-const SO_PEERCRED = 17;
-/** struct ucred, <sys/socket.h>: pid, uid, gid. */
-const UCRED = { pid: 0, words: 3 } as const;
 
 export const MAX_SOCKET_PATH_BYTES = SOCKADDR_UN.size - SOCKADDR_UN.path - 1;
 

@@ -1,20 +1,14 @@
 /** Unix stream sockets that never block, with memory of anybody's as source and target. */
-import { ptr } from 'bun:ffi';
 import { putU64 } from '../binary/bytes.ts';
 import { OwnedFd } from './file.ts';
-import { checked, lastErrno, libc } from './libc.ts';
+import { addressOf, checked, lastErrno, libc } from './libc.ts';
 import { netLibc } from './net-libc.ts';
-import { AF_UNIX, socketAddress, STREAM_NONBLOCK_CLOEXEC } from './unix-socket.ts';
+import { AF_UNIX, IOVEC, MSG, MSGHDR, SHUT, SOCK } from './socket-abi.ts';
+import { socketAddress, STREAM_NONBLOCK_CLOEXEC } from './unix-socket.ts';
 
 const BACKLOG = 128;
-/** SOCK_NONBLOCK | SOCK_CLOEXEC */
-const NONBLOCK_CLOEXEC = 0x800 | 0x8_0000;
-const MSG_PEEK = 0x2;
-const MSG_NOSIGNAL = 0x4000;
-const SHUT_WR = 1;
-
-/** `struct msghdr` of x86-64. */
-const MSGHDR = { name: 0, pieces: 16, pieceCount: 24, control: 32, flags: 48, size: 56 } as const;
+/** Flags of accept4(2), which have the values of SOCK. */
+const ACCEPT_FLAGS = SOCK.nonBlocking | SOCK.closeOnExec;
 
 /** Listens at `path`, which must be free and fit. Throws SyscallError. */
 export function listenAt(path: string): OwnedFd {
@@ -33,7 +27,7 @@ export function listenAt(path: string): OwnedFd {
 
 /** The next connection, or -errno. */
 export function acceptStream(listener: number): number {
-  const fd = netLibc().accept4(listener, null, null, NONBLOCK_CLOEXEC);
+  const fd = netLibc().accept4(listener, null, null, ACCEPT_FLAGS);
   return fd >= 0 ? fd : -lastErrno();
 }
 
@@ -56,27 +50,27 @@ const messageView = new DataView(message.buffer);
  * SAFETY: the caller has checked that every piece lies in mapped memory that stays mapped.
  */
 export function sendVector(fd: number, words: Uint32Array, first: number, count: number): number {
-  putU64(messageView, MSGHDR.pieces, ptr(words) + 16 * first);
-  messageView.setUint32(MSGHDR.pieceCount, count, true);
-  const sent = Number(netLibc().sendmsg(fd, message, MSG_NOSIGNAL));
+  putU64(messageView, MSGHDR.iovecs, addressOf(words) + IOVEC.size * first);
+  messageView.setUint32(MSGHDR.iovecCount, count, true);
+  const sent = Number(netLibc().sendmsg(fd, message, MSG.noSignal));
   return sent >= 0 ? sent : -lastErrno();
 }
 
 /** Sends bytes of ours; returns how many went, or -errno. */
 export function sendBytes(fd: number, bytes: Uint8Array): number {
-  const sent = Number(netLibc().send(fd, bytes, bytes.length, MSG_NOSIGNAL));
+  const sent = Number(netLibc().send(fd, bytes, bytes.length, MSG.noSignal));
   return sent >= 0 ? sent : -lastErrno();
 }
 
 /** Reads into `target`, or with `peek` looks what reading would give; returns bytes, 0 at the end, or -errno. */
 export function receiveBytes(fd: number, target: Uint8Array, bytes: number, peek = false): number {
-  const got = Number(netLibc().recv(fd, target, bytes, peek ? MSG_PEEK : 0));
+  const got = Number(netLibc().recv(fd, target, bytes, peek ? MSG.peek : 0));
   return got >= 0 ? got : -lastErrno();
 }
 
 /** The other end reads no more than what was sent already. */
 export function endSending(fd: number): void {
-  netLibc().shutdown(fd, SHUT_WR);
+  netLibc().shutdown(fd, SHUT.write);
 }
 
 export function closeStream(fd: number): void {

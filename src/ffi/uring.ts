@@ -3,11 +3,10 @@
  * (Linux include/uapi/linux/io_uring.h)
  */
 import { TWO_POW_32 } from '../binary/bytes.ts';
-import { ptr } from 'bun:ffi';
 import { ERRNO, SyscallError } from './errno.ts';
 import { OwnedFd } from './file.ts';
 import { ioLibc } from './io-libc.ts';
-import { lastErrno } from './libc.ts';
+import { addressOf, lastErrno } from './libc.ts';
 import { MAP, Mapping, PROT } from './mapping.ts';
 
 const SYS = { setup: 425, enter: 426, register: 427 } as const;
@@ -73,7 +72,7 @@ export function createUring(wantedEntries: number): UringFacts {
   const params = new Uint8Array(URING_PARAMS.size);
   const view = new DataView(params.buffer);
   view.setUint32(URING_PARAMS.flags, SETUP_DISABLED, true);
-  const fd = call('io_uring_setup', SYS.setup, wantedEntries, ptr(params));
+  const fd = call('io_uring_setup', SYS.setup, wantedEntries, addressOf(params));
   try {
     const read = (offset: number) => view.getUint32(offset, true);
     const needed = FEATURE.singleMmap | FEATURE.submitStable;
@@ -107,7 +106,7 @@ function restrict(fd: number): void {
     view.setUint16(i * URING_RESTRICTION.size + URING_RESTRICTION.opcode, RESTRICT_SQE_OP, true);
     view.setUint8(i * URING_RESTRICTION.size + URING_RESTRICTION.op, op);
   });
-  call('io_uring_register', SYS.register, fd, REGISTER.restrictions, ptr(restrictions), ops.length);
+  call('io_uring_register', SYS.register, fd, REGISTER.restrictions, addressOf(restrictions), ops.length);
   call('io_uring_register', SYS.register, fd, REGISTER.enableRings);
 }
 
@@ -179,7 +178,7 @@ export class Uring implements Disposable {
     sqe[at + 2] = offset % TWO_POW_32;
     sqe[at + 3] = Math.floor(offset / TWO_POW_32);
     if (vectors !== undefined) {
-      const address = ptr(vectors) + first * 16;
+      const address = addressOf(vectors) + first * 16;
       sqe[at + 4] = address % TWO_POW_32;
       sqe[at + 5] = Math.floor(address / TWO_POW_32);
       sqe[at + 6] = count;
