@@ -1,11 +1,9 @@
-/** eventfd(2) and epoll(7). */
-import { OwnedFd } from './file.ts';
+/** eventfd(2) and epoll(7). Their flags EFD_* and EPOLL_CLOEXEC have the values of O_CLOEXEC and O_NONBLOCK. */
+import { OPEN, OwnedFd } from './file.ts';
 import { ERRNO, SyscallError } from './errno.ts';
 import { ioLibc } from './io-libc.ts';
 import { checked, lastErrno } from './libc.ts';
 
-const CLOSE_ON_EXEC = 0o2000000;
-const NON_BLOCKING = 0o4000;
 const EPOLL_CTL_ADD = 1;
 const EPOLL_CTL_DEL = 2;
 const EPOLL_CTL_MOD = 3;
@@ -17,7 +15,7 @@ export const EPOLL = { in: 0x1, out: 0x4, error: 0x8, hangUp: 0x10, edge: 0x8000
 
 /** A counter that wakes up whoever waits for it. */
 export function createEventFd(): OwnedFd {
-  return new OwnedFd(checked(ioLibc().eventfd(0, CLOSE_ON_EXEC | NON_BLOCKING), 'eventfd'));
+  return new OwnedFd(checked(ioLibc().eventfd(0, OPEN.closeOnExec | OPEN.nonBlocking), 'eventfd'));
 }
 
 const ONE = new BigUint64Array([1n]);
@@ -38,7 +36,7 @@ export class Epoll implements Disposable {
   readonly #handlers = new Map<number, (events: number) => void>();
 
   constructor() {
-    this.#owned = new OwnedFd(checked(ioLibc().epoll_create1(CLOSE_ON_EXEC), 'epoll_create1'));
+    this.#owned = new OwnedFd(checked(ioLibc().epoll_create1(OPEN.closeOnExec), 'epoll_create1'));
   }
 
   /** `events` of EPOLL; with `edge`, an eventfd needs not be read. The handler is told which came. */

@@ -2,8 +2,7 @@
 import { ERRNO, SyscallError } from './errno.ts';
 import { arrayBufferAt, asPointer, checked, lastErrno, libc, type HostPointer } from './libc.ts';
 
-export const PROT = { read: 1, write: 2 } as const;
-const PROT_NONE = 0;
+export const PROT = { none: 0, read: 1, write: 2, execute: 4 } as const;
 export const MAP = {
   shared: 0x1,
   private: 0x2,
@@ -39,7 +38,7 @@ export function mapMemory(request: MapRequest): HostPointer {
 function mapAligned(request: MapRequest, alignment: number): HostPointer {
   const { bytes, what } = request;
   const flags = MAP.private | MAP.anonymous | MAP.noReserve;
-  const room = mapAnywhere({ bytes: bytes + alignment, prot: PROT_NONE, flags, what });
+  const room = mapAnywhere({ bytes: bytes + alignment, prot: PROT.none, flags, what });
   const before = (alignment - (room % alignment)) % alignment;
   const start = (room + before) as HostPointer;
   // SAFETY: the ends and the middle of room that was just made, and of which nobody knows yet.

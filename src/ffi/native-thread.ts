@@ -7,8 +7,6 @@ import { SyscallError } from './errno.ts';
 import { addressOf, arrayBufferAt, checked, libc, type HostPointer } from './libc.ts';
 import { MAP, mapMemory, PROT } from './mapping.ts';
 
-const PROT_EXECUTE = 4;
-
 function bind() {
   return dlopen('libc.so.6', {
     // int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *argument)
@@ -30,7 +28,7 @@ export function placeCode(code: Uint8Array): HostPointer {
   });
   // SAFETY: just mapped, never unmapped, and read-only from the next line but one on.
   new Uint8Array(arrayBufferAt(address, code.length)).set(code);
-  checked(libc.mprotect(address, code.length, PROT.read | PROT_EXECUTE), 'mprotect');
+  checked(libc.mprotect(address, code.length, PROT.read | PROT.execute), 'mprotect');
   return address;
 }
 

@@ -1,9 +1,11 @@
 /** System calls that take privileges away, as they are: what they are made for is decided elsewhere. */
 import { putU64, viewOf } from '../binary/bytes.ts';
+import { PAGE_BYTES } from '../machine/address.ts';
 import { ERRNO, SyscallError } from './errno.ts';
 import { OPEN, openFile, OwnedFd } from './file.ts';
 import { addressOf, arrayBufferAt, checked, libc, type HostPointer } from './libc.ts';
 import { MAP, mapMemory, PROT } from './mapping.ts';
+import { installSignalHandler, SIGNAL_ACTION } from './signal.ts';
 
 /** x86-64 numbers of the calls that libc has no functions for. (asm/unistd_64.h) */
 export const NUMBER = {
@@ -23,18 +25,11 @@ const SECCOMP_RET_TRAP = 0x0003_0000;
 const LANDLOCK_CREATE_RULESET_VERSION = 1;
 const LANDLOCK_RULE_PATH_BENEATH = 1;
 const O_PATH = 0o10000000;
-const PROT_EXECUTE = 4;
 const SIGSYS = 31;
-const SA_SIGINFO = 4;
-const SA_RESTART = 0x1000_0000;
-const SA_NODEFER = 0x4000_0000;
 const TCGETS = 0x5401;
-/** struct sigaction of glibc on x86-64. */
-const SIGACTION = { handler: 0x00, flags: 0x88, size: 0x98 } as const;
 /** struct sock_fprog { unsigned short len; struct sock_filter *filter; } */
 const FILTER_PROGRAM = { length: 0, filter: 8, size: 16 } as const;
 const FILTER_INSTRUCTION_BYTES = 8;
-const PAGE_BYTES = 4096;
 
 export const RLIMIT = { core: 4, files: 7 } as const;
 
@@ -121,11 +116,10 @@ export function installTrapHandler(bytes: number, build: (address: number) => Ui
   // SAFETY: just mapped and never unmapped; the first page is not written again, the rest is shared with the handler.
   const page = new Uint8Array(arrayBufferAt(address, bytes));
   page.set(build(address));
-  checked(libc.mprotect(address, PAGE_BYTES, PROT.read | PROT_EXECUTE), 'mprotect');
-  const action = new Uint8Array(SIGACTION.size);
-  putU64(viewOf(action), SIGACTION.handler, address);
-  viewOf(action).setUint32(SIGACTION.flags, SA_SIGINFO | SA_RESTART | SA_NODEFER, true);
-  checked(libc.sigaction(SIGSYS, action, null), 'sigaction');
+  checked(libc.mprotect(address, PAGE_BYTES, PROT.read | PROT.execute), 'mprotect');
+  const { sigInfo, restart, noDefer } = SIGNAL_ACTION;
+  // SAFETY: the page stays mapped, and its code runs no JavaScript.
+  installSignalHandler(SIGSYS, address, sigInfo | restart | noDefer);
   return page;
 }
 
@@ -150,9 +144,4 @@ export function lowerLimit(resource: number, value: number): void {
   lower(0);
   lower(8);
   checked(libc.setrlimit(resource, limit), 'setrlimit');
-}
-
-/** Sleeps for this long at least; for waits of microseconds, for which a timer is too coarse. */
-export function pauseThread(microseconds: number): void {
-  libc.usleep(microseconds);
 }

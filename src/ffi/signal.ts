@@ -1,27 +1,42 @@
-/** The signal that gets a vCPU's thread out of KVM_RUN. */
+/** Signal handlers that are machine code, and the signal that gets a vCPU's thread out of KVM_RUN. */
 import { putU64, viewOf } from '../binary/bytes.ts';
-import { checked, libc, symbolAddress } from './libc.ts';
+import { checked, libc, symbolAddress, type HostPointer } from './libc.ts';
 
-/** First real-time signal that glibc leaves to programs; the runtime uses none of them. */
+/** The first real-time signal that glibc leaves to programs (SIGRTMIN); Bun uses no real-time signal. */
 const KICK_SIGNAL = 34;
 
-/** struct sigaction of glibc on x86-64. */
+/** struct sigaction of glibc on x86-64. (bits/sigaction.h) */
 const SIGACTION = { handler: 0x00, mask: 0x08, flags: 0x88, restorer: 0x90, size: 0x98 } as const;
+
+/** (asm/signal.h) */
+export const SIGNAL_ACTION = { sigInfo: 4, restart: 0x1000_0000, noDefer: 0x4000_0000 } as const;
 
 let installed = false;
 
-/** Makes the kick signal interrupt system calls (no SA_RESTART) and do nothing else. Once per process. */
+/**
+ * sigaction(2) with an empty mask; `flags` are bits of SIGNAL_ACTION. Throws SyscallError.
+ * SAFETY: the handler runs on any thread at any time, so `handler` must be machine code that stays mapped for the life
+ * of the process and runs no JavaScript.
+ */
+export function installSignalHandler(signal: number, handler: HostPointer, flags: number): void {
+  const action = new Uint8Array(SIGACTION.size);
+  putU64(viewOf(action), SIGACTION.handler, handler);
+  viewOf(action).setUint32(SIGACTION.flags, flags, true);
+  checked(libc.sigaction(signal, action, null), 'sigaction');
+}
+
+/**
+ * Makes the kick signal interrupt system calls (no SA_RESTART) and do nothing else. Once per process. Throws
+ * SyscallError.
+ */
 export function installKickHandler(): void {
   if (installed) return;
-  const action = new Uint8Array(SIGACTION.size);
-  // SAFETY: the handler runs on any thread at any time, so no JavaScript may run in it: abs(int) takes the
-  // signal number, touches no memory and returns.
-  putU64(viewOf(action), SIGACTION.handler, symbolAddress('abs'));
-  checked(libc.sigaction(KICK_SIGNAL, action, null), 'sigaction');
+  // SAFETY: abs(int) takes the signal number in its register, touches no memory and returns.
+  installSignalHandler(KICK_SIGNAL, symbolAddress('abs'), 0);
   installed = true;
 }
 
-/** Interrupts a system call of one thread of this process. A thread that is gone is no error. */
+/** Interrupts a system call of one thread of this process, by tgkill(2). Does nothing for a thread that has ended. */
 export function kickThread(threadId: number): void {
   libc.tgkill(libc.getpid(), threadId, KICK_SIGNAL);
 }

@@ -135,7 +135,6 @@ export const CPUID_ENTRY = {
   edx: 0x18,
   size: 0x28,
 } as const;
-export const CPUID_FLAG_SIGNIFICANT_INDEX = 1;
 
 export const MSRS = { nmsrs: 0x00, pad: 0x04, size: 0x08 } as const;
 export const MSR_ENTRY = { index: 0x00, reserved: 0x04, data: 0x08, size: 0x10 } as const;

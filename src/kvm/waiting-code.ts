@@ -3,6 +3,7 @@
  * Pure. (System V ABI, AMD64 §3.2.3 and §A.2; Linux asm/unistd_64.h)
  */
 import { ERRNO } from '../ffi/errno.ts';
+import { PR_SET_NAME } from '../ffi/thread.ts';
 import { IOCTL } from './abi.ts';
 
 /** One row for each thread; everything up to `threadId` is written before it starts, everything from there by it. */
@@ -26,7 +27,6 @@ export const WAITING_ROW = {
 } as const;
 
 const CALL = { write: 1, ioctl: 16, prctl: 157, gettid: 186, seccomp: 317 } as const;
-const PR_SET_NAME = 15;
 const SECCOMP_SET_MODE_FILTER = 1;
 
 /**

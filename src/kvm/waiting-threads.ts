@@ -6,7 +6,7 @@ import { addressOf, type HostPointer } from '../ffi/libc.ts';
 import { mailboxFd, readMailbox } from '../ffi/mailbox.ts';
 import { MAP, Mapping, PROT } from '../ffi/mapping.ts';
 import { placeCode, startThread } from '../ffi/native-thread.ts';
-import { pauseThread } from '../ffi/sandbox.ts';
+import { pauseThread } from '../ffi/thread.ts';
 import { putAscii, putU64 } from '../binary/bytes.ts';
 import { VoltError } from '../volt-error.ts';
 import { WAITING_ROW, waitingCode } from './waiting-code.ts';

@@ -16,13 +16,13 @@ import {
   lowerLimit,
   NUMBER,
   openPath,
-  pauseThread,
   placeFilter,
   PR_SET_NO_NEW_PRIVS,
   readKernelTermios,
   RLIMIT,
   sendTrap,
 } from '../ffi/sandbox.ts';
+import { pauseThread } from '../ffi/thread.ts';
 import { isTerminal } from '../ffi/terminal.ts';
 import { encodePathRule, encodeRuleset, FS_RIGHT } from '../sandbox/landlock.ts';
 import { prebuiltFilter, prebuiltTrapPage } from '../sandbox/prebuilt.ts' with { type: 'macro' };

@@ -1,14 +1,13 @@
 /** What Volt tells monitors about a running guest and about itself. docs/metrics.md describes every family. */
 import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
+import { readThreadTimes } from '../../ffi/thread-stat.ts';
 import type { VirtualMachine } from '../../vmm/virtual-machine.ts';
 import type { DeviceStatus, VcpuStatus, VmStatus } from '../control/target.ts';
 import { SPECS } from '../../virtio/host/specs.ts';
 import { deviceFamilies } from './devices.ts';
 import type { MetricFamily } from '../../schema/metric-family.ts';
 
-/** Of /proc times; the same on every x86-64 Linux. (USER_HZ) */
-const TICKS_PER_SECOND = 100;
 const KIB = 1024;
 
 export interface MetricsSource {
@@ -95,8 +94,8 @@ function vcpuFamilies(vcpus: readonly VcpuStatus[]): MetricFamily[] {
       unit: 'seconds',
       help: "Time that a vCPU's thread has had on host CPUs; guest is what of it was spent in the guest.",
       samples: vcpus.flatMap(({ index, threadId }) => {
-        const times = threadTimes(threadId);
-        return Object.entries(times).map(([mode, value]) => ({ labels: { vcpu: index, mode }, value }));
+        const times = readThreadTimes(threadId);
+        return Object.entries(times ?? {}).map(([mode, value]) => ({ labels: { vcpu: index, mode }, value }));
       }),
     },
     {
@@ -109,15 +108,6 @@ function vcpuFamilies(vcpus: readonly VcpuStatus[]): MetricFamily[] {
       })),
     },
   ];
-}
-
-/** Fields 14, 15 and 43 of /proc/PID/task/TID/stat. (proc(5)) Empty for a thread that is gone. */
-function threadTimes(threadId: number): Record<string, number> {
-  const text = threadId === 0 ? '' : readText(`/proc/self/task/${threadId}/stat`);
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  const seconds = (field: number) => Number(fields[field - 3]) / TICKS_PER_SECOND;
-  if (fields.length < 41) return {};
-  return { user: seconds(14), system: seconds(15), guest: seconds(43) };
 }
 
 /** The moments of --timeline. */

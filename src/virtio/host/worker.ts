@@ -7,8 +7,9 @@ import { DEVICE_WORD, viewDeviceState } from '../transport/device-state.ts';
 import { GuestRam } from '../transport/guest-ram.ts';
 import { DeviceRunner } from '../transport/runner.ts';
 import { EPOLL, signalEventFd } from '../../ffi/epoll.ts';
-import { arrayBufferAt, cString, libc, type HostPointer } from '../../ffi/libc.ts';
+import { arrayBufferAt, type HostPointer } from '../../ffi/libc.ts';
 import { installFilter } from '../../ffi/sandbox.ts';
+import { setThreadName } from '../../ffi/thread.ts';
 import { EventLoop } from './event-loop.ts';
 import type { RamRegion } from './serve-device.ts';
 import { serveDevice } from './serve.ts';
@@ -17,8 +18,6 @@ import { WORKER_WORD, type ServedDevice, type VirtioReport, type VirtioWorkerSta
 
 declare const self: { onmessage: ((event: { data: VirtioWorkerStart }) => void) | null };
 declare function postMessage(message: VirtioReport): void;
-
-const PR_SET_NAME = 15;
 
 self.onmessage = ({ data }) => {
   self.onmessage = null;
@@ -34,8 +33,7 @@ self.onmessage = ({ data }) => {
 };
 
 function serve(start: VirtioWorkerStart, words: Int32Array): void {
-  // Shown by top -H and ps -L; Linux keeps 15 characters.
-  libc.prctl(PR_SET_NAME, cString(start.name) as never, 0, 0, 0);
+  setThreadName(start.name);
   if (start.filter !== undefined) installFilter(start.filter, 'this');
   const ram = new GuestRam(start.ram.map(viewRegion));
   using events = new EventLoop();

@@ -1,8 +1,9 @@
 /** Entry point of a vCPU's Worker: waits for its VcpuStart, runs the vCPU, reports why it ended. */
 import { setThreadAffinity } from '../../ffi/affinity.ts';
-import { arrayBufferAt, cString, libc, type HostPointer } from '../../ffi/libc.ts';
+import { arrayBufferAt, libc, type HostPointer } from '../../ffi/libc.ts';
 import { setThreadNice } from '../../ffi/priority.ts';
 import { installFilter } from '../../ffi/sandbox.ts';
+import { setThreadName } from '../../ffi/thread.ts';
 import { viewCoalescedRing } from '../../kvm/coalesced.ts';
 import { createBoard } from '../bus/board.ts';
 import { compileAsUsual } from '../../runtime/jit-policy.ts';
@@ -61,7 +62,6 @@ export interface VcpuStart extends MachineLink {
 declare const self: { onmessage: ((event: { data: VcpuStart }) => void) | null };
 declare function postMessage(message: VcpuMessage): void;
 
-const PR_SET_NAME = 15;
 /** How often a BSP that waits for its APs checks whether the VM is being stopped. */
 const STOP_CHECK_MS = 50;
 const workerUp = now();
@@ -87,8 +87,7 @@ function run(start: VcpuStart): VcpuReport {
   const words = shared.vcpuWords(start.index);
   const moments = shared.vcpuMoments(start.index);
   moments[VCPU_MOMENT.workerUp] = workerUp;
-  // Shown by top -H, ps -L and gdb; Linux keeps 15 characters.
-  libc.prctl(PR_SET_NAME, cString(`vcpu${start.index}`) as never, 0, 0, 0);
+  setThreadName(`vcpu${start.index}`);
   Atomics.store(words, VCPU_WORD.threadId, libc.gettid());
   // SAFETY: the main thread keeps kvm_run mapped until this worker has reported.
   const page = arrayBufferAt(start.runAddress, start.runBytes);

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'bun:test';
+import { INDEXED } from '../../../src/cpuid/leaf.ts';
 import * as abi from '../../../src/kvm/abi.ts';
 import { IOCTL } from '../../../src/kvm/abi.ts';
 import { hasKvmHeaders, readKvmHeaders } from './kvm-headers.ts';
@@ -182,7 +183,7 @@ const ROWS: readonly (readonly [string, number])[] = [
   }),
   ['KVM_API_VERSION', abi.KVM_API_VERSION],
   ['KVM_PIT_SPEAKER_DUMMY', abi.PIT_SPEAKER_DUMMY],
-  ['KVM_CPUID_FLAG_SIGNIFCANT_INDEX', abi.CPUID_FLAG_SIGNIFICANT_INDEX],
+  ['KVM_CPUID_FLAG_SIGNIFCANT_INDEX', INDEXED],
   ...nameRows('KVM_', IOCTL, {
     registerCoalesced: 'REGISTER_COALESCED_MMIO',
     unregisterCoalesced: 'UNREGISTER_COALESCED_MMIO',
