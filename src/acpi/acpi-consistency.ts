@@ -1,16 +1,18 @@
-/** Where the tables contradict one another: MADT, SRAT, SLIT and PPTT are four accounts of the same CPUs. */
+/** Compares MADT, SRAT, SLIT and PPTT, which describe the same CPUs and nodes, with each other. */
 import type { MadtContents } from './madt-read.ts';
 import type { SratContents } from './numa-read.ts';
 import type { PpttContents } from './pptt-read.ts';
 
-export interface Accounts {
+export interface ComparedTables {
   readonly madt: MadtContents | undefined;
   readonly srat: SratContents | undefined;
+  /** The SLIT. */
   readonly distances: readonly (readonly number[])[] | undefined;
   readonly pptt: PpttContents | undefined;
 }
 
-export function findTableInconsistencies({ madt, srat, distances, pptt }: Accounts): string[] {
+/** One line for each contradiction. */
+export function findTableInconsistencies({ madt, srat, distances, pptt }: ComparedTables): string[] {
   const problems: string[] = [];
   if (madt && srat) {
     const apicIds = madt.processors.map((cpu) => cpu.apicId);
@@ -39,12 +41,13 @@ export function findTableInconsistencies({ madt, srat, distances, pptt }: Accoun
   if (srat && distances) {
     const nodes = new Set([...srat.cpus, ...srat.memory].map(({ node }) => node));
     for (const node of nodes) {
-      if (node >= distances.length) problems.push(`SLIT: node ${node} of the SRAT is not in it`);
+      if (node >= distances.length) problems.push(`SLIT: node ${node} of the SRAT is missing`);
     }
   }
   return problems;
 }
 
+/** What only one of two tables lists. */
 function differences(
   what: string,
   firstName: string,
@@ -56,9 +59,9 @@ function differences(
   return [
     ...first
       .filter((id) => !inSecond.has(id))
-      .map((id) => `${secondName}: ${what} ${id} of the ${firstName} is not in it`),
+      .map((id) => `${secondName}: ${what} ${id} of the ${firstName} is missing`),
     ...second
       .filter((id) => !inFirst.has(id))
-      .map((id) => `${firstName}: ${what} ${id} of the ${secondName} is not in it`),
+      .map((id) => `${firstName}: ${what} ${id} of the ${secondName} is missing`),
   ];
 }

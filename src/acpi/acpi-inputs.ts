@@ -1,12 +1,14 @@
-/** The machine as ACPI tables describe it: what `buildAcpiTables` and each table's builder take. */
+/** The machine as the ACPI tables describe it: input of `buildAcpiTables` and of each table's builder. */
 import type { GuestAddress } from '../machine/address.ts';
 
+/** A processor, present or hotpluggable. */
 export interface AcpiCpu {
-  /** The vCPU's index, below 4096. */
+  /** ACPI processor UID: the vCPU's index, below 4096. */
   readonly uid: number;
   readonly apicId: number;
-  /** false: may be plugged later */
+  /** false: absent at start; it can be hotplugged if the machine has `cpuHotplug`. */
   readonly present: boolean;
+  /** Proximity domain; undefined without NUMA. */
   readonly node?: number;
   readonly socket: number;
   readonly die: number;
@@ -14,22 +16,30 @@ export interface AcpiCpu {
   readonly thread: number;
 }
 
+/** A range of RAM that belongs to one node. */
 export interface AcpiMemory {
   readonly address: GuestAddress;
   readonly bytes: number;
+  /** Proximity domain. */
   readonly node: number;
 }
 
+/** One value for each pair of nodes: `matrix[from][to]`. */
+export type NodeMatrix = readonly (readonly number[])[];
+
+/** Contents of the SRAT, the SLIT and the HMAT. */
 export interface AcpiNuma {
+  /** All RAM, by address. */
   readonly memory: readonly AcpiMemory[];
-  /** `distances[from][to]`, 10 on the diagonal, at most 255 */
-  readonly distances: readonly (readonly number[])[];
-  /** `[from][to]` in nanoseconds */
-  readonly latency?: readonly (readonly number[])[];
-  /** `[from][to]` in MB/s */
-  readonly bandwidth?: readonly (readonly number[])[];
+  /** SLIT distances: 10 to the node itself, at most 254 to others. */
+  readonly distances: NodeMatrix;
+  /** Access latency in nanoseconds. Without latency and bandwidth there is no HMAT. */
+  readonly latency?: NodeMatrix;
+  /** Access bandwidth in MB/s. */
+  readonly bandwidth?: NodeMatrix;
 }
 
+/** A virtio MMIO device: its register window and its interrupt. */
 export interface AcpiVirtioDevice {
   readonly address: GuestAddress;
   readonly bytes: number;
@@ -41,9 +51,11 @@ export interface AcpiInputs {
   readonly cpus: readonly AcpiCpu[];
   /** Index of the BSP. */
   readonly bootCpu: number;
+  /** Whether the machine has the CPU hotplug registers. */
   readonly cpuHotplug: boolean;
+  /** undefined: one node, and no tables about nodes. */
   readonly numa?: AcpiNuma;
   readonly virtio: readonly AcpiVirtioDevice[];
-  /** Whether there is a COM1. */
+  /** Whether COM1 exists. */
   readonly serial: boolean;
 }

@@ -1,6 +1,6 @@
 /**
- * Reads ACPI tables back, from Volt's own plan or any memory, the way a kernel finds them, and says what is wrong
- * with each and between them.
+ * Decodes ACPI tables from guest memory, found as a kernel finds them: RSDP, XSDT, tables. Reports the errors
+ * of each table and the contradictions between them. (ACPI 6.5 §5.2)
  */
 import { getAscii, getU64, hex, viewOf } from '../binary/bytes.ts';
 import { byteSum } from '../binary/checksum.ts';
@@ -9,7 +9,7 @@ import {
   HEADER,
   MADT,
   RSDP,
-  RSDP_OLD_BYTES,
+  RSDP_V1_BYTES,
   RSDP_SIGNATURE,
   SIGNATURE,
   SLIT,
@@ -23,7 +23,7 @@ import { readPptt, type PpttContents } from './pptt-read.ts';
 import { RSDT_ENTRY_BYTES } from './rsdt.ts';
 import { XSDT_ENTRY_BYTES } from './xsdt.ts';
 
-/** `bytes` bytes of guest memory from `address`; undefined when not all of them are there. */
+/** Reads `bytes` bytes of guest memory at `address`; undefined unless all of them exist. */
 export type AcpiMemoryReader = (address: number, bytes: number) => Uint8Array | undefined;
 
 export interface AcpiTableRow {
@@ -34,23 +34,25 @@ export interface AcpiTableRow {
 }
 
 export interface AcpiContents {
-  /** Its address; undefined when there is none, and then nothing else is there. */
+  /** Its address; undefined if there is none, and then there are no tables either. */
   readonly rsdp: number | undefined;
-  /** XSDT, FADT, DSDT and the rest, in the order in which they are found. */
+  /** All tables, in the order in which they are found. */
   readonly tables: readonly AcpiTableRow[];
   readonly fadt: FadtContents | undefined;
   readonly madt: MadtContents | undefined;
   readonly srat: SratContents | undefined;
-  /** `[from][to]` */
+  /** The SLIT: `distances[from][to]`. */
   readonly distances: readonly (readonly number[])[] | undefined;
   readonly pptt: PpttContents | undefined;
-  /** Empty when a careful kernel would complain of nothing. */
+  /** Errors, one line each. */
   readonly problems: readonly string[];
 }
 
-/** Where a kernel that is not told looks for the RSDP, on 16-byte boundaries. (ACPI 6.5 §5.2.5.1) */
+/**
+ * Where a kernel searches for the RSDP that no boot loader passed, on 16-byte boundaries. (ACPI 6.5 §5.2.5.1)
+ */
 const SCAN = { from: 0xe_0000, to: 0x10_0000, step: 16 } as const;
-/** No table that is in order is larger. */
+/** A larger length is an error. */
 const LARGEST_TABLE = 0x100_0000;
 const MINIMUM_BYTES: Readonly<Record<string, number>> = {
   [SIGNATURE.fadt]: FADT.size,
@@ -59,7 +61,7 @@ const MINIMUM_BYTES: Readonly<Record<string, number>> = {
   [SIGNATURE.slit]: SLIT.size,
 };
 
-/** Reads from the RSDP at `rsdp`, or, without an address, from the first that lies where kernels look for it. */
+/** Reads all tables, from the RSDP at `rsdp`, or from the first one that a search finds. */
 export function readAcpiTables(
   read: AcpiMemoryReader,
   rsdp: number | undefined = findRsdp(read),
@@ -72,7 +74,7 @@ export function readAcpiTables(
     if (table === undefined) return undefined;
     const name = getAscii(table, HEADER.signature, 4);
     rows.push({ signature: name, address, bytes: table.length, revision: table[HEADER.revision]! });
-    if (found.has(name)) problems.push(`${name}: there are two`);
+    if (found.has(name)) problems.push(`${name}: the XSDT lists two`);
     else found.set(name, table);
     return table;
   };
@@ -98,20 +100,20 @@ export function readAcpiTables(
     distances: decode(SIGNATURE.slit, readSlit),
     pptt: decode(SIGNATURE.pptt, readPptt),
   };
-  if (xsdt && !fadt) problems.push('XSDT: it lists no FADT that can be read');
-  if (xsdt && !contents.madt) problems.push('XSDT: it lists no MADT that can be read');
+  if (xsdt && !fadt) problems.push('XSDT: no readable FADT is listed');
+  if (xsdt && !contents.madt) problems.push('XSDT: no readable MADT is listed');
   return { ...contents, problems: [...problems, ...findTableInconsistencies(contents)] };
 }
 
 function findRsdp(read: AcpiMemoryReader): number | undefined {
   for (let address: number = SCAN.from; address < SCAN.to; address += SCAN.step) {
-    const start = read(address, RSDP_OLD_BYTES);
+    const start = read(address, RSDP_V1_BYTES);
     if (start && getAscii(start, 0, 8) === RSDP_SIGNATURE && byteSum(start) === 0) return address;
   }
   return undefined;
 }
 
-/** The addresses of the RSDT, 0 when there is none, and of the XSDT. */
+/** Addresses of the RSDT, 0 if there is none, and of the XSDT. */
 function readRsdp(
   read: AcpiMemoryReader,
   address: number | undefined,
@@ -120,22 +122,22 @@ function readRsdp(
   const bytes = address === undefined ? undefined : read(address, RSDP.size);
   if (bytes === undefined || getAscii(bytes, RSDP.signature, 8) !== RSDP_SIGNATURE) {
     const where = address === undefined ? 'from 0xe0000 to 0xfffff' : `at ${hex(address)}`;
-    problems.push(`RSDP: there is none ${where}`);
+    problems.push(`RSDP: not found ${where}`);
     return undefined;
   }
-  const sums = [byteSum(bytes.subarray(0, RSDP_OLD_BYTES)), byteSum(bytes)];
+  const sums = [byteSum(bytes.subarray(0, RSDP_V1_BYTES)), byteSum(bytes)];
   if (sums.some((sum) => sum !== 0))
-    problems.push(`RSDP: its 20 and its 36 bytes add up to ${sums.join(' and ')} (expected 0)`);
+    problems.push(`RSDP: the first 20 and all 36 bytes sum to ${sums.join(' and ')} (expected 0)`);
   const length = viewOf(bytes).getUint32(RSDP.length, true);
-  if (length !== RSDP.size) problems.push(`RSDP: its length is ${length} (expected ${RSDP.size})`);
+  if (length !== RSDP.size) problems.push(`RSDP: the length is ${length} (expected ${RSDP.size})`);
   if (bytes[RSDP.revision]! < 2) {
-    problems.push(`RSDP: its revision is ${bytes[RSDP.revision]} (expected 2, which has an XSDT)`);
+    problems.push(`RSDP: the revision is ${bytes[RSDP.revision]} (expected 2, which has an XSDT)`);
     return undefined;
   }
   return { rsdt: viewOf(bytes).getUint32(RSDP.rsdt, true), xsdt: getU64(viewOf(bytes), RSDP.xsdt) };
 }
 
-/** A whole table, if its header makes sense. */
+/** A whole table; undefined if its header is invalid. */
 function readTable(
   read: AcpiMemoryReader,
   address: number,
@@ -144,13 +146,13 @@ function readTable(
 ): Uint8Array | undefined {
   const header = read(address, HEADER.size);
   if (header === undefined) {
-    problems.push(`${signature ?? 'table'} at ${hex(address)}: there is no memory`);
+    problems.push(`${signature ?? 'table'} at ${hex(address)}: there is no memory at this address`);
     return undefined;
   }
   const name = getAscii(header, HEADER.signature, 4);
   if (!/^[A-Z0-9]{4}$/.test(name) || (signature !== undefined && name !== signature)) {
     problems.push(
-      `table at ${hex(address)}: signature ${JSON.stringify(name)} (expected ${signature ?? 'one'})`,
+      `table at ${hex(address)}: the signature is ${JSON.stringify(name)} (expected ${signature ?? 'four letters or digits'})`,
     );
     return undefined;
   }
@@ -158,15 +160,15 @@ function readTable(
   const least = MINIMUM_BYTES[name] ?? HEADER.size;
   const table = length >= least && length <= LARGEST_TABLE ? read(address, length) : undefined;
   if (table === undefined) {
-    problems.push(`${name}: its length is ${length} (expected at least ${least}, and memory for it)`);
+    problems.push(`${name}: the length is ${length} (expected at least ${least}, within memory)`);
     return undefined;
   }
   const sum = byteSum(table);
-  if (sum !== 0) problems.push(`${name}: its bytes add up to ${sum} (expected 0)`);
+  if (sum !== 0) problems.push(`${name}: the bytes sum to ${sum} (expected 0)`);
   return table;
 }
 
-/** What an XSDT lists, or an RSDT, whose addresses have 4 bytes. */
+/** The addresses that an XSDT or RSDT lists. */
 function listedAddresses(table: Uint8Array, entryBytes: 4 | 8, problems: string[]): number[] {
   const bytes = table.length - HEADER.size;
   if (bytes % entryBytes !== 0) {
@@ -179,11 +181,11 @@ function listedAddresses(table: Uint8Array, entryBytes: 4 | 8, problems: string[
   return Array.from({ length: Math.floor(bytes / entryBytes) }, (_, i) => read(HEADER.size + entryBytes * i));
 }
 
-/** Kernels that read the RSDT must find what those find that read the XSDT. (ACPI 6.5 §5.2.8) */
+/** The RSDT and the XSDT must list the same tables. (ACPI 6.5 §5.2.8) */
 function checkRsdt(rsdt: Uint8Array | undefined, inXsdt: readonly number[], problems: string[]): void {
   if (rsdt === undefined) return;
   const listed = listedAddresses(rsdt, RSDT_ENTRY_BYTES, problems);
   if (listed.join() === inXsdt.join()) return;
   const addresses = (list: readonly number[]) => list.map((address) => hex(address)).join(', ');
-  problems.push(`RSDT: it lists ${addresses(listed)} (expected ${addresses(inXsdt)}, as the XSDT does)`);
+  problems.push(`RSDT: it lists ${addresses(listed)} (expected ${addresses(inXsdt)}, as in the XSDT)`);
 }

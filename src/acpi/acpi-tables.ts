@@ -1,6 +1,6 @@
 /**
- * All ACPI tables of a machine, each at its place: what it takes to boot a kernel that knows ACPI 6.5 in its
- * hardware-reduced form, without PM timer, fixed events or SCI. (ACPI 6.5 §4.1)
+ * Builds all ACPI tables of a machine and assigns their addresses. The platform is hardware-reduced ACPI: no
+ * PM timer, no fixed events, no SCI. (ACPI 6.5 §4.1)
  */
 import { alignUp, guestAddress, type GuestAddress } from '../machine/address.ts';
 import { LAYOUT } from '../machine/layout.ts';
@@ -27,37 +27,40 @@ export interface AcpiTable {
 
 export interface AcpiTables {
   readonly rsdp: GuestAddress;
-  /** The RSDP among them, ascending. */
+  /** All tables and the RSDP, by address. */
   readonly tables: readonly AcpiTable[];
 }
 
 const TABLE_ALIGNMENT = 16;
-const ROOM_END = LAYOUT.acpiTables.address + LAYOUT.acpiTables.bytes;
+const AREA_END = LAYOUT.acpiTables.address + LAYOUT.acpiTables.bytes;
 
 /**
- * Builds and places all tables. The RSDP lies at `rsdp`; boot protocols that can, hand that address over.
- * Throws VoltError 'usage' when they do not fit below the BIOS area; the message says how many CPUs would.
+ * Builds all tables. Boot protocols that have a field for it pass the address `rsdp` to the guest. Throws
+ * VoltError 'usage' if the tables do not fit below the BIOS area; the message says how many CPUs would fit.
  */
 export function buildAcpiTables(inputs: AcpiInputs): AcpiTables {
   const { tables, end } = placeTables(inputs);
-  if (end > ROOM_END) {
-    const taken = end - LAYOUT.acpiTables.address;
+  if (end > AREA_END) {
+    const needed = end - LAYOUT.acpiTables.address;
     throw new VoltError(
       'usage',
-      `Cannot fit the ACPI tables of ${inputs.cpus.length} CPUs into ${LAYOUT.acpiTables.bytes} bytes: they take ${taken} (expected at most ${cpusThatFit(inputs)} CPUs like these)`,
+      `Cannot build the ACPI tables of ${inputs.cpus.length} CPUs: they need ${needed} bytes, and there is space for ${LAYOUT.acpiTables.bytes}; use at most ${cpusThatFit(inputs)} CPUs with this topology`,
     );
   }
   return { rsdp: LAYOUT.acpiRsdp.address, tables };
 }
 
-interface Placed {
+interface PlacedTables {
   readonly tables: readonly AcpiTable[];
-  /** First byte behind the last table, the RSDP aside. */
+  /** End of the last table; the RSDP has its own address. */
   readonly end: number;
 }
 
-/** The XSDT first, room for which is known from the number of its entries; then in the order they are built. */
-function placeTables(inputs: AcpiInputs): Placed {
+/**
+ * The XSDT comes first, because its size follows from the number of tables; the others in the order of
+ * building.
+ */
+function placeTables(inputs: AcpiInputs): PlacedTables {
   const tables: AcpiTable[] = [];
   let end: number = LAYOUT.acpiTables.address;
   const reserve = (bytes: number): GuestAddress => {
@@ -83,7 +86,7 @@ function placeTables(inputs: AcpiInputs): Placed {
   return { tables, end };
 }
 
-/** What RSDT and XSDT list behind the FADT. */
+/** The tables that RSDT and XSDT list after the FADT. */
 function dataTables(inputs: AcpiInputs): { readonly name: string; readonly bytes: Uint8Array }[] {
   const { cpus, numa, serial } = inputs;
   const tables = [{ name: 'acpi-madt', bytes: buildMadt(inputs) }];
@@ -97,13 +100,13 @@ function dataTables(inputs: AcpiInputs): { readonly name: string; readonly bytes
   return tables;
 }
 
-/** The most of the first CPUs of `inputs` whose tables have room: by halving, as the size only grows with them. */
+/** How many CPUs of `inputs` have tables that fit, by binary search: the size grows with their number. */
 function cpusThatFit(inputs: AcpiInputs): number {
   let [fits, tooMany] = [0, inputs.cpus.length];
   while (tooMany - fits > 1) {
     const cpus = fits + Math.ceil((tooMany - fits) / 2);
     const { end } = placeTables({ ...inputs, cpus: inputs.cpus.slice(0, cpus) });
-    if (end <= ROOM_END) fits = cpus;
+    if (end <= AREA_END) fits = cpus;
     else tooMany = cpus;
   }
   return fits;

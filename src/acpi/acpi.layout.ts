@@ -1,9 +1,9 @@
-/** Structures of ACPI 6.5, chapter 5: offsets, sizes and codes. Facts only. */
+/** ACPI 6.5, chapter 5: offsets, sizes and codes of each structure. */
 
 /** §5.2.5.3, table 5.3 */
 export const RSDP = {
   signature: 0x00,
-  /** Makes the first 20 bytes, all there was in ACPI 1.0, add up to 0. */
+  /** Of the first 20 bytes, which are the RSDP of ACPI 1.0. */
   checksum: 0x08,
   oemId: 0x09,
   revision: 0x0f,
@@ -14,9 +14,9 @@ export const RSDP = {
   size: 0x24,
 } as const;
 export const RSDP_SIGNATURE = 'RSD PTR ';
-export const RSDP_OLD_BYTES = 20;
+export const RSDP_V1_BYTES = 20;
 
-/** §5.2.6, table 5.4: the header of every other table */
+/** §5.2.6, table 5.4: header of all tables but the RSDP */
 export const HEADER = {
   signature: 0x00,
   length: 0x04,
@@ -30,7 +30,7 @@ export const HEADER = {
   size: 0x24,
 } as const;
 
-/** Signatures and the revisions that ACPI 6.5 gives them. */
+/** §5.2.6, table 5.5 */
 export const SIGNATURE = {
   rsdt: 'RSDT',
   xsdt: 'XSDT',
@@ -56,7 +56,7 @@ export const GENERIC_ADDRESS = {
 export const ADDRESS_SPACE_IO = 1;
 export const ACCESS_BYTE = 1;
 
-/** §5.2.9, table 5.9; fields that hardware-reduced ACPI ignores are left out */
+/** §5.2.9, table 5.9; without the fields that hardware-reduced ACPI ignores */
 export const FADT = {
   dsdt: 0x28,
   preferredProfile: 0x2d,
@@ -72,11 +72,11 @@ export const FADT = {
   hypervisor: 0x10c,
   size: 0x114,
 } as const;
-/** Table 5.10 */
+/** §5.2.9, table 5.10 */
 export const FADT_FLAG = {
   wbinvd: 1 << 0,
   procC1: 1 << 2,
-  /** The power button is a device, not a fixed register; the same for the next two. */
+  /** Set: the power button is a control method device, or there is none. `sleepButtonDevice` likewise. */
   powerButtonDevice: 1 << 4,
   sleepButtonDevice: 1 << 5,
   rtcWakeNotFixed: 1 << 6,
@@ -85,13 +85,14 @@ export const FADT_FLAG = {
   physicalDestinations: 1 << 19,
   hardwareReduced: 1 << 20,
 } as const;
-/** Table 5.11 */
+/** §5.2.9.3, table 5.11 */
 export const BOOT_ARCHITECTURE = { legacyDevices: 1 << 0, i8042: 1 << 1, noVga: 1 << 2 } as const;
 
 /** §5.2.12, table 5.19 */
 export const MADT = { localApicAddress: 0x24, flags: 0x28, size: 0x2c } as const;
+/** PCAT_COMPAT: there are two 8259s. */
 export const MADT_FLAG_PC_AT = 1 << 0;
-/** Table 5.21 */
+/** §5.2.12, table 5.21 */
 export const MADT_TYPE = {
   localApic: 0,
   ioApic: 1,
@@ -100,7 +101,7 @@ export const MADT_TYPE = {
   localX2apic: 9,
   localX2apicNmi: 10,
 } as const;
-/** §5.2.12.2, tables 5.21 and 5.22 */
+/** §5.2.12.2 */
 export const LOCAL_APIC = { uid: 2, apicId: 3, flags: 4, size: 8 } as const;
 export const LOCAL_APIC_FLAG = { enabled: 1 << 0, onlineCapable: 1 << 1 } as const;
 /** §5.2.12.3 */
@@ -114,15 +115,15 @@ export const LOCAL_APIC_NMI = { uid: 2, flags: 3, lint: 5, size: 6 } as const;
 export const LOCAL_X2APIC = { apicId: 4, flags: 8, uid: 12, size: 16 } as const;
 /** §5.2.12.13 */
 export const LOCAL_X2APIC_NMI = { flags: 2, uid: 4, lint: 8, size: 12 } as const;
-/** "All processors" in the NMI structures. */
+/** All processors, in the NMI structures. (§5.2.12.7, §5.2.12.13) */
 export const ALL_UIDS = 0xff;
 export const ALL_X2APIC_UIDS = 0xffff_ffff;
 
-/** §5.2.16, table 5.56: a 1 for compatibility and eight reserved bytes follow the header. */
+/** §5.2.16: a reserved field that must be 1, and eight reserved bytes, follow the header. */
 export const SRAT = { one: 0x24, size: 0x30 } as const;
 export const SRAT_TYPE = { localApic: 0, memory: 1, localX2apic: 2 } as const;
 export const SRAT_ENABLED = 1 << 0;
-/** §5.2.16.1; the proximity domain lies in two pieces */
+/** §5.2.16.1; the proximity domain is split into its low byte and its three high bytes */
 export const SRAT_LOCAL_APIC = { domainLow: 2, apicId: 3, flags: 4, domainHigh: 9, size: 16 } as const;
 /** §5.2.16.2 */
 export const SRAT_MEMORY = { domain: 2, base: 8, bytes: 16, flags: 28, size: 40 } as const;
@@ -139,7 +140,7 @@ export const HMAT_TYPE = { memoryAttributes: 0, localityInformation: 1 } as cons
 /** §5.2.27.3 */
 export const HMAT_MEMORY = { length: 4, flags: 8, initiator: 12, memory: 16, size: 40 } as const;
 export const HMAT_INITIATOR_VALID = 1 << 0;
-/** §5.2.27.4; two lists of domains and the matrix of 16-bit entries follow */
+/** §5.2.27.4; the lists of initiators and targets and the matrix of 16-bit entries follow */
 export const HMAT_LOCALITY = {
   length: 4,
   dataType: 9,
@@ -150,7 +151,7 @@ export const HMAT_LOCALITY = {
 } as const;
 export const HMAT_DATA = { accessLatency: 0, accessBandwidth: 3 } as const;
 
-/** §5.2.29.1, table 5.155 */
+/** §5.2.29.1 */
 export const PPTT_NODE = { flags: 4, parent: 8, uid: 12, privateResources: 16, size: 20 } as const;
 export const PPTT_TYPE_NODE = 0;
 export const PPTT_FLAG = {

@@ -1,9 +1,9 @@
 /**
- * The terms of the ACPI Machine Language as functions: each returns its bytes. (ACPI 6.5 §20.2.5)
+ * The terms of the ACPI Machine Language that Volt's tables use, as functions that return encoded AML. (ACPI
+ * 6.5 §20.2.5)
  *
- * Names are written as in ASL, `\_SB.CPUS.C000` or `^PWRB`, and padded here; a number where a term is expected is
- * an integer constant in its shortest encoding. The result of an operator is its value and goes to `target` as well,
- * if there is one.
+ * Names are written as in ASL, such as `\_SB.CPUS.C000` or `^PWRB`. A number in place of a term is an integer
+ * constant. An operator evaluates to its result, and stores it in `target` if there is one.
  */
 import {
   concat,
@@ -27,7 +27,7 @@ export const REGION_SPACE = { systemMemory: 0, systemIo: 1 } as const;
 /** §20.2.5.2, FieldFlags */
 export const FIELD_ACCESS = { any: 0, byte: 1, word: 2, dword: 3 } as const;
 export const FIELD_UPDATE = { preserve: 0, writeAsOnes: 1, writeAsZeros: 2 } as const;
-/** Acquire's timeout: for ever. */
+/** Timeout of Acquire: wait without limit. */
 export const FOREVER = 0xffff;
 
 // Named objects (§20.2.5)
@@ -56,7 +56,7 @@ export function device(name: string, ...body: readonly Aml[]): Aml {
   return packaged([OP.extended, EXTENDED_OP.device], nameString(name), ...body);
 }
 
-/** `options.serialized` keeps a second thread out, which a method that creates names needs. */
+/** A method that creates names must be `serialized`: only one thread at a time executes it. */
 export function method(
   name: string,
   options: { readonly args?: number; readonly serialized?: boolean },
@@ -80,7 +80,7 @@ export function operationRegion(name: string, space: number, offset: Term, bytes
   );
 }
 
-/** Bits of a region one after the other; those without a name are skipped. */
+/** Consecutive bits of a region; units without a name are reserved bits. */
 export function field(
   region: string,
   options: { readonly access: number; readonly update: number },
@@ -93,7 +93,7 @@ export function field(
   return packaged([OP.extended, EXTENDED_OP.field], nameString(region), flags, ...encoded);
 }
 
-/** A name for four bytes of a buffer, from `offset`. */
+/** Names the four bytes of a buffer from `offset`. */
 export function createDwordField(source: Aml, offset: Term, name: string): Aml {
   return operation(OP.createDwordField, source, offset, nameString(name));
 }
@@ -108,7 +108,7 @@ export function ifBlock(condition: Term, ...body: readonly Aml[]): Aml {
   return packaged([OP.if], term(condition), ...body);
 }
 
-/** Goes right behind an `ifBlock`. */
+/** Must follow an `ifBlock`. */
 export function elseBlock(...body: readonly Aml[]): Aml {
   return packaged([OP.else], ...body);
 }
@@ -125,7 +125,7 @@ export function notify(target: Aml, value: Term): Aml {
   return operation(OP.notify, target, value);
 }
 
-/** Waits `timeoutMs` milliseconds, or FOREVER. */
+/** Waits up to `timeoutMs` milliseconds, or FOREVER. */
 export function acquire(name: string, timeoutMs: number): Aml {
   return concat([OP.extended, EXTENDED_OP.acquire], nameString(name), littleEndian(timeoutMs, 2));
 }

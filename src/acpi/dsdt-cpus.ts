@@ -1,8 +1,9 @@
 /**
- * The processor container of the DSDT: a device for each vCPU there can be. (ACPI 6.5 §8.4)
+ * The processor container of the DSDT, with a device for each vCPU, present or hotpluggable. (ACPI 6.5 §8.4)
  *
- * A thousand of them have to fit below 1 MiB, so the methods of each only pass its index on to one that all share;
- * and Notify, whose target must be written out, is found by halving the range of indices.
+ * A thousand devices must fit below 1 MiB, so each one's methods only call a shared method with the vCPU's
+ * index. Notify takes no computed target: a binary search over the indices leads to the Notify of the right
+ * device.
  */
 import { CPU_HOTPLUG, CPU_HOTPLUG_NONE, CPU_HOTPLUG_STATUS, PORT } from '../machine/ports.ts';
 import { LOCAL_APIC, LOCAL_APIC_FLAG, LOCAL_X2APIC, MADT_TYPE } from './acpi.layout.ts';
@@ -40,21 +41,21 @@ import {
 import { eisaId, nameString, string, type Aml } from './aml-encoding.ts';
 import { needsX2apic } from './madt.ts';
 
-/** Asks the hotplug registers for all that happened and tells the guest. */
+/** Notifies the guest of every event that the hotplug registers report. */
 export const CPU_SCAN_METHOD = '\\_SB.CPUS.CSCN';
 
-/** Values of Notify. (§5.6.6, table 5.177) */
+/** Device object notification values. (§5.6.6) */
 const DEVICE_CHECK = 1;
 const EJECT_REQUEST = 3;
-/** Present, enabled, shown, working. (§6.3.7) */
+/** Present, enabled, shown in the user interface, functioning. (§6.3.7) */
 const STATUS_ALL = 0x0f;
 const { select, status, next, ostStatus, bytes: registerBytes } = CPU_HOTPLUG;
 const { present, inserted, removing, eject } = CPU_HOTPLUG_STATUS;
 
-/** Names of the registers and of the mutex, which keeps a selection and its use together. */
+/** Names of the registers, and of the mutex that is held from a selection to its last use. */
 const REGISTER = { select: 'CSEL', status: 'CSTS', next: 'CNXT', ostStatus: 'COSS' } as const;
 const LOCK = 'CLCK';
-/** The shared methods; their first argument is the vCPU's index. */
+/** Names of the shared methods; Arg0 is the vCPU's index. */
 const SHARED = {
   status: 'CSTA',
   madt: 'CMAT',
@@ -91,7 +92,7 @@ function processor(cpu: AcpiCpu, { bootCpu, cpuHotplug, numa }: AcpiInputs): Aml
   );
 }
 
-/** The BSP cannot be ejected. */
+/** The BSP has no _EJ0: it cannot be ejected. */
 function hotplugMethods(cpu: AcpiCpu, boot: boolean): Aml[] {
   const { uid, apicId } = cpu;
   const madt = needsX2apic(cpu) ? SHARED.x2apicMadt : SHARED.madt;
@@ -104,7 +105,7 @@ function hotplugMethods(cpu: AcpiCpu, boot: boolean): Aml[] {
   ];
 }
 
-/** 32 bits each, whole, so that no access reads a register before it writes one. */
+/** Fields of 32 bits: a narrower one would make each write a read-modify-write. */
 function registers(): Aml[] {
   const units = [
     { name: REGISTER.select, at: select },
@@ -163,7 +164,10 @@ function sharedMethods(cpus: readonly AcpiCpu[]): Aml[] {
   ];
 }
 
-/** `_MAT`: the vCPU's entry of the MADT with the flags of now, which are 1, enabled, or 2, online-capable. */
+/**
+ * _MAT (§6.2.10): the vCPU's MADT entry with current flags: 1, enabled, if present; otherwise 2, online
+ * capable.
+ */
 function madtMethods(cpus: readonly AcpiCpu[], uid: Aml, apicId: Aml): Aml[] {
   const storeFlags = (target: Aml) =>
     subtract(LOCAL_APIC_FLAG.onlineCapable, bitAnd(call(SHARED.status, uid), 1), target);
@@ -192,11 +196,12 @@ function madtMethods(cpus: readonly AcpiCpu[], uid: Aml, apicId: Aml): Aml[] {
   return [...(cpus.every(needsX2apic) ? [] : [localApic]), ...(cpus.some(needsX2apic) ? [localX2apic] : [])];
 }
 
+/** A MADT entry with its type, its length, and zeroes. */
 function entryOf(type: number, size: number): Aml {
   return [type, size, ...Array<number>(size - 2).fill(0)];
 }
 
-/** The statements that notify the vCPU Arg0, one of `cpus`, of Arg1. */
+/** Statements that notify the device of vCPU Arg0, one of `cpus`, with value Arg1. */
 function notifyAmong(cpus: readonly AcpiCpu[]): Aml[] {
   const [first] = cpus;
   if (first === undefined) return [];
@@ -208,7 +213,7 @@ function notifyAmong(cpus: readonly AcpiCpu[]): Aml[] {
   ];
 }
 
-/** `next` goes on to another vCPU when the events of the one it selected are acknowledged. */
+/** Acknowledging the events of a vCPU makes the `next` register report another one. */
 function scanMethod(): Aml {
   const [cpu, events] = [local(0), local(1)];
   const readNext = store(nameString(REGISTER.next), cpu);

@@ -1,4 +1,7 @@
-/** Differentiated System Description Table: the devices that nothing else announces. (ACPI 6.5 §5.2.11.1, §6, §9) */
+/**
+ * Differentiated System Description Table (DSDT): the devices that a guest cannot enumerate. (ACPI 6.5
+ * §5.2.11.1, chapters 6 and 9)
+ */
 import { GSI } from '../machine/irqs.ts';
 import { ACPI_EVENT, ACPI_SLEEP_TYPE_S5, COM1_PORTS, PORT } from '../machine/ports.ts';
 import { HEADER, SIGNATURE } from './acpi.layout.ts';
@@ -26,7 +29,7 @@ import { edgeInterrupt, fixedMemory, ioPorts, resourceTemplate } from './aml-res
 import { CPU_SCAN_METHOD, processorContainer } from './dsdt-cpus.ts';
 import { buildTable } from './sdt.ts';
 
-/** From 2 on integers have 64 bits. */
+/** From revision 2, integers have 64 bits. */
 const REVISION = 2;
 const POWER_BUTTON_PRESSED = 0x80;
 const CMOS_PORTS = 2;
@@ -54,7 +57,7 @@ function serialPort(): Aml {
   );
 }
 
-/** Without an interrupt, since the clock raises none: with one, hwclock would wait for it in vain. */
+/** It has no interrupt resource, because the clock raises none: hwclock would wait for it in vain. */
 function realTimeClock(): Aml {
   return device(
     'RTC',
@@ -68,8 +71,8 @@ function powerButton(): Aml {
 }
 
 /**
- * Stands for the general-purpose events that hardware-reduced ACPI lacks. `_EVT` is called with the number of
- * the interrupt; the register, which reading clears, says what happened. (§5.6.9)
+ * Generic event device: hardware-reduced ACPI has no general-purpose events. The guest evaluates _EVT when
+ * the interrupt arrives; the event register, which is cleared by reading, holds the events. (§5.6.9)
  */
 function genericEventDevice(cpuHotplug: boolean): Aml {
   const events = local(0);
@@ -95,7 +98,9 @@ function genericEventDevice(cpuHotplug: boolean): Aml {
   );
 }
 
-/** A virtio-mmio device as Linux's driver finds it. Its interrupt is an irqfd, a pulse. */
+/**
+ * A virtio MMIO device, with the _HID of Linux's virtio_mmio driver. Its irqfd pulses the interrupt: an edge.
+ */
 function virtioDevice({ address, bytes, gsi }: AcpiVirtioDevice, number: number): Aml {
   return device(
     `V${number.toString(16).toUpperCase().padStart(3, '0')}`,

@@ -1,5 +1,5 @@
-/** Reads what matters of a FADT back and says what is wrong with it. (ACPI 6.5 §5.2.9) */
-import { getU64, viewOf } from '../binary/bytes.ts';
+/** Decodes the fields of a FADT that Volt uses, and reports their errors. (ACPI 6.5 §5.2.9) */
+import { getU64, hex, viewOf } from '../binary/bytes.ts';
 import {
   ADDRESS_SPACE_IO,
   BOOT_ARCHITECTURE,
@@ -10,20 +10,20 @@ import {
 } from './acpi.layout.ts';
 
 export interface FadtContents {
-  /** `6.5` */
+  /** Major and minor version: `6.5`. */
   readonly revision: string;
   readonly dsdt: number;
   readonly hardwareReduced: boolean;
   readonly physicalDestinations: boolean;
   readonly i8042: boolean;
-  /** I/O ports; undefined where there is none or it is not a port. */
+  /** I/O port; undefined if there is no register, or if it is not an I/O port. The same for the next two. */
   readonly resetPort: number | undefined;
   readonly resetValue: number;
   readonly sleepControlPort: number | undefined;
   readonly sleepStatusPort: number | undefined;
 }
 
-/** `table` has its header and at least FADT.size bytes. */
+/** `table` includes the header and has at least FADT.size bytes. */
 export function readFadt(table: Uint8Array, problems: string[]): FadtContents {
   const view = viewOf(table);
   const flags = view.getUint32(FADT.flags, true);
@@ -46,10 +46,10 @@ export function readFadt(table: Uint8Array, problems: string[]): FadtContents {
     sleepStatusPort: port(FADT.sleepStatus),
   };
   if (dsdt !== 0 && xDsdt !== 0 && dsdt !== xDsdt)
-    problems.push(`FADT: its two addresses of the DSDT differ, ${dsdt} and ${xDsdt}`);
+    problems.push(`FADT: DSDT and X_DSDT differ: ${hex(dsdt)} and ${hex(xDsdt)}`);
   if (contents.hardwareReduced && !(contents.sleepControlPort && contents.sleepStatusPort))
-    problems.push('FADT: hardware-reduced, but without ports for sleep control and status');
+    problems.push('FADT: hardware-reduced ACPI is set, but there are no sleep control and status ports');
   if (has(FADT_FLAG.resetRegister) && contents.resetPort === undefined)
-    problems.push('FADT: it announces a reset register without a port');
+    problems.push('FADT: RESET_REG_SUP is set, but the reset register is not an I/O port');
   return contents;
 }

@@ -1,4 +1,4 @@
-/** Fixed ACPI Description Table of a hardware-reduced machine. (ACPI 6.5 §5.2.9) */
+/** Fixed ACPI Description Table (FADT) of a hardware-reduced ACPI platform. (ACPI 6.5 §5.2.9) */
 import { putAscii, putU64 } from '../binary/bytes.ts';
 import type { GuestAddress } from '../machine/address.ts';
 import { PORT } from '../machine/ports.ts';
@@ -6,15 +6,15 @@ import { BOOT_ARCHITECTURE, FADT, FADT_FLAG, SIGNATURE } from './acpi.layout.ts'
 import type { AcpiCpu } from './acpi-inputs.ts';
 import { buildTable, putPort } from './sdt.ts';
 
-/** ACPI 6.5. From 6.3 on Linux believes the MADT's "online capable" flag. */
+/** ACPI 6.5. Linux honours the MADT flag "online capable" from 6.3. */
 const REVISION = 6;
 const MINOR_REVISION = 5;
-/** To port 0xCF9: reset, and the CPU with it. */
+/** Written to port 0xCF9: bit 1, system reset; bit 2, reset the CPU. */
 const RESET_VALUE = 0x06;
 const CMOS_CENTURY = 0x32;
-/** Zero-padded to the eight bytes of the field. */
+/** Hypervisor vendor identity, zero-padded to eight bytes. */
 const HYPERVISOR = 'VOLT';
-/** More xAPICs than the flat logical mode has bits for. (table 5.10, FORCE_APIC_PHYSICAL_DESTINATION_MODE) */
+/** Flat logical destination mode addresses 8 local APICs. (SDM 3A §11.6.2.2) */
 const FLAT_MODE_CPUS = 8;
 
 export function buildFadt(dsdt: GuestAddress, cpus: readonly AcpiCpu[]): Uint8Array {
@@ -37,6 +37,7 @@ export function buildFadt(dsdt: GuestAddress, cpus: readonly AcpiCpu[]): Uint8Ar
   });
 }
 
+/** More CPUs need FORCE_APIC_PHYSICAL_DESTINATION_MODE. (§5.2.9, table 5.10) */
 function flagsFor(cpus: readonly AcpiCpu[]): number {
   const many = cpus.length > FLAT_MODE_CPUS || cpus.some((cpu) => cpu.apicId >= FLAT_MODE_CPUS);
   return (

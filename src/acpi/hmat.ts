@@ -9,26 +9,24 @@ import {
   HMAT_TYPE,
   SIGNATURE,
 } from './acpi.layout.ts';
-import type { AcpiCpu, AcpiNuma } from './acpi-inputs.ts';
+import type { AcpiCpu, AcpiNuma, NodeMatrix } from './acpi-inputs.ts';
 import { buildTable } from './sdt.ts';
 
 const REVISION = 2;
-/** Latency is counted in picoseconds, bandwidth in MB/s. */
-const PICOSECONDS = 1000;
-/** 0xFFFF says "out of reach". */
+/** Base units: latency is in picoseconds, bandwidth in MB/s. (§5.2.27.4) */
+const PICOSECONDS_PER_NANOSECOND = 1000;
+/** 0xFFFF means unreachable. */
 const HIGHEST_ENTRY = 0xfffe;
 
-type Matrix = readonly (readonly number[])[];
-
-/** Nodes with CPUs start accesses, nodes with memory take them. */
+/** Nodes with CPUs are initiators, nodes with memory are targets. */
 export function buildHmat(cpus: readonly AcpiCpu[], numa: AcpiNuma): Uint8Array {
   const initiators = sortedNodes(cpus.map((cpu) => cpu.node ?? 0));
   const targets = sortedNodes(numa.memory.map(({ node }) => node));
-  const locality = (dataType: number, matrix: Matrix, unit: number) =>
+  const locality = (dataType: number, matrix: NodeMatrix, unit: number) =>
     localityInformation(dataType, initiators, targets, matrix, unit);
   return buildTable(SIGNATURE.hmat, REVISION, HMAT.size, [
     ...targets.map((target) => memoryAttributes(nearest(initiators, target, numa.distances), target)),
-    ...(numa.latency ? [locality(HMAT_DATA.accessLatency, numa.latency, PICOSECONDS)] : []),
+    ...(numa.latency ? [locality(HMAT_DATA.accessLatency, numa.latency, PICOSECONDS_PER_NANOSECOND)] : []),
     ...(numa.bandwidth ? [locality(HMAT_DATA.accessBandwidth, numa.bandwidth, 1)] : []),
   ]);
 }
@@ -37,8 +35,8 @@ function sortedNodes(nodes: readonly number[]): number[] {
   return [...new Set(nodes)].sort((a, b) => a - b);
 }
 
-/** The node with CPUs that memory of `target` belongs to: itself if it has any. */
-function nearest(initiators: readonly number[], target: number, distances: Matrix): number {
+/** The initiator attached to `target`: the target itself if it has CPUs, otherwise the closest one. */
+function nearest(initiators: readonly number[], target: number, distances: NodeMatrix): number {
   const distance = (from: number) => distances[from]?.[target] ?? 0xff;
   return initiators.reduce((best, from) => (distance(from) < distance(best) ? from : best));
 }
@@ -58,11 +56,11 @@ function localityInformation(
   dataType: number,
   initiators: readonly number[],
   targets: readonly number[],
-  matrix: Matrix,
+  matrix: NodeMatrix,
   unit: number,
 ): Uint8Array {
   const values = initiators.flatMap((from) => targets.map((to) => matrix[from]?.[to] ?? 0));
-  // Entries have 16 bits, so values above 65534 are told in tens, hundreds, …
+  // Entries have 16 bits: larger values are stored in tens, hundreds and so on, with a larger base unit.
   let scale = 1;
   while (Math.max(...values) / scale > HIGHEST_ENTRY) scale *= 10;
   const lists = [...initiators, ...targets];

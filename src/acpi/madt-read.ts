@@ -1,4 +1,4 @@
-/** Reads a MADT back and says what is wrong with it. (ACPI 6.5 §5.2.12) */
+/** Decodes a MADT and reports its errors. (ACPI 6.5 §5.2.12) */
 import { viewOf } from '../binary/bytes.ts';
 import {
   ALL_UIDS,
@@ -17,7 +17,7 @@ import {
 import { readEntries, findDuplicates, type Entry } from './read-entries.ts';
 
 export interface MadtProcessor {
-  /** Which of the two structures describes it. */
+  /** The structure that describes it: local APIC or local x2APIC. */
   readonly kind: 'apic' | 'x2apic';
   readonly uid: number;
   readonly apicId: number;
@@ -27,7 +27,7 @@ export interface MadtProcessor {
 
 export interface MadtContents {
   readonly localApicAddress: number;
-  /** There are two 8259s as well. */
+  /** PCAT_COMPAT: there are two 8259s. */
   readonly pcAt: boolean;
   readonly processors: readonly MadtProcessor[];
   readonly ioApics: readonly { readonly id: number; readonly address: number; readonly firstGsi: number }[];
@@ -37,7 +37,7 @@ export interface MadtContents {
     readonly edge: boolean;
     readonly activeHigh: boolean;
   }[];
-  /** Of all processors whose structures are of that kind. */
+  /** NMI inputs, by the kind of structure. */
   readonly nmis: readonly { readonly kind: 'apic' | 'x2apic'; readonly uid: number; readonly lint: number }[];
 }
 
@@ -50,7 +50,7 @@ const SIZES = {
   [MADT_TYPE.localX2apicNmi]: LOCAL_X2APIC_NMI.size,
 } as const;
 
-/** `table` has its header and at least MADT.size bytes. */
+/** `table` includes the header and has at least MADT.size bytes. */
 export function readMadt(table: Uint8Array, problems: string[]): MadtContents {
   const view = viewOf(table);
   const entries = readEntries('MADT', table, MADT.size, SIZES, problems);
@@ -112,16 +112,20 @@ function checkMadt({ processors, ioApics, nmis }: MadtContents, problems: string
     problems.push(`MADT: processor UID ${uid} is used twice`);
   for (const cpu of processors) {
     if (cpu.enabled && cpu.onlineCapable)
-      problems.push(`MADT: processor ${cpu.uid} is enabled and also online-capable`);
+      problems.push(`MADT: processor ${cpu.uid} is both enabled and online capable`);
     if (cpu.kind === 'apic' && (cpu.apicId === 0xff || cpu.uid === ALL_UIDS))
       problems.push(`MADT: processor ${cpu.uid} has the broadcast id 255 in a local APIC structure`);
     if (cpu.kind === 'x2apic' && cpu.apicId < 0xff && cpu.uid < ALL_UIDS)
-      problems.push(`MADT: APIC id ${cpu.apicId} is in an x2APIC structure (expected 255 or more there)`);
+      problems.push(
+        `MADT: APIC id ${cpu.apicId} is in a local x2APIC structure (expected a local APIC structure below 255)`,
+      );
   }
-  if (ioApics.length === 0) problems.push('MADT: no I/O APIC is listed');
+  if (ioApics.length === 0) problems.push('MADT: there is no I/O APIC');
   for (const kind of ['apic', 'x2apic'] as const) {
     const needed = processors.some((cpu) => cpu.kind === kind);
     if (needed && !nmis.some((nmi) => nmi.kind === kind))
-      problems.push(`MADT: nothing says where the NMI of processors in ${kind} structures is connected`);
+      problems.push(
+        `MADT: there is no NMI structure for the processors in local ${kind === 'apic' ? 'APIC' : 'x2APIC'} structures`,
+      );
   }
 }

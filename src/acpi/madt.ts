@@ -1,4 +1,4 @@
-/** Multiple APIC Description Table: processors, the I/O APIC and how interrupts reach them. (ACPI 6.5 §5.2.12) */
+/** Multiple APIC Description Table (MADT): processors, I/O APIC, interrupt routing. (ACPI 6.5 §5.2.12) */
 import { GSI } from '../machine/irqs.ts';
 import { LAYOUT } from '../machine/layout.ts';
 import {
@@ -21,12 +21,15 @@ import type { AcpiCpu, AcpiInputs } from './acpi-inputs.ts';
 import { buildTable, typedEntry } from './sdt.ts';
 
 const REVISION = 6;
-/** Local APICs and I/O APICs have one bus for their messages each, so the ids may meet. */
+/** May equal a local APIC's id: since the xAPIC, I/O APIC ids are not used for arbitration. */
 const IO_APIC_ID = 0;
 const NMI_LINT = 1;
 const ISA_BUS = 0;
 
-/** The structures that describe one processor; 255 is no id but the broadcast to all. (§5.2.12.2) */
+/**
+ * Whether a processor needs a local x2APIC structure: in the local APIC structure, 255 means all.
+ * (§5.2.12.12)
+ */
 export function needsX2apic(cpu: Pick<AcpiCpu, 'uid' | 'apicId'>): boolean {
   return cpu.apicId >= 0xff || cpu.uid >= ALL_UIDS;
 }
@@ -45,8 +48,8 @@ export function buildMadt({ cpus, cpuHotplug }: Pick<AcpiInputs, 'cpus' | 'cpuHo
   });
 }
 
-/** A processor that may be plugged later is online-capable, never also enabled. (table 5.22) */
-export function processorEntry(cpu: AcpiCpu, cpuHotplug: boolean): Uint8Array {
+/** A present processor is enabled, a hotpluggable one is online capable, never both. (§5.2.12.2) */
+function processorEntry(cpu: AcpiCpu, cpuHotplug: boolean): Uint8Array {
   const absent = cpuHotplug ? LOCAL_APIC_FLAG.onlineCapable : 0;
   const flags = cpu.present ? LOCAL_APIC_FLAG.enabled : absent;
   if (needsX2apic(cpu)) {
@@ -71,8 +74,9 @@ function ioApicEntry(): Uint8Array {
 }
 
 /**
- * Every ISA interrupt is on the pin of its number, edge-triggered and active high, which needs no words, but for
- * IRQ 9: elsewhere that is the level-triggered SCI, here the generic event device.
+ * Every ISA IRQ is connected to the I/O APIC input of its number, edge-triggered and active high, which is
+ * the default. So only IRQ 9 needs an override entry: guests expect the level-triggered SCI there, not the
+ * generic event device.
  */
 function gedOverride(): Uint8Array {
   return typedEntry(MADT_TYPE.interruptOverride, INTERRUPT_OVERRIDE.size, (entry, view) => {

@@ -1,4 +1,4 @@
-/** Reads SRAT and SLIT back and says what is wrong with them. (ACPI 6.5 §5.2.16, §5.2.17) */
+/** Decodes SRAT and SLIT and reports their errors. (ACPI 6.5 §5.2.16, §5.2.17) */
 import { getU64, viewOf } from '../binary/bytes.ts';
 import {
   SLIT,
@@ -23,30 +23,26 @@ const SIZES = {
   [SRAT_TYPE.localX2apic]: SRAT_LOCAL_X2APIC.size,
 } as const;
 
-/** Entries that are not enabled are left out. `table` has at least SRAT.size bytes. */
+/** Ignores entries that are not enabled. `table` has at least SRAT.size bytes. */
 export function readSrat(table: Uint8Array, problems: string[]): SratContents {
   const entries = readEntries('SRAT', table, SRAT.size, SIZES, problems);
   const cpus = entries.flatMap(readCpu);
   const memory = entries.flatMap(readMemory).sort((a, b) => a.address - b.address);
   for (const id of findDuplicates(cpus.map((cpu) => cpu.apicId)))
-    problems.push(`SRAT: APIC id ${id} is in it twice`);
+    problems.push(`SRAT: APIC id ${id} is used twice`);
   memory.slice(1).forEach((range, i) => {
     const before = memory[i]!;
     if (before.address + before.bytes > range.address)
-      problems.push(`SRAT: memory of node ${before.node} and of node ${range.node} overlap`);
+      problems.push(`SRAT: memory ranges of node ${before.node} and node ${range.node} overlap`);
   });
   return { cpus, memory };
 }
 
 function readCpu({ type, view }: Entry): SratContents['cpus'] {
   if (type === SRAT_TYPE.localApic && view.getUint32(SRAT_LOCAL_APIC.flags, true) & SRAT_ENABLED) {
-    const domain = [
-      SRAT_LOCAL_APIC.domainHigh + 2,
-      SRAT_LOCAL_APIC.domainHigh + 1,
-      SRAT_LOCAL_APIC.domainHigh,
-    ];
-    const high = domain.reduce((sum, offset) => sum * 256 + view.getUint8(offset), 0);
-    const node = high * 256 + view.getUint8(SRAT_LOCAL_APIC.domainLow);
+    const { domainLow, domainHigh } = SRAT_LOCAL_APIC;
+    const highestFirst = [domainHigh + 2, domainHigh + 1, domainHigh, domainLow];
+    const node = highestFirst.reduce((value, offset) => value * 256 + view.getUint8(offset), 0);
     return [{ apicId: view.getUint8(SRAT_LOCAL_APIC.apicId), node }];
   }
   if (type !== SRAT_TYPE.localX2apic || !(view.getUint32(SRAT_LOCAL_X2APIC.flags, true) & SRAT_ENABLED))
@@ -61,12 +57,14 @@ function readMemory({ type, view }: Entry): SratContents['memory'] {
   return [{ address, bytes, node: view.getUint32(SRAT_MEMORY.domain, true) }];
 }
 
-/** `distances[from][to]`; undefined when the matrix is not all there. `table` has at least SLIT.size bytes. */
+/** `distances[from][to]`; undefined if the matrix is truncated. `table` has at least SLIT.size bytes. */
 export function readSlit(table: Uint8Array, problems: string[]): number[][] | undefined {
   const localities = getU64(viewOf(table), SLIT.localities);
   const bytes = table.length - SLIT.size;
   if (localities * localities !== bytes) {
-    problems.push(`SLIT: ${bytes} bytes of distances for ${localities} nodes`);
+    problems.push(
+      `SLIT: ${bytes} bytes of distances for ${localities} nodes (expected ${localities * localities})`,
+    );
     return undefined;
   }
   const distances = Array.from({ length: localities }, (_, from) => [
@@ -75,9 +73,13 @@ export function readSlit(table: Uint8Array, problems: string[]): number[][] | un
   distances.forEach((row, from) =>
     row.forEach((distance, to) => {
       if (from === to && distance !== SLIT_LOCAL)
-        problems.push(`SLIT: node ${from} is ${distance} from itself (expected ${SLIT_LOCAL})`);
+        problems.push(
+          `SLIT: the distance from node ${from} to itself is ${distance} (expected ${SLIT_LOCAL})`,
+        );
       if (from !== to && distance < SLIT_LOCAL)
-        problems.push(`SLIT: node ${from} is ${distance} from node ${to} (expected ${SLIT_LOCAL} or more)`);
+        problems.push(
+          `SLIT: the distance from node ${from} to node ${to} is ${distance} (expected ${SLIT_LOCAL} or more)`,
+        );
     }),
   );
   return distances;

@@ -1,19 +1,18 @@
-/** Processor Properties Topology Table: sockets, dies, cores, threads. (ACPI 6.5 §5.2.29) */
-import { viewOf } from '../binary/bytes.ts';
+/** Processor Properties Topology Table (PPTT): sockets, dies, cores, threads. (ACPI 6.5 §5.2.29) */
 import { HEADER, PPTT_FLAG, PPTT_NODE, PPTT_TYPE_NODE, SIGNATURE } from './acpi.layout.ts';
 import type { AcpiCpu } from './acpi-inputs.ts';
-import { buildTable } from './sdt.ts';
+import { buildTable, typedEntry } from './sdt.ts';
 
 const REVISION = 3;
 const NO_PARENT = 0;
 
 /**
- * A tree written parents first: sockets; dies, where a socket has several; cores; and threads, where a core has
- * several. The last level is the processors.
+ * A tree of processor hierarchy nodes, parents first. Its levels are sockets, dies if a socket has several,
+ * cores, and threads if a core has several. The leaves are the logical processors.
  */
 export function buildPptt(cpus: readonly AcpiCpu[]): Uint8Array {
   const nodes: Uint8Array[] = [];
-  const places = new Map<string, number>();
+  const groups = new Map<string, number>();
   const withDies = cpus.some((cpu) => cpu.die > 0);
   const withThreads = cpus.some((cpu) => cpu.thread > 0);
   const append = (flags: number, parent: number, uid: number) => {
@@ -21,9 +20,9 @@ export function buildPptt(cpus: readonly AcpiCpu[]): Uint8Array {
     return HEADER.size + PPTT_NODE.size * (nodes.length - 1);
   };
   const group = (key: string, flags: number, parent: number) => {
-    const place = places.get(key) ?? append(flags | PPTT_FLAG.identical, parent, 0);
-    places.set(key, place);
-    return place;
+    const offset = groups.get(key) ?? append(flags | PPTT_FLAG.identical, parent, 0);
+    groups.set(key, offset);
+    return offset;
   };
   const leafFlags = PPTT_FLAG.uidValid | PPTT_FLAG.leaf | (withThreads ? PPTT_FLAG.thread : 0);
   for (const { uid, socket, die, core } of cpus) {
@@ -36,12 +35,9 @@ export function buildPptt(cpus: readonly AcpiCpu[]): Uint8Array {
 }
 
 function processorNode(flags: number, parent: number, uid: number): Uint8Array {
-  const node = new Uint8Array(PPTT_NODE.size);
-  const view = viewOf(node);
-  node[0] = PPTT_TYPE_NODE;
-  node[1] = PPTT_NODE.size;
-  view.setUint32(PPTT_NODE.flags, flags, true);
-  view.setUint32(PPTT_NODE.parent, parent, true);
-  view.setUint32(PPTT_NODE.uid, uid, true);
-  return node;
+  return typedEntry(PPTT_TYPE_NODE, PPTT_NODE.size, (_, view) => {
+    view.setUint32(PPTT_NODE.flags, flags, true);
+    view.setUint32(PPTT_NODE.parent, parent, true);
+    view.setUint32(PPTT_NODE.uid, uid, true);
+  });
 }

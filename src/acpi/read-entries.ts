@@ -1,17 +1,17 @@
-/** Walks the structures inside a table that start with a type and a length, a byte each. */
+/** Reads the structures of a table that start with a type byte and a length byte. */
 import { hex, viewOf } from '../binary/bytes.ts';
 
 export interface Entry {
   readonly type: number;
-  /** From the start of the table. */
+  /** From the start of the table, in bytes. */
   readonly offset: number;
   readonly bytes: Uint8Array;
   readonly view: DataView;
 }
 
 /**
- * The structures of `table` from offset `first` that are as long as `sizes` wants their type to be; types that it
- * does not list are left out, as kernels do. What is wrong goes into `problems`.
+ * The structures of `table` from offset `first` whose type is in `sizes`, which gives the minimum length of
+ * each type. Other types are skipped, as kernels do. Errors are appended to `problems`.
  */
 export function readEntries(
   name: string,
@@ -25,7 +25,7 @@ export function readEntries(
     const type = table[offset]!;
     const length = table[offset + 1] ?? 0;
     if (length < 2 || offset + length > table.length) {
-      problems.push(`${name}: the structure at offset ${hex(offset)} has a length of ${length}`);
+      problems.push(`${name}: the structure at offset ${hex(offset)} has an invalid length of ${length}`);
       break;
     }
     const size = sizes[type];
@@ -40,7 +40,7 @@ export function readEntries(
   return entries;
 }
 
-/** Every value of `values` that stands there more than once, once. */
+/** Each value that occurs more than once. */
 export function findDuplicates<T>(values: readonly T[]): T[] {
   const seen = new Set<T>();
   const again = new Set<T>();

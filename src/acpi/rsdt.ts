@@ -1,6 +1,6 @@
 /**
- * Root System Description Table: the XSDT's list in 32-bit addresses. (ACPI 6.5 §5.2.7) Many small kernels follow
- * ACPI 1.0 and look for no other; all of Volt's tables lie below 1 MiB.
+ * Root System Description Table (RSDT): the XSDT's list with 32-bit addresses. (ACPI 6.5 §5.2.7) Many small
+ * kernels implement ACPI 1.0, which has no XSDT. All of Volt's tables are below 1 MiB.
  */
 import type { GuestAddress } from '../machine/address.ts';
 import { HEADER, SIGNATURE } from './acpi.layout.ts';
@@ -9,7 +9,7 @@ import { buildTable } from './sdt.ts';
 const REVISION = 1;
 export const RSDT_ENTRY_BYTES = 4;
 
-/** `tables` as the XSDT lists them: without the DSDT, which the FADT points to. */
+/** `tables` are those of the XSDT. */
 export function buildRsdt(tables: readonly GuestAddress[]): Uint8Array {
   const bytes = HEADER.size + RSDT_ENTRY_BYTES * tables.length;
   return buildTable(SIGNATURE.rsdt, REVISION, bytes, [], (_, view) => {

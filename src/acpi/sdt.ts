@@ -1,4 +1,7 @@
-/** What all tables share: the header, the checksum, the generic address. (ACPI 6.5 §5.2.6, §5.2.3.2) */
+/**
+ * System description tables: header and checksum (ACPI 6.5 §5.2.6), generic address structure (§5.2.3.2), and
+ * the structures that follow a table's fixed fields.
+ */
 import { putAscii, putU64, viewOf } from '../binary/bytes.ts';
 import { checksumByte } from '../binary/checksum.ts';
 import { ACCESS_BYTE, ADDRESS_SPACE_IO, GENERIC_ADDRESS, HEADER } from './acpi.layout.ts';
@@ -8,15 +11,15 @@ const CREATOR_ID = 'VOLT';
 const OEM_REVISION = 1;
 const CREATOR_REVISION = 1;
 
-/** A table of `fixedBytes`, filled in by `fill` from its start, and the parts that follow those bytes. */
+/** A table: `fixedBytes` of header and fixed fields, which `fill` sets, followed by `structures`. */
 export function buildTable(
   signature: string,
   revision: number,
   fixedBytes: number,
-  parts: readonly Uint8Array[],
+  structures: readonly Uint8Array[],
   fill: (table: Uint8Array, view: DataView) => void = () => {},
 ): Uint8Array {
-  const table = new Uint8Array(fixedBytes + parts.reduce((sum, part) => sum + part.length, 0));
+  const table = new Uint8Array(fixedBytes + structures.reduce((sum, { length }) => sum + length, 0));
   const view = viewOf(table);
   putAscii(table, HEADER.signature, signature);
   view.setUint32(HEADER.length, table.length, true);
@@ -28,15 +31,15 @@ export function buildTable(
   view.setUint32(HEADER.creatorRevision, CREATOR_REVISION, true);
   fill(table, view);
   let at = fixedBytes;
-  for (const part of parts) {
-    table.set(part, at);
-    at += part.length;
+  for (const structure of structures) {
+    table.set(structure, at);
+    at += structure.length;
   }
   table[HEADER.checksum] = checksumByte(table);
   return table;
 }
 
-/** An 8-bit I/O port as a generic address. */
+/** Writes an 8-bit I/O port as a generic address structure. */
 export function putPort(view: DataView, offset: number, port: number): void {
   view.setUint8(offset + GENERIC_ADDRESS.space, ADDRESS_SPACE_IO);
   view.setUint8(offset + GENERIC_ADDRESS.bitWidth, 8);
@@ -44,7 +47,7 @@ export function putPort(view: DataView, offset: number, port: number): void {
   putU64(view, offset + GENERIC_ADDRESS.address, port);
 }
 
-/** A structure inside a table that starts with its type and its length, a byte each. */
+/** A structure that starts with a type byte and a length byte; `fill` sets the rest. */
 export function typedEntry(
   type: number,
   size: number,

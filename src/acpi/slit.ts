@@ -1,12 +1,13 @@
-/** System Locality Information Table: how far the nodes are from one another. (ACPI 6.5 §5.2.17) */
+/** System Locality Distance Information Table (SLIT): the distances between nodes. (ACPI 6.5 §5.2.17) */
 import { putU64 } from '../binary/bytes.ts';
 import { SIGNATURE, SLIT } from './acpi.layout.ts';
+import type { NodeMatrix } from './acpi-inputs.ts';
 import { buildTable } from './sdt.ts';
 
 const REVISION = 1;
 
-/** `distances[from][to]`, a byte each: 10 to itself, 255 for out of reach. */
-export function buildSlit(distances: readonly (readonly number[])[]): Uint8Array {
+/** A byte for each pair of nodes: 10 for a node itself, 255 for unreachable. */
+export function buildSlit(distances: NodeMatrix): Uint8Array {
   return buildTable(
     SIGNATURE.slit,
     REVISION,

@@ -1,13 +1,16 @@
-/** Serial Port Console Redirection Table: the firmware's console is COM1. (Microsoft, revision 2) */
+/**
+ * Serial Port Console Redirection Table (SPCR): the console is COM1. (Microsoft, "Serial Port Console
+ * Redirection Table", version 1.03, revision 2 of the table)
+ */
 import { GSI } from '../machine/irqs.ts';
 import { PORT } from '../machine/ports.ts';
 import { SIGNATURE, SPCR } from './acpi.layout.ts';
 import { buildTable, putPort } from './sdt.ts';
 
 const REVISION = 2;
-/** Fully 16550-compatible. */
+/** A UART with the full 16550 register set. */
 const INTERFACE_16550 = 0;
-/** By the 8259 (bit 0) and by the I/O APIC (bit 1). */
+/** Bit 0, the 8259; bit 1, the I/O APIC. */
 const INTERRUPT_BOTH = 0b11;
 const BAUD_115200 = 7;
 const ONE_STOP_BIT = 1;

@@ -1,4 +1,4 @@
-/** System Resource Affinity Table: which CPUs and which memory are of which node. (ACPI 6.5 §5.2.16) */
+/** System Resource Affinity Table (SRAT): the node of each CPU and memory range. (ACPI 6.5 §5.2.16) */
 import { putU64 } from '../binary/bytes.ts';
 import {
   SIGNATURE,
@@ -15,7 +15,7 @@ import { buildTable, typedEntry } from './sdt.ts';
 
 const REVISION = 3;
 
-/** CPUs that are not there yet are listed too: their node must be known when they come. */
+/** Absent CPUs are listed too: the guest needs their node when they are hotplugged. */
 export function buildSrat(cpus: readonly AcpiCpu[], memory: readonly AcpiMemory[]): Uint8Array {
   const entries = [...cpus.map(cpuAffinity), ...memory.map(memoryAffinity)];
   return buildTable(SIGNATURE.srat, REVISION, SRAT.size, entries, (_, view) => {

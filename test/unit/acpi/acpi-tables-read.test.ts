@@ -163,7 +163,7 @@ describe('what is wrong is said', () => {
   test('no RSDP', () => {
     const { rsdp, tables, problems } = readAcpiTables(readerOf(new Uint8Array(0x10_0000)));
     expect({ rsdp, tables }).toEqual({ rsdp: undefined, tables: [] });
-    expect(problems).toEqual(['RSDP: there is none from 0xe0000 to 0xfffff']);
+    expect(problems).toEqual(['RSDP: not found from 0xe0000 to 0xfffff']);
   });
 
   test('a checksum', () => {
@@ -171,39 +171,39 @@ describe('what is wrong is said', () => {
     const memory = memoryOf(tables);
     const madt = tables.tables.find(({ name }) => name === 'acpi-madt')!;
     memory[madt.address + 16]! += 3;
-    expect(readAcpiTables(readerOf(memory)).problems).toEqual(['APIC: its bytes add up to 3 (expected 0)']);
+    expect(readAcpiTables(readerOf(memory)).problems).toEqual(['APIC: the bytes sum to 3 (expected 0)']);
   });
 
   test('a checksum of the RSDP, at the address it is said to have', () => {
     const memory = memoryOf(buildAcpiTables(LARGE));
     memory[0xe_ffc0 + 35] = 1;
     expect(readAcpiTables(readerOf(memory), 0xe_ffc0).problems).toEqual([
-      'RSDP: its 20 and its 36 bytes add up to 0 and 1 (expected 0)',
+      'RSDP: the first 20 and all 36 bytes sum to 0 and 1 (expected 0)',
     ]);
   });
 
   test.each<[string, string, (table: Uint8Array, view: DataView) => void, string]>([
-    ['a length', 'acpi-srat', (_, v) => v.setUint32(4, 0xfff_ffff, true), 'SRAT: its length is 268435455'],
+    ['a length', 'acpi-srat', (_, v) => v.setUint32(4, 0xfff_ffff, true), 'SRAT: the length is 268435455'],
     ['an APIC id twice', 'acpi-madt', (t) => (t[44 + 8 + 3] = 0), 'MADT: APIC id 0 is used twice'],
     ['a UID twice', 'acpi-madt', (t) => (t[44 + 8 + 2] = 0), 'MADT: processor UID 0 is used twice'],
     ['the broadcast id', 'acpi-madt', (t) => (t[44 + 8 + 3] = 255), 'MADT: processor 1 has the broadcast id'],
-    ['both flags', 'acpi-madt', (t) => (t[44 + 4] = 3), 'MADT: processor 0 is enabled and also online-capable'],
+    ['both flags', 'acpi-madt', (t) => (t[44 + 4] = 3), 'MADT: processor 0 is both enabled and online capable'],
     ['a structure without length', 'acpi-madt', (t) => (t[44 + 1] = 0), 'MADT: the structure at offset 0x2c'],
-    ['an APIC id that the SRAT lacks', 'acpi-srat', (t) => (t[48 + 4] = 0), 'SRAT: APIC id 0 of the MADT is not in it'],
-    ['memory that overlaps', 'acpi-srat', (_, v) => v.setUint32(v.byteLength - 32, 0, true), 'SRAT: memory of node 0 and of node 1 overlap'],
-    ['a node that the SLIT lacks', 'acpi-srat', (t) => (t[48 + 2] = 2), 'SLIT: node 2 of the SRAT is not in it'],
-    ['a distance to itself', 'acpi-slit', (t) => (t[44] = 11), 'SLIT: node 0 is 11 from itself (expected 10)'],
-    ['a distance too small', 'acpi-slit', (t) => (t[45] = 9), 'SLIT: node 0 is 9 from node 1 (expected 10 or more)'],
-    ['too few distances', 'acpi-slit', (t) => (t[36] = 3), 'SLIT: 4 bytes of distances for 3 nodes'],
-    ['a processor twice', 'acpi-pptt', (t) => (t[36 + 20 + 12] = 1), 'PPTT: processor 1 is in it twice'],
+    ['an APIC id that the SRAT lacks', 'acpi-srat', (t) => (t[48 + 4] = 0), 'SRAT: APIC id 0 of the MADT is missing'],
+    ['memory that overlaps', 'acpi-srat', (_, v) => v.setUint32(v.byteLength - 32, 0, true), 'SRAT: memory ranges of node 0 and node 1 overlap'],
+    ['a node that the SLIT lacks', 'acpi-srat', (t) => (t[48 + 2] = 2), 'SLIT: node 2 of the SRAT is missing'],
+    ['a distance to itself', 'acpi-slit', (t) => (t[44] = 11), 'SLIT: the distance from node 0 to itself is 11 (expected 10)'],
+    ['a distance too small', 'acpi-slit', (t) => (t[45] = 9), 'SLIT: the distance from node 0 to node 1 is 9 (expected 10 or more)'],
+    ['too few distances', 'acpi-slit', (t) => (t[36] = 3), 'SLIT: 4 bytes of distances for 3 nodes (expected 9)'],
+    ['a processor twice', 'acpi-pptt', (t) => (t[36 + 20 + 12] = 1), 'PPTT: processor UID 1 is used twice'],
     ['a parent that comes later', 'acpi-pptt', (t) => (t[36 + 20 + 8] = 99), 'PPTT: the parent of the node at offset 0x38'],
     ['a node that is its own parent', 'acpi-pptt', (t) => (t[36 + 8] = 36), 'PPTT: the parent of the node at offset 0x24'],
     ['no package', 'acpi-pptt', (t) => (t[36 + 4] = 0), 'PPTT: processor 0 is in 0 packages (expected 1)'],
-    ['no sleep register', 'acpi-fadt', (t) => t.fill(0, 0xf4, 0x10c), 'FADT: hardware-reduced, but without ports'],
-    ['no reset register', 'acpi-fadt', (t) => t.fill(0, 0x74, 0x80), 'FADT: it announces a reset register without'],
+    ['no sleep register', 'acpi-fadt', (t) => t.fill(0, 0xf4, 0x10c), 'FADT: hardware-reduced ACPI is set, but there are no sleep'],
+    ['no reset register', 'acpi-fadt', (t) => t.fill(0, 0x74, 0x80), 'FADT: RESET_REG_SUP is set, but the reset register'],
     ['an RSDT with other addresses', 'acpi-rsdt', (_, v) => v.setUint32(36, 16, true), 'RSDT: it lists 0x10, 0x'],
     ['a piece of an address', 'acpi-rsdt', (_, v) => v.setUint32(4, 39, true), 'RSDT: 3 bytes of addresses'],
-    ['two DSDTs', 'acpi-fadt', (_, v) => v.setUint32(0x28, 16, true), 'FADT: its two addresses of the DSDT differ'],
+    ['two DSDTs', 'acpi-fadt', (_, v) => v.setUint32(0x28, 16, true), 'FADT: DSDT and X_DSDT differ'],
   ])('%s', (_, name, change, problem) => {
     const problems = problemsAfter(name, change);
     expect(problems.some((text) => text.startsWith(problem))).toBe(true);

@@ -80,7 +80,7 @@ describe('how much fits', () => {
 
   test('too many are refused, and the number that is named as the most is', () => {
     const { code, message } = voltErrorOf(() => buildAcpiTables(machineWithEverything(2000)));
-    const most = Number(/expected at most (\d+) CPUs/.exec(message)?.[1]);
+    const most = Number(/use at most (\d+) CPUs/.exec(message)?.[1]);
     const upTo = (cpus: number) => {
       const inputs = machineWithEverything(2000);
       return buildAcpiTables({ ...inputs, cpus: inputs.cpus.slice(0, cpus) });
@@ -88,7 +88,7 @@ describe('how much fits', () => {
 
     expect(code).toBe('usage');
     expect(message).toMatch(
-      /^Cannot fit the ACPI tables of 2000 CPUs into 196352 bytes: they take \d+ \(expected at most \d+ CPUs like these\)$/,
+      /^Cannot build the ACPI tables of 2000 CPUs: they need \d+ bytes, and there is space for 196352; use at most \d+ CPUs with this topology$/,
     );
     expect(most).toBeGreaterThan(1000);
     expect(upTo(most).tables.length).toBe(11);
