@@ -12,6 +12,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { basename, dirname, join, relative, resolve } from 'node:path';
+import { findCircles } from './circles.ts';
 
 const RANK: Readonly<Record<string, number>> = {
   binary: 0,
@@ -69,7 +70,7 @@ export function checkLayers(source: string): string[] {
   const graph = new Map(files.map((file) => [file, importsOf(source, file)]));
   return [
     ...files.flatMap((file) => checkRanks(file, graph.get(file)!)),
-    ...findCircles(graph),
+    ...circlesOf(graph),
     ...files.filter(isPure).flatMap((file) => checkPurity(file, graph)),
     ...files.filter((file) => roleOf(file) === 'serve').flatMap((file) => checkServe(file, graph)),
   ];
@@ -92,28 +93,14 @@ function checkRanks(file: string, imports: readonly Import[]): string[] {
   });
 }
 
-/** One line for each group of files that import each other in a circle. (R. Tarjan, 1972) */
-function findCircles(graph: ReadonlyMap<string, readonly Import[]>): string[] {
-  const order = new Map<string, number>();
-  const low = new Map<string, number>();
-  const stack: string[] = [];
-  const circles: string[] = [];
-  const visit = (file: string): void => {
-    order.set(file, order.size);
-    low.set(file, order.get(file)!);
-    stack.push(file);
-    for (const { target } of graph.get(file)!) {
-      if (!graph.has(target)) continue;
-      if (target === file) circles.push(`import circle: ${file} imports itself`);
-      if (!order.has(target)) visit(target);
-      if (stack.includes(target)) low.set(file, Math.min(low.get(file)!, low.get(target)!));
-    }
-    if (low.get(file) !== order.get(file)) return;
-    const group = stack.splice(stack.indexOf(file));
-    if (group.length > 1) circles.push(`import circle: ${group.sort().join(', ')}`);
-  };
-  for (const file of graph.keys()) if (!order.has(file)) visit(file);
-  return circles;
+/** One line for each group of files that import each other in a circle. */
+function circlesOf(graph: ReadonlyMap<string, readonly Import[]>): string[] {
+  const targets = [...graph].map(([file, imports]) => [file, imports.map(({ target }) => target)] as const);
+  return findCircles(new Map(targets)).map((circle) =>
+    circle.length === 1
+      ? `import circle: ${circle[0]} imports itself`
+      : `import circle: ${circle.join(', ')}`,
+  );
 }
 
 /** Types are no effects: a pure file may name the type of an effectful one, if their ranks allow it. */

@@ -1,5 +1,5 @@
 /**
- * The one gate: installs what is missing, then type check, format check, layer check, build, all tests. Ends with
+ * The one gate: installs what is missing, then type, format, layer and include checks, build, all tests. Ends with
  * a line "N passed, N failed, N skipped".
  *
  * Usage: bun scripts/test.ts [--no-linux] [FILTER...]
@@ -18,6 +18,7 @@ const CHECKS: readonly { readonly name: string; readonly argv: readonly string[]
   { name: 'type check', argv: ['tsc'] },
   { name: 'format check', argv: ['prettier', '--check', '--log-level', 'warn', '.'] },
   { name: 'layer check', argv: [process.execPath, 'scripts/check-layers.ts'] },
+  { name: 'include check', argv: [process.execPath, 'scripts/check-includes.ts'] },
   { name: 'build', argv: [process.execPath, 'scripts/build.ts'] },
 ];
 

@@ -5,7 +5,7 @@
  * at xAPIC offset n is 0x800 + n / 16. Only the ICR differs in shape.
  */
 #include "apic.h"
-#include "traps.h"
+#include "vectors.h"
 
 #define APIC_BASE_X2 (1u << 10)
 #define APIC_BASE_ENABLE (1u << 11)

@@ -33,4 +33,3 @@ static inline bool bitmap_test_and_clear(u64 *map, u32 bit) {
 
 /* The first set bit at or after `from`, wrapping round; -1 when the set is empty. */
 int bitmap_find_from(const u64 *map, u32 bits, u32 from);
-u32 bitmap_count(const u64 *map, u32 bits);

@@ -1,4 +1,4 @@
-/* bitmap.c: searching and counting (no POPCNT: this kernel cannot assume it). */
+/* bitmap.c: the search for a set bit. */
 #include "atomic.h"
 
 /* Not for zero, for which BSF has no result. TZCNT would have one, but is newer. */
@@ -19,12 +19,4 @@ int bitmap_find_from(const u64 *map, u32 bits, u32 from) {
             return (int)(index * 64 + lowest_bit(word));
     }
     return -1;
-}
-
-u32 bitmap_count(const u64 *map, u32 bits) {
-    u32 count = 0;
-    for (u32 i = 0; i < BITMAP_WORDS(bits); i++)
-        for (u64 word = map[i]; word; word &= word - 1)
-            count++;
-    return count;
 }

@@ -1,7 +1,5 @@
 /* cpu.c: descriptor tables and per-CPU blocks (SDM Vol 3A ch. 3 and §8.7). */
 #include "cpu.h"
-#include "fpu.h"
-#include "traps.h"
 
 struct cpu_block bsp_block __attribute__((aligned(64), section(".bss.bsp")));
 struct cpu *cpus[MAX_CPUS];
@@ -43,10 +41,4 @@ void cpu_load(struct cpu *cpu) {
     asm volatile("mov %0, %%ss; mov %0, %%ds; mov %0, %%es; mov %0, %%fs; mov %0, %%gs" ::"r"(0) : "memory");
     asm volatile("ltr %w0" ::"r"(SEL_TSS));
     wrmsr(MSR_GS_BASE, (u64)cpu);
-    traps_load();
-}
-
-void cpu_examine(struct cpu *cpu) {
-    fpu_start(cpu);
-    topology_read(&cpu->topology);
 }

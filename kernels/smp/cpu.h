@@ -16,7 +16,7 @@
 #define CPU_TSS_RSP0 20
 
 #ifndef __ASSEMBLER__
-#include "sched.h"
+#include "run_queue.h"
 #include "topology.h"
 
 #define MAX_CPUS 1024
@@ -54,7 +54,7 @@ struct cpu {
     bool pong;            /* a ping of this CPU was answered */
 
     struct run_queue queue;
-    u32 tasks_run, tasks_stolen;
+    u32 tasks_stolen;
 
     /* Ring 3 (ring3.h): whether a fault there is expected, and whether one came. */
     bool ring3_fault_expected, ring3_faulted;
@@ -110,9 +110,6 @@ static inline void halt_once(void) { asm volatile("sti; hlt; cli" ::: "memory");
 /* Fills in a zeroed block: links, stacks, GDT and TSS. Runs on any CPU. */
 void cpu_prepare(struct cpu_block *block, u32 index, u32 apic_id);
 
-/* Loads this CPU's GDT, TSS, GS base and the shared IDT. Runs on that CPU. */
+/* Loads this CPU's GDT, TSS and GS base. Runs on that CPU. */
 void cpu_load(struct cpu *cpu);
-
-/* The rest that every CPU does for itself once its APIC is on. */
-void cpu_examine(struct cpu *cpu);
 #endif

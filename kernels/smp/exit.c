@@ -3,7 +3,6 @@
  * (QEMU exits with 2 * code + 1). Machines without one are reset instead.
  */
 #include "exit.h"
-#include "traps.h"
 
 #define EXIT_PORT 0xF4
 #define KEYBOARD_COMMAND 0x64
@@ -12,7 +11,7 @@
 void machine_exit(u32 code) {
     outl(EXIT_PORT, code);
     outb(KEYBOARD_COMMAND, KEYBOARD_PULSE_RESET);
-    traps_unload();
-    asm volatile("ud2"); /* no IDT: triple fault, which resets too */
+    load_idt(NULL, 0);
+    asm volatile("ud2"); /* triple fault, which resets too */
     halt_forever();
 }

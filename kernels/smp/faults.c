@@ -1,12 +1,11 @@
 /* faults.c: see faults.h. */
 #include "faults.h"
 #include "clock.h"
-#include "ipi.h"
 #include "patience.h"
 #include "print.h"
 #include "report.h"
 #include "ring3.h"
-#include "traps.h"
+#include "sched.h"
 
 #define GIVE_UP_US 5000000
 /* Canonical, and above everything mapped: the CR2 to look for. */
@@ -14,7 +13,7 @@
 
 static void die_by_triple_fault(u64 a, u64 b) {
     (void)a, (void)b;
-    traps_unload();
+    load_idt(NULL, 0);
     asm volatile("ud2");
 }
 

@@ -2,7 +2,7 @@
 #include "ipi.h"
 #include "apic.h"
 #include "atomic.h"
-#include "traps.h"
+#include "vectors.h"
 
 struct call {
     struct call *next;

@@ -10,6 +10,7 @@
 #include "report.h"
 #include "serial.h"
 #include "steal.h"
+#include "traps.h"
 #include "watchdog.h"
 
 static void start_bsp(void) {
@@ -17,6 +18,7 @@ static void start_bsp(void) {
     cpu_count = 1;
     traps_init();
     cpu_load(cpus[BSP]);
+    traps_load();
     cpus[BSP]->state = CPU_ONLINE;
     clock_init();
     steal_start();
@@ -24,7 +26,7 @@ static void start_bsp(void) {
     apic_enable();
     cpus[BSP]->apic_id = apic_id();
     print("%s enabled on BSP\n", apic_is_x2() ? "x2APIC" : "xAPIC");
-    cpu_examine(cpus[BSP]);
+    startup_examine(cpus[BSP]);
 }
 
 /* MADT first, MP tables otherwise, this CPU alone if there is neither. */

@@ -7,7 +7,6 @@ struct spread {
     u64 min, max, sum;
 };
 
-void spread_add(struct spread *spread, u64 value);
 u64 spread_mean(const struct spread *spread);
 
 struct ping_result {

@@ -8,6 +8,7 @@
 #include "measure.h"
 #include "options.h"
 #include "patience.h"
+#include "sched.h"
 #include "watchdog.h"
 
 #define EVERY_PAIR_MAX_CPUS 16
@@ -16,7 +17,7 @@
 #define ROUNDS_MANY_CPUS 2
 #define BROADCASTS 4
 
-void spread_add(struct spread *spread, u64 value) {
+static void spread_add(struct spread *spread, u64 value) {
     if (spread->count == 0 || value < spread->min)
         spread->min = value;
     if (value > spread->max)

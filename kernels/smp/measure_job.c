@@ -11,6 +11,7 @@
 #include "options.h"
 #include "patience.h"
 #include "ring3.h"
+#include "sched.h"
 #include "watchdog.h"
 
 /* By sieve (powers of ten: OEIS A006880), and the trial divisions it takes. */

@@ -14,6 +14,7 @@
 #include "options.h"
 #include "patience.h"
 #include "ring3.h"
+#include "sched.h"
 #include "watchdog.h"
 
 #define ROUNDS 64

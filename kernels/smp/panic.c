@@ -5,7 +5,6 @@
  */
 #include "panic.h"
 #include "apic.h"
-#include "clock.h"
 #include "cpu.h"
 #include "exit.h"
 #include "options.h"
@@ -49,6 +48,16 @@ static u32 stop_others(void) {
         pause();
     print_break_lock();
     return others;
+}
+
+static const char *trap_name(u64 vector) {
+    static const char *const names[] = {
+        "#DE divide error", "#DB debug", "NMI", "#BP breakpoint", "#OF overflow", "#BR bound range",
+        "#UD invalid opcode", "#NM no FPU", "#DF double fault", "vector 9", "#TS invalid TSS",
+        "#NP segment not present", "#SS stack fault", "#GP general protection", "#PF page fault",
+        "vector 15", "#MF x87 error", "#AC alignment", "#MC machine check", "#XM SIMD error",
+    };
+    return vector < lengthof(names) ? names[vector] : "unknown exception";
 }
 
 static void print_others(u32 others) {

@@ -1,6 +1,6 @@
 /* panic.h: stop every CPU, say who and where, end the machine. */
 #pragma once
-#include "traps.h"
+#include "vectors.h"
 
 _Noreturn void panic_on_trap(const struct trap_frame *frame);
 

@@ -8,7 +8,6 @@
  * grows as fast as the host can run them.
  */
 #include "sched.h"
-#include "cpu.h"
 #include "ipi.h"
 
 /* CPUs with something to steal (and how many), and CPUs asleep. */
@@ -154,6 +153,5 @@ void sched_until(const bool *done) {
         }
         wake_searcher(self);
         task.run(task.a, task.b);
-        self->tasks_run++;
     }
 }

@@ -7,12 +7,15 @@
 #include "apic.h"
 #include "boot_info.h"
 #include "clock.h"
+#include "fpu.h"
 #include "ipi.h"
 #include "options.h"
 #include "patience.h"
 #include "print.h"
+#include "sched.h"
 #include "string.h"
 #include "trampoline.h"
+#include "traps.h"
 #include "watchdog.h"
 
 #define INIT_TO_SIPI_US 10000
@@ -28,14 +31,20 @@ static u32 max_apic_id;
 static u32 checked_in; /* APs */
 static u32 awaited;    /* how many check-ins the BSP sleeps for */
 
+void startup_examine(struct cpu *cpu) {
+    fpu_start(cpu);
+    topology_read(&cpu->topology);
+}
+
 _Noreturn static void ap_entry(struct cpu *cpu) {
     if (options.fault == FAULT_SILENT_AP && cpu->index == cpu_count - 1)
         halt_forever();
     progress_note();
     cpu_load(cpu);
+    traps_load();
     apic_enable();
     progress_note();
-    cpu_examine(cpu);
+    startup_examine(cpu);
     progress_note();
     print("CPU %u online! APIC ID: %u\n", cpu->index, cpu->apic_id);
     progress_note();

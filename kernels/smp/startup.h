@@ -14,3 +14,6 @@ struct startup {
 bool startup_prepare(const struct cpu_list *list);
 
 void startup_run(struct startup *result);
+
+/* What each CPU finds out about itself once its APIC is on. */
+void startup_examine(struct cpu *cpu);

@@ -7,7 +7,7 @@
  * call: the CPU aligns it, then 22 and 14 words go on top.
  */
 #include "x86.h"
-#include "traps.h"
+#include "vectors.h"
 
         .text
 /* Vectors that push an error code themselves: #DF #TS #NP #SS #GP #PF #AC #CP #VC #SX. */

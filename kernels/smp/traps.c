@@ -55,13 +55,7 @@ void traps_init(void) {
     set_gate(VECTOR_SPURIOUS, spurious_stub, IST_NONE);
 }
 
-static void load_idt(u16 limit) {
-    struct table_pointer pointer = {limit, (u64)idt};
-    asm volatile("lidt %0" ::"m"(pointer));
-}
-
-void traps_load(void) { load_idt(sizeof(idt) - 1); }
-void traps_unload(void) { load_idt(0); }
+void traps_load(void) { load_idt(idt, sizeof(idt) - 1); }
 
 void trap_handle(struct trap_frame *frame) {
     struct cpu *cpu = this_cpu();
@@ -80,23 +74,4 @@ void trap_handle(struct trap_frame *frame) {
         return;
     }
     panic_on_trap(frame);
-}
-
-bool ring3_try(ring3_function *function, u64 a, u64 b, u64 c, u64 *result) {
-    struct cpu *cpu = this_cpu();
-    cpu->ring3_faulted = false;
-    cpu->ring3_fault_expected = true;
-    *result = ring3_run(function, a, b, c);
-    cpu->ring3_fault_expected = false;
-    return !cpu->ring3_faulted;
-}
-
-const char *trap_name(u64 vector) {
-    static const char *const names[] = {
-        "#DE divide error", "#DB debug", "NMI", "#BP breakpoint", "#OF overflow", "#BR bound range",
-        "#UD invalid opcode", "#NM no FPU", "#DF double fault", "vector 9", "#TS invalid TSS",
-        "#NP segment not present", "#SS stack fault", "#GP general protection", "#PF page fault",
-        "vector 15", "#MF x87 error", "#AC alignment", "#MC machine check", "#XM SIMD error",
-    };
-    return vector < lengthof(names) ? names[vector] : "unknown exception";
 }

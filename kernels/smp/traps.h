@@ -1,34 +1,7 @@
-/* traps.h: interrupt vectors, and what an exception leaves on the stack. */
+/* traps.h: the IDT, shared by all CPUs, and the handler of exceptions. */
 #pragma once
-#include "x86.h"
-
-/* Vectors of our own, above the 32 architectural ones. */
-#define VECTOR_TICK 0x40
-#define VECTOR_WAKE 0x41
-#define VECTOR_CALL 0x42
-#define VECTOR_BROADCAST 0x43
-#define VECTOR_PING 0x44
-#define VECTOR_PONG 0x45
-#define VECTOR_SPURIOUS 0xFF
-
-#define TRAP_UD 6
-#define TRAP_NMI 2
-#define TRAP_DF 8
-#define TRAP_COUNT 32
-
-#ifndef __ASSEMBLER__
-/* Pushed by traps.S (top) and by the CPU (from `error` or `rip` down). */
-struct trap_frame {
-    u64 r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rdx, rcx, rbx, rax;
-    u64 vector, error;
-    u64 rip, cs, rflags, rsp, ss;
-};
+#include "vectors.h"
 
 void traps_init(void); /* builds the IDT; once, on the BSP */
 void traps_load(void); /* on every CPU */
 void trap_handle(struct trap_frame *frame);
-const char *trap_name(u64 vector);
-
-/* The empty IDT of fault=triple: the next exception shuts this CPU down. */
-void traps_unload(void);
-#endif

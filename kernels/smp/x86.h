@@ -119,4 +119,10 @@ struct __attribute__((packed)) table_pointer {
     u64 base;
 };
 
+/* With an empty table the next exception is a triple fault. */
+static inline void load_idt(const void *table, u16 limit) {
+    struct table_pointer pointer = {limit, (u64)table};
+    asm volatile("lidt %0" ::"m"(pointer));
+}
+
 #endif
