@@ -5,10 +5,12 @@
  * could otherwise ask for megabytes; `params` is an object, never an array.
  */
 import * as v from 'valibot';
+import { MAX_CPUS } from '../../config/config.ts';
 import { MAX_HOST_CPUS } from '../../machine/cpu-list.ts';
 import { IPI_MODES } from '../../smp/ipi.ts';
 import { MP_STATE_NAMES } from '../../smp/vcpu-state.ts';
 import { MAX_BALLOON_MIB } from '../../virtio/balloon/spec.ts';
+import { exactId, type RawNumber } from './exact-id.ts';
 import type { VmEvent } from './target.ts';
 
 /** Of a request, without its newline. */
@@ -24,12 +26,12 @@ export const ERROR_CODE = {
   refused: -32000,
 } as const;
 
-export type RequestId = string | number | null;
+export type RequestId = string | number | RawNumber | null;
 
 /** What `events` streams: what happens to the VM, and how many events a client was too slow for. */
 export type ControlEvent = VmEvent | { readonly kind: 'dropped'; readonly count: number };
 
-const MAX_VCPU = 65_535;
+const MAX_VCPU = MAX_CPUS - 1;
 const SHOWN_CHARACTERS = 60;
 
 function shown(input: unknown): string {
@@ -114,7 +116,7 @@ export const METHODS = {
     state: v.picklist(MP_STATE_NAMES, expect(MP_STATE_NAMES.join(', '))),
     vector: v.exactOptional(vector),
   }),
-  cpus: strict({ count: whole('a number of vCPUs', MAX_VCPU) }),
+  cpus: strict({ count: whole('a number of vCPUs', MAX_CPUS) }),
   powerdown: strict({}),
   events: strict({}),
 } as const;
@@ -159,8 +161,10 @@ const decoder = new TextDecoder('utf-8', { fatal: true });
 /** Reads one line. Never throws: what is wrong with it comes back as the error to answer with. */
 export function parseRequest(line: Uint8Array): Incoming {
   let message: unknown;
+  let text: string;
   try {
-    message = JSON.parse(decoder.decode(line));
+    text = decoder.decode(line);
+    message = JSON.parse(text);
   } catch {
     return refused(null, ERROR_CODE.parse, 'Cannot read the line (expected one JSON object in UTF-8)');
   }
@@ -171,12 +175,13 @@ export function parseRequest(line: Uint8Array): Incoming {
   if (!envelope.success) {
     const found = envelope.issues[0].message;
     return refused(
-      idOf(message),
+      exactId(idOf(message), text) ?? null,
       ERROR_CODE.invalidRequest,
       `Cannot take the request: ${found} (expected jsonrpc, method, and where needed params and id)`,
     );
   }
-  const { id, method, params = {} } = envelope.output;
+  const { method, params = {} } = envelope.output;
+  const id = exactId(envelope.output.id, text);
   if (!isMethod(method)) {
     return refused(
       id,
@@ -200,7 +205,7 @@ function isMethod(name: string): name is Method {
 }
 
 /** The id of a message that is otherwise no request, if it has a usable one. */
-function idOf(message: unknown): RequestId {
+function idOf(message: unknown): string | number | null {
   const id = (message as { readonly id?: unknown } | null)?.id;
   return typeof id === 'string' || (typeof id === 'number' && Number.isFinite(id)) ? id : null;
 }

@@ -1,5 +1,11 @@
 import { describe, expect, test } from 'bun:test';
-import { METHODS, parseRequest } from '../../../src/api/control/protocol.ts';
+import {
+  formatError,
+  METHODS,
+  parseRequest,
+  type RequestId,
+  type RpcError,
+} from '../../../src/api/control/protocol.ts';
 
 const parse = (text: string) => parseRequest(Buffer.from(text, 'utf8'));
 const call = (method: string, params?: unknown) =>
@@ -34,6 +40,16 @@ describe('requests that are taken', () => {
     const incoming = call(method, params);
     expect(incoming).toEqual({ kind: 'call', id: 1, call: { method, params: params ?? {} } } as never);
   });
+
+  test.each(['12345678901234567890', '9007199254740993', '-0.10000000000000000001', '7'])(
+    'the id %s is given back as it was written',
+    (id) => {
+      const nested = `{"jsonrpc":"2.0","method":"frob","params":{"id":1},"id":${id}}`;
+      const incoming = parse(nested) as { id: RequestId; error: RpcError };
+
+      expect(formatError(incoming.id, incoming.error)).toStartWith(`{"jsonrpc":"2.0","id":${id},"error":`);
+    },
+  );
 
   test('ids are texts, numbers and null; without one nobody answers', () => {
     const ids = ['"a"', '-1.5', 'null'].map(

@@ -1,0 +1,34 @@
+/**
+ * Ids of requests as clients write them. A number beyond 2^53, or a fraction with many digits, changes when it is read
+ * into a double, and the client would not know its own request again.
+ */
+
+/** A number as it was written: `JSON.stringify` writes it unchanged. */
+export interface RawNumber {
+  readonly rawJSON: string;
+}
+
+/** JSON.parse with source text access, which TypeScript's library does not know yet. (TC39 proposal, stage 4) */
+interface SourceTextJson {
+  parse(
+    text: string,
+    reviver: (this: unknown, key: string, value: unknown, context: { readonly source?: string }) => unknown,
+  ): unknown;
+  rawJSON(text: string): RawNumber;
+}
+
+/** `id` as read from `text`, the whole request; a number that may have changed comes back as it was written. */
+export function exactId(
+  id: string | number | null | undefined,
+  text: string,
+): string | number | RawNumber | null | undefined {
+  if (typeof id !== 'number' || Number.isSafeInteger(id)) return id;
+  const json = JSON as unknown as SourceTextJson;
+  const written = new Map<unknown, string>();
+  const root = json.parse(text, function (key, value, { source }) {
+    if (key === 'id' && source !== undefined) written.set(this, source);
+    return value;
+  });
+  const source = written.get(root);
+  return source === undefined || source === String(id) ? id : json.rawJSON(source);
+}
