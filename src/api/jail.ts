@@ -14,13 +14,13 @@ import {
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import {
-  becomeUser,
+  switchUser,
   joinCgroup,
-  joinNetwork,
-  makeDevice,
+  joinNetworkNamespace,
+  createDeviceNode,
   mount,
   MOUNT,
-  pivotInto,
+  pivotRoot,
   replaceProcess,
   unshareMounts,
 } from '../ffi/jail.ts';
@@ -59,7 +59,7 @@ export function enterJail(options: JailOptions, argv: readonly string[]): never 
   const { uid, gid } = options;
   checkSearchable(root, uid);
   if (options.cgroup !== undefined) joinCgroup(cgroupPath(options.cgroup));
-  if (options.netns !== undefined) joinNetwork(options.netns);
+  if (options.netns !== undefined) joinNetworkNamespace(options.netns);
   process.umask(0o022);
   unshareMounts();
   mount(root, root, '', MOUNT.bind | MOUNT.recursive);
@@ -67,13 +67,13 @@ export function enterJail(options: JailOptions, argv: readonly string[]): never 
   const devices = mountPoint(root, 'dev');
   mount('none', devices, 'tmpfs', MOUNT.noSuid | MOUNT.noExecute, 'mode=755,size=64k');
   mkdirSync(join(devices, 'net'));
-  for (const [name, major, minor] of DEVICES) makeDevice(join(devices, name), major, minor, uid, gid);
+  for (const [name, major, minor] of DEVICES) createDeviceNode(join(devices, name), major, minor, uid, gid);
   mount('none', mountPoint(root, 'proc'), 'proc', MOUNT.noSuid | MOUNT.noDevices | MOUNT.noExecute);
   const run = mountPoint(root, 'run');
   mount('none', run, 'tmpfs', MOUNT.noSuid | MOUNT.noDevices | MOUNT.noExecute, 'mode=700,size=1m');
   chownSync(run, uid, gid);
-  pivotInto(root);
-  becomeUser(uid, gid);
+  pivotRoot(root);
+  switchUser(uid, gid);
   replaceProcess(EXECUTABLE, ['volt', ...argv], ['PATH=/', 'XDG_RUNTIME_DIR=/run']);
 }
 

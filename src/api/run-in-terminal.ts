@@ -7,7 +7,7 @@ import type { EscapeAction } from '../vmm/serial/escape-keys.ts';
 import { ConsolePump, discardSink, terminalSink, type ConsoleSink } from '../vmm/serial/pump.ts';
 import type { ConsoleInput } from '../vmm/serial/terminal-input.ts';
 import type { ConsoleConfig } from '../config/machine-values.ts';
-import { compileAsUsual } from '../runtime/jit-policy.ts';
+import { useNormalJitPolicy } from '../runtime/jit-policy.ts';
 import { sampleVcpus } from '../vmm/vcpu/control.ts';
 import { describeVcpu } from '../vmm/vcpu/sample.ts';
 import type { ThreadFilters } from '../vmm/sandbox.ts';
@@ -101,7 +101,7 @@ export async function runInTerminal(
       const pump = new ConsolePump(vm.shared, sink, onBroken);
       const pumping = pump.run();
       vm.start(filters);
-      compileAsUsual();
+      useNormalJitPolicy();
       if (console.kind === 'stdio') input ??= await openInput(send, onKey, say);
       const end = await vm.ended;
       await pump.finish(() => vm.flushConsole());

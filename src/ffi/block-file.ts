@@ -99,17 +99,17 @@ export function zeroRange(fd: number, offset: number, bytes: number): number {
 }
 
 /** Has the file system keep room for all of a file's first `bytes` bytes, holes too. Returns 0 or errno. */
-export function reserveRoom(fd: number, bytes: number): number {
+export function allocateBlocks(fd: number, bytes: number): number {
   return ioLibc().fallocate(fd, 0, 0, bytes) < 0 ? lastErrno() : 0;
 }
 
 /** Sets a file's length; what is new reads as zeroes and takes no room. Returns 0 or errno. */
-export function growFile(fd: number, bytes: number): number {
+export function setFileLength(fd: number, bytes: number): number {
   return ioLibc().ftruncate(fd, bytes) < 0 ? lastErrno() : 0;
 }
 
 /** When the content of an open file was changed last, in whole milliseconds since 1970. */
-export function lastChangeMs(fd: number): number {
+export function readMtimeMs(fd: number): number {
   return Math.floor(fstatSync(fd).mtimeMs);
 }
 
@@ -118,7 +118,7 @@ export function lockFile(fd: number, exclusive: boolean): boolean {
   return ioLibc().flock(fd, (exclusive ? LOCK_EXCLUSIVE : LOCK_SHARED) | LOCK_NON_BLOCKING) === 0;
 }
 
-export interface FileShape {
+export interface OpenFileInfo {
   readonly kind: 'file' | 'block-device' | 'other';
   readonly bytes: number;
   /** Of a block device its logical block size, the smallest unit of direct I/O; of a file 512. */
@@ -127,13 +127,13 @@ export interface FileShape {
   readonly readOnly: boolean;
 }
 
-export function fileKind(fd: number): FileShape['kind'] {
+export function fileKind(fd: number): OpenFileInfo['kind'] {
   const stat = fstatSync(fd);
   return stat.isFile() ? 'file' : stat.isBlockDevice() ? 'block-device' : 'other';
 }
 
 /** What an open file is and how large. Throws SyscallError. */
-export function fileShape(fd: number): FileShape {
+export function statFile(fd: number): OpenFileInfo {
   const stat = fstatSync(fd);
   if (stat.isFile()) return { kind: 'file', bytes: stat.size, blockBytes: 512, readOnly: false };
   if (!stat.isBlockDevice()) return { kind: 'other', bytes: 0, blockBytes: 512, readOnly: false };
@@ -142,12 +142,12 @@ export function fileShape(fd: number): FileShape {
   return {
     kind: 'block-device',
     bytes: getU64(viewOf(size), 0),
-    blockBytes: askU32(fd, BLKSSZGET, 'BLKSSZGET'),
-    readOnly: askU32(fd, BLKROGET, 'BLKROGET') !== 0,
+    blockBytes: ioctlU32(fd, BLKSSZGET, 'BLKSSZGET'),
+    readOnly: ioctlU32(fd, BLKROGET, 'BLKROGET') !== 0,
   };
 }
 
-function askU32(fd: number, request: number, name: string): number {
+function ioctlU32(fd: number, request: number, name: string): number {
   const answer = new Uint8Array(4);
   checked(libc.ioctl(fd, request, answer), name);
   return viewOf(answer).getUint32(0, true);

@@ -85,7 +85,7 @@ export function readToAddress(fd: number, host: HostPointer, bytes: number, offs
  * Writes what the other side takes without making us wait; returns how many bytes that was, 0 if it would block.
  * At most `WRITE_PIECE_BYTES` at once: a pipe that polls writable takes PIPE_BUF bytes at least.
  */
-export function writeWithoutWaiting(fd: number, bytes: Uint8Array): number {
+export function writeNonBlocking(fd: number, bytes: Uint8Array): number {
   if (pollFd(fd, POLL.out, 0) <= 0) return 0;
   const piece = bytes.subarray(0, WRITE_PIECE_BYTES);
   const written = Number(libc.write(fd, piece, piece.length));

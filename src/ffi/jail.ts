@@ -55,7 +55,7 @@ export function mount(source: string, target: string, type: string, flags: numbe
 }
 
 /** A character device that `uid` and `gid` may read and write. */
-export function makeDevice(path: string, major: number, minor: number, uid: number, gid: number): void {
+export function createDeviceNode(path: string, major: number, minor: number, uid: number, gid: number): void {
   const name = cString(path);
   // makedev(3) for numbers below 256.
   call(`mknod ${path}`, NUMBER.mknod, name, S_IFCHR | 0o600, (major << 8) | minor);
@@ -63,7 +63,7 @@ export function makeDevice(path: string, major: number, minor: number, uid: numb
 }
 
 /** Makes `directory`, a mount point, the root of this thread and takes the old one away. */
-export function pivotInto(directory: string): void {
+export function pivotRoot(directory: string): void {
   call(`chdir ${directory}`, NUMBER.chdir, cString(directory));
   // Both at the same place: the old root then lies over the new one and can be unmounted. (pivot_root(2), NOTES)
   call('pivot_root', NUMBER.pivotRoot, cString('.'), cString('.'));
@@ -72,7 +72,7 @@ export function pivotInto(directory: string): void {
 }
 
 /** Joins the network namespace at `path`, such as /run/netns/NAME. */
-export function joinNetwork(path: string): void {
+export function joinNetworkNamespace(path: string): void {
   using namespace = openFile(path, OPEN.readOnly);
   call(`setns ${path}`, NUMBER.setns, namespace.fd, CLONE_NEWNET);
 }
@@ -84,7 +84,7 @@ export function joinCgroup(path: string): void {
 }
 
 /** Gives up root for good, with all groups. */
-export function becomeUser(uid: number, gid: number): void {
+export function switchUser(uid: number, gid: number): void {
   call('setgroups', NUMBER.setgroups, 0, new Uint8Array(4));
   call('setresgid', NUMBER.setresgid, gid, gid, gid);
   call('setresuid', NUMBER.setresuid, uid, uid, uid);

@@ -19,7 +19,7 @@ function bind() {
 let bound: ReturnType<typeof bind> | undefined;
 
 /** Puts machine code where it can run, for the life of the process, and can be written no more. */
-export function placeCode(code: Uint8Array): HostPointer {
+export function mapCode(code: Uint8Array): HostPointer {
   const address = mapMemory({
     bytes: code.length,
     prot: PROT.read | PROT.write,
@@ -36,7 +36,7 @@ export function placeCode(code: Uint8Array): HostPointer {
 export function startThread(code: HostPointer, argument: HostPointer): void {
   bound ??= bind();
   const handle = new Uint8Array(8);
-  // SAFETY: `code` came from placeCode; what `argument` points to has to outlive the thread.
+  // SAFETY: `code` came from mapCode; what `argument` points to has to outlive the thread.
   const error = bound.pthread_create(handle, null, code, argument);
   if (error !== 0) throw new SyscallError('pthread_create', error, 'raise ulimit -u, or use fewer --cpus');
   bound.pthread_detach(read.u64(addressOf(handle) as number as never, 0) as never);

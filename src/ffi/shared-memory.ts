@@ -1,6 +1,6 @@
 /** Memory that other processes may map too. (memfd_create(2)) */
 import { dlopen } from 'bun:ffi';
-import { growFile } from './block-file.ts';
+import { setFileLength } from './block-file.ts';
 import { SyscallError } from './errno.ts';
 import { OwnedFd } from './file.ts';
 import { checked, cString, libc } from './libc.ts';
@@ -28,7 +28,7 @@ export function createSharedMemory(name: string, bytes: number, hugepages: boole
   const flags = MFD.closeOnExec | MFD.allowSealing | (hugepages ? MFD.hugeTlb | MFD.huge2Mb : 0);
   const memory = new OwnedFd(checked(bound.memfd_create(cString(name), flags), 'memfd_create'));
   try {
-    const failed = growFile(memory.fd, bytes);
+    const failed = setFileLength(memory.fd, bytes);
     if (failed) throw new SyscallError(`ftruncate to ${bytes} bytes for ${name}`, failed);
     checked(libc.fcntl(memory.fd, F_ADD_SEALS, FIXED_SIZE), 'fcntl(F_ADD_SEALS)');
     return memory;

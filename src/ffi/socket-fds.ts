@@ -43,6 +43,6 @@ export function waitForSocket(fd: number, write: boolean, ms: number): boolean {
 }
 
 /** Both ends find the stream at its end, whoever else has a descriptor of it. */
-export function severSocket(fd: number): void {
+export function shutdownSocket(fd: number): void {
   netLibc().shutdown(fd, SHUT.readWrite);
 }

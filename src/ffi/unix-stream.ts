@@ -69,7 +69,7 @@ export function receiveBytes(fd: number, target: Uint8Array, bytes: number, peek
 }
 
 /** The other end reads no more than what was sent already. */
-export function endSending(fd: number): void {
+export function shutdownWrites(fd: number): void {
   netLibc().shutdown(fd, SHUT.write);
 }
 

@@ -50,7 +50,7 @@ const REGISTER = { restrictions: 11, enableRings: 12 } as const;
 const SETUP_DISABLED = 1 << 6;
 
 /** A ring as other threads can take it over: plain data. */
-export interface UringFacts {
+export interface UringParams {
   readonly fd: number;
   readonly entries: number;
   readonly cqEntries: number;
@@ -68,7 +68,7 @@ export interface UringFacts {
  * caller owns its descriptor. Throws SyscallError: a kernel before 5.10, or one that forbids it
  * (kernel.io_uring_disabled).
  */
-export function createUring(wantedEntries: number): UringFacts {
+export function createUring(wantedEntries: number): UringParams {
   const params = new Uint8Array(URING_PARAMS.size);
   const view = new DataView(params.buffer);
   view.setUint32(URING_PARAMS.flags, SETUP_DISABLED, true);
@@ -133,7 +133,7 @@ export class Uring implements Disposable {
   #unsubmitted = 0;
 
   /** Maps a ring that `createUring` made, in the thread that will use it. Throws SyscallError. */
-  constructor(facts: UringFacts) {
+  constructor(facts: UringParams) {
     const { fd, entries, cqEntries, sqOff, cqOff } = facts;
     this.fd = fd;
     this.entries = entries;

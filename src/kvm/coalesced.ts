@@ -32,7 +32,7 @@ export function isCoalescedEmpty(ring: CoalescedRing): boolean {
  * Takes the oldest write of one byte to a port: `port << 8 | byte`, or -1 when there is none. Throws VoltError
  * 'internal' when the ring's indices are out of bounds.
  */
-export function takeCoalesced(ring: CoalescedRing): number {
+export function takeCoalescedWrite(ring: CoalescedRing): number {
   const first = ring[FIRST]! >>> 0;
   const last = Atomics.load(ring, LAST) >>> 0;
   if (first === last) return -1;
@@ -50,7 +50,7 @@ export function takeCoalesced(ring: CoalescedRing): number {
   return (port << 8) | byte;
 }
 
-/** A zone of one port, for `startCoalescing` and `stopCoalescing`. */
+/** A zone of one port, for `registerCoalescedZone` and `unregisterCoalescedZone`. */
 export function portZone(port: number): Uint8Array {
   const zone = new Uint8Array(COALESCED_ZONE.size);
   const view = viewOf(zone);
@@ -61,7 +61,7 @@ export function portZone(port: number): Uint8Array {
 }
 
 /** KVM_REGISTER_COALESCED_MMIO; false when KVM does not take the zone. */
-export function startCoalescing(vmFd: number, zone: Uint8Array): boolean {
+export function registerCoalescedZone(vmFd: number, zone: Uint8Array): boolean {
   return libc.ioctl(vmFd, IOCTL.registerCoalesced, zone) >= 0;
 }
 
@@ -69,6 +69,6 @@ export function startCoalescing(vmFd: number, zone: Uint8Array): boolean {
  * KVM_UNREGISTER_COALESCED_MMIO: what is written after its return leaves the guest again. What is in the ring stays
  * there.
  */
-export function stopCoalescing(vmFd: number, zone: Uint8Array): void {
+export function unregisterCoalescedZone(vmFd: number, zone: Uint8Array): void {
   libc.ioctl(vmFd, IOCTL.unregisterCoalesced, zone);
 }

@@ -90,14 +90,14 @@ export class KvmSystem implements Disposable {
   }
 
   /** Where in that mapping KVM gathers port writes; 0 when it cannot. */
-  get ringOffset(): number {
+  get coalescedRingOffset(): number {
     return this.check(CAP.coalescedPio) > 0 ? this.check(CAP.coalescedMmio) * PAGE_BYTES : 0;
   }
 
   createVm(): KvmVm {
     for (;;) {
       const fd = libc.ioctl(this.#device.fd, IOCTL.createVm, null);
-      if (fd >= 0) return new KvmVm(new OwnedFd(fd), this.vcpuMmapBytes, this.ringOffset);
+      if (fd >= 0) return new KvmVm(new OwnedFd(fd), this.vcpuMmapBytes, this.coalescedRingOffset);
       const errno = lastErrno();
       // A signal during VM creation (the runtime's own timers, say) makes KVM give up with EINTR.
       if (errno !== ERRNO.EINTR) throw new SyscallError('KVM_CREATE_VM', errno, createVmAdvice(errno));

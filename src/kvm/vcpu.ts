@@ -118,14 +118,14 @@ export class KvmVcpu implements Disposable {
    * Hands the vCPU over in x2APIC mode, as firmware does where an APIC id is above 254: Linux leaves CPUs with such
    * ids out when it does not start in that mode (seen with 6.1). CPUID must have x2APIC by then.
    */
-  startInX2apicMode(): void {
+  enableX2apic(): void {
     this.updateSregs((view) => {
       view.setUint32(SREGS.apicBase, view.getUint32(SREGS.apicBase, true) | APIC_BASE_EXTD, true);
     });
   }
 
   /** LINT0 takes the PIC's interrupts (ExtINT), LINT1 is NMI: how firmware leaves a PC. (MPS 1.4 §3.6.2.2) */
-  wireLocalInterrupts(): void {
+  setLocalInterruptPins(): void {
     const lapic = new Uint8Array(LAPIC.size);
     checked(libc.ioctl(this.fd, IOCTL.getLapic, lapic), 'KVM_GET_LAPIC');
     const view = viewOf(lapic);
@@ -144,7 +144,7 @@ export class KvmVcpu implements Disposable {
  * KVM_KVMCLOCK_CTRL: tells a guest with kvmclock that it was paused, so that its watchdogs do not bark. A guest
  * that does not use kvmclock makes KVM refuse; then there is nothing to tell.
  */
-export function tellGuestItWasPaused(vcpuFd: number): void {
+export function notifyGuestPaused(vcpuFd: number): void {
   libc.ioctl(vcpuFd, IOCTL.kvmclockCtrl, null);
 }
 

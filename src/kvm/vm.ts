@@ -37,14 +37,14 @@ const IRQFD_ADVICE = 'virtio devices need irqfd and ioeventfd; see volt doctor';
 
 export class KvmVm implements Disposable {
   /** Where in each vCPU's mapping the ring of gathered port writes lies; 0: this KVM gathers none. */
-  readonly ringOffset: number;
+  readonly coalescedRingOffset: number;
   readonly #owned: OwnedFd;
   readonly #vcpuMmapBytes: number;
 
-  constructor(owned: OwnedFd, vcpuMmapBytes: number, ringOffset: number) {
+  constructor(owned: OwnedFd, vcpuMmapBytes: number, coalescedRingOffset: number) {
     this.#owned = owned;
     this.#vcpuMmapBytes = vcpuMmapBytes;
-    this.ringOffset = ringOffset;
+    this.coalescedRingOffset = coalescedRingOffset;
   }
 
   /** The number of the descriptor, for the workers that raise interrupts through it. */
@@ -88,7 +88,7 @@ export class KvmVm implements Disposable {
   }
 
   /** APIC ids of 255 and above: interrupts with 32-bit destinations. Before any vCPU is made. */
-  useX2apicIds(): void {
+  enableX2apicIds(): void {
     const request = new Uint8Array(ENABLE_CAP.size);
     const view = viewOf(request);
     view.setUint32(ENABLE_CAP.cap, CAP.x2apicApi, true);

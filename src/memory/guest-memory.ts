@@ -34,7 +34,7 @@ export interface GuestMemoryOptions {
 }
 
 /** A region for those who hand it on. */
-export interface RegionFacts {
+export interface MemoryRegion {
   readonly address: GuestAddress;
   readonly bytes: number;
   readonly host: HostPointer;
@@ -73,7 +73,7 @@ export class GuestMemory implements Disposable {
   }
 
   /** Guest range and host address of each region, for KVM's memory slots. */
-  get regions(): readonly RegionFacts[] {
+  get regions(): readonly MemoryRegion[] {
     return this.#regions.map(({ address, bytes, mapping, memory }) => ({
       address,
       bytes,

@@ -7,6 +7,6 @@
 const NORMAL = 1;
 
 /** For the calling thread. */
-export function compileAsUsual(): void {
+export function useNormalJitPolicy(): void {
   Bun.unsafe.setJITPolicy(NORMAL);
 }

@@ -59,7 +59,7 @@ function readPart(memory: GuestMemory, load: FileLoad, file: ImageFile, start: n
 export function applyCommonState(vcpu: KvmVcpu): void {
   vcpu.setMsrs(BOOT_MSRS);
   vcpu.resetFpu();
-  vcpu.wireLocalInterrupts();
+  vcpu.setLocalInterruptPins();
 }
 
 /** State in which the BSP enters the kernel; APs keep KVM's reset state and wait for INIT and SIPI. */

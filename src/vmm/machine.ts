@@ -90,7 +90,7 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
   const files = { pmemBytes: pmemOf(config).map((device) => resources.devices.pmemBytes(device)) };
   const plan = planMachine(config, image, { tscDeadline }, files);
   const { cpus, bootCpu } = plan;
-  if (needsX2apicMode(plan)) vm.useX2apicIds();
+  if (needsX2apicMode(plan)) vm.enableX2apicIds();
   if (bootCpu !== 0) vm.setBootCpu(cpus[bootCpu]!.apicId);
   timeline.mark('VM made');
 
@@ -112,7 +112,7 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
     buffer: shared.buffer,
     vcpuCount: shared.vcpuCount,
     vmFd: vm.fd,
-    ringOffset: vm.ringOffset,
+    coalescedRingOffset: vm.coalescedRingOffset,
     lowMemoryBytes: plan.ranges[0]!.bytes,
     virtio: devices?.links ?? [],
     bootCpu,
@@ -133,7 +133,7 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
   applyEntry(vcpus.all[bootCpu]!.kvm, plan.boot.entry);
   const acpiEvents = new AcpiEvents(vm.fd, shared.words);
   const { runPage } = vcpus.all[0]!.kvm;
-  const ring = viewCoalescedRing(runPage.view(0, runPage.bytes), vm.ringOffset);
+  const ring = viewCoalescedRing(runPage.view(0, runPage.bytes), vm.coalescedRingOffset);
   timeline.mark('vCPUs made');
   return {
     ...{ config, plan, vm, memory, shared, vcpus, devices, acpiEvents, timeline },

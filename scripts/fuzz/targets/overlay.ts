@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { BLOCK_OP, BlockRequest } from '../../../src/virtio/block/request.ts';
 import { GuestRam } from '../../../src/virtio/transport/guest-ram.ts';
 import { Chain } from '../../../src/virtio/transport/queue.ts';
-import { growFile } from '../../../src/ffi/block-file.ts';
+import { setFileLength } from '../../../src/ffi/block-file.ts';
 import { readAt } from '../../../src/ffi/file.ts';
 import { MAP, Mapping, PROT } from '../../../src/ffi/mapping.ts';
 import { OverlayBackend } from '../../../src/virtio/block/overlay-backend.ts';
@@ -76,8 +76,8 @@ class Bench {
 
   /** An overlay whose bitmap begins with `bits`. */
   prepare(bits: Uint8Array): OverlayBackend {
-    growFile(this.overlayFd, 0);
-    growFile(this.overlayFd, SHAPE.fileBytes);
+    setFileLength(this.overlayFd, 0);
+    setFileLength(this.overlayFd, SHAPE.fileBytes);
     writeSync(this.overlayFd, HEADER, 0, HEADER.length, 0);
     writeSync(this.overlayFd, bits, 0, bits.length, SHAPE.bitmapOffset);
     const files = { baseFd: this.baseFd, overlayFd: this.overlayFd, shape: SHAPE, writeThrough: false };

@@ -1,15 +1,15 @@
 /** Opens the files of a disk. */
 import { dirname } from 'node:path';
 import {
-  fileShape,
+  statFile,
   flushFile,
-  growFile,
-  lastChangeMs,
+  setFileLength,
+  readMtimeMs,
   OPEN_DATA_SYNC,
   OPEN_DIRECT,
   syncDirectory,
   writeAllAt,
-  type FileShape,
+  type OpenFileInfo,
 } from '../../ffi/block-file.ts';
 import { errnoName } from '../../ffi/errno.ts';
 import { OPEN, readAt } from '../../ffi/file.ts';
@@ -99,7 +99,7 @@ function openDisk(config: BlockConfig): ImageFile {
   }
 }
 
-function checkShape({ path }: BlockConfig, shape: FileShape, written: boolean): void {
+function checkShape({ path }: BlockConfig, shape: OpenFileInfo, written: boolean): void {
   const { kind, bytes, blockBytes, readOnly } = shape;
   if (kind === 'other')
     throw unusableImage(path, 'it is neither a file nor a block device', 'a disk image or a block device');
@@ -119,14 +119,14 @@ function openOverlay(
   baseFd: number,
   baseBytes: number,
 ): { file: ImageFile; shape: OverlayShape } {
-  const shape = overlayShape(baseBytes, lastChangeMs(baseFd));
+  const shape = overlayShape(baseBytes, readMtimeMs(baseFd));
   const file = openImageFile(path, OPEN.readWrite | OPEN.create, true, false);
   try {
     if (file.shape.kind !== 'file') throw unusableImage(path, 'as an overlay it is no file', 'a file');
-    if (fileShape(file.fd).bytes === 0) createOverlay(file.fd, path, shape);
+    if (statFile(file.fd).bytes === 0) createOverlay(file.fd, path, shape);
     const header = new Uint8Array(OVERLAY_HEADER.size);
     readAt(file.fd, header, 0);
-    const problem = checkOverlay(header, fileShape(file.fd).bytes, shape);
+    const problem = checkOverlay(header, statFile(file.fd).bytes, shape);
     if (problem !== undefined) throw new VoltError('image', `Cannot use overlay=${path}: ${problem}`);
     return { file, shape };
   } catch (error) {
@@ -138,7 +138,7 @@ function openOverlay(
 /** The header comes last: a file that a crash left without it is refused, and not taken for an empty overlay. */
 function createOverlay(fd: number, path: string, shape: OverlayShape): void {
   const failed =
-    growFile(fd, shape.fileBytes) ||
+    setFileLength(fd, shape.fileBytes) ||
     flushFile(fd) ||
     writeAllAt(fd, encodeOverlayHeader(shape), 0) ||
     flushFile(fd);

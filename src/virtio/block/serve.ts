@@ -1,6 +1,6 @@
 /** Serves a disk from its file, by system calls or io_uring, or from an overlay. */
 import { EPOLL } from '../../ffi/epoll.ts';
-import { Uring, type UringFacts } from '../../ffi/uring.ts';
+import { Uring, type UringParams } from '../../ffi/uring.ts';
 import type { ServeContext } from '../host/serve-device.ts';
 import type { VirtioDevice } from '../transport/device.ts';
 import type { RateLimits } from '../transport/rate-limiter.ts';
@@ -21,7 +21,7 @@ export interface BlockStart {
   /** `Cached`: by io_uring, but for writes, which the page cache takes at once. */
   readonly engine: 'Sync' | 'Async' | 'Cached';
   /** undefined: without io_uring. */
-  readonly ring: UringFacts | undefined;
+  readonly ring: UringParams | undefined;
   readonly traits: FileTraits;
   readonly limits: RateLimits;
 }

@@ -6,7 +6,7 @@ import { createEventFd, signalEventFd } from '../../ffi/epoll.ts';
 import type { HostPointer } from '../../ffi/libc.ts';
 import type { KvmVm } from '../../kvm/vm.ts';
 import { offsetAddress } from '../../machine/address.ts';
-import type { GuestMemory, RegionFacts } from '../../memory/guest-memory.ts';
+import type { GuestMemory, MemoryRegion } from '../../memory/guest-memory.ts';
 import { workerUrl } from '../../runtime/worker-url.ts';
 import type { BalloonControl } from '../balloon/control.ts';
 import type { PmemPlacement } from '../pmem/placement.ts';
@@ -62,7 +62,7 @@ export class DeviceSet implements Disposable {
       const devices: MachineDevice[] = [];
       const served: { device: ServedDevice; blocks: boolean }[] = [];
       // For devices all of it is RAM, in which drivers may have rings and buffers.
-      const regions: RegionFacts[] = [...memory.regions];
+      const regions: MemoryRegion[] = [...memory.regions];
       configs.forEach((config, slot) => {
         const place = places[slot]!;
         const { facts, start, blocks, balloon, mapRegion } = open.open(config, pmem);
@@ -143,7 +143,7 @@ export class DeviceSet implements Disposable {
   /** Gives each device its worker; returns how vCPUs reach the devices, in the order of their slots. */
   #assignWorkers(
     served: readonly { device: ServedDevice; blocks: boolean }[],
-    ram: readonly RegionFacts[],
+    ram: readonly MemoryRegion[],
   ): VirtioLink[] {
     const alone = served.filter(({ blocks }) => blocks).map(({ device }) => [device]);
     const together = served.filter(({ blocks }) => !blocks).map(({ device }) => device);

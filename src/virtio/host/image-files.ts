@@ -1,18 +1,18 @@
 /** Image files and block devices behind disks and persistent memory: opened and locked. */
 import { fstatSync, readdirSync } from 'node:fs';
-import { directBlockBytes, fileKind, fileShape, lockFile, type FileShape } from '../../ffi/block-file.ts';
+import { directBlockBytes, fileKind, statFile, lockFile, type OpenFileInfo } from '../../ffi/block-file.ts';
 import { ERRNO, SyscallError } from '../../ffi/errno.ts';
 import { OPEN, openFile, OwnedFd, readAt } from '../../ffi/file.ts';
-import { createUring, type UringFacts } from '../../ffi/uring.ts';
+import { createUring, type UringParams } from '../../ffi/uring.ts';
 import { VoltError } from '../../volt-error.ts';
 import { IMAGE_HEAD_BYTES, recogniseContainer } from './image-format.ts';
 
 export interface ImageFile extends Disposable {
   readonly fd: number;
   /** As it was when it was opened. */
-  readonly shape: FileShape;
+  readonly shape: OpenFileInfo;
   /** An io_uring for it; undefined where the host has none, or forbids it. */
-  openRing(): UringFacts | undefined;
+  openRing(): UringParams | undefined;
 }
 
 /** Opens and locks. Throws VoltError 'image'. */
@@ -38,8 +38,8 @@ export function openImageFile(
 }
 
 /** A file that is read past the page cache has the blocks of the disk that it lies on. */
-function shapeOf(fd: number, direct: boolean): FileShape {
-  const shape = fileShape(fd);
+function shapeOf(fd: number, direct: boolean): OpenFileInfo {
+  const shape = statFile(fd);
   if (shape.kind !== 'file' || !direct) return shape;
   return { ...shape, blockBytes: directBlockBytes(fd) ?? shape.blockBytes };
 }
@@ -61,7 +61,7 @@ export function checkRaw({ fd, shape }: ImageFile, path: string, flag = DISK_FLA
 
 const RING_ENTRIES = 256;
 
-function makeRing(): UringFacts | undefined {
+function makeRing(): UringParams | undefined {
   try {
     return createUring(RING_ENTRIES);
   } catch (error) {

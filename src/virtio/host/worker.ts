@@ -13,7 +13,7 @@ import { setThreadName } from '../../ffi/thread.ts';
 import { EventLoop } from './event-loop.ts';
 import type { RamRegion } from './serve-device.ts';
 import { serveDevice } from './serve.ts';
-import { compileAsUsual } from '../../runtime/jit-policy.ts';
+import { useNormalJitPolicy } from '../../runtime/jit-policy.ts';
 import { WORKER_WORD, type ServedDevice, type VirtioReport, type VirtioWorkerStart } from './worker-start.ts';
 
 declare const self: { onmessage: ((event: { data: VirtioWorkerStart }) => void) | null };
@@ -41,7 +41,7 @@ function serve(start: VirtioWorkerStart, words: Int32Array): void {
   events.watch(start.controlFd, EPOLL.in | EPOLL.edge, () => runners.forEach((runner) => runner.sync()));
   // What happened before the descriptors were watched.
   runners.forEach((runner) => runner.sync());
-  compileAsUsual();
+  useNormalJitPolicy();
   while (Atomics.load(words, WORKER_WORD.stopWanted) === 0) events.runOnce();
   runners.forEach((runner) => runner.stop());
 }

@@ -1,5 +1,5 @@
 /** Opens the file of persistent memory and maps it for the guest. */
-import { fileShape, reserveRoom, type FileShape } from '../../ffi/block-file.ts';
+import { statFile, allocateBlocks, type OpenFileInfo } from '../../ffi/block-file.ts';
 import { ERRNO, errnoName } from '../../ffi/errno.ts';
 import { OPEN, openFile } from '../../ffi/file.ts';
 import { MAP, Mapping, mapMemory, PROT } from '../../ffi/mapping.ts';
@@ -19,11 +19,11 @@ export function findPmemBytes(config: PmemConfig): number {
   return lookAt(config).bytes;
 }
 
-function lookAt({ path, readOnly }: PmemConfig): FileShape {
-  let shape: FileShape;
+function lookAt({ path, readOnly }: PmemConfig): OpenFileInfo {
+  let shape: OpenFileInfo;
   try {
     using file = openFile(path, OPEN.readOnly | OPEN.nonBlocking);
-    shape = fileShape(file.fd);
+    shape = statFile(file.fd);
   } catch (error) {
     throw unopenedImage(path, error, !readOnly, FLAG);
   }
@@ -69,7 +69,7 @@ export function openPmem(config: PmemConfig, { pmem }: OpenContext): OpenDevice<
  * Where the file system cannot promise room, the guest takes its chance.
  */
 function fillHoles(fd: number, path: string, bytes: number): void {
-  const errno = reserveRoom(fd, bytes);
+  const errno = allocateBlocks(fd, bytes);
   if (errno === 0 || errno === ERRNO.EOPNOTSUPP || errno === ERRNO.ENOSYS) return;
   const full = errno === ERRNO.ENOSPC || errno === ERRNO.EDQUOT;
   const found = full ? `there is no room for all its ${bytes} bytes` : `no room for it: ${errnoName(errno)}`;

@@ -4,7 +4,7 @@
  */
 import { existsSync, realpathSync, statSync } from 'node:fs';
 import type { OwnedFd } from '../../ffi/file.ts';
-import { createWaitingConnection } from '../../ffi/waiting-connection.ts';
+import { createConnectedListener } from '../../ffi/connected-listener.ts';
 import { VoltError } from '../../volt-error.ts';
 import { createHelperOutput } from '../host/helper-output.ts';
 
@@ -51,7 +51,7 @@ export function startVirtiofsd(folder: SharedFolder): RunningDaemon {
     `source=${source},cache=${folder.cache}`,
   ];
   const command = folder.readOnly ? readOnlyCommand(folder.path, source, argv) : argv;
-  const { listener, connection } = createWaitingConnection();
+  const { listener, connection } = createConnectedListener();
   const [output, stderr] = createHelperOutput();
   const close = () => {
     connection.close();

@@ -1,7 +1,7 @@
 /** The socket of a vhost-user connection. Whoever is at its other end may be slow, silent, gone or malicious. */
 import { VhostUserError, type VhostLink } from './session.ts';
 import { ERRNO, errnoName } from '../../ffi/errno.ts';
-import { sendWithFds, severSocket, waitForSocket } from '../../ffi/socket-fds.ts';
+import { sendWithFds, shutdownSocket, waitForSocket } from '../../ffi/socket-fds.ts';
 import { receiveBytes } from '../../ffi/unix-stream.ts';
 
 export const HUNG_UP = 'hung up';
@@ -42,7 +42,7 @@ export class VhostSocket implements VhostLink {
 
   /** Ends the connection for good. */
   sever(): void {
-    severSocket(this.#fd);
+    shutdownSocket(this.#fd);
   }
 
   #failOrWait(errno: number, write: boolean): void {

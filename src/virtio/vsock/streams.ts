@@ -11,7 +11,7 @@ import {
   acceptStream,
   closeStream,
   connectStream,
-  endSending,
+  shutdownWrites,
   receiveBytes,
   sendBytes,
   sendVector,
@@ -81,7 +81,7 @@ export class VsockStreams implements VsockHost {
   }
 
   endWriting(stream: number): void {
-    endSending(stream);
+    shutdownWrites(stream);
   }
 
   close(stream: number): void {

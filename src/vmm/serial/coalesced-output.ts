@@ -11,9 +11,9 @@ import { UART_WORD, uartWrite } from '../../chips/uart.ts';
 import {
   isCoalescedEmpty,
   portZone,
-  startCoalescing,
-  stopCoalescing,
-  takeCoalesced,
+  registerCoalescedZone,
+  unregisterCoalescedZone,
+  takeCoalescedWrite,
   type CoalescedRing,
 } from '../../kvm/coalesced.ts';
 import { PORT } from '../../machine/ports.ts';
@@ -62,7 +62,7 @@ function isEnding({ words }: SharedState): boolean {
 }
 
 function takeOne({ uart }: Board, ring: CoalescedRing): boolean {
-  const write = takeCoalesced(ring);
+  const write = takeCoalescedWrite(ring);
   if (write < 0) return false;
   uartWrite(uart, (write >>> 8) - PORT.com1, write & 0xff);
   return true;
@@ -79,10 +79,10 @@ export async function watchConsole(board: Board, vmFd: number, isOver: () => boo
     if (wait.async) await wait.value;
     if (isOver()) return;
     if (performance.now() >= pausedUntil && !wantsInterrupts(uart)) {
-      if (!startCoalescing(vmFd, DATA_ZONE)) return;
+      if (!registerCoalescedZone(vmFd, DATA_ZONE)) return;
       const reason = await untilQuiet(board, isOver);
       if (isOver()) return;
-      stopCoalescing(vmFd, DATA_ZONE);
+      unregisterCoalescedZone(vmFd, DATA_ZONE);
       if (reason === 'interrupts') pausedUntil = performance.now() + INTERRUPT_PAUSE_MS;
     }
     Atomics.store(words, VM_WORD.burst, 0);

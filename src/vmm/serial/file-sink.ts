@@ -3,7 +3,7 @@
  * reported.
  */
 import { ERRNO, SyscallError } from '../../ffi/errno.ts';
-import { writeWithoutWaiting } from '../../ffi/file.ts';
+import { writeNonBlocking } from '../../ffi/file.ts';
 import type { ConsoleSink } from './pump.ts';
 
 const NO_ROOM = new Set<number>([ERRNO.ENOSPC, ERRNO.EDQUOT, ERRNO.EFBIG]);
@@ -19,11 +19,11 @@ export function fileSink(fd: number, say: (line: string) => void, what = "the co
       if (lost > 0) {
         const note = Buffer.from(`\n[volt: ${lost} bytes of console output had no room on the disk]\n`);
         // Only as a whole: the rest of a note that was cut would repeat it.
-        if (writeWithoutWaiting(fd, note) === 0) return 0;
+        if (writeNonBlocking(fd, note) === 0) return 0;
         say(`${what} has room again; ${lost} bytes of the console are missing from it`);
         lost = 0;
       }
-      return writeWithoutWaiting(fd, bytes);
+      return writeNonBlocking(fd, bytes);
     } catch (error) {
       if (!(error instanceof SyscallError) || !NO_ROOM.has(error.errno)) throw error;
       if (lost === 0) say(`${what} has no room (${error.code}); the guest goes on without it`);

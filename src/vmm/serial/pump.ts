@@ -1,6 +1,6 @@
 /** Moves console output from the ring to its sink, on the main thread, without ever blocking it. */
 import { SyscallError } from '../../ffi/errno.ts';
-import { OPEN, openFile, writeWithoutWaiting } from '../../ffi/file.ts';
+import { OPEN, openFile, writeNonBlocking } from '../../ffi/file.ts';
 import { dropConsole, peekConsole } from './ring.ts';
 import { raiseBurst, VM_WORD, type SharedState } from '../bus/shared-state.ts';
 
@@ -24,7 +24,7 @@ const BURST_MS = 22;
 
 /** Writes to a file descriptor, which the caller owns. */
 export function descriptorSink(fd: number): ConsoleSink {
-  return (bytes) => writeWithoutWaiting(fd, bytes);
+  return (bytes) => writeNonBlocking(fd, bytes);
 }
 
 /**

@@ -4,7 +4,7 @@ import { ERRNO, SyscallError } from '../../ffi/errno.ts';
 import { setThreadNice } from '../../ffi/priority.ts';
 import { kickThread } from '../../ffi/signal.ts';
 import { RUN } from '../../kvm/abi.ts';
-import { tellGuestItWasPaused } from '../../kvm/vcpu.ts';
+import { notifyGuestPaused } from '../../kvm/vcpu.ts';
 import { VoltError } from '../../volt-error.ts';
 import { VCPU_COMMAND, VCPU_PHASE, VCPU_WORD } from '../bus/shared-state.ts';
 import { phaseOf } from './sample.ts';
@@ -57,7 +57,7 @@ function cancelPause(vcpus: readonly Vcpu[]): void {
 /** Lets paused vCPUs run again, after telling the guest's clock. Resolves when they run. */
 export async function resumeVcpus(vcpus: readonly Vcpu[]): Promise<void> {
   const paused = vcpus.filter(({ words }) => Atomics.load(words, VCPU_WORD.phase) === VCPU_PHASE.paused);
-  for (const { kvm } of paused) tellGuestItWasPaused(kvm.fd);
+  for (const { kvm } of paused) notifyGuestPaused(kvm.fd);
   // Also the pause of those that have not obeyed yet.
   cancelPause(vcpus);
   for (const { words } of paused)

@@ -38,7 +38,7 @@ export class VcpuFactory implements Disposable {
     // The TSC frequency is the same for all vCPUs, but KVM reports it of a vCPU only.
     this.#cpuid ??= new VcpuCpuid(plan, { ...host, tscKhz: readTscKhz(kvm.fd) });
     kvm.setCpuid(this.#cpuid.of(cpu));
-    if (needsX2apicMode(plan)) kvm.startInX2apicMode();
+    if (needsX2apicMode(plan)) kvm.enableX2apic();
     applyCommonState(kvm);
     const words = shared.vcpuWords(index);
     words[VCPU_WORD.mpState] = checkMpState(kvm.fd, index, index === plan.bootCpu);

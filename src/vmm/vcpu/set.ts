@@ -91,7 +91,7 @@ export class VcpuSet implements Disposable {
   waitUntilStopped(): boolean {
     const deadline = performance.now() + STOP_TIMEOUT_MS;
     this.#threads.awaitWaiting(STOP_TIMEOUT_MS);
-    return this.#threads.allLeft && this.#vcpus.every(({ words }) => waitForStop(words, deadline));
+    return this.#threads.allExited && this.#vcpus.every(({ words }) => waitForStop(words, deadline));
   }
 
   terminateWorkers(): void {

@@ -2,14 +2,14 @@
  * The threads in which vCPUs run.
  *
  * The BSP has a Worker from the start. An AP begins on a thread without JavaScript
- * (`kvm/waiting-threads.ts`), which keeps it in KVM_RUN while it waits for its SIPI and runs the guest; it
+ * (`kvm/ap-threads.ts`), which keeps it in KVM_RUN while it waits for its SIPI and runs the guest; it
  * gets a Worker when it first exits to user space or is kicked. An AP that never exits costs no Worker, which
  * takes 5 ms and 2 MB.
  */
 import { setThreadAffinity } from '../../ffi/affinity.ts';
 import type { HostPointer } from '../../ffi/libc.ts';
 import { setThreadNice } from '../../ffi/priority.ts';
-import { WaitingThreads, type LeftVcpu } from '../../kvm/waiting-threads.ts';
+import { ApThreads, type ApExit } from '../../kvm/ap-threads.ts';
 import { workerErrorLine } from '../../runtime/worker-url.ts';
 import {
   now,
@@ -38,7 +38,7 @@ export interface VcpuThreadsOptions {
 export class VcpuThreads implements Disposable {
   readonly #options: VcpuThreadsOptions;
   /** undefined: every vCPU has a Worker. */
-  readonly #waiting: WaitingThreads | undefined;
+  readonly #waiting: ApThreads | undefined;
   /** vCPUs that were started, by index. */
   readonly #vcpus: Vcpu[] = [];
   #filter: HostPointer | undefined;
@@ -49,7 +49,7 @@ export class VcpuThreads implements Disposable {
     const { vcpuCount, timeline } = options.link;
     // The timeline polls for the SIPI of each AP, which takes JavaScript.
     if (vcpuCount > 1 && !timeline)
-      this.#waiting = new WaitingThreads(vcpuCount, (left) => left.forEach((each) => this.#takeOver(each)));
+      this.#waiting = new ApThreads(vcpuCount, (left) => left.forEach((each) => this.#takeOver(each)));
   }
 
   /**
@@ -73,8 +73,8 @@ export class VcpuThreads implements Disposable {
   }
 
   /** False while a thread without JavaScript may still use what the machine has mapped. */
-  get allLeft(): boolean {
-    return this.#waiting?.allLeft ?? true;
+  get allExited(): boolean {
+    return this.#waiting?.allExited ?? true;
   }
 
   /**
@@ -82,7 +82,7 @@ export class VcpuThreads implements Disposable {
    * timeout.
    */
   awaitWaiting(timeoutMs: number): void {
-    for (const { index } of this.#waiting?.waitUntilLeft(timeoutMs) ?? []) noteStopped(this.#vcpus[index]!);
+    for (const { index } of this.#waiting?.waitForExits(timeoutMs) ?? []) noteStopped(this.#vcpus[index]!);
   }
 
   terminateWorkers(): void {
@@ -117,7 +117,7 @@ export class VcpuThreads implements Disposable {
   }
 
   /** A vCPU has left KVM_RUN on its waiting thread: a Worker handles that exit and goes on. */
-  #takeOver({ index, result }: LeftVcpu): void {
+  #takeOver({ index, result }: ApExit): void {
     const vcpu = this.#vcpus[index]!;
     if (Atomics.load(vcpu.words, VCPU_WORD.command) !== VCPU_COMMAND.stop) {
       this.#startWorker(vcpu, result);

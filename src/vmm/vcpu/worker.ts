@@ -6,7 +6,7 @@ import { installFilter } from '../../ffi/sandbox.ts';
 import { setThreadName } from '../../ffi/thread.ts';
 import { viewCoalescedRing } from '../../kvm/coalesced.ts';
 import { createBoard } from '../bus/board.ts';
-import { compileAsUsual } from '../../runtime/jit-policy.ts';
+import { useNormalJitPolicy } from '../../runtime/jit-policy.ts';
 import { viewRunPage } from './handle-exit.ts';
 import { runVcpu } from './run-loop.ts';
 import {
@@ -34,7 +34,7 @@ export interface MachineLink {
   readonly vcpuCount: number;
   readonly vmFd: number;
   /** Offset of KVM's ring of coalesced writes in each vCPU's mapping; 0: this KVM has none. */
-  readonly ringOffset: number;
+  readonly coalescedRingOffset: number;
   readonly lowMemoryBytes: number;
   readonly virtio: readonly VirtioLink[];
   readonly bootCpu: number;
@@ -99,11 +99,11 @@ function run(start: VcpuStart): VcpuReport {
     setPhase(words, VCPU_PHASE.running);
     moments[VCPU_MOMENT.entered] = now();
   }
-  compileAsUsual();
+  useNormalJitPolicy();
   const vcpu = {
     ...viewRunPage(page),
     kvm: vcpuQueries(vcpuFd),
-    board: createBoard(shared, start, viewCoalescedRing(page, start.ringOffset)),
+    board: createBoard(shared, start, viewCoalescedRing(page, start.coalescedRingOffset)),
     words,
     moments,
     timeline: start.timeline,

@@ -157,7 +157,7 @@ describe('lines', () => {
   test('a client that sends no more gets its answers, also to a line without newline', async () => {
     const client = await connect();
     client.send(statusLine(1) + statusLine(2).trim());
-    client.endSending();
+    client.shutdownWrites();
     expect((await client.rest()).map(({ id }) => id)).toEqual([1, 2]);
   });
 });
@@ -252,7 +252,7 @@ describe('events', () => {
   test('still come to a client that will send no more', async () => {
     const client = await connect();
     client.request(1, 'events');
-    client.endSending();
+    client.shutdownWrites();
     await client.next();
     target.tell({ kind: 'resumed', vcpus: [0], atMs: 9 });
     expect((await client.next())?.params?.kind).toBe('resumed');
@@ -440,7 +440,7 @@ describe('random input', () => {
       const client = await connect();
       client.send(random.bytes(random.int(1, 5000)));
       if (random.int(0, 1) === 0) client.vanish();
-      else client.endSending();
+      else client.shutdownWrites();
     }
     let answer: Message | undefined;
     while (answer?.result === undefined) answer = await (await connect()).answer('status');

@@ -270,7 +270,7 @@ export class RawClient {
     this.#socket.resume();
   }
 
-  endSending(): void {
+  shutdownWrites(): void {
     this.#socket.shutdown();
   }
 

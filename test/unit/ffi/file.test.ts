@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SyscallError } from '../../../src/ffi/errno.ts';
-import { OPEN, openFile, readAt, WRITE_PIECE_BYTES, writeWithoutWaiting } from '../../../src/ffi/file.ts';
+import { OPEN, openFile, readAt, WRITE_PIECE_BYTES, writeNonBlocking } from '../../../src/ffi/file.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'volt-file-'));
 const path = join(directory, 'ten');
@@ -37,7 +37,7 @@ describe('openFile', () => {
   test('makes files with the mode asked for', () => {
     const made = join(directory, 'made');
     using file = openFile(made, OPEN.writeOnly | OPEN.create | OPEN.append);
-    expect(writeWithoutWaiting(file.fd, Buffer.from('abc'))).toBe(3);
+    expect(writeNonBlocking(file.fd, Buffer.from('abc'))).toBe(3);
     expect(readFileSync(made, 'utf8')).toBe('abc');
   });
 
@@ -65,7 +65,7 @@ describe('readAt', () => {
   });
 });
 
-test('writeWithoutWaiting writes at most one piece', () => {
+test('writeNonBlocking writes at most one piece', () => {
   using file = openFile('/dev/null', OPEN.writeOnly);
-  expect(writeWithoutWaiting(file.fd, new Uint8Array(3 * WRITE_PIECE_BYTES))).toBe(WRITE_PIECE_BYTES);
+  expect(writeNonBlocking(file.fd, new Uint8Array(3 * WRITE_PIECE_BYTES))).toBe(WRITE_PIECE_BYTES);
 });

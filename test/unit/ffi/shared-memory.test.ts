@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test';
 import { fstatSync } from 'node:fs';
-import { growFile } from '../../../src/ffi/block-file.ts';
+import { setFileLength } from '../../../src/ffi/block-file.ts';
 import { ERRNO } from '../../../src/ffi/errno.ts';
 import { MAP, Mapping, PROT } from '../../../src/ffi/mapping.ts';
 import { releaseSharedMemory } from '../../../src/ffi/memory-advice.ts';
@@ -30,7 +30,10 @@ test('shared memory is the same to all that map it, and starts as zeroes that ta
 test('nobody who has its descriptor can make it shorter or longer', () => {
   using memory = createSharedMemory('test', MIB, false);
 
-  expect([growFile(memory.fd, 4096), growFile(memory.fd, 2 * MIB)]).toEqual([ERRNO.EPERM, ERRNO.EPERM]);
+  expect([setFileLength(memory.fd, 4096), setFileLength(memory.fd, 2 * MIB)]).toEqual([
+    ERRNO.EPERM,
+    ERRNO.EPERM,
+  ]);
   expect(fstatSync(memory.fd).size).toBe(MIB);
 });
 

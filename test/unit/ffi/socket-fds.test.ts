@@ -2,10 +2,10 @@ import { dlopen, FFIType, ptr } from 'bun:ffi';
 import { afterEach, describe, expect, test } from 'bun:test';
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { ERRNO } from '../../../src/ffi/errno.ts';
-import { sendWithFds, severSocket, waitForSocket } from '../../../src/ffi/socket-fds.ts';
+import { sendWithFds, shutdownSocket, waitForSocket } from '../../../src/ffi/socket-fds.ts';
 import { createSocketPair } from '../../../src/ffi/socket-pair.ts';
 import { receiveBytes, sendBytes } from '../../../src/ffi/unix-stream.ts';
-import { createWaitingConnection } from '../../../src/ffi/waiting-connection.ts';
+import { createConnectedListener } from '../../../src/ffi/connected-listener.ts';
 
 /** Volt itself never takes a descriptor from anybody, so the receiving side is here. */
 const { recvmsg, accept } = dlopen('libc.so.6', {
@@ -90,7 +90,7 @@ describe('waiting for a socket', () => {
     sendBytes(theirs, Buffer.from('x'));
     const there = waitForSocket(ours, false, 60_000);
 
-    severSocket(theirs);
+    shutdownSocket(theirs);
     receiveBytes(ours, new Uint8Array(1), 1);
 
     expect([there, waitForSocket(ours, false, 60_000)]).toEqual([true, true]);
@@ -100,7 +100,7 @@ describe('waiting for a socket', () => {
 });
 
 test('a connection waits in a listener without a path, ahead of everybody', () => {
-  const { listener, connection } = createWaitingConnection();
+  const { listener, connection } = createConnectedListener();
   stack.push(listener, connection);
 
   const accepted = accept(listener.fd, null, null);

@@ -5,7 +5,7 @@ import {
   COALESCED_ENTRIES,
   isCoalescedEmpty,
   portZone,
-  takeCoalesced,
+  takeCoalescedWrite,
   viewCoalescedRing,
   type CoalescedRing,
 } from '../../../src/kvm/coalesced.ts';
@@ -44,7 +44,7 @@ test('a page holds 170 entries', () => {
 test('an empty ring has nothing, wherever its indices stand', () => {
   for (const start of [0, 1, 100, 169]) {
     expect(isCoalescedEmpty(ringAt(start))).toBe(true);
-    expect(takeCoalesced(ringAt(start))).toBe(-1);
+    expect(takeCoalescedWrite(ringAt(start))).toBe(-1);
   }
 });
 
@@ -53,7 +53,7 @@ test('writes come out in order, with their ports', () => {
   gather(ring, 0x3f8, 0x41);
   gather(ring, 0xffff, 0xff);
 
-  const taken = [takeCoalesced(ring), takeCoalesced(ring), takeCoalesced(ring)];
+  const taken = [takeCoalescedWrite(ring), takeCoalescedWrite(ring), takeCoalescedWrite(ring)];
 
   expect(taken).toEqual([0x3f8_41, 0xffff_ff, -1]);
   expect(isCoalescedEmpty(ring)).toBe(true);
@@ -64,11 +64,11 @@ test('a full ring is one entry short, and is emptied across its end', () => {
   let count = 0;
   while (gather(ring, 0x3f8, count & 0xff)) count++;
 
-  const bytes = Array.from({ length: count }, () => takeCoalesced(ring) & 0xff);
+  const bytes = Array.from({ length: count }, () => takeCoalescedWrite(ring) & 0xff);
 
   expect(count).toBe(169);
   expect(bytes).toEqual(Array.from({ length: 169 }, (_, i) => i));
-  expect(takeCoalesced(ring)).toBe(-1);
+  expect(takeCoalescedWrite(ring)).toBe(-1);
 });
 
 test('whatever the order of writes and reads, nothing is lost or repeated', () => {
@@ -79,9 +79,10 @@ test('whatever the order of writes and reads, nothing is lost or repeated', () =
   for (let i = 0; i < 500; i++) {
     for (const byte of random.bytes(random.int(0, 100))) if (gather(ring, 0x3f8, byte)) sent.push(byte);
     for (let left = random.int(0, 100); left > 0 && !isCoalescedEmpty(ring); left--)
-      received.push(takeCoalesced(ring) & 0xff);
+      received.push(takeCoalescedWrite(ring) & 0xff);
   }
-  for (let write = takeCoalesced(ring); write >= 0; write = takeCoalesced(ring)) received.push(write & 0xff);
+  for (let write = takeCoalescedWrite(ring); write >= 0; write = takeCoalescedWrite(ring))
+    received.push(write & 0xff);
 
   expect(received).toEqual(sent);
   expect(sent.length).toBeGreaterThan(10_000);
@@ -97,7 +98,7 @@ test.each([
   ring[FIRST] = first;
   ring[LAST] = last;
 
-  const { code, message } = voltErrorOf(() => takeCoalesced(ring));
+  const { code, message } = voltErrorOf(() => takeCoalescedWrite(ring));
 
   expect(code).toBe('internal');
   expect(message).toBe(

@@ -16,7 +16,7 @@ import { BLOCK_OP, BlockRequest, type BlockOp } from '../../../../src/virtio/blo
 import type { BlockBackend } from '../../../../src/virtio/block/device.ts';
 import { GuestRam } from '../../../../src/virtio/transport/guest-ram.ts';
 import { Chain } from '../../../../src/virtio/transport/queue.ts';
-import { growFile, writeAllAt } from '../../../../src/ffi/block-file.ts';
+import { setFileLength, writeAllAt } from '../../../../src/ffi/block-file.ts';
 import { MAP, Mapping, PROT } from '../../../../src/ffi/mapping.ts';
 import { createUring, Uring } from '../../../../src/ffi/uring.ts';
 import { FileBackend } from '../../../../src/virtio/block/file-backend.ts';
@@ -80,7 +80,7 @@ class Bench implements Disposable {
     writeFileSync(path, '');
     const shape = overlayShape(DISK_BYTES, 1);
     const fd = this.open(path);
-    growFile(fd, shape.fileBytes);
+    setFileLength(fd, shape.fileBytes);
     writeAllAt(fd, encodeOverlayHeader(shape), 0);
     return path;
   }
@@ -193,7 +193,7 @@ describe.each(BACKENDS)('a disk by %s', (_name, open) => {
   test('fails where its file was cut, and says how far it came', () => {
     using bench = new Bench();
     const backend = open(bench);
-    growFile(bench.open(bench.path), 4 * 4096);
+    setFileLength(bench.open(bench.path), 4 * 4096);
 
     expect(bench.run(backend, BLOCK_OP.read, 3 * 4096, 2 * 4096)).toBe(5);
     expect(Buffer.compare(bench.ramBytes.subarray(0, 4096), bench.content.subarray(3 * 4096, 4 * 4096))).toBe(

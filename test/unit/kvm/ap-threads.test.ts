@@ -4,8 +4,8 @@ import { readFileSync } from 'node:fs';
 import { createEventFd } from '../../../src/ffi/epoll.ts';
 import { placeFilter } from '../../../src/ffi/sandbox.ts';
 import { IOCTL } from '../../../src/kvm/abi.ts';
-import { waitingCode, WAITING_ROW } from '../../../src/kvm/waiting-code.ts';
-import { WaitingThreads, type LeftVcpu } from '../../../src/kvm/waiting-threads.ts';
+import { apThreadCode, AP_THREAD } from '../../../src/kvm/ap-thread-code.ts';
+import { ApThreads, type ApExit } from '../../../src/kvm/ap-threads.ts';
 import { buildFilter } from '../../../src/sandbox/filter.ts';
 
 const ENOTTY = 25;
@@ -14,12 +14,12 @@ const EINVAL = 22;
 describe('a waiting thread', () => {
   test('tells its id before it enters KVM_RUN, and what that returned when it leaves', () => {
     using eventFd = createEventFd();
-    using threads = new WaitingThreads(8, () => {});
+    using threads = new ApThreads(8, () => {});
     const ids = new Map<number, number>();
 
     const vcpus = [0, 3, 7].map((index) => waiting(index, eventFd.fd));
     threads.start(vcpus, (index, threadId) => ids.set(index, threadId));
-    const left = threads.waitUntilLeft(10_000);
+    const left = threads.waitForExits(10_000);
 
     expect([...ids.keys()]).toEqual([0, 3, 7]);
     expect(new Set([...ids.values(), process.pid]).size).toBe(4);
@@ -30,30 +30,30 @@ describe('a waiting thread', () => {
 
   test('is told of by the event loop when nobody waits for it, and once only', async () => {
     using eventFd = createEventFd();
-    const told = Promise.withResolvers<readonly LeftVcpu[]>();
-    using threads = new WaitingThreads(1, told.resolve);
+    const told = Promise.withResolvers<readonly ApExit[]>();
+    using threads = new ApThreads(1, told.resolve);
 
     threads.start([waiting(0, eventFd.fd)], () => {});
 
     expect(await told.promise).toEqual([{ index: 0, result: -ENOTTY }]);
-    expect(threads.waitUntilLeft(0)).toEqual([]);
+    expect(threads.waitForExits(0)).toEqual([]);
   });
 
   test('lays its filter over itself alone', () => {
     using eventFd = createEventFd();
-    using threads = new WaitingThreads(1, () => {});
+    using threads = new ApThreads(1, () => {});
     const filter = placeFilter(buildFilter('vcpu'));
     const before = filtersOf('self');
 
     threads.start([{ ...waiting(0, eventFd.fd), filter }], () => {});
 
-    expect(threads.waitUntilLeft(10_000)).toEqual([{ index: 0, result: -ENOTTY }]);
+    expect(threads.waitForExits(10_000)).toEqual([{ index: 0, result: -ENOTTY }]);
     expect(filtersOf('self')).toBe(before);
   });
 
   test('that gets no filter gets no guest, and the error says why', () => {
     using eventFd = createEventFd();
-    using threads = new WaitingThreads(1, () => {});
+    using threads = new ApThreads(1, () => {});
     const noFilter = placeFilter(new Uint8Array(0));
 
     expect(() => threads.start([{ ...waiting(0, eventFd.fd), filter: noFilter }], () => {})).toThrow(
@@ -64,7 +64,7 @@ describe('a waiting thread', () => {
 
 describe('its code', () => {
   test('makes the calls of KVM_RUN and of KVM_GET_MP_STATE, in that order, and comes back to the first', () => {
-    const code = Buffer.from(waitingCode());
+    const code = Buffer.from(apThreadCode());
     const run = code.indexOf(Buffer.of(0xbe, ...bytesOf(IOCTL.run)));
     const getMpState = code.indexOf(Buffer.of(0xbe, ...bytesOf(IOCTL.getMpState)));
     const jump = code.indexOf(0xeb, getMpState);
@@ -76,19 +76,19 @@ describe('its code', () => {
   });
 
   test('reads nothing of its row once it has said that it left, for the row may be gone then', () => {
-    const code = Buffer.from(waitingCode());
-    const left = code.indexOf(Buffer.of(0xc7, 0x43, WAITING_ROW.left, 1, 0, 0, 0));
+    const code = Buffer.from(apThreadCode());
+    const left = code.indexOf(Buffer.of(0xc7, 0x43, AP_THREAD.exited, 1, 0, 0, 0));
 
     expect(left).toBeGreaterThan(0);
-    // lea rsi, [rbx + left]; mov edx, 1; mov eax, 1 (write); syscall; pop rbx; xor eax, eax; ret
+    // lea rsi, [rbx + exited]; mov edx, 1; mov eax, 1 (write); syscall; pop rbx; xor eax, eax; ret
     expect([...code.subarray(left + 7)]).toEqual([
-      ...[0x48, 0x8d, 0x73, WAITING_ROW.left, 0xba, 1, 0, 0, 0, 0xb8, 1, 0, 0, 0, 0x0f, 0x05],
+      ...[0x48, 0x8d, 0x73, AP_THREAD.exited, 0xba, 1, 0, 0, 0, 0xb8, 1, 0, 0, 0, 0x0f, 0x05],
       ...[0x5b, 0x31, 0xc0, 0xc3],
     ]);
   });
 
   test('reaches every field of its row with a signed 8-bit displacement', () => {
-    expect(WAITING_ROW.result).toBeLessThan(0x80);
+    expect(AP_THREAD.result).toBeLessThan(0x80);
   });
 });
 

@@ -7,7 +7,7 @@ import { PR_SET_NAME } from '../ffi/thread.ts';
 import { IOCTL } from './abi.ts';
 
 /** One row for each thread; everything up to `threadId` is written before it starts, everything from there by it. */
-export const WAITING_ROW = {
+export const AP_THREAD = {
   vcpuFd: 0x00,
   /** Stream that it writes a byte to when it has left KVM_RUN. */
   notifyFd: 0x04,
@@ -20,7 +20,7 @@ export const WAITING_ROW = {
   /** u32: its id, once it is about to enter KVM_RUN. */
   threadId: 0x28,
   /** u32: 1 once it has left KVM_RUN for good. */
-  left: 0x2c,
+  exited: 0x2c,
   /** i64: what the last system call returned: 0, or a negated errno. */
   result: 0x30,
   size: 0x40,
@@ -33,7 +33,7 @@ const SECCOMP_SET_MODE_FILTER = 1;
  * void *wait(struct row *row): names its thread, takes its filter, and stays in KVM_RUN until that returns for
  * anything but an INIT, which it answers with a new KVM_RUN. (api.rst, KVM_RUN: EAGAIN)
  */
-export function waitingCode(): Uint8Array {
+export function apThreadCode(): Uint8Array {
   const takeFilter = [
     ...call(CALL.seccomp, moveEdi(SECCOMP_SET_MODE_FILTER), [0x31, 0xf6]), // xor esi, esi
     ...[0x48, 0x85, 0xc0], // test rax, rax
@@ -46,32 +46,32 @@ export function waitingCode(): Uint8Array {
     CALL.ioctl,
     [0x8b, 0x3b], // mov edi, [rbx]
     moveEsi(IOCTL.getMpState),
-    [0x48, 0x8b, 0x53, WAITING_ROW.mpState], // mov rdx, [rbx + mpState]
+    [0x48, 0x8b, 0x53, AP_THREAD.mpState], // mov rdx, [rbx + mpState]
   );
   const wait = [
     ...call(CALL.gettid),
-    ...[0x89, 0x43, WAITING_ROW.threadId], // mov [rbx + threadId], eax
+    ...[0x89, 0x43, AP_THREAD.threadId], // mov [rbx + threadId], eax
     ...enter,
     ...[0x75, noteInit.length + 2], // jne out
     ...noteInit,
     ...[0xeb, -(enter.length + 2 + noteInit.length + 2) & 0xff], // jmp to the next KVM_RUN
   ];
   const leave = [
-    ...[0x48, 0x89, 0x43, WAITING_ROW.result], // mov [rbx + result], rax
-    ...[0x8b, 0x7b, WAITING_ROW.notifyFd], // mov edi, [rbx + notifyFd]
-    ...[0xc7, 0x43, WAITING_ROW.left, ...u32(1)], // mov dword [rbx + left], 1
+    ...[0x48, 0x89, 0x43, AP_THREAD.result], // mov [rbx + result], rax
+    ...[0x8b, 0x7b, AP_THREAD.notifyFd], // mov edi, [rbx + notifyFd]
+    ...[0xc7, 0x43, AP_THREAD.exited, ...u32(1)], // mov dword [rbx + exited], 1
     // From here on the row may be gone: the kernel alone looks at it, and finds that out.
     ...call(
       CALL.write,
-      [0x48, 0x8d, 0x73, WAITING_ROW.left], // lea rsi, [rbx + left]
+      [0x48, 0x8d, 0x73, AP_THREAD.exited], // lea rsi, [rbx + exited]
       [0xba, ...u32(1)], // mov edx, 1
     ),
     ...[0x5b, 0x31, 0xc0, 0xc3], // pop rbx; xor eax, eax; ret
   ];
   return Uint8Array.from([
     ...[0x53, 0x48, 0x89, 0xfb], // push rbx; mov rbx, rdi
-    ...call(CALL.prctl, moveEdi(PR_SET_NAME), [0x48, 0x8d, 0x73, WAITING_ROW.name]), // lea rsi, [rbx + name]
-    ...[0x48, 0x8b, 0x53, WAITING_ROW.filter], // mov rdx, [rbx + filter]
+    ...call(CALL.prctl, moveEdi(PR_SET_NAME), [0x48, 0x8d, 0x73, AP_THREAD.name]), // lea rsi, [rbx + name]
+    ...[0x48, 0x8b, 0x53, AP_THREAD.filter], // mov rdx, [rbx + filter]
     ...[0x48, 0x85, 0xd2], // test rdx, rdx
     ...[0x74, takeFilter.length + 2], // je over the filter
     ...takeFilter,

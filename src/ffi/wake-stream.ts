@@ -10,14 +10,14 @@ const readers = new Set<() => void>();
 let writeFd: number | undefined;
 
 /** The descriptor to write to. Opens the mailbox if need be. */
-export function mailboxFd(): number {
+export function wakeFd(): number {
   writeFd ??= openMailbox();
   return writeFd;
 }
 
 /** Calls `onMail` after each byte or more, until the returned function is called. Keeps no process alive. */
-export function readMailbox(onMail: () => void): () => void {
-  mailboxFd();
+export function onWake(onMail: () => void): () => void {
+  wakeFd();
   readers.add(onMail);
   return () => void readers.delete(onMail);
 }

@@ -3,15 +3,15 @@
  * until the vCPU exits to user space or is kicked for the first time. Whoever takes it over then goes on from there.
  */
 import { addressOf, type HostPointer } from '../ffi/libc.ts';
-import { mailboxFd, readMailbox } from '../ffi/mailbox.ts';
+import { wakeFd, onWake } from '../ffi/wake-stream.ts';
 import { MAP, Mapping, PROT } from '../ffi/mapping.ts';
-import { placeCode, startThread } from '../ffi/native-thread.ts';
+import { mapCode, startThread } from '../ffi/native-thread.ts';
 import { pauseThread } from '../ffi/thread.ts';
 import { putAscii, putU64 } from '../binary/bytes.ts';
 import { VoltError } from '../volt-error.ts';
-import { WAITING_ROW, waitingCode } from './waiting-code.ts';
+import { AP_THREAD, apThreadCode } from './ap-thread-code.ts';
 
-export interface WaitingVcpu {
+export interface ApThreadStart {
   readonly index: number;
   readonly vcpuFd: number;
   /** A struct kvm_mp_state of its own, in memory that stays; brought up to date when an INIT arrives. */
@@ -20,7 +20,7 @@ export interface WaitingVcpu {
 }
 
 /** A vCPU that has left KVM_RUN: what that returned, 0 or a negated errno. */
-export interface LeftVcpu {
+export interface ApExit {
   readonly index: number;
   readonly result: number;
 }
@@ -32,7 +32,7 @@ const POLL_MICROSECONDS = 10;
 let code: HostPointer | undefined;
 
 /** Up to `limit` such threads of one machine. Made before the sandbox is entered for the first time. */
-export class WaitingThreads implements Disposable {
+export class ApThreads implements Disposable {
   /** SAFETY: rows that threads write to; unmapped on dispose, when none of them is left. */
   readonly #rows: Mapping;
   readonly #view: DataView;
@@ -40,18 +40,18 @@ export class WaitingThreads implements Disposable {
   readonly #waiting = new Set<number>();
   readonly #stopReading: () => void;
 
-  /** `onLeft` is told of those that `waitUntilLeft` does not return, from the event loop. */
-  constructor(limit: number, onLeft: (left: readonly LeftVcpu[]) => void) {
+  /** `onLeft` is told of those that `waitForExits` does not return, from the event loop. */
+  constructor(limit: number, onLeft: (left: readonly ApExit[]) => void) {
     this.#rows = new Mapping({
-      bytes: limit * WAITING_ROW.size,
+      bytes: limit * AP_THREAD.size,
       prot: PROT.read | PROT.write,
       flags: MAP.private | MAP.anonymous,
       what: 'waiting vCPUs',
     });
-    const buffer = this.#rows.view(0, limit * WAITING_ROW.size);
+    const buffer = this.#rows.view(0, limit * AP_THREAD.size);
     this.#view = new DataView(buffer);
     this.#words = new Int32Array(buffer);
-    this.#stopReading = readMailbox(() => {
+    this.#stopReading = onWake(() => {
       const left = this.#takeLeft();
       if (left.length > 0) onLeft(left);
     });
@@ -61,8 +61,8 @@ export class WaitingThreads implements Disposable {
    * Starts threads, tells of each when it is about to enter KVM_RUN, and returns after the last. Throws SyscallError and
    * VoltError 'host' for the first that does not get there; those before it run then.
    */
-  start(vcpus: readonly WaitingVcpu[], onStarted: (index: number, threadId: number) => void): void {
-    code ??= placeCode(waitingCode());
+  start(vcpus: readonly ApThreadStart[], onStarted: (index: number, threadId: number) => void): void {
+    code ??= mapCode(apThreadCode());
     let failure: unknown;
     const started = vcpus.filter((vcpu) => {
       try {
@@ -85,23 +85,23 @@ export class WaitingThreads implements Disposable {
   }
 
   /** Those that have left KVM_RUN and were not told of before. */
-  #takeLeft(): LeftVcpu[] {
-    const left: LeftVcpu[] = [];
+  #takeLeft(): ApExit[] {
+    const left: ApExit[] = [];
     for (const index of this.#waiting) {
-      if (this.#word(index, WAITING_ROW.left) === 0) continue;
+      if (this.#word(index, AP_THREAD.exited) === 0) continue;
       this.#waiting.delete(index);
-      left.push({ index, result: this.#word(index, WAITING_ROW.result) });
+      left.push({ index, result: this.#word(index, AP_THREAD.result) });
     }
     return left;
   }
 
   /** Whether no thread uses anything of the machine any more. */
-  get allLeft(): boolean {
+  get allExited(): boolean {
     return this.#waiting.size === 0;
   }
 
   /** Those that leave within `timeoutMs`; as soon as none waits any more. */
-  waitUntilLeft(timeoutMs: number): LeftVcpu[] {
+  waitForExits(timeoutMs: number): ApExit[] {
     const left = this.#takeLeft();
     const deadline = performance.now() + timeoutMs;
     while (this.#waiting.size > 0 && performance.now() < deadline) {
@@ -117,17 +117,17 @@ export class WaitingThreads implements Disposable {
     this.#rows[Symbol.dispose]();
   }
 
-  #startOne(at: HostPointer, { index, vcpuFd, mpState, filter }: WaitingVcpu): void {
-    const row = index * WAITING_ROW.size;
+  #startOne(at: HostPointer, { index, vcpuFd, mpState, filter }: ApThreadStart): void {
+    const row = index * AP_THREAD.size;
     const view = this.#view;
-    view.setInt32(row + WAITING_ROW.vcpuFd, vcpuFd, true);
-    view.setInt32(row + WAITING_ROW.notifyFd, mailboxFd(), true);
-    putU64(view, row + WAITING_ROW.filter, filter ?? 0);
-    putU64(view, row + WAITING_ROW.mpState, addressOf(mpState));
-    putAscii(new Uint8Array(view.buffer, row + WAITING_ROW.name, 16), 0, `vcpu${index}`);
-    view.setInt32(row + WAITING_ROW.threadId, 0, true);
-    view.setInt32(row + WAITING_ROW.left, 0, true);
-    view.setInt32(row + WAITING_ROW.result, 0, true);
+    view.setInt32(row + AP_THREAD.vcpuFd, vcpuFd, true);
+    view.setInt32(row + AP_THREAD.notifyFd, wakeFd(), true);
+    putU64(view, row + AP_THREAD.filter, filter ?? 0);
+    putU64(view, row + AP_THREAD.mpState, addressOf(mpState));
+    putAscii(new Uint8Array(view.buffer, row + AP_THREAD.name, 16), 0, `vcpu${index}`);
+    view.setInt32(row + AP_THREAD.threadId, 0, true);
+    view.setInt32(row + AP_THREAD.exited, 0, true);
+    view.setInt32(row + AP_THREAD.result, 0, true);
     startThread(at, (this.#rows.address + row) as HostPointer);
     this.#waiting.add(index);
   }
@@ -135,13 +135,11 @@ export class WaitingThreads implements Disposable {
   #awaitThreadId(index: number, deadline: number): number {
     for (;;) {
       // In this order: a thread that has its id may have left before the next look.
-      const left = this.#word(index, WAITING_ROW.left) !== 0;
-      const threadId = this.#word(index, WAITING_ROW.threadId);
+      const left = this.#word(index, AP_THREAD.exited) !== 0;
+      const threadId = this.#word(index, AP_THREAD.threadId);
       if (threadId !== 0) return threadId;
       if (left || performance.now() > deadline) {
-        const how = left
-          ? `errno ${-this.#word(index, WAITING_ROW.result)}`
-          : `${START_TIMEOUT_MS} ms went by`;
+        const how = left ? `errno ${-this.#word(index, AP_THREAD.result)}` : `${START_TIMEOUT_MS} ms went by`;
         throw new VoltError(
           'host',
           `Cannot start vCPU ${index}: its thread does not get to KVM_RUN, ${how} (expected it to wait there)`,
@@ -152,6 +150,6 @@ export class WaitingThreads implements Disposable {
   }
 
   #word(index: number, field: number): number {
-    return Atomics.load(this.#words, (index * WAITING_ROW.size + field) / 4);
+    return Atomics.load(this.#words, (index * AP_THREAD.size + field) / 4);
   }
 }

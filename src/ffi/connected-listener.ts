@@ -12,7 +12,7 @@ const UNNAMED_BYTES = 2;
  * Nobody can come before the connection, which is the first in the queue, so it needs no path with permissions. The
  * listener blocks, as programs expect that are handed one; the connection does not. Throws SyscallError.
  */
-export function createWaitingConnection(): { listener: OwnedFd; connection: OwnedFd } {
+export function createConnectedListener(): { listener: OwnedFd; connection: OwnedFd } {
   using stack = new DisposableStack();
   const listener = stack.use(new OwnedFd(checked(libc.socket(AF_UNIX, STREAM_CLOEXEC, 0), 'socket')));
   const address = new Uint8Array(SOCKADDR_UN.size);
