@@ -1,30 +1,11 @@
 /** Controls a running VM, for the control socket and for programs that embed Volt. */
-import { hex } from '../binary/bytes.ts';
-import { getThreadAffinity } from '../ffi/affinity.ts';
-import { readThreadStat } from '../ffi/thread-stat.ts';
-import { KVM_MP_STATE, REGS, SREGS } from '../kvm/abi.ts';
-import {
-  readMpState,
-  readRegs,
-  readSipiVector,
-  readSregs,
-  writeMpState,
-  writeSipiVector,
-} from '../kvm/vcpu.ts';
+import { readMpState, writeMpState, writeSipiVector } from '../kvm/vcpu.ts';
 import { MIB } from '../machine/address.ts';
-import { mpStateName, mpStateNumber } from '../smp/vcpu-state.ts';
+import { mpStateNumber } from '../smp/vcpu-state.ts';
 import { describeDevice } from '../virtio/host/status.ts';
-import { exitName } from '../vmm/vcpu/exit-report.ts';
-import { EXIT_COUNTERS, VCPU_WORD } from '../vmm/bus/shared-state.ts';
+import { VCPU_WORD } from '../vmm/bus/shared-state.ts';
 import { pauseVcpus, pinVcpu, resumeVcpus, sampleVcpus, setVcpuNice } from '../vmm/vcpu/control.ts';
-import {
-  lastMpState,
-  lastRip,
-  lastSipiVector,
-  lifecycleOf,
-  phaseOf,
-  wasSampled,
-} from '../vmm/vcpu/sample.ts';
+import { lifecycleOf, phaseOf } from '../vmm/vcpu/sample.ts';
 import type { HungVcpu } from '../vmm/vcpu/hang-watch.ts';
 import type { Vcpu } from '../vmm/vcpu/vcpu.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
@@ -43,8 +24,7 @@ import type {
   VmEvent,
   VmStatus,
 } from './control/target.ts';
-
-const SPECIAL = ['cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer', 'apicBase'] as const;
+import { describeVcpuStatus, readRegisterSet, sampledRip } from './vcpu-status.ts';
 
 /** What the control socket serves. Several may share a VM. */
 export class VmControl implements ControlTarget {
@@ -103,7 +83,8 @@ export class VmControl implements ControlTarget {
   }
 
   vcpus(): readonly VcpuStatus[] {
-    return this.#vm.vcpus.map((vcpu) => this.#vcpuStatus(vcpu));
+    const { plan, symbols } = this.#vm;
+    return this.#vm.vcpus.map((vcpu) => describeVcpuStatus(vcpu, plan, symbols.describe));
   }
 
   devices(): readonly DeviceStatus[] {
@@ -264,40 +245,8 @@ export class VmControl implements ControlTarget {
   }
 
   #stuckVcpu({ vcpu: { index, words }, why }: HungVcpu): StuckVcpu {
-    const { rip = '0x0', ...place } = this.#placeOf(words);
-    return { index, why, state: lifecycleOf(words), rip, ...place };
-  }
-
-  #vcpuStatus({ index, words }: Vcpu): VcpuStatus {
-    const { plan } = this.#vm;
-    const threadId = Atomics.load(words, VCPU_WORD.threadId);
-    const stat = threadId === 0 ? undefined : readThreadStat(threadId);
-    const exits: Record<string, number> = {};
-    for (let reason = 0; reason < EXIT_COUNTERS; reason++) {
-      const count = words[VCPU_WORD.exits + reason]! >>> 0;
-      if (count > 0) exits[exitName(reason)] = count;
-    }
-    const sipiVector = lastSipiVector(words);
-    return {
-      index,
-      apicId: plan.cpus[index]!.apicId,
-      bsp: index === plan.bootCpu,
-      state: lifecycleOf(words),
-      mpState: lastMpState(words),
-      ...(sipiVector === undefined ? {} : { sipiVector }),
-      threadId,
-      affinity: stat ? getThreadAffinity(threadId) : [],
-      ...stat,
-      ...this.#placeOf(words),
-      exits,
-    };
-  }
-
-  #placeOf(words: Int32Array): Pick<VcpuStatus, 'rip' | 'symbol'> {
-    if (!wasSampled(words)) return {};
-    const rip = lastRip(words);
-    const symbol = this.#vm.symbols.describe(rip);
-    return { rip: hex(rip), ...(symbol === undefined ? {} : { symbol }) };
+    const { rip = '0x0', ...symbol } = sampledRip(words, this.#vm.symbols.describe);
+    return { index, why, state: lifecycleOf(words), rip, ...symbol };
   }
 
   #select(indices: readonly number[] | undefined): readonly Vcpu[] {
@@ -324,20 +273,6 @@ export class VmControl implements ControlTarget {
   #emit(event: VmEvent): void {
     for (const listener of this.#listeners) listener(event);
   }
-}
-
-function readRegisterSet(vcpuFd: number): RegisterSet {
-  const regs = readRegs(vcpuFd);
-  const sregs = readSregs(vcpuFd);
-  const valueAt = (view: DataView, offset: number) => hex(view.getBigUint64(offset, true));
-  const general: Record<string, string> = {};
-  for (const [name, offset] of Object.entries(REGS))
-    if (name !== 'size') general[name] = valueAt(regs, offset);
-  const special: Record<string, string> = {};
-  for (const name of SPECIAL) special[name] = valueAt(sregs, SREGS[name]);
-  const mpState = readMpState(vcpuFd);
-  const vector = mpState === KVM_MP_STATE.sipiReceived ? { sipiVector: readSipiVector(vcpuFd) } : {};
-  return { general, special, mpState: mpStateName(mpState), ...vector };
 }
 
 function checkMpRequest(index: number, state: KnownMpState, vector: number | undefined): void {

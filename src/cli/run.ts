@@ -84,7 +84,7 @@ export async function run(flags: RunFlags): Promise<number> {
   // Where everybody was matters most when the guest failed, or was stopped because it hung.
   const tell = end.lines.length > 0 ? log.error : log.info;
   for (const state of end.states) tell(`  ${state}`);
-  if (flags.timeline) printTimeline(vm.timeline.rows(vm.shared));
+  if (flags.timeline) printTimeline(vm.timeline.rows(vm.shared, vm.config.bootCpu));
   return exitCode;
 }
 

@@ -17,7 +17,7 @@ export class Timeline {
   }
 
   /** All rows in time order, those that vCPU threads noted in the shared state included. */
-  rows(shared: SharedState): TimelineRow[] {
+  rows(shared: SharedState, bootCpu: number): TimelineRow[] {
     const rows = [...this.#rows];
     const add = (phase: string, moment: number | undefined) => {
       if (moment) rows.push({ phase, atMs: moment - this.#start });
@@ -25,7 +25,10 @@ export class Timeline {
     for (let i = 0; i < shared.vcpuCount; i++) {
       const moments = shared.vcpuMoments(i);
       add(`worker of vCPU ${i} up`, moments[VCPU_MOMENT.workerUp]);
-      add(i === 0 ? 'first guest instruction' : `vCPU ${i} waits for SIPI`, moments[VCPU_MOMENT.entered]);
+      add(
+        i === bootCpu ? 'first guest instruction' : `vCPU ${i} waits for SIPI`,
+        moments[VCPU_MOMENT.entered],
+      );
       add(`vCPU ${i} started`, moments[VCPU_MOMENT.started]);
     }
     add('first console byte', shared.moments[VM_MOMENT.firstConsoleByte]);

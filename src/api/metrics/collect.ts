@@ -119,7 +119,7 @@ function startFamilies(vm: VirtualMachine): MetricFamily[] {
       unit: 'seconds',
       help: 'When each phase of the start was reached, since the process began.',
       samples: vm.timeline
-        .rows(vm.shared)
+        .rows(vm.shared, vm.config.bootCpu)
         .map(({ phase, atMs }) => ({ labels: { phase }, value: Math.round(atMs * 1000) / 1e6 })),
     },
   ];
