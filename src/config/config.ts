@@ -20,7 +20,7 @@ import {
   toNumaRequest,
   type ConsoleConfig,
 } from './machine-values.ts';
-import { flag, found, isSection, oneOf, optional, section, text, wholeNumber } from '../schema/values.ts';
+import { filePath, flag, found, isSection, oneOf, optional, section, wholeNumber } from '../schema/values.ts';
 import { placeDevices, virtioCmdline } from '../virtio/host/placement.ts';
 import { addKernelWords, contradictingWords, turnsAcpiOff } from './kernel-words.ts';
 import { checkDevices, parseDevices, rootWord, unknownDeviceKeys } from './devices.ts';
@@ -88,8 +88,8 @@ export interface VmConfig {
 /** Every section and key that Volt acts on. */
 const SECTIONS = {
   'boot-source': {
-    kernel_image_path: optional(text),
-    initrd_path: optional(text),
+    kernel_image_path: optional(filePath),
+    initrd_path: optional(filePath),
     boot_args: optional(v.string((issue) => `${found(issue.input)} (expected a text)`)),
   },
   'machine-config': {
@@ -113,7 +113,7 @@ const SECTIONS = {
     exit_code: optional(oneOf(EXIT_CODE_STYLES), 'volt'),
     cpu_affinity: optional(AffinitySchema, ''),
     boot: optional(oneOf(BOOT_PROTOCOLS)),
-    symbols: optional(text),
+    symbols: optional(filePath),
     virtio_cmdline: optional(flag, false),
     hang_report_s: optional(HangReportSchema, DEFAULT_HANG_REPORT_SECONDS),
   },

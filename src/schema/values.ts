@@ -30,6 +30,16 @@ export const text = v.pipe(
     (issue) => `${found(issue.input)} (expected a text without a NUL character)`,
   ),
 );
+/** PATH_MAX without the final NUL. (Linux include/uapi/linux/limits.h) */
+const MAX_PATH_BYTES = 4095;
+
+export const filePath = v.pipe(
+  text,
+  v.check(
+    (value) => Buffer.byteLength(value) <= MAX_PATH_BYTES,
+    (issue) => `${found(issue.input)} (expected a path of at most ${MAX_PATH_BYTES} bytes)`,
+  ),
+);
 export const flag = v.boolean((issue) => `${found(issue.input)} (expected true or false)`);
 
 export function oneOf<const T extends readonly string[]>(values: T) {

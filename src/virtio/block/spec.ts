@@ -4,7 +4,7 @@
  */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
-import { flag, listOf, oneOf, optional, section, text, wholeNumber } from '../../schema/values.ts';
+import { filePath, flag, listOf, oneOf, optional, section, wholeNumber } from '../../schema/values.ts';
 import { defineSpec, type JsonObject } from '../host/device-spec.ts';
 import { DeviceId, NO_LIMITS, RateLimiterSchema } from '../host/values.ts';
 import type { RateLimits } from '../transport/rate-limiter.ts';
@@ -35,14 +35,14 @@ export interface BlockConfig {
 
 const entries = () => ({
   drive_id: DeviceId,
-  path_on_host: text,
+  path_on_host: filePath,
   is_root_device: optional(flag, false),
   is_read_only: optional(flag, false),
   cache_type: optional(oneOf(CACHE_MODES), 'Writeback'),
   io_engine: optional(oneOf(IO_ENGINES)),
   rate_limiter: optional(RateLimiterSchema),
   format: optional(oneOf(FORMATS)),
-  overlay: optional(text),
+  overlay: optional(filePath),
   direct: optional(flag, false),
   queues: optional(wholeNumber(1, MAX_DISK_QUEUES), 1),
 });

@@ -1,7 +1,7 @@
 /** Ports of the virtio console in a configuration: Volt's own section `virtio-consoles`. */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
-import { flag, listOf, optional, section, text } from '../../schema/values.ts';
+import { filePath, flag, listOf, optional, section } from '../../schema/values.ts';
 import { defineSpec, type JsonObject } from '../host/device-spec.ts';
 import { DeviceId } from '../host/values.ts';
 import { MAX_CONSOLE_PORTS } from './regs.ts';
@@ -22,8 +22,8 @@ export interface ConsoleDeviceConfig {
 
 const entries = () => ({
   name: DeviceId,
-  socket: optional(text),
-  file: optional(text),
+  socket: optional(filePath),
+  file: optional(filePath),
   tty: optional(flag, false),
 });
 

@@ -31,5 +31,8 @@ export const RateLimiterSchema = v.pipe(
 /** What appears in file names and on terminals. */
 export const DeviceId = v.pipe(
   text,
-  v.regex(/^[\w.-]{1,64}$/, (issue) => `${found(issue.input)} (expected up to 64 letters, digits, _ . or -)`),
+  v.regex(
+    /^(?!\.{1,2}$)[\w.-]{1,64}$/,
+    (issue) => `${found(issue.input)} (expected up to 64 letters, digits, _ . or -)`,
+  ),
 );

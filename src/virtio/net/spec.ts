@@ -35,7 +35,7 @@ const InterfaceName = v.pipe(
 const MacAddress = v.pipe(
   text,
   v.regex(
-    /^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/i,
+    /^(?!00(:00){5}$)[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/i,
     (issue) => `${found(issue.input)} (expected an address of one machine such as 06:00:ac:10:00:02)`,
   ),
   v.transform((value) => Uint8Array.from(value.split(':'), (byte) => parseInt(byte, 16))),

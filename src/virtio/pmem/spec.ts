@@ -1,7 +1,7 @@
 /** Persistent memory in a configuration, in the shape of Firecracker's section `pmem`. */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
-import { flag, listOf, oneOf, optional, section, text } from '../../schema/values.ts';
+import { filePath, flag, listOf, oneOf, optional, section } from '../../schema/values.ts';
 import { VoltError } from '../../volt-error.ts';
 import { defineSpec, type JsonObject } from '../host/device-spec.ts';
 import { DeviceId, NO_LIMITS, RateLimiterSchema } from '../host/values.ts';
@@ -21,7 +21,7 @@ export interface PmemConfig {
 
 const entries = () => ({
   id: DeviceId,
-  path_on_host: text,
+  path_on_host: filePath,
   root_device: optional(flag, false),
   read_only: optional(flag, false),
   format: optional(oneOf(['Raw'])),

@@ -1,7 +1,7 @@
 /** Shared folders in a configuration: Volt's own section `shares`. */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
-import { flag, found, listOf, oneOf, optional, section, text } from '../../schema/values.ts';
+import { filePath, flag, found, listOf, oneOf, optional, section, text } from '../../schema/values.ts';
 import { VoltError } from '../../volt-error.ts';
 import { defineSpec, type JsonObject } from '../host/device-spec.ts';
 import { DeviceId } from '../host/values.ts';
@@ -31,8 +31,8 @@ const tag = v.pipe(
 const entries = () => ({
   id: DeviceId,
   tag,
-  path_on_host: optional(text),
-  socket: optional(text),
+  path_on_host: optional(filePath),
+  socket: optional(filePath),
   is_read_only: optional(flag),
   cache: optional(oneOf(SHARE_CACHES)),
 });

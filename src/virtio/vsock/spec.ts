@@ -1,7 +1,7 @@
 /** The socket device in a configuration, in the shape of Firecracker's section `vsock`. */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
-import { section, text, wholeNumber } from '../../schema/values.ts';
+import { filePath, section, wholeNumber } from '../../schema/values.ts';
 import { defineSpec, type JsonObject } from '../host/device-spec.ts';
 import { MAX_GUEST_CID, MIN_GUEST_CID } from './regs.ts';
 
@@ -13,7 +13,7 @@ export interface VsockConfig {
   readonly path: string;
 }
 
-const entries = () => ({ guest_cid: wholeNumber(MIN_GUEST_CID, MAX_GUEST_CID), uds_path: text });
+const entries = () => ({ guest_cid: wholeNumber(MIN_GUEST_CID, MAX_GUEST_CID), uds_path: filePath });
 
 const schema = () =>
   v.pipe(
