@@ -1,13 +1,14 @@
 /**
- * KVM's user-space ABI on x86-64: ioctl numbers, structure layouts, exit reasons and capabilities.
- * Facts only. (Linux include/uapi/linux/kvm.h, arch/x86/include/uapi/asm/kvm.h; Documentation/virt/kvm/api.rst)
+ * KVM's user-space ABI on x86-64: ioctl numbers, structure layouts, exit reasons and capabilities. Constants
+ * only. (Linux include/uapi/linux/kvm.h, arch/x86/include/uapi/asm/kvm.h; Documentation/virt/kvm/api.rst)
  *
- * Layouts give byte offsets, size last. `abi.test.ts` checks them against the C headers where gcc is present,
- * and everywhere through the size that each ioctl number carries.
+ * Layouts are byte offsets, size last. `abi.test.ts` checks them against the C headers where gcc is present,
+ * and everywhere against the size encoded in each ioctl number.
  */
 
 export const KVM_API_VERSION = 12;
 
+/** `struct kvm_regs` */
 export const REGS = {
   rax: 0x00,
   rbx: 0x08,
@@ -30,6 +31,7 @@ export const REGS = {
   size: 0x90,
 } as const;
 
+/** `struct kvm_segment` */
 export const SEGMENT = {
   base: 0x00,
   limit: 0x08,
@@ -46,8 +48,10 @@ export const SEGMENT = {
   size: 0x18,
 } as const;
 
+/** `struct kvm_dtable` */
 export const DTABLE = { base: 0x00, limit: 0x08, size: 0x10 } as const;
 
+/** `struct kvm_sregs` */
 export const SREGS = {
   cs: 0x00,
   ds: 0x18,
@@ -70,6 +74,7 @@ export const SREGS = {
   size: 0x138,
 } as const;
 
+/** `struct kvm_userspace_memory_region` */
 export const USER_MEMORY_REGION = {
   slot: 0x00,
   flags: 0x04,
@@ -79,10 +84,12 @@ export const USER_MEMORY_REGION = {
   size: 0x20,
 } as const;
 
+/** `struct kvm_irq_level` */
 export const IRQ_LEVEL = { irq: 0x00, level: 0x04, size: 0x08 } as const;
+/** `struct kvm_pit_config` */
 export const PIT_CONFIG = { flags: 0x00, size: 0x40 } as const;
 export const PIT_SPEAKER_DUMMY = 1;
-/** `struct kvm_pit_channel_state`, what Volt needs of it. */
+/** `struct kvm_pit_channel_state`: the fields that Volt writes. */
 export const PIT_CHANNEL = {
   count: 0x00,
   readState: 0x09,
@@ -124,7 +131,9 @@ export const IOEVENTFD_DATAMATCH = 1;
 /** `struct kvm_msi` */
 export const MSI = { addressLow: 0x00, addressHigh: 0x04, data: 0x08, flags: 0x0c, size: 0x20 } as const;
 
+/** `struct kvm_cpuid2`, whose entries follow the header. */
 export const CPUID2 = { nent: 0x00, padding: 0x04, size: 0x08 } as const;
+/** `struct kvm_cpuid_entry2` */
 export const CPUID_ENTRY = {
   function: 0x00,
   index: 0x04,
@@ -136,22 +145,28 @@ export const CPUID_ENTRY = {
   size: 0x28,
 } as const;
 
+/** `struct kvm_msrs`, whose entries follow the header. */
 export const MSRS = { nmsrs: 0x00, pad: 0x04, size: 0x08 } as const;
+/** `struct kvm_msr_entry` */
 export const MSR_ENTRY = { index: 0x00, reserved: 0x04, data: 0x08, size: 0x10 } as const;
 
+/** `struct kvm_fpu` */
 export const FPU = { fpr: 0x00, fcw: 0x80, fsw: 0x82, xmm: 0x98, mxcsr: 0x198, size: 0x1a0 } as const;
 
-/** Registers of the local APIC page, as KVM_GET_LAPIC gives them. (SDM 3A table 11-1) */
+/** `struct kvm_lapic_state`: offsets in the local APIC's register page. (Intel SDM 3A table 11-1) */
 export const LAPIC = { id: 0x20, lvtLint0: 0x350, lvtLint1: 0x360, size: 0x400 } as const;
 
 /** `struct kvm_enable_cap` */
 export const ENABLE_CAP = { cap: 0x00, flags: 0x04, args: 0x08, size: 0x68 } as const;
-/** Arguments of KVM_CAP_X2APIC_API: MSIs and LAPIC state with 32-bit ids, and id 255 is no broadcast. */
+/**
+ * Flags of KVM_CAP_X2APIC_API: 32-bit APIC ids in MSIs and LAPIC state; destination 0xFF is not a broadcast.
+ */
 export const X2APIC_API = { use32bitIds: 1 << 0, disableBroadcastQuirk: 1 << 1 } as const;
 
+/** `struct kvm_mp_state` */
 export const MP_STATE = { mpState: 0x00, size: 0x04 } as const;
 
-/** `struct kvm_vcpu_events`; its flags say which of the fields KVM_SET_VCPU_EVENTS is to take. */
+/** `struct kvm_vcpu_events`; `flags` selects the optional fields that KVM_SET_VCPU_EVENTS writes. */
 export const VCPU_EVENTS = {
   nmiInjected: 0x0c,
   nmiPending: 0x0d,
@@ -162,7 +177,7 @@ export const VCPU_EVENTS = {
 } as const;
 export const VCPUEVENT_VALID_SIPI_VECTOR = 2;
 
-/** `struct kvm_run`: the page that KVM and Volt share for each vCPU. The exit's own fields start at 0x20. */
+/** `struct kvm_run`, which KVM and Volt share, one per vCPU. The union of exit data starts at 0x20. */
 export const RUN = {
   requestInterruptWindow: 0x00,
   immediateExit: 0x01,
@@ -178,7 +193,7 @@ export const RUN = {
   hypercall: { nr: 0x20, args: 0x28, ret: 0x58 },
 } as const;
 
-/** Exit reasons that an x86 vCPU can report, by KVM's names without the prefix. */
+/** KVM_EXIT_*: exit reasons of x86. */
 export const EXIT = {
   unknown: 0,
   exception: 1,
@@ -208,6 +223,7 @@ export const EXIT = {
   memoryFault: 39,
 } as const;
 
+/** KVM_INTERNAL_ERROR_*: suberrors of KVM_EXIT_INTERNAL_ERROR. */
 export const INTERNAL_ERROR = {
   emulation: 1,
   simultaneousException: 2,
@@ -215,9 +231,10 @@ export const INTERNAL_ERROR = {
   unexpectedExitReason: 4,
 } as const;
 
+/** KVM_SYSTEM_EVENT_*: types of KVM_EXIT_SYSTEM_EVENT. */
 export const SYSTEM_EVENT = { shutdown: 1, reset: 2, crash: 3 } as const;
 
-/** `struct kvm_mp_state` values of x86. */
+/** KVM_MP_STATE_* of x86. */
 export const KVM_MP_STATE = {
   runnable: 0,
   uninitialized: 1,
@@ -226,6 +243,7 @@ export const KVM_MP_STATE = {
   sipiReceived: 4,
 } as const;
 
+/** KVM_CAP_* */
 export const CAP = {
   irqchip: 0,
   userMemory: 3,
@@ -253,7 +271,10 @@ const KVMIO = 0xae;
 const WRITE = 1;
 const READ = 2;
 
-/** The _IOC encoding: direction in bits 31–30, argument size in 29–16, 0xAE in 15–8, number in 7–0. */
+/**
+ * The _IOC encoding: direction in bits 31–30, argument size in 29–16, KVMIO in 15–8, number in 7–0.
+ * (Linux include/uapi/asm-generic/ioctl.h)
+ */
 function ioc(direction: number, number: number, size: number): number {
   return ((direction << 30) | (size << 16) | (KVMIO << 8) | number) >>> 0;
 }
@@ -298,6 +319,7 @@ export const IOCTL = {
   kvmclockCtrl: ioc(0, 0xad, 0),
 } as const;
 
+/** MSR indices. (Intel SDM 4 table 2-2) */
 export const MSR = {
   ia32MiscEnable: 0x1a0,
   ia32MtrrDefType: 0x2ff,

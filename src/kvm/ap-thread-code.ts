@@ -1,27 +1,30 @@
 /**
- * Machine code for a thread that waits in KVM_RUN for its vCPU to need Volt, and what it shares with the main thread.
- * Pure. (System V ABI, AMD64 §3.2.3 and §A.2; Linux asm/unistd_64.h)
+ * Machine code of an AP thread, which runs its vCPU in KVM_RUN without JavaScript, and the table row that it
+ * shares with the main thread. Pure. (System V ABI, AMD64 §3.2.3 and §A.2; Linux asm/unistd_64.h)
  */
 import { ERRNO } from '../ffi/errno.ts';
 import { PR_SET_NAME } from '../ffi/thread.ts';
 import { IOCTL } from './abi.ts';
 
-/** One row for each thread; everything up to `threadId` is written before it starts, everything from there by it. */
+/**
+ * One row per thread. The main thread writes the fields before `threadId` and starts the thread, which writes
+ * the others.
+ */
 export const AP_THREAD = {
   vcpuFd: 0x00,
-  /** Stream that it writes a byte to when it has left KVM_RUN. */
+  /** Socket to which the thread writes one byte after it has left KVM_RUN for good. */
   notifyFd: 0x04,
-  /** u64: address of a placed system call filter that it lays over itself; 0: none. */
+  /** u64: address of a struct sock_fprog, the seccomp filter that the thread installs for itself; 0: none. */
   filter: 0x08,
-  /** u64: address of a struct kvm_mp_state that it brings up to date after an INIT. */
+  /** u64: address of a struct kvm_mp_state that the thread refreshes after an INIT. */
   mpState: 0x10,
-  /** What ps and top call it: 16 bytes, NUL-terminated. */
+  /** Thread name: 16 bytes, NUL-terminated. */
   name: 0x18,
-  /** u32: its id, once it is about to enter KVM_RUN. */
+  /** u32: thread id, written before the first KVM_RUN; 0 until then. */
   threadId: 0x28,
-  /** u32: 1 once it has left KVM_RUN for good. */
+  /** u32: 1 after the thread has left KVM_RUN for good. */
   exited: 0x2c,
-  /** i64: what the last system call returned: 0, or a negated errno. */
+  /** i64: result of the last system call: 0 or -errno. */
   result: 0x30,
   size: 0x40,
 } as const;
@@ -30,11 +33,11 @@ const CALL = { write: 1, ioctl: 16, prctl: 157, gettid: 186, seccomp: 317 } as c
 const SECCOMP_SET_MODE_FILTER = 1;
 
 /**
- * void *wait(struct row *row): names its thread, takes its filter, and stays in KVM_RUN until that returns for
- * anything but an INIT, which it answers with a new KVM_RUN. (api.rst, KVM_RUN: EAGAIN)
+ * void *run(struct row *row): names the thread, installs the filter, and calls KVM_RUN until it returns
+ * anything but EAGAIN, which KVM returns after an INIT. (api.rst, KVM_RUN)
  */
 export function apThreadCode(): Uint8Array {
-  const takeFilter = [
+  const installFilter = [
     ...call(CALL.seccomp, moveEdi(SECCOMP_SET_MODE_FILTER), [0x31, 0xf6]), // xor esi, esi
     ...[0x48, 0x85, 0xc0], // test rax, rax
   ];
@@ -42,25 +45,25 @@ export function apThreadCode(): Uint8Array {
     ...call(CALL.ioctl, [0x8b, 0x3b], moveEsi(IOCTL.run), [0x31, 0xd2]), // mov edi, [rbx]; xor edx, edx
     ...[0x83, 0xf8, -ERRNO.EAGAIN & 0xff], // cmp eax, -EAGAIN
   ];
-  const noteInit = call(
+  const refreshMpState = call(
     CALL.ioctl,
     [0x8b, 0x3b], // mov edi, [rbx]
     moveEsi(IOCTL.getMpState),
     [0x48, 0x8b, 0x53, AP_THREAD.mpState], // mov rdx, [rbx + mpState]
   );
-  const wait = [
+  const run = [
     ...call(CALL.gettid),
     ...[0x89, 0x43, AP_THREAD.threadId], // mov [rbx + threadId], eax
     ...enter,
-    ...[0x75, noteInit.length + 2], // jne out
-    ...noteInit,
-    ...[0xeb, -(enter.length + 2 + noteInit.length + 2) & 0xff], // jmp to the next KVM_RUN
+    ...[0x75, refreshMpState.length + 2], // jne out
+    ...refreshMpState,
+    ...[0xeb, -(enter.length + 2 + refreshMpState.length + 2) & 0xff], // jmp to the next KVM_RUN
   ];
-  const leave = [
+  const exit = [
     ...[0x48, 0x89, 0x43, AP_THREAD.result], // mov [rbx + result], rax
     ...[0x8b, 0x7b, AP_THREAD.notifyFd], // mov edi, [rbx + notifyFd]
     ...[0xc7, 0x43, AP_THREAD.exited, ...u32(1)], // mov dword [rbx + exited], 1
-    // From here on the row may be gone: the kernel alone looks at it, and finds that out.
+    // From here on the row may be unmapped: only write(2) reads it, and returns EFAULT then.
     ...call(
       CALL.write,
       [0x48, 0x8d, 0x73, AP_THREAD.exited], // lea rsi, [rbx + exited]
@@ -73,11 +76,11 @@ export function apThreadCode(): Uint8Array {
     ...call(CALL.prctl, moveEdi(PR_SET_NAME), [0x48, 0x8d, 0x73, AP_THREAD.name]), // lea rsi, [rbx + name]
     ...[0x48, 0x8b, 0x53, AP_THREAD.filter], // mov rdx, [rbx + filter]
     ...[0x48, 0x85, 0xd2], // test rdx, rdx
-    ...[0x74, takeFilter.length + 2], // je over the filter
-    ...takeFilter,
-    ...[0x75, wait.length], // jne to the end: no filter, no guest
-    ...wait,
-    ...leave,
+    ...[0x74, installFilter.length + 2], // je past the filter
+    ...installFilter,
+    ...[0x75, run.length], // jne to the end: without the filter the guest must not run
+    ...run,
+    ...exit,
   ]);
 }
 

@@ -1,9 +1,10 @@
 /**
- * Threads of vCPUs that do not need Volt yet: each sits in KVM_RUN, where it waits for its SIPI and then runs the guest,
- * until the vCPU exits to user space or is kicked for the first time. Whoever takes it over then goes on from there.
+ * AP threads: each runs the KVM_RUN of one AP in machine code, waiting for its SIPI and then running the
+ * guest, until the vCPU exits to user space or is kicked for the first time. A Worker then handles that exit
+ * and runs the vCPU. An AP that never exits needs no Worker.
  */
 import { addressOf, type HostPointer } from '../ffi/libc.ts';
-import { wakeFd, onWake } from '../ffi/wake-stream.ts';
+import { onWake, wakeFd } from '../ffi/wake-stream.ts';
 import { MAP, Mapping, PROT } from '../ffi/mapping.ts';
 import { mapCode, startThread } from '../ffi/native-thread.ts';
 import { pauseThread } from '../ffi/thread.ts';
@@ -14,12 +15,13 @@ import { AP_THREAD, apThreadCode } from './ap-thread-code.ts';
 export interface ApThreadStart {
   readonly index: number;
   readonly vcpuFd: number;
-  /** A struct kvm_mp_state of its own, in memory that stays; brought up to date when an INIT arrives. */
+  /** The vCPU's struct kvm_mp_state, refreshed after an INIT. SAFETY: memory that outlives the thread. */
   readonly mpState: Uint8Array;
+  /** From `placeFilter`: the seccomp filter that the thread installs for itself. */
   readonly filter: HostPointer | undefined;
 }
 
-/** A vCPU that has left KVM_RUN: what that returned, 0 or a negated errno. */
+/** A vCPU that has left KVM_RUN; `result` is what KVM_RUN returned: 0 or -errno. */
 export interface ApExit {
   readonly index: number;
   readonly result: number;
@@ -28,52 +30,56 @@ export interface ApExit {
 const START_TIMEOUT_MS = 5000;
 const POLL_MICROSECONDS = 10;
 
-/** One place for all code, as it is the same for every machine of the process. */
+/** Shared by all machines of the process. */
 let code: HostPointer | undefined;
 
-/** Up to `limit` such threads of one machine. Made before the sandbox is entered for the first time. */
+/** The AP threads of one machine. Construct before the sandbox is entered, which allows no new sockets. */
 export class ApThreads implements Disposable {
-  /** SAFETY: rows that threads write to; unmapped on dispose, when none of them is left. */
+  /** SAFETY: rows that the threads write; unmapped on dispose, after all threads have left KVM_RUN. */
   readonly #rows: Mapping;
   readonly #view: DataView;
   readonly #words: Int32Array;
-  readonly #waiting = new Set<number>();
-  readonly #stopReading: () => void;
+  readonly #running = new Set<number>();
+  readonly #stopListening: () => void;
 
-  /** `onLeft` is told of those that `waitForExits` does not return, from the event loop. */
-  constructor(limit: number, onLeft: (left: readonly ApExit[]) => void) {
+  /**
+   * For vCPUs with indices below `limit`. The event loop calls `onExit` with exits that `waitForExits` has
+   * not returned.
+   */
+  constructor(limit: number, onExit: (exits: readonly ApExit[]) => void) {
     this.#rows = new Mapping({
       bytes: limit * AP_THREAD.size,
       prot: PROT.read | PROT.write,
       flags: MAP.private | MAP.anonymous,
-      what: 'waiting vCPUs',
+      what: 'AP threads',
     });
     const buffer = this.#rows.view(0, limit * AP_THREAD.size);
     this.#view = new DataView(buffer);
     this.#words = new Int32Array(buffer);
-    this.#stopReading = onWake(() => {
-      const left = this.#takeLeft();
-      if (left.length > 0) onLeft(left);
+    this.#stopListening = onWake(() => {
+      const exits = this.#takeExits();
+      if (exits.length > 0) onExit(exits);
     });
   }
 
   /**
-   * Starts threads, tells of each when it is about to enter KVM_RUN, and returns after the last. Throws SyscallError and
-   * VoltError 'host' for the first that does not get there; those before it run then.
+   * Starts one thread per vCPU and calls `onStarted` for each that is about to enter KVM_RUN; returns after
+   * the last. Throws SyscallError or VoltError 'host' for the first that fails; the threads before it keep
+   * running.
    */
   start(vcpus: readonly ApThreadStart[], onStarted: (index: number, threadId: number) => void): void {
     code ??= mapCode(apThreadCode());
     let failure: unknown;
     const started = vcpus.filter((vcpu) => {
       try {
-        if (failure === undefined) this.#startOne(code!, vcpu);
+        if (failure === undefined) this.#startThread(code!, vcpu);
       } catch (error) {
         failure = error;
       }
       return failure === undefined;
     });
     const deadline = performance.now() + START_TIMEOUT_MS;
-    // All are told of before any trouble: only who knows a thread's id can kick it.
+    // Reports all started threads before it throws: the caller can only kick threads whose ids it knows.
     for (const { index } of started) {
       try {
         onStarted(index, this.#awaitThreadId(index, deadline));
@@ -84,40 +90,42 @@ export class ApThreads implements Disposable {
     if (failure !== undefined) throw failure;
   }
 
-  /** Those that have left KVM_RUN and were not told of before. */
-  #takeLeft(): ApExit[] {
-    const left: ApExit[] = [];
-    for (const index of this.#waiting) {
+  /** Exits that were not returned before. */
+  #takeExits(): ApExit[] {
+    const exits: ApExit[] = [];
+    for (const index of this.#running) {
       if (this.#word(index, AP_THREAD.exited) === 0) continue;
-      this.#waiting.delete(index);
-      left.push({ index, result: this.#word(index, AP_THREAD.result) });
+      this.#running.delete(index);
+      exits.push({ index, result: this.#word(index, AP_THREAD.result) });
     }
-    return left;
+    return exits;
   }
 
-  /** Whether no thread uses anything of the machine any more. */
+  /** Whether all threads have left KVM_RUN, so that none uses the machine's memory any more. */
   get allExited(): boolean {
-    return this.#waiting.size === 0;
+    return this.#running.size === 0;
   }
 
-  /** Those that leave within `timeoutMs`; as soon as none waits any more. */
+  /**
+   * Blocks until all threads have left KVM_RUN, at most `timeoutMs`; returns the exits not returned before.
+   */
   waitForExits(timeoutMs: number): ApExit[] {
-    const left = this.#takeLeft();
+    const exits = this.#takeExits();
     const deadline = performance.now() + timeoutMs;
-    while (this.#waiting.size > 0 && performance.now() < deadline) {
+    while (this.#running.size > 0 && performance.now() < deadline) {
       pauseThread(POLL_MICROSECONDS);
-      left.push(...this.#takeLeft());
+      exits.push(...this.#takeExits());
     }
-    return left;
+    return exits;
   }
 
-  /** After all threads have left. */
+  /** Only after all threads have left KVM_RUN (`allExited`). */
   [Symbol.dispose](): void {
-    this.#stopReading();
+    this.#stopListening();
     this.#rows[Symbol.dispose]();
   }
 
-  #startOne(at: HostPointer, { index, vcpuFd, mpState, filter }: ApThreadStart): void {
+  #startThread(at: HostPointer, { index, vcpuFd, mpState, filter }: ApThreadStart): void {
     const row = index * AP_THREAD.size;
     const view = this.#view;
     view.setInt32(row + AP_THREAD.vcpuFd, vcpuFd, true);
@@ -129,20 +137,22 @@ export class ApThreads implements Disposable {
     view.setInt32(row + AP_THREAD.exited, 0, true);
     view.setInt32(row + AP_THREAD.result, 0, true);
     startThread(at, (this.#rows.address + row) as HostPointer);
-    this.#waiting.add(index);
+    this.#running.add(index);
   }
 
   #awaitThreadId(index: number, deadline: number): number {
     for (;;) {
-      // In this order: a thread that has its id may have left before the next look.
-      const left = this.#word(index, AP_THREAD.exited) !== 0;
+      // `exited` first: in the other order, a thread that sets its id and exits in between would look failed.
+      const exited = this.#word(index, AP_THREAD.exited) !== 0;
       const threadId = this.#word(index, AP_THREAD.threadId);
       if (threadId !== 0) return threadId;
-      if (left || performance.now() > deadline) {
-        const how = left ? `errno ${-this.#word(index, AP_THREAD.result)}` : `${START_TIMEOUT_MS} ms went by`;
+      if (exited || performance.now() > deadline) {
+        const cause = exited
+          ? `errno ${-this.#word(index, AP_THREAD.result)}`
+          : `timeout after ${START_TIMEOUT_MS} ms`;
         throw new VoltError(
           'host',
-          `Cannot start vCPU ${index}: its thread does not get to KVM_RUN, ${how} (expected it to wait there)`,
+          `Cannot start vCPU ${index}: its thread does not reach KVM_RUN: ${cause}`,
         );
       }
       pauseThread(POLL_MICROSECONDS);

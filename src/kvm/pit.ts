@@ -1,4 +1,4 @@
-/** KVM's PIT. (Linux Documentation/virt/kvm/api.rst §4.71 and §4.72) */
+/** KVM's in-kernel PIT. (api.rst, KVM_CREATE_PIT2, KVM_GET_PIT2, KVM_SET_PIT2) */
 import { viewOf } from '../binary/bytes.ts';
 import { ERRNO, SyscallError } from '../ffi/errno.ts';
 import { checked, lastErrno, libc } from '../ffi/libc.ts';
@@ -6,16 +6,17 @@ import type { PitChange } from '../machine/pit-change.ts';
 import { IOCTL, PIT_CHANNEL, PIT_CONFIG, PIT_SPEAKER_DATA_ON, PIT_SPEAKER_DUMMY, PIT_STATE } from './abi.ts';
 
 /**
- * Makes the VM's PIT, unless it has one, and changes it as the write did that came before there was one. From then on
- * KVM answers the ports itself. Throws SyscallError.
+ * Creates the VM's PIT unless it exists, then applies the guest's first write, which `change` describes. From
+ * then on KVM handles the PIT's ports itself. Throws SyscallError.
  */
 export function startPit(vmFd: number, change: PitChange | undefined): void {
+  // SAFETY: KVM reads and writes each structure, which is local, only during its call.
   const config = new Uint8Array(PIT_CONFIG.size);
-  // Port 0x61 is answered too, because kernels calibrate the TSC with PIT channel 2 through it.
+  // KVM then handles port 0x61 too: kernels calibrate the TSC with PIT channel 2 through it.
   viewOf(config).setUint32(PIT_CONFIG.flags, PIT_SPEAKER_DUMMY, true);
   if (libc.ioctl(vmFd, IOCTL.createPit2, config) < 0) {
     const errno = lastErrno();
-    // Two vCPUs came for it at the same time.
+    // Two vCPUs wrote to the PIT at the same time and the other one created it.
     if (errno !== ERRNO.EEXIST) throw new SyscallError('KVM_CREATE_PIT2', errno);
   }
   if (change === undefined) return;

@@ -1,4 +1,4 @@
-/** /dev/kvm itself: what this host's KVM can do, and new virtual machines. */
+/** /dev/kvm: the host's KVM capabilities and the creation of virtual machines. (api.rst, system ioctls) */
 import { viewOf } from '../binary/bytes.ts';
 import { ERRNO, SyscallError } from '../ffi/errno.ts';
 import { OPEN, openFile, OwnedFd } from '../ffi/file.ts';
@@ -12,7 +12,7 @@ import { KvmVm } from './vm.ts';
 
 export const KVM_DEVICE = '/dev/kvm';
 
-/** What to do about a /dev/kvm that does not open. */
+/** The next step for a user whose /dev/kvm does not open; undefined for errors without a known cause. */
 export function openKvmAdvice(errno: number): string | undefined {
   switch (errno) {
     case ERRNO.ENOENT:
@@ -30,21 +30,21 @@ export function openKvmAdvice(errno: number): string | undefined {
 function createVmAdvice(errno: number): string | undefined {
   switch (errno) {
     case ERRNO.EBUSY:
-      return 'another hypervisor on this host holds the virtualization hardware; stop it first';
+      return 'another hypervisor on this host uses VT-x or AMD-V; stop it first';
     case ERRNO.ENOMEM:
       return 'the host has too little free memory for another virtual machine';
     case ERRNO.EINVAL:
-      return "this host's KVM does not offer the default machine type";
+      return "this host's KVM does not support the default machine type";
     default:
       return undefined;
   }
 }
 
-/** The open /dev/kvm. Owned by whoever opened it; a VM made from it outlives it. */
+/** An open /dev/kvm. A VM stays usable after its KvmSystem is closed. */
 export class KvmSystem implements Disposable {
   readonly #device: OwnedFd;
 
-  /** Opens `path`. Throws SyscallError with advice, or VoltError when the API version is not 12. */
+  /** Opens `path`. Throws SyscallError with advice, or VoltError 'host' when the API version is not 12. */
   constructor(path: string = KVM_DEVICE) {
     this.#device = openFile(path, OPEN.readWrite, openKvmAdvice);
     const version = libc.ioctl(this.#device.fd, IOCTL.getApiVersion, null);
@@ -52,30 +52,34 @@ export class KvmSystem implements Disposable {
       this.#device.close();
       throw new VoltError(
         'host',
-        `Cannot use ${path}: it answers API version ${version} (expected ${KVM_API_VERSION})`,
+        `Cannot use ${path}: its API version is ${version} (expected ${KVM_API_VERSION})`,
       );
     }
   }
 
-  /** KVM_CHECK_EXTENSION: 0 when KVM lacks it, else a positive number that the capability defines. */
+  /**
+   * KVM_CHECK_EXTENSION: 0 when KVM lacks the capability, otherwise a positive value that the capability
+   * defines.
+   */
   check(capability: number): number {
-    // SAFETY: the argument is a number, not an address; KVM does not follow it.
+    // SAFETY: the argument is a number; KVM does not dereference it.
     return checked(
       libc.ioctl(this.#device.fd, IOCTL.checkExtension, asPointer(capability as never)),
       'KVM_CHECK_EXTENSION',
     );
   }
 
-  /** Most vCPUs one VM may have. */
+  /** Maximum vCPUs of a VM; 4 where KVM reports neither limit. (api.rst, KVM_CREATE_VCPU) */
   get maxVcpus(): number {
     return this.check(CAP.maxVcpus) || this.check(CAP.nrVcpus) || 4;
   }
 
-  /** KVM_GET_SUPPORTED_CPUID: the leaves this host can give a guest. */
+  /** KVM_GET_SUPPORTED_CPUID: the CPUID leaves that the hardware and KVM support. Throws SyscallError. */
   supportedCpuid(): CpuidEntry[] {
-    // KVM answers E2BIG while the buffer is too small, so it doubles; hosts of today have 30 to 100 entries.
+    // KVM returns E2BIG when the buffer is too small. Current hosts have 30 to 100 entries.
     for (let capacity = 128; ; capacity *= 2) {
       const buffer = new Uint8Array(CPUID2.size + capacity * CPUID_ENTRY.size);
+      // SAFETY: KVM writes at most `nent` entries, for which `buffer` has room, during the call.
       const view = viewOf(buffer);
       view.setUint32(CPUID2.nent, capacity, true);
       if (libc.ioctl(this.#device.fd, IOCTL.getSupportedCpuid, buffer) >= 0) return decodeCpuid(buffer);
@@ -84,22 +88,23 @@ export class KvmSystem implements Disposable {
     }
   }
 
-  /** Bytes of the mapping that each vCPU shares with KVM. */
+  /** KVM_GET_VCPU_MMAP_SIZE: size of a vCPU's kvm_run mapping, in bytes. */
   get vcpuMmapBytes(): number {
     return checked(libc.ioctl(this.#device.fd, IOCTL.getVcpuMmapSize, null), 'KVM_GET_VCPU_MMAP_SIZE');
   }
 
-  /** Where in that mapping KVM gathers port writes; 0 when it cannot. */
+  /** Byte offset of the coalesced ring in that mapping; 0 when KVM cannot coalesce port writes. */
   get coalescedRingOffset(): number {
     return this.check(CAP.coalescedPio) > 0 ? this.check(CAP.coalescedMmio) * PAGE_BYTES : 0;
   }
 
+  /** KVM_CREATE_VM of the default machine type. Throws SyscallError with advice. */
   createVm(): KvmVm {
     for (;;) {
       const fd = libc.ioctl(this.#device.fd, IOCTL.createVm, null);
       if (fd >= 0) return new KvmVm(new OwnedFd(fd), this.vcpuMmapBytes, this.coalescedRingOffset);
       const errno = lastErrno();
-      // A signal during VM creation (the runtime's own timers, say) makes KVM give up with EINTR.
+      // A signal during VM creation, such as one of the runtime's timers, makes KVM fail with EINTR.
       if (errno !== ERRNO.EINTR) throw new SyscallError('KVM_CREATE_VM', errno, createVmAdvice(errno));
     }
   }

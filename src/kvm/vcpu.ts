@@ -1,5 +1,10 @@
-/** A vCPU's file descriptor and the page it shares with KVM. */
-import { putU64, viewOf } from '../binary/bytes.ts';
+/**
+ * A vCPU's file descriptor and its kvm_run page. (api.rst, vCPU ioctls)
+ *
+ * SAFETY: KVM reads and writes each ioctl's argument, which is local or owned by its caller, only during the
+ * call.
+ */
+import { hex, putU64, viewOf } from '../binary/bytes.ts';
 import { ERRNO } from '../ffi/errno.ts';
 import { OwnedFd } from '../ffi/file.ts';
 import { checked, libc } from '../ffi/libc.ts';
@@ -19,15 +24,17 @@ import {
 
 export interface MsrValue {
   readonly index: number;
+  /** Below 2^53. */
   readonly data: number;
 }
 
-/** `struct kvm_msrs`, which many vCPUs may be given. */
+/** An encoded `struct kvm_msrs`, which can be written to many vCPUs. */
 export interface MsrBlock {
   readonly indices: readonly number[];
   readonly block: Uint8Array;
 }
 
+/** For `setMsrs`. Values are below 2^53. */
 export function encodeMsrs(values: readonly MsrValue[]): MsrBlock {
   const block = new Uint8Array(MSRS.size + values.length * MSR_ENTRY.size);
   const view = viewOf(block);
@@ -50,20 +57,20 @@ function encodeResetFpu(): Uint8Array {
   return fpu;
 }
 
-/** IA32_APIC_BASE: in x2APIC mode. (SDM 3A §11.12.1) */
+/** IA32_APIC_BASE.EXTD: x2APIC mode. (Intel SDM 3A §11.12.1) */
 const APIC_BASE_EXTD = 1 << 10;
 
-/** LVT entries: delivery mode in bits 10–8. (SDM 3A §11.5.1) */
+/** Delivery mode of LVT entries, bits 10–8. (Intel SDM 3A §11.5.1) */
 const LVT_MODE_EXTINT = 0x700;
 const LVT_MODE_NMI = 0x400;
 
-/** x87 and SSE control words after reset. (SDM 3A table 10-1) */
+/** x87 control word as FNINIT sets it, and MXCSR after reset. (Intel SDM 3A table 10-1) */
 const FCW_RESET = 0x37f;
 const MXCSR_RESET = 0x1f80;
 
 export class KvmVcpu implements Disposable {
   readonly apicId: number;
-  /** `struct kvm_run`. SAFETY: owned here until dispose; KVM and the vCPU's worker write it. */
+  /** `struct kvm_run`. SAFETY: mapped until dispose; KVM and the thread that runs the vCPU write it. */
   readonly runPage: Mapping;
   readonly #owned: OwnedFd;
 
@@ -79,44 +86,49 @@ export class KvmVcpu implements Disposable {
     });
   }
 
+  /** Valid until dispose. */
   get fd(): number {
     return this.#owned.fd;
   }
 
-  /** A table from `encodeCpuid`. */
+  /** KVM_SET_CPUID2 of a table from `encodeCpuid`. Throws SyscallError. */
   setCpuid(table: Uint8Array): void {
     checked(libc.ioctl(this.fd, IOCTL.setCpuid2, table), 'KVM_SET_CPUID2');
   }
 
-  /** Changes general registers by the offsets of REGS; what is not named becomes 0. */
+  /** KVM_SET_REGS: `fill` writes at offsets of REGS; all other registers become 0. Throws SyscallError. */
   setRegs(fill: (view: DataView) => void): void {
     const regs = new Uint8Array(REGS.size);
     fill(viewOf(regs));
     checked(libc.ioctl(this.fd, IOCTL.setRegs, regs), 'KVM_SET_REGS');
   }
 
-  /** Reads the special registers, lets `change` edit them by the offsets of SREGS, and writes them back. */
+  /** KVM_GET_SREGS, `change` at offsets of SREGS, KVM_SET_SREGS. Throws SyscallError. */
   updateSregs(change: (view: DataView) => void): void {
     const sregs = readSregs(this.fd);
     change(sregs);
     checked(libc.ioctl(this.fd, IOCTL.setSregs, new Uint8Array(sregs.buffer)), 'KVM_SET_SREGS');
   }
 
-  /** Throws when KVM refuses one of them: it stores them in order and returns how many it took. */
+  /**
+   * KVM_SET_MSRS, which stores MSRs in order and returns how many it stored. Throws Error when that is not
+   * all.
+   */
   setMsrs({ indices, block }: MsrBlock): void {
-    const taken = checked(libc.ioctl(this.fd, IOCTL.setMsrs, block), 'KVM_SET_MSRS');
-    const refused = indices[taken];
-    if (refused !== undefined)
-      throw new Error(`Cannot set MSR 0x${refused.toString(16)}: KVM refused its value`);
+    const stored = checked(libc.ioctl(this.fd, IOCTL.setMsrs, block), 'KVM_SET_MSRS');
+    const refused = indices[stored];
+    if (refused !== undefined) throw new Error(`Cannot set MSR ${hex(refused)}: KVM refuses the value`);
   }
 
+  /** KVM_SET_FPU: x87 and SSE state after reset. Throws SyscallError. */
   resetFpu(): void {
     checked(libc.ioctl(this.fd, IOCTL.setFpu, (resetFpuBlock ??= encodeResetFpu())), 'KVM_SET_FPU');
   }
 
   /**
-   * Hands the vCPU over in x2APIC mode, as firmware does where an APIC id is above 254: Linux leaves CPUs with such
-   * ids out when it does not start in that mode (seen with 6.1). CPUID must have x2APIC by then.
+   * Enables x2APIC mode before the guest runs, as firmware does where an APIC id is above 254: a Linux that
+   * does not start in that mode ignores CPUs with such ids (seen with 6.1). After `setCpuid`, with x2APIC in
+   * CPUID. Throws SyscallError.
    */
   enableX2apic(): void {
     this.updateSregs((view) => {
@@ -124,7 +136,10 @@ export class KvmVcpu implements Disposable {
     });
   }
 
-  /** LINT0 takes the PIC's interrupts (ExtINT), LINT1 is NMI: how firmware leaves a PC. (MPS 1.4 §3.6.2.2) */
+  /**
+   * Programs LINT0 as ExtINT (the PICs' INTR) and LINT1 as NMI, as firmware does. Throws SyscallError.
+   * (MPS 1.4 §3.6.2.2)
+   */
   setLocalInterruptPins(): void {
     const lapic = new Uint8Array(LAPIC.size);
     checked(libc.ioctl(this.fd, IOCTL.getLapic, lapic), 'KVM_GET_LAPIC');
@@ -141,20 +156,23 @@ export class KvmVcpu implements Disposable {
 }
 
 /**
- * KVM_KVMCLOCK_CTRL: tells a guest with kvmclock that it was paused, so that its watchdogs do not bark. A guest
- * that does not use kvmclock makes KVM refuse; then there is nothing to tell.
+ * KVM_KVMCLOCK_CTRL: sets the guest-paused flag of kvmclock, so that the guest's soft-lockup watchdog stays
+ * quiet. KVM returns EINVAL for a guest without kvmclock, which is ignored.
  */
 export function notifyGuestPaused(vcpuFd: number): void {
   libc.ioctl(vcpuFd, IOCTL.kvmclockCtrl, null);
 }
 
-/** KVM_GET_TSC_KHZ of a vCPU: the guest's TSC frequency in kHz, or 0 when KVM does not say. */
+/** KVM_GET_TSC_KHZ: the vCPU's TSC frequency in kHz; 0 when KVM cannot tell. */
 export function readTscKhz(vcpuFd: number): number {
   const khz = libc.ioctl(vcpuFd, IOCTL.getTscKhz, null);
   return khz > 0 ? khz : 0;
 }
 
-/** KVM_GET_MP_STATE, as one of KVM_MP_STATE. Also lets KVM take a pending INIT or SIPI. */
+/**
+ * KVM_GET_MP_STATE: one of KVM_MP_STATE. KVM also processes a pending INIT or SIPI. With `scratch` the call
+ * allocates nothing. Throws SyscallError.
+ */
 export function readMpState(
   vcpuFd: number,
   scratch: Uint32Array = new Uint32Array(MP_STATE.size / 4),
@@ -163,16 +181,16 @@ export function readMpState(
   return scratch[0] ?? 0;
 }
 
-/** KVM_SET_MP_STATE to one of KVM_MP_STATE. The vCPU must be out of KVM_RUN, or the call waits for that. */
+/** KVM_SET_MP_STATE to one of KVM_MP_STATE. Blocks while the vCPU is in KVM_RUN. Throws SyscallError. */
 export function writeMpState(vcpuFd: number, state: number): void {
   checked(libc.ioctl(vcpuFd, IOCTL.setMpState, Uint32Array.of(state)), 'KVM_SET_MP_STATE', (errno) =>
-    errno === ERRNO.EINVAL ? "this host's KVM does not put a vCPU into this state from outside" : undefined,
+    errno === ERRNO.EINVAL ? "this host's KVM does not let user space set this MP state" : undefined,
   );
 }
 
 /**
- * The vector of a SIPI that the vCPU has received and not yet followed, from KVM_GET_VCPU_EVENTS. Linux since 3.10
- * says 0 whatever it is: there it is kept in the local APIC, and taken on the way into the guest.
+ * KVM_GET_VCPU_EVENTS, `sipi_vector`: the vector of a received SIPI. Linux since 3.10 always returns 0: it
+ * keeps the vector in the local APIC and uses it at the next guest entry. Throws SyscallError.
  */
 export function readSipiVector(vcpuFd: number): number {
   const events = new Uint8Array(VCPU_EVENTS.size);
@@ -180,7 +198,7 @@ export function readSipiVector(vcpuFd: number): number {
   return viewOf(events).getUint32(VCPU_EVENTS.sipiVector, true);
 }
 
-/** KVM_SET_VCPU_EVENTS: the vector of the next SIPI that KVM_SET_MP_STATE lets the vCPU receive. */
+/** KVM_SET_VCPU_EVENTS: the vector at which a vCPU starts whose MP state is then set to SIPI_RECEIVED. */
 export function writeSipiVector(vcpuFd: number, vector: number): void {
   const events = new Uint8Array(VCPU_EVENTS.size);
   checked(libc.ioctl(vcpuFd, IOCTL.getVcpuEvents, events), 'KVM_GET_VCPU_EVENTS');
@@ -190,14 +208,14 @@ export function writeSipiVector(vcpuFd: number, vector: number): void {
   checked(libc.ioctl(vcpuFd, IOCTL.setVcpuEvents, events), 'KVM_SET_VCPU_EVENTS');
 }
 
-/** KVM_GET_REGS; offsets in REGS. The vCPU must be out of KVM_RUN, or the call waits for that. */
+/** KVM_GET_REGS; offsets in REGS. Blocks while the vCPU is in KVM_RUN. Throws SyscallError. */
 export function readRegs(vcpuFd: number): DataView {
   const regs = new Uint8Array(REGS.size);
   checked(libc.ioctl(vcpuFd, IOCTL.getRegs, regs), 'KVM_GET_REGS');
   return viewOf(regs);
 }
 
-/** KVM_GET_SREGS; offsets in SREGS. Waits like `readRegs`. */
+/** KVM_GET_SREGS; offsets in SREGS. Blocks and throws like `readRegs`. */
 export function readSregs(vcpuFd: number): DataView {
   const sregs = new Uint8Array(SREGS.size);
   checked(libc.ioctl(vcpuFd, IOCTL.getSregs, sregs), 'KVM_GET_SREGS');

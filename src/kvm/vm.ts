@@ -1,4 +1,8 @@
-/** A virtual machine's file descriptor: memory slots, interrupt controllers, vCPUs. */
+/**
+ * A VM's file descriptor: memory slots, interrupt controllers, irqfds, vCPUs. (api.rst, VM ioctls)
+ *
+ * SAFETY: unless noted, each ioctl's argument is local, and KVM reads it only during the call.
+ */
 import { putU64, viewOf } from '../binary/bytes.ts';
 import { ERRNO } from '../ffi/errno.ts';
 import { OwnedFd } from '../ffi/file.ts';
@@ -23,7 +27,7 @@ import { KvmVcpu } from './vcpu.ts';
 function createVcpuAdvice(errno: number): string | undefined {
   switch (errno) {
     case ERRNO.EINVAL:
-      return "more vCPUs or a higher APIC id than this host's KVM allows; see volt doctor";
+      return "this host's KVM allows fewer vCPUs or only lower APIC ids; see volt doctor";
     case ERRNO.ENOMEM:
       return 'the host has too little free memory for so many vCPUs';
     case ERRNO.EMFILE:
@@ -36,7 +40,9 @@ function createVcpuAdvice(errno: number): string | undefined {
 const IRQFD_ADVICE = 'virtio devices need irqfd and ioeventfd; see volt doctor';
 
 export class KvmVm implements Disposable {
-  /** Where in each vCPU's mapping the ring of gathered port writes lies; 0: this KVM gathers none. */
+  /**
+   * Byte offset of the coalesced ring in each vCPU's kvm_run mapping; 0 when KVM cannot coalesce port writes.
+   */
   readonly coalescedRingOffset: number;
   readonly #owned: OwnedFd;
   readonly #vcpuMmapBytes: number;
@@ -47,12 +53,15 @@ export class KvmVm implements Disposable {
     this.coalescedRingOffset = coalescedRingOffset;
   }
 
-  /** The number of the descriptor, for the workers that raise interrupts through it. */
+  /** For workers that raise interrupts through it; valid until dispose. */
   get fd(): number {
     return this.#owned.fd;
   }
 
-  /** Makes `bytes` of host memory at `host` appear at `guest`. All three must be multiples of 4096. */
+  /**
+   * KVM_SET_USER_MEMORY_REGION: maps `bytes` of host memory at `host` to guest physical address `guest`. All
+   * three must be multiples of 4096. Throws SyscallError.
+   */
   setMemorySlot(slot: number, guest: GuestAddress, bytes: number, host: HostPointer): void {
     const region = new Uint8Array(USER_MEMORY_REGION.size);
     const view = viewOf(region);
@@ -60,7 +69,8 @@ export class KvmVm implements Disposable {
     putU64(view, USER_MEMORY_REGION.guestPhysAddr, guest);
     putU64(view, USER_MEMORY_REGION.memorySize, bytes);
     putU64(view, USER_MEMORY_REGION.userspaceAddr, host);
-    // SAFETY: KVM reads and writes [host, host + bytes) until this VM is closed; the caller keeps it mapped.
+    // SAFETY: the guest accesses [host, host + bytes) until the VM is closed; the caller keeps it mapped
+    // until then.
     checked(libc.ioctl(this.fd, IOCTL.setUserMemoryRegion, region), 'KVM_SET_USER_MEMORY_REGION', (errno) =>
       errno === ERRNO.EINVAL
         ? 'two memory ranges overlap, one is not page-aligned, or one has more than 8 TiB'
@@ -68,12 +78,15 @@ export class KvmVm implements Disposable {
     );
   }
 
-  /** The addresses that Intel hosts need for real mode, then PIC, I/O APIC and LAPICs in KVM. */
+  /**
+   * Sets the addresses that KVM needs on Intel hosts without unrestricted guest, then creates the in-kernel
+   * PICs, I/O APIC and local APICs (KVM_CREATE_IRQCHIP). Before any vCPU is created. Throws SyscallError.
+   */
   createInterruptControllers(): void {
     const identity = new Uint8Array(8);
     putU64(viewOf(identity), 0, LAYOUT.identityMap.address);
     checked(libc.ioctl(this.fd, IOCTL.setIdentityMapAddr, identity), 'KVM_SET_IDENTITY_MAP_ADDR');
-    // SAFETY: a guest physical address travels as the argument itself; KVM does not follow it in this process.
+    // SAFETY: the argument is a guest physical address; KVM does not dereference it in this process.
     checked(
       libc.ioctl(this.fd, IOCTL.setTssAddr, asPointer(LAYOUT.tss.address as never)),
       'KVM_SET_TSS_ADDR',
@@ -81,24 +94,28 @@ export class KvmVm implements Disposable {
     checked(libc.ioctl(this.fd, IOCTL.createIrqchip, null), 'KVM_CREATE_IRQCHIP');
   }
 
-  /** Which vCPU id is the BSP; the default is 0. Before any vCPU is made. */
+  /** KVM_SET_BOOT_CPU_ID: makes the vCPU with this id the BSP (default: 0). Before any vCPU is created. */
   setBootCpu(apicId: number): void {
-    // SAFETY: the argument is a number, not an address.
+    // SAFETY: the argument is a number; KVM does not dereference it.
     checked(libc.ioctl(this.fd, IOCTL.setBootCpuId, asPointer(apicId as never)), 'KVM_SET_BOOT_CPU_ID');
   }
 
-  /** APIC ids of 255 and above: interrupts with 32-bit destinations. Before any vCPU is made. */
+  /**
+   * KVM_CAP_X2APIC_API: 32-bit APIC ids, for ids above 254. Before any vCPU is created. Throws SyscallError.
+   */
   enableX2apicIds(): void {
     const request = new Uint8Array(ENABLE_CAP.size);
     const view = viewOf(request);
     view.setUint32(ENABLE_CAP.cap, CAP.x2apicApi, true);
     putU64(view, ENABLE_CAP.args, X2APIC_API.use32bitIds | X2APIC_API.disableBroadcastQuirk);
     checked(libc.ioctl(this.fd, IOCTL.enableCap, request), 'KVM_CAP_X2APIC_API', (errno) =>
-      errno === ERRNO.EINVAL ? "this host's KVM has no APIC ids above 254; use fewer --cpus" : undefined,
+      errno === ERRNO.EINVAL
+        ? "this host's KVM does not support APIC ids above 254; use fewer --cpus"
+        : undefined,
     );
   }
 
-  /** Sends a message-signalled interrupt. Returns false when the guest's APIC does not take it. */
+  /** KVM_SIGNAL_MSI. Returns false when the guest blocked the interrupt. Throws SyscallError. */
   signalMsi({ address, addressHigh, data }: Msi): boolean {
     const msi = new Uint8Array(MSI.size);
     const view = viewOf(msi);
@@ -108,7 +125,7 @@ export class KvmVm implements Disposable {
     return checked(libc.ioctl(this.fd, IOCTL.signalMsi, msi), 'KVM_SIGNAL_MSI') > 0;
   }
 
-  /** Every write to the eventfd `fd` then raises `gsi` and drops it again: an edge. */
+  /** KVM_IRQFD: each write to eventfd `fd` from now on raises an edge on `gsi`. Throws SyscallError. */
   addIrqFd(gsi: number, fd: number): void {
     const argument = new Uint8Array(IRQFD.size);
     const view = viewOf(argument);
@@ -117,7 +134,10 @@ export class KvmVm implements Disposable {
     checked(libc.ioctl(this.fd, IOCTL.irqfd, argument), 'KVM_IRQFD', () => IRQFD_ADVICE);
   }
 
-  /** A 32-bit write of `value` to guest address `address` then signals the eventfd `fd`, and no vCPU exits for it. */
+  /**
+   * KVM_IOEVENTFD: a 32-bit guest write of `value` to `address` from now on signals eventfd `fd` instead of
+   * causing an exit. Throws SyscallError.
+   */
   addIoEventFd(address: GuestAddress, value: number, fd: number): void {
     const argument = new Uint8Array(IOEVENTFD.size);
     const view = viewOf(argument);
@@ -129,9 +149,9 @@ export class KvmVm implements Disposable {
     checked(libc.ioctl(this.fd, IOCTL.ioeventfd, argument), 'KVM_IOEVENTFD', () => IRQFD_ADVICE);
   }
 
-  /** A vCPU whose id, and so its APIC id, is `apicId`. Create the BSP's first. */
+  /** KVM_CREATE_VCPU: the vCPU's id is its APIC id. Throws SyscallError with advice. */
   createVcpu(apicId: number): KvmVcpu {
-    // SAFETY: the argument is a number, not an address.
+    // SAFETY: the argument is a number; KVM does not dereference it.
     const fd = checked(
       libc.ioctl(this.fd, IOCTL.createVcpu, asPointer(apicId as never)),
       `KVM_CREATE_VCPU ${apicId}`,
@@ -145,7 +165,7 @@ export class KvmVm implements Disposable {
   }
 }
 
-/** Drives one interrupt line of the in-kernel controllers. Holds its own argument, so a call allocates nothing. */
+/** One input of the in-kernel interrupt controllers. `set` allocates nothing. */
 export class IrqLine {
   readonly #vmFd: number;
   readonly #level = new Uint32Array(IRQ_LEVEL.size / 4);
@@ -155,6 +175,7 @@ export class IrqLine {
     this.#level[IRQ_LEVEL.irq / 4] = gsi;
   }
 
+  /** KVM_IRQ_LINE. Throws SyscallError. */
   set(level: 0 | 1): void {
     this.#level[IRQ_LEVEL.level / 4] = level;
     checked(libc.ioctl(this.#vmFd, IOCTL.irqLine, this.#level), 'KVM_IRQ_LINE');

@@ -35,7 +35,7 @@ describe.skipIf(!canChangeMounts)('a host (needs unshare, user namespaces and /d
   test('whose /dev/kvm is something else', async () => {
     const { stdout, stderr, exitCode } = await runVolt([], { prefix: OTHER_DEVICE });
 
-    expect(stderr).toBe('volt: Cannot use /dev/kvm: it answers API version -1 (expected 12)\n');
+    expect(stderr).toBe('volt: Cannot use /dev/kvm: its API version is -1 (expected 12)\n');
     expect(stdout).toBe('');
     expect(exitCode).toBe(1);
   });

@@ -28,6 +28,6 @@ test('a device that is not there is told with path, errno and advice', () => {
 
 test('a device that is not KVM is told so', () => {
   expect(() => new KvmSystem('/dev/null')).toThrow(
-    'Cannot use /dev/null: it answers API version -1 (expected 12)',
+    'Cannot use /dev/null: its API version is -1 (expected 12)',
   );
 });

@@ -57,7 +57,7 @@ describe('a waiting thread', () => {
     const noFilter = placeFilter(new Uint8Array(0));
 
     expect(() => threads.start([{ ...waiting(0, eventFd.fd), filter: noFilter }], () => {})).toThrow(
-      `Cannot start vCPU 0: its thread does not get to KVM_RUN, errno ${EINVAL} (expected it to wait there)`,
+      `Cannot start vCPU 0: its thread does not reach KVM_RUN: errno ${EINVAL}`,
     );
   });
 });

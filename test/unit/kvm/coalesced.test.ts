@@ -102,7 +102,7 @@ test.each([
 
   expect(code).toBe('internal');
   expect(message).toBe(
-    `Cannot read KVM's ring of writes: it goes from ${first >>> 0} to ${last >>> 0} (expected less than 170)`,
+    `Cannot read KVM's coalesced ring: first ${first >>> 0}, last ${last >>> 0} (expected less than 170)`,
   );
   expect(ring[FIRST]).toBe(first);
 });
