@@ -1,6 +1,6 @@
 /**
- * The words of the BIOS data area that kernels still read: before they look for MP tables (MPS 1.4 §4), for their
- * first serial port, and by INT 11h and 12h.
+ * The words of the BIOS data area that kernels still read: before they look for MP tables (MPS 1.4 §4), for
+ * their first serial port, and by INT 11h and 12h.
  */
 import { viewOf } from '../binary/bytes.ts';
 import { KIB } from '../machine/address.ts';
@@ -16,7 +16,9 @@ const BASE_MEMORY_KIB = 0x13;
 /** There is an FPU; one serial port. No diskette, no initial video mode. */
 const EQUIPMENT_WORD = (1 << 1) | (1 << 9);
 
-/** 256 bytes for 0x400: COM1, the equipment, the EBDA's real-mode segment and the KiB of base memory below it. */
+/**
+ * 256 bytes for 0x400: COM1, the equipment, the EBDA's real-mode segment and the KiB of base memory below it.
+ */
 export function buildBiosDataArea(): Uint8Array {
   const area = new Uint8Array(LAYOUT.biosDataArea.bytes);
   const view = viewOf(area);

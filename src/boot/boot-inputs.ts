@@ -1,4 +1,7 @@
-/** What every boot protocol is given, and the checks that all of them share. */
+/**
+ * Inputs of every boot protocol, and what all protocols share: command line, initrd, checks of what is
+ * loaded.
+ */
 import type { ByteSource } from '../binary/byte-source.ts';
 import { hex } from '../binary/bytes.ts';
 import { MIB, PAGE_BYTES, alignDown, alignUp, guestAddress, type GuestAddress } from '../machine/address.ts';
@@ -10,21 +13,22 @@ export interface BootInputs {
   readonly kernel: ByteSource;
   readonly initrd: ByteSource | undefined;
   readonly cmdline: string;
+  /** Guest RAM, ascending. */
   readonly ranges: readonly RamRange[];
-  /** Guest address of the ACPI RSDP, where there is one. */
+  /** Guest address of the ACPI RSDP; undefined without ACPI. */
   readonly rsdp?: GuestAddress;
 }
 
-/** An ELF kernel, unlike a bzImage, does not say how high its initrd may lie; Linux takes it anywhere below 2 GiB. */
-export const ELF_INITRD_CEILING = 0x8000_0000;
+/** An ELF kernel, unlike a bzImage, does not state the highest address of its initrd. Linux accepts 2 GiB. */
+export const ELF_INITRD_END_LIMIT = 0x8000_0000;
 
-/** End of the RAM below the MMIO hole: kernels and initrds go there. */
+/** End of the RAM below the MMIO hole, where kernel and initrd are loaded. */
 export function lowMemoryEnd(inputs: BootInputs): number {
   const low = inputs.ranges[0];
   return low ? low.address + low.bytes : 0;
 }
 
-/** The command line with its NUL. `limit` is the longest the kernel takes, without the NUL. */
+/** The NUL-terminated command line. `limit` is the kernel's maximum length without the NUL. */
 export function commandLineWrite(cmdline: string, limit: number): MemoryWrite {
   const bytes = Buffer.from(`${cmdline}\0`, 'utf8');
   const longest = Math.min(limit, LAYOUT.commandLine.bytes - 1);
@@ -35,29 +39,29 @@ export function commandLineWrite(cmdline: string, limit: number): MemoryWrite {
     );
   }
   if (cmdline.includes('\0')) {
-    throw new VoltError('usage', 'Cannot pass --cmdline: it has a NUL character (expected text without one)');
+    throw new VoltError('usage', 'Cannot pass --cmdline: it contains a NUL character; remove it');
   }
   return { name: 'command-line', address: LAYOUT.commandLine.address, bytes: new Uint8Array(bytes) };
 }
 
 /**
- * Where the initrd goes: as high as `ceiling` and low memory allow, page-aligned, above everything in `loads`.
- * undefined when there is no initrd.
+ * Places the initrd page-aligned at the end of low RAM, but below `endLimit`, and above everything in
+ * `loads`. undefined without an initrd.
  */
 export function placeInitrd(
   inputs: BootInputs,
   loads: readonly FileLoad[],
-  ceiling: number,
+  endLimit: number,
 ): FileLoad | undefined {
   const { initrd } = inputs;
   if (!initrd) return undefined;
-  const end = Math.min(lowMemoryEnd(inputs), ceiling);
+  const end = Math.min(lowMemoryEnd(inputs), endLimit);
   const start = alignDown(end - initrd.bytes, PAGE_BYTES);
   const kernelEnd = Math.max(LAYOUT.kernel.address, ...loads.map((load) => load.address + load.memoryBytes));
   if (start < alignUp(kernelEnd, PAGE_BYTES)) {
-    throw doesNotFit(inputs, initrd.name, `initrd of ${initrd.bytes} bytes`, {
+    throw noSpaceError(inputs, initrd.name, `initrd of ${initrd.bytes} bytes`, {
       needed: kernelEnd + initrd.bytes + PAGE_BYTES,
-      ceiling: Math.min(ceiling, LAYOUT.mmioHole.address),
+      endLimit: Math.min(endLimit, LAYOUT.mmioHole.address),
     });
   }
   return {
@@ -70,7 +74,10 @@ export function placeInitrd(
   };
 }
 
-/** Fails unless each load lies in low RAM, clear of the structures below 1 MiB and of the other loads. */
+/**
+ * Throws VoltError 'image' unless each load is in low RAM and overlaps neither other loads nor Volt's
+ * structures.
+ */
 export function checkLoads(
   inputs: BootInputs,
   loads: readonly FileLoad[],
@@ -80,9 +87,9 @@ export function checkLoads(
   for (const load of loads) {
     const loadEnd = load.address + load.memoryBytes;
     if (loadEnd > end) {
-      throw doesNotFit(inputs, inputs.kernel.name, `${load.name} up to ${hex(loadEnd)}`, {
+      throw noSpaceError(inputs, inputs.kernel.name, `${load.name} up to ${hex(loadEnd)}`, {
         needed: loadEnd,
-        ceiling: LAYOUT.mmioHole.address,
+        endLimit: LAYOUT.mmioHole.address,
       });
     }
     if (load.address < LAYOUT.kernel.address && loadEnd > EBDA_START) {
@@ -90,7 +97,7 @@ export function checkLoads(
         inputs.kernel.name,
         `its ${load.name} at ${hex(load.address)} covers the firmware area`,
         {
-          expected: 'segments below 0x9fc00 or from 1 MiB',
+          expected: `segments below ${hex(EBDA_START)} or from 1 MiB`,
         },
       );
     }
@@ -106,30 +113,35 @@ export function checkLoads(
         inputs.kernel.name,
         `its ${before.name} and ${after.name} overlap at ${hex(after.start)}`,
         {
-          expected: 'memory ranges apart from each other',
+          expected: 'disjoint memory ranges',
         },
       );
     }
   }
 }
 
-/** `needed` is the end of what would be loaded; above `ceiling` it may not lie, however much RAM there is. */
-function doesNotFit(
+/** `needed` is the end address of what would be loaded; no amount of RAM helps if it is above `endLimit`. */
+function noSpaceError(
   inputs: BootInputs,
   name: string,
   what: string,
-  { needed, ceiling }: { readonly needed: number; readonly ceiling: number },
+  { needed, endLimit }: { readonly needed: number; readonly endLimit: number },
 ): VoltError {
-  if (needed > ceiling) {
-    return imageError(name, `${what} does not fit below ${hex(ceiling)}`, {
-      expected: 'files that do; more RAM does not help',
+  if (needed > endLimit) {
+    return imageError(name, `${what} does not fit below ${hex(endLimit)}`, {
+      fix: 'use a smaller file, because more RAM does not help',
     });
   }
   const found = `${what} does not fit into RAM, which ends at ${hex(lowMemoryEnd(inputs))}`;
-  return imageError(name, found, { expected: `--memory of at least ${Math.ceil(needed / MIB)}M` });
+  return imageError(name, found, { fix: `use --memory ${Math.ceil(needed / MIB)}M or more` });
 }
 
-/** "Cannot load <file>: <found> (expected <expected>)" */
-export function imageError(name: string, found: string, options: { expected: string }): VoltError {
-  return new VoltError('image', `Cannot load ${name}: ${found} (expected ${options.expected})`);
+/** "Cannot load <file>: <found> (expected <expected>)", or "Cannot load <file>: <found>; <fix>" */
+export function imageError(
+  name: string,
+  found: string,
+  advice: { readonly expected: string } | { readonly fix: string },
+): VoltError {
+  const end = 'fix' in advice ? `; ${advice.fix}` : ` (expected ${advice.expected})`;
+  return new VoltError('image', `Cannot load ${name}: ${found}${end}`);
 }

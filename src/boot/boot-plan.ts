@@ -1,38 +1,39 @@
-/** What a boot protocol asks of the machine: bytes to write, file ranges to load, registers of the BSP. */
+/** Result of planning a boot: bytes to write, file ranges to load, and the BSP's registers at entry. */
 import type { GuestAddress } from '../machine/address.ts';
 
 export type BootProtocol = 'linux' | 'bzimage' | 'pvh' | 'multiboot';
 
-/** Bytes that Volt made itself. */
+/** A structure that Volt builds. */
 export interface MemoryWrite {
-  /** Names the structure in `volt inspect` and its dump files: lower case and hyphens. */
+  /** Name in `volt inspect` and of its dump file: lower case and hyphens. */
   readonly name: string;
   readonly address: GuestAddress;
   readonly bytes: Uint8Array;
 }
 
-/** A range of the kernel or initrd file that goes to guest memory as it is. */
+/** A range of the kernel or initrd file that is copied to guest memory. */
 export interface FileLoad {
   readonly name: string;
   readonly file: 'kernel' | 'initrd';
   readonly fileOffset: number;
   readonly fileBytes: number;
   readonly address: GuestAddress;
-  /** Bytes that belong to it in memory, at least `fileBytes`; the rest (.bss, decompression space) starts as zero. */
+  /** Size in memory, at least `fileBytes`; the rest (.bss, decompression space) is zero at entry. */
   readonly memoryBytes: number;
   /**
-   * Where those of `fileBytes` lie that are zero, as memory is before: they need not be read. Ascending and apart.
+   * Ranges of `fileBytes` that are zero. They are not read, because memory is zero already. Ascending,
+   * disjoint.
    */
   readonly zeroes?: readonly LoadRange[];
 }
 
-/** Offsets from the start of a load; `end` is the first byte behind. */
+/** Offsets from the start of a load; `end` is exclusive. */
 export interface LoadRange {
   readonly start: number;
   readonly end: number;
 }
 
-/** One segment register as the CPU caches it. Fields as in a descriptor. (SDM 3A §3.4.5) */
+/** A segment register with its hidden part; fields as in a descriptor. (Intel SDM 3A §3.4.5) */
 export interface SegmentState {
   readonly selector: number;
   readonly base: number;
@@ -46,7 +47,7 @@ export interface SegmentState {
   readonly g: 0 | 1;
 }
 
-/** Registers with which the BSP executes its first instruction. General registers not named are 0. */
+/** The BSP's registers at entry. General purpose registers that are not listed are 0. */
 export interface EntryState {
   readonly mode: 'long' | 'protected';
   readonly rip: number;
@@ -66,11 +67,11 @@ export interface EntryState {
 
 export interface BootPlan {
   readonly protocol: BootProtocol;
-  /** One phrase for people: what was recognised. */
+  /** What was recognised, as a phrase for people. */
   readonly summary: string;
   readonly entry: EntryState;
   readonly writes: readonly MemoryWrite[];
   readonly loads: readonly FileLoad[];
-  /** What the kernel asks for in vain, a sentence each. */
+  /** Requests of the kernel that Volt does not fulfil, a sentence each. */
   readonly warnings?: readonly string[];
 }

@@ -1,4 +1,6 @@
-/** A bzImage (Debian's vmlinuz) by its 64-bit entry point. (Linux Documentation/arch/x86/boot.rst) */
+/**
+ * Boots a bzImage at its 64-bit entry point. (Linux Documentation/arch/x86/boot.rst, "64-bit Boot Protocol")
+ */
 import { readUpTo } from '../binary/byte-source.ts';
 import { getAscii, getU64, hex, viewOf } from '../binary/bytes.ts';
 import { alignUp } from '../machine/address.ts';
@@ -10,10 +12,12 @@ import { entryTables, longModeEntry } from './entry-state.ts';
 import { BOOT_PARAMS, buildZeroPage } from './zero-page.ts';
 
 const SECTOR_BYTES = 512;
-/** A setup_sects of 0 means 4, says the protocol. */
+/** setup_sects 0 means 4. (boot.rst, setup_sects) */
 const DEFAULT_SETUP_SECTS = 4;
 const PROTOCOL_2_12 = 0x020c;
+/** loadflags: the protected-mode code is loaded at 1 MiB. */
 const LOADED_HIGH = 1 << 0;
+/** xloadflags: there is a 64-bit entry point at 0x200. */
 const XLF_KERNEL_64 = 1 << 0;
 const ENTRY_64_OFFSET = 0x200;
 
@@ -27,7 +31,7 @@ export function planBzImage(inputs: BootInputs): BootPlan {
 
   const version = view.getUint16(BOOT_PARAMS.version, true);
   if (version < PROTOCOL_2_12) {
-    throw fail(`it speaks boot protocol ${version >> 8}.${version & 0xff}`, '2.12 or later (Linux 3.8)');
+    throw fail(`its boot protocol is ${version >> 8}.${version & 0xff}`, '2.12 or later, of Linux 3.8');
   }
   if (!(view.getUint16(BOOT_PARAMS.xloadFlags, true) & XLF_KERNEL_64)) {
     throw fail('it is a 32-bit Linux kernel', 'one for x86-64');
@@ -63,8 +67,8 @@ export function planBzImage(inputs: BootInputs): BootPlan {
 }
 
 /**
- * The code after the setup sectors goes to 1 MiB. A relocatable kernel unpacks itself to its preferred address
- * or the next aligned one and needs init_size bytes from there, so all of that belongs to the kernel.
+ * The code after the setup sectors is loaded at 1 MiB. A relocatable kernel decompresses itself to
+ * pref_address, or to the next aligned address, and needs init_size bytes there: memoryBytes includes them.
  */
 function protectedModeCode(inputs: BootInputs, view: DataView, setupBytes: number): FileLoad {
   const address = LAYOUT.kernel.address;
@@ -75,7 +79,7 @@ function protectedModeCode(inputs: BootInputs, view: DataView, setupBytes: numbe
   const end = Math.max(address + fileBytes, runtimeStart + view.getUint32(BOOT_PARAMS.initSize, true));
   if (end >= 2 ** 52) {
     throw imageError(inputs.kernel.name, `its preferred address is ${hex(preferred)}`, {
-      expected: 'one in RAM',
+      expected: 'an address in RAM',
     });
   }
   return {
@@ -88,13 +92,13 @@ function protectedModeCode(inputs: BootInputs, view: DataView, setupBytes: numbe
   };
 }
 
-/** From 0x1F1 to where the jump at 0x200 leads: the byte at 0x201 is its distance from 0x202. */
+/** From 0x1F1 to the target of the jump at 0x200: the byte at 0x201 is its offset from 0x202. */
 function setupHeader(head: Uint8Array): Uint8Array {
   const end = BOOT_PARAMS.header + (head[BOOT_PARAMS.jump + 1] ?? 0);
   return head.slice(BOOT_PARAMS.setupHeader, Math.min(end, BOOT_PARAMS.e820Table));
 }
 
-/** `6.1.0-42-amd64` out of the version string, whose offset counts from file offset 0x200. */
+/** `6.1.0-42-amd64` from the version string; the kernel_version field is its offset from 0x200. */
 function kernelVersion(inputs: BootInputs, view: DataView): string {
   const offset = view.getUint16(BOOT_PARAMS.kernelVersion, true);
   const text = offset ? readUpTo(inputs.kernel, offset + BOOT_PARAMS.jump, 64) : new Uint8Array();

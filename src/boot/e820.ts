@@ -1,4 +1,6 @@
-/** The memory map that every boot protocol hands over, as E820 has it. (ACPI 6.5 §15, table 15.4) */
+/**
+ * The E820 memory map, which every boot protocol passes to the kernel. (ACPI 6.5 §15.1; types: table 15.4)
+ */
 import { MIB, guestAddress, type GuestAddress } from '../machine/address.ts';
 import { EBDA_END, EBDA_START, LAYOUT, type RamRange } from '../machine/layout.ts';
 
@@ -11,8 +13,8 @@ export interface E820Entry {
 }
 
 /**
- * Base memory up to the EBDA, the EBDA and the BIOS area (both hold MP tables) reserved, the rest RAM.
- * 0xA0000–0xF0000 is left out: neither RAM nor firmware.
+ * Base memory up to the EBDA is RAM; the EBDA and the BIOS area, which may hold MP tables, are reserved;
+ * memory from 1 MiB is RAM. 0xA0000–0xF0000 has no entry.
  */
 export function buildE820(ranges: readonly RamRange[]): E820Entry[] {
   const entries: E820Entry[] = [

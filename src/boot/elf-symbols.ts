@@ -1,39 +1,43 @@
 /**
- * The symbol table of an ELF file, as far as it names code. (System V gABI, chapter 4, "Sections" and "Symbol
- * Table".) Everything read from the file is checked against its size before use; a kernel's table is an aid, so
- * what is malformed in it is skipped, and a file without one is no error.
+ * Code symbols from the symbol table of an ELF file. (System V gABI, chapter 4, "Sections" and "Symbol
+ * Table") The table only serves diagnosis, so malformed entries are skipped, and a file without one is no
+ * error. All offsets are checked against the file's size before use.
  */
 import type { ByteSource } from '../binary/byte-source.ts';
 import { viewOf } from '../binary/bytes.ts';
-import { readAddress, readSections, SECTION_FLAG, SECTION_TYPE, type ElfSection } from './elf-sections.ts';
+import { readSections, type ElfSection } from './elf-sections.ts';
+import {
+  BIND_LOCAL,
+  ELF_MAGIC,
+  IDENT,
+  IDENT_CLASS,
+  IDENT_DATA_LITTLE,
+  readAddress,
+  SECTION_FLAG,
+  SECTION_TYPE,
+  SYMBOL,
+  SYMBOL_TYPE,
+  type ElfBits,
+} from './elf.layout.ts';
 import { buildSymbolTable, type CodeRange, type SymbolEntry, type SymbolTable } from './symbols.ts';
 
-const IDENT = { class: 4, data: 5, size: 16 } as const;
-const CLASS_64 = 2;
-const DATA_LITTLE = 1;
-
-const SYMBOL = {
-  32: { name: 0x00, value: 0x04, info: 0x0c, section: 0x0e, size: 0x10 },
-  64: { name: 0x00, info: 0x04, section: 0x06, value: 0x08, size: 0x18 },
-} as const;
-
-const SYMBOL_TYPE = { none: 0, function: 2 } as const;
-const BIND_LOCAL = 0;
-
-/** A kernel with all drivers built in has 10 MiB of each. */
+/**
+ * Limit of the symbol table and of the string table: a kernel with all drivers built in has 10 MiB of each.
+ */
 const MAX_TABLE_BYTES = 256 * 1024 * 1024;
 const LONGEST_NAME = 512;
 
 export function isElf(source: ByteSource): boolean {
-  return source.bytes >= IDENT.size && viewOf(source.read(0, 4)).getUint32(0) === 0x7f45_4c46;
+  const magic = source.read(0, Math.min(source.bytes, ELF_MAGIC.length));
+  return source.bytes >= IDENT.size && ELF_MAGIC.every((byte, i) => magic[i] === byte);
 }
 
-/** undefined for a file that is no little-endian ELF, or was stripped. */
+/** undefined for a file that is not a little-endian ELF file, or has no symbols. */
 export function parseElfSymbols(source: ByteSource): SymbolTable | undefined {
   if (!isElf(source)) return undefined;
   const ident = source.read(0, IDENT.size);
-  const bits = ident[IDENT.class] === CLASS_64 ? 64 : 32;
-  if (ident[IDENT.data] !== DATA_LITTLE) return undefined;
+  const bits = ident[IDENT.class] === IDENT_CLASS.bits64 ? 64 : 32;
+  if (ident[IDENT.data] !== IDENT_DATA_LITTLE) return undefined;
   const sections = readSections(source, bits);
   const symtab = sections.find(({ type }) => type === SECTION_TYPE.symtab);
   const strtab = symtab && sections[symtab.link];
@@ -53,7 +57,7 @@ function isReadable(source: ByteSource, { offset, bytes }: ElfSection): boolean 
 
 function readSymbols(
   source: ByteSource,
-  bits: 32 | 64,
+  bits: ElfBits,
   sections: readonly ElfSection[],
   { symtab, strtab }: { readonly symtab: ElfSection; readonly strtab: ElfSection },
 ): SymbolEntry[] {
@@ -76,7 +80,7 @@ function readSymbols(
   return entries;
 }
 
-/** undefined for names that only an assembler needs, and for what cannot be one. */
+/** undefined for an assembler-local name (.L…), and for an invalid one. */
 function nameAt(names: Buffer, at: number): string | undefined {
   if (at >= names.length) return undefined;
   const end = names.indexOf(0, at);
@@ -85,7 +89,7 @@ function nameAt(names: Buffer, at: number): string | undefined {
   return name.startsWith('.L') ? undefined : name;
 }
 
-/** `end` is the last address, as in CodeRange; an empty section has none. */
+/** `end` is inclusive, as in CodeRange, so the range of an empty section contains no address. */
 function rangeOf({ address: start, bytes }: ElfSection): CodeRange {
   return { start, end: start + BigInt(bytes) - 1n };
 }

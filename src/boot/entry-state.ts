@@ -1,10 +1,10 @@
-/** The two states in which guests are entered: 64-bit with paging, 32-bit without. */
+/** The BSP's state at entry: long mode with paging, or protected mode without. */
 import { LAYOUT } from '../machine/layout.ts';
 import type { EntryState, MemoryWrite } from './boot-plan.ts';
 import { buildGdt, segmentState } from './gdt.ts';
 import { buildPageTables } from './page-tables.ts';
 
-/** Control register bits. (SDM 3A §2.5, §2.2.1) */
+/** Bits of control registers and of IA32_EFER. (Intel SDM 3A §2.5, §2.2.1) */
 const CR0_PE = 0x1;
 const CR0_ET = 0x10;
 const CR0_NE = 0x20;
@@ -15,7 +15,10 @@ const EFER_LMA = 0x400;
 
 type GeneralRegisters = Partial<Pick<EntryState, 'rax' | 'rbx' | 'rsi' | 'rsp'>> & { readonly rip: number };
 
-/** Long mode, identity page tables, flat segments. (Linux Documentation/arch/x86/boot.rst, 64-bit boot protocol) */
+/**
+ * Long mode, identity page tables, flat segments. (Linux Documentation/arch/x86/boot.rst, "64-bit Boot
+ * Protocol")
+ */
 export function longModeEntry(registers: GeneralRegisters): EntryState {
   return {
     ...entry('long', registers),
@@ -46,7 +49,7 @@ function entry(mode: 'long' | 'protected', registers: GeneralRegisters) {
   };
 }
 
-/** The tables that an entry state refers to. */
+/** The GDT and page tables that the entry state refers to. */
 export function entryTables(mode: 'long' | 'protected'): MemoryWrite[] {
   const gdt = { name: 'gdt', address: LAYOUT.gdt.address, bytes: buildGdt(mode) };
   if (mode === 'protected') return [gdt];

@@ -1,8 +1,8 @@
-/** The boot GDT and the segment registers that match it. (SDM 3A §3.4.5, figure 3-8) */
+/** The boot GDT and the matching segment registers. (Intel SDM 3A §3.4.5, figure 3-8) */
 import { viewOf } from '../binary/bytes.ts';
 import type { SegmentState } from './boot-plan.ts';
 
-/** Selectors that the Linux boot protocol names __BOOT_CS, __BOOT_DS and __BOOT_TSS. */
+/** __BOOT_CS and __BOOT_DS of the Linux boot protocol, and a task state segment. */
 export const SELECTOR = { code: 0x10, data: 0x18, task: 0x20 } as const;
 
 /** Access byte: present, S, type. */
@@ -14,7 +14,7 @@ const FLAGS = { long: 0b1010, protected: 0b1100, task: 0b0000 } as const;
 interface Descriptor {
   readonly access: number;
   readonly flags: number;
-  /** 20 bits, in pages where G is set. */
+  /** 20 bits; in units of 4 KiB if G is set. */
   readonly limit: number;
 }
 
@@ -31,7 +31,7 @@ const DESCRIPTORS = {
   },
 } as const satisfies Record<'long' | 'protected', Record<'code' | 'data' | 'task', Descriptor>>;
 
-/** Five descriptors, 40 bytes: two null, then code, data and task, all with base 0. */
+/** Five descriptors of 8 bytes: two null descriptors, code, data, task state, all with base 0. */
 export function buildGdt(mode: 'long' | 'protected'): Uint8Array {
   const gdt = new Uint8Array(5 * 8);
   const view = viewOf(gdt);

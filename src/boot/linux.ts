@@ -1,9 +1,12 @@
-/** An ELF vmlinux by the 64-bit Linux boot protocol. (Linux Documentation/arch/x86/boot.rst, "64-bit boot protocol") */
+/**
+ * Boots an ELF vmlinux by the 64-bit boot protocol. (Linux Documentation/arch/x86/boot.rst, "64-bit Boot
+ * Protocol")
+ */
 import { hex } from '../binary/bytes.ts';
 import { LAYOUT } from '../machine/layout.ts';
 import {
   commandLineWrite,
-  ELF_INITRD_CEILING,
+  ELF_INITRD_END_LIMIT,
   imageError,
   placeInitrd,
   type BootInputs,
@@ -16,13 +19,13 @@ import { entryTables, longModeEntry } from './entry-state.ts';
 import { IDENTITY_MAPPED_BYTES } from './page-tables.ts';
 import { buildZeroPage } from './zero-page.ts';
 
-/** COMMAND_LINE_SIZE of x86 Linux is 2048 with the NUL; a vmlinux, unlike a bzImage, does not say. */
+/** COMMAND_LINE_SIZE of x86 Linux is 2048 with the NUL. A vmlinux, unlike a bzImage, has no field for it. */
 const CMDLINE_LIMIT = 2047;
 
 export function planLinux(inputs: BootInputs, image: ElfImage): BootPlan {
   const { name } = inputs.kernel;
   if (image.bits === 32) {
-    throw imageError(name, 'it is a 32-bit ELF without a PVH note or Multiboot header', {
+    throw imageError(name, 'it is a 32-bit ELF file without a PVH note or Multiboot header', {
       expected: 'a 64-bit kernel, or a 32-bit one with either',
     });
   }
@@ -33,7 +36,7 @@ export function planLinux(inputs: BootInputs, image: ElfImage): BootPlan {
     });
   }
   const loads = elfLoads(image);
-  const initrd = placeInitrd(inputs, loads, ELF_INITRD_CEILING);
+  const initrd = placeInitrd(inputs, loads, ELF_INITRD_END_LIMIT);
   const zeroPage = buildZeroPage({
     setupHeader: undefined,
     e820: buildE820(inputs.ranges),

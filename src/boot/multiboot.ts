@@ -1,4 +1,4 @@
-/** Multiboot 1. Section numbers below are those of the Multiboot Specification 0.6.96. */
+/** Multiboot 1. Section numbers are those of the Multiboot Specification, version 0.6.96. */
 import { basename } from 'node:path';
 import { readUpTo, type ByteSource } from '../binary/byte-source.ts';
 import { hex, putAscii, putU64, viewOf } from '../binary/bytes.ts';
@@ -11,7 +11,7 @@ import { elfLoads } from './elf-loads.ts';
 import { physicalEntry, type ElfImage } from './elf.ts';
 import { entryTables, protectedModeEntry } from './entry-state.ts';
 
-/** The header, which must lie in the first 8192 bytes, 32-bit aligned (§3.1.1). */
+/** The header, 4-byte aligned in the first 8192 bytes of the file. (§3.1.1) */
 const HEADER = {
   magic: 0x00,
   flags: 0x04,
@@ -28,19 +28,21 @@ const SEARCH_BYTES = 8192;
 const HEADER_MAGIC = 0x1bad_b002;
 const LOADER_MAGIC = 0x2bad_b002;
 
-/** Header flags (§3.1.2): the low 16 are demands, which a loader that cannot meet them must refuse. */
+/**
+ * Header flags. A loader must refuse a kernel if it does not support one of flags 0–15 that is set. (§3.1.2)
+ */
 const WANTS_PAGE_ALIGNED_MODULES = 1 << 0;
 const WANTS_MEMORY_INFO = 1 << 1;
 /**
- * A deliberate exception: GRUB and QEMU let a kernel start without video information too. Those that ask print to the
- * serial port as well, or look at the information's flags.
+ * Deliberate deviation: a kernel that requests video information starts without it, as with GRUB and QEMU.
+ * Such kernels also print to the serial port, or check the flags of the boot information.
  */
 const WANTS_VIDEO = 1 << 2;
-/** Modules are page-aligned and the memory map is there, whether asked for or not. */
-const UNDERSTOOD = WANTS_PAGE_ALIGNED_MODULES | WANTS_MEMORY_INFO | WANTS_VIDEO;
+/** Modules are always page-aligned, and the memory map is always present. */
+const SUPPORTED = WANTS_PAGE_ALIGNED_MODULES | WANTS_MEMORY_INFO | WANTS_VIDEO;
 const HAS_ADDRESSES = 1 << 16;
 
-/** Boot information (§3.3). */
+/** Multiboot information. (§3.3) */
 export const BOOT_INFO = {
   flags: 0x00,
   memLower: 0x04,
@@ -65,7 +67,7 @@ export const BOOT_INFO_FLAG = {
   memoryMap: 1 << 6,
   loaderName: 1 << 9,
 } as const;
-/** A memory map entry; its `size` field, which is first, does not count itself. */
+/** A memory map entry. Its first field is the size of the rest. (§3.3) */
 const MMAP_ENTRY = { entrySize: 0x00, address: 0x04, bytes: 0x0c, type: 0x14, size: 0x18 } as const;
 const MODULE = { start: 0x00, end: 0x04, string: 0x08, reserved: 0x0c, size: 0x10 } as const;
 
@@ -77,7 +79,7 @@ const MMAP_OFFSET = 0x80;
 export interface MultibootHeader {
   readonly fileOffset: number;
   readonly flags: number;
-  /** Where to load a file that is not ELF, or whose header insists. All zero without HAS_ADDRESSES. */
+  /** Address fields: they override the ELF header; all zero without HAS_ADDRESSES. (§3.1.3) */
   readonly headerAddress: number;
   readonly loadAddress: number;
   readonly loadEndAddress: number;
@@ -85,7 +87,7 @@ export interface MultibootHeader {
   readonly entryAddress: number;
 }
 
-/** The first header whose magic, flags and checksum add up to 0, or undefined. */
+/** The first header whose magic, flags and checksum sum to 0, modulo 2^32. (§3.1.1) */
 export function findMultibootHeader(source: ByteSource): MultibootHeader | undefined {
   const bytes = readUpTo(source, 0, SEARCH_BYTES);
   const view = viewOf(bytes);
@@ -109,20 +111,20 @@ export function findMultibootHeader(source: ByteSource): MultibootHeader | undef
   return undefined;
 }
 
-/** `image` is undefined for a file that is no ELF: then the header must say where to load it. */
+/** `image` is undefined for a file that is not ELF: then the header must have address fields. */
 export function planMultiboot(
   inputs: BootInputs,
   header: MultibootHeader,
   image: ElfImage | undefined,
 ): BootPlan {
   const { name } = inputs.kernel;
-  const demands = header.flags & 0xffff & ~UNDERSTOOD;
+  const demands = header.flags & 0xffff & ~SUPPORTED;
   if (demands !== 0) {
-    throw imageError(name, `its Multiboot header demands features ${hex(demands)}`, {
-      expected: 'none but page-aligned modules, memory information and video',
+    throw imageError(name, `its Multiboot header requires features ${hex(demands)}`, {
+      expected: 'only page-aligned modules, memory information and video',
     });
   }
-  // Addresses in the header win over those of an ELF header (§3.1.3).
+  // The address fields override the ELF header. (§3.1.2, flag 16)
   const hasAddresses = (header.flags & HAS_ADDRESSES) !== 0;
   const { loads, entry } =
     image && !hasAddresses
@@ -131,7 +133,7 @@ export function planMultiboot(
   const inLoad = loads.some(({ address, memoryBytes }) => isIn(entry, address, memoryBytes));
   if (entry === undefined || !inLoad || entry >= 2 ** 32) {
     const found = `its entry point is ${hex(image && !hasAddresses ? image.entry : header.entryAddress)}`;
-    throw imageError(name, found, { expected: 'an address inside what is loaded and below 4 GiB' });
+    throw imageError(name, found, { expected: 'an address inside a loaded range and below 4 GiB' });
   }
   const initrd = placeInitrd(inputs, loads, LAYOUT.mmioHole.address);
   return {
@@ -149,14 +151,17 @@ export function planMultiboot(
 }
 
 function videoWarning(kernel: string): string {
-  return `${kernel} asks for a video mode in its Multiboot header; it starts without one, as Volt has no screen`;
+  return `${kernel} requests a video mode in its Multiboot header; it starts without one, because Volt has no display`;
 }
 
 function isIn(entry: number | undefined, start: number, bytes: number): boolean {
   return entry !== undefined && entry >= start && entry < start + bytes;
 }
 
-/** §3.1.3: the header's own address tells where the file's start would be; load from load_addr on. */
+/**
+ * Loads a file by the address fields: header_addr - load_addr is the header's offset in what is loaded.
+ * (§3.1.3)
+ */
 function flatImage(inputs: BootInputs, header: MultibootHeader): { loads: FileLoad[]; entry: number } {
   const { kernel } = inputs;
   const { loadAddress, headerAddress, loadEndAddress, bssEndAddress, entryAddress } = header;
@@ -165,13 +170,13 @@ function flatImage(inputs: BootInputs, header: MultibootHeader): { loads: FileLo
   const memoryBytes = Math.max(fileBytes, bssEndAddress - loadAddress);
   const valid = (header.flags & HAS_ADDRESSES) !== 0 && fileOffset >= 0 && fileBytes > 0;
   if (!valid) {
-    throw imageError(kernel.name, 'its Multiboot header does not say where to load it', {
-      expected: 'an ELF file, or consistent addresses in the header',
+    throw imageError(kernel.name, 'its Multiboot header has no valid address fields', {
+      fix: 'correct them, or build an ELF file',
     });
   }
   if (fileOffset + fileBytes > kernel.bytes) {
     throw imageError(kernel.name, `it is truncated at ${kernel.bytes} bytes`, {
-      expected: `${fileOffset + fileBytes} bytes, says its Multiboot header`,
+      expected: `at least ${fileOffset + fileBytes} bytes, according to its Multiboot header`,
     });
   }
   const address = guestAddress(loadAddress);

@@ -1,4 +1,4 @@
-/** Identity page tables for the 64-bit entry: the first GiB in 2 MiB pages. (SDM 3A §4.5) */
+/** Page tables for the 64-bit entry: the first GiB, identity-mapped in pages of 2 MiB. (Intel SDM 3A §4.5) */
 import { putU64, viewOf } from '../binary/bytes.ts';
 import { GIB, MIB, PAGE_BYTES, type GuestAddress } from '../machine/address.ts';
 
@@ -6,10 +6,10 @@ const PRESENT_WRITABLE = 0b11;
 const LARGE_PAGE = 1 << 7;
 const ENTRIES = 512;
 
-/** What the tables map from address 0. */
+/** Size of the mapping, from address 0. */
 export const IDENTITY_MAPPED_BYTES = GIB;
 
-/** PML4, PDPT and page directory, three pages in this order, to be placed at `at`, which CR3 then holds. */
+/** PML4, PDPT and page directory, one page each, for guest address `at`, the value of CR3. */
 export function buildPageTables(at: GuestAddress): Uint8Array {
   const tables = new Uint8Array(3 * PAGE_BYTES);
   const view = viewOf(tables);

@@ -1,4 +1,4 @@
-/** Recognises a kernel by its bytes and plans its boot. */
+/** Recognises the kernel's format, chooses the boot protocol, and plans the boot. */
 import { LAYOUT } from '../machine/layout.ts';
 import { buildBiosDataArea } from './bios-data.ts';
 import { checkLoads, imageError, type BootInputs } from './boot-inputs.ts';
@@ -11,7 +11,7 @@ import { planPvh, pvhEntry } from './pvh.ts';
 import { buildInterruptVectors, buildRealModeHandlers } from './real-mode-handlers.ts';
 import { checkInitrd, recogniseImage } from './recognise.ts';
 
-/** Throws VoltError 'image' when the files or the memory are not right for each other. */
+/** Throws VoltError 'image' if the kernel, the initrd and the RAM do not fit together. */
 export function planBoot(inputs: BootInputs, protocol?: BootProtocol): BootPlan {
   if (inputs.initrd) checkInitrd(inputs.initrd);
   const chosen = choosePlan(inputs, protocol);
@@ -20,7 +20,7 @@ export function planBoot(inputs: BootInputs, protocol?: BootProtocol): BootPlan 
   return plan;
 }
 
-/** What real-mode code of any kernel may look for. */
+/** Structures of PC firmware that a kernel's real-mode code may use. */
 function realModeWrites(): MemoryWrite[] {
   const { interruptVectors, biosDataArea, realModeHandlers } = LAYOUT;
   return [
@@ -31,8 +31,8 @@ function realModeWrites(): MemoryWrite[] {
 }
 
 /**
- * An ELF kernel may offer several entries. One that carries notes of Linux's own is booted by the Linux
- * protocol, which skips the PVH stub; others by PVH, then Multiboot, if they offer it.
+ * An ELF kernel may support several protocols. One with notes of the owner "Linux" is booted by the Linux
+ * protocol, which avoids the PVH entry stub; others by PVH or else Multiboot, if they support it.
  */
 function choosePlan(inputs: BootInputs, wanted: BootProtocol | undefined): BootPlan {
   const { kernel } = inputs;
@@ -41,7 +41,7 @@ function choosePlan(inputs: BootInputs, wanted: BootProtocol | undefined): BootP
     refuseUnless(wanted === undefined || wanted === 'bzimage', inputs, wanted, 'it is a bzImage');
     return planBzImage(inputs);
   }
-  refuseUnless(wanted !== 'bzimage', inputs, wanted, 'it is no bzImage');
+  refuseUnless(wanted !== 'bzimage', inputs, wanted, 'it is not a bzImage');
   const header = findMultibootHeader(kernel);
   const image = kind === 'elf' ? parseElf(kernel) : undefined;
   const pvh = image && pvhEntry(image);
@@ -55,10 +55,10 @@ function choosePlan(inputs: BootInputs, wanted: BootProtocol | undefined): BootP
   if (image && pvh !== undefined && wanted !== 'multiboot') return planPvh(inputs, image, pvh);
   if (header) return planMultiboot(inputs, header, image);
   if (image) return planLinux(inputs, image);
-  throw imageError(kernel.name, 'it is a flat Multiboot image', { expected: 'ELF for this boot protocol' });
+  throw imageError(kernel.name, 'it is a flat Multiboot image', { expected: 'an ELF file' });
 }
 
-/** Linux since 4.19 has notes whose owner is "Linux" (its build salt). */
+/** Linux has notes with the owner "Linux" since 4.19 (its build salt). */
 function isLinux(image: ElfImage): boolean {
   return image.bits === 64 && image.notes.some((note) => note.owner === 'Linux');
 }
@@ -70,8 +70,8 @@ function refuseUnless(
   found: string,
 ): void {
   if (!condition) {
-    throw imageError(inputs.kernel.name, `--boot ${wanted} was asked for, but ${found}`, {
-      expected: 'a kernel for that protocol, or no --boot',
+    throw imageError(inputs.kernel.name, `--boot ${wanted} was given, but ${found}`, {
+      fix: 'leave out --boot, or use a kernel for that protocol',
     });
   }
 }

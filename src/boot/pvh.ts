@@ -1,10 +1,13 @@
-/** PVH: the 32-bit entry that an ELF note of Xen's names. (Xen docs/misc/pvh.pandoc, public/arch-x86/hvm/start_info.h) */
-import { getU64, putU64, viewOf } from '../binary/bytes.ts';
+/**
+ * PVH: a 32-bit entry point, given by an ELF note of Xen. (Xen docs/misc/pvh.pandoc and
+ * xen/include/public/arch-x86/hvm/start_info.h)
+ */
+import { getU64, hex, putU64, viewOf } from '../binary/bytes.ts';
 import { LAYOUT } from '../machine/layout.ts';
 import { offsetAddress } from '../machine/address.ts';
 import {
   commandLineWrite,
-  ELF_INITRD_CEILING,
+  ELF_INITRD_END_LIMIT,
   imageError,
   placeInitrd,
   type BootInputs,
@@ -19,6 +22,7 @@ import { entryTables, protectedModeEntry } from './entry-state.ts';
 const NOTE_OWNER = 'Xen';
 const NOTE_TYPE = 18;
 
+/** struct hvm_start_info, version 1 */
 export const START_INFO = {
   magic: 0x00,
   version: 0x04,
@@ -32,6 +36,7 @@ export const START_INFO = {
   reserved: 0x34,
   size: 0x38,
 } as const;
+/** struct hvm_modlist_entry */
 export const MODULE_ENTRY = {
   paddr: 0x00,
   bytes: 0x08,
@@ -39,14 +44,16 @@ export const MODULE_ENTRY = {
   reserved: 0x18,
   size: 0x20,
 } as const;
+/** struct hvm_memmap_table_entry */
 export const MEMMAP_ENTRY = { address: 0x00, bytes: 0x08, type: 0x10, reserved: 0x14, size: 0x18 } as const;
 
+/** XEN_HVM_START_MAGIC_VALUE: "xEn3" with bit 7 of the E set. */
 const MAGIC = 0x336e_c578;
 const VERSION = 1;
 const MODULE_OFFSET = 0x40;
 const MEMMAP_OFFSET = 0x80;
 
-/** The entry point of the PVH note, or undefined when the image has none. */
+/** Physical entry point from the PVH note; undefined if the image has none. */
 export function pvhEntry(image: ElfImage): number | undefined {
   const note = image.notes.find((n) => n.owner === NOTE_OWNER && n.type === NOTE_TYPE);
   if (!note || note.content.length < 4) return undefined;
@@ -56,12 +63,12 @@ export function pvhEntry(image: ElfImage): number | undefined {
 
 export function planPvh(inputs: BootInputs, image: ElfImage, entry: number): BootPlan {
   if (!isInSegment(image, entry)) {
-    throw imageError(inputs.kernel.name, `its PVH note names entry 0x${entry.toString(16)}`, {
+    throw imageError(inputs.kernel.name, `the entry point of its PVH note is ${hex(entry)}`, {
       expected: 'an address inside one of its segments',
     });
   }
   const loads = elfLoads(image);
-  const initrd = placeInitrd(inputs, loads, ELF_INITRD_CEILING);
+  const initrd = placeInitrd(inputs, loads, ELF_INITRD_END_LIMIT);
   return {
     protocol: 'pvh',
     summary: `${image.bits}-bit ELF kernel, PVH entry`,
@@ -75,7 +82,7 @@ export function planPvh(inputs: BootInputs, image: ElfImage, entry: number): Boo
   };
 }
 
-/** hvm_start_info, then the module list, then the memory map, all in one page. */
+/** hvm_start_info, module list and memory map, in one page. */
 function buildStartInfo(inputs: BootInputs, initrd: FileLoad | undefined): MemoryWrite {
   const { address } = LAYOUT.pvhStartInfo;
   const e820 = buildE820(inputs.ranges);

@@ -1,7 +1,7 @@
 /**
- * What real-mode code finds where a PC has its firmware's interrupt handlers: an interrupt vector table, and handlers
- * that refuse every service. Xen and many smaller kernels go back to real mode during their boot to ask for memory,
- * disks and video modes, and cope without an answer, but not without a handler. (SeaBIOS leaves the same vectors.)
+ * The real-mode interrupt vector table, and BIOS interrupt handlers that fail every service. Xen and many
+ * smaller kernels return to real mode while they boot, to query memory, disks and video modes. They cope with
+ * an error, but not with a missing handler. (SeaBIOS sets the same vectors.)
  */
 import { viewOf } from '../binary/bytes.ts';
 import { LAYOUT } from '../machine/layout.ts';
@@ -44,15 +44,15 @@ const HANDLERS: readonly Handler[] = [
     code: [0x50, 0xb0, 0x20, 0xe6, 0x20, 0x58, 0xcf],
   },
   {
-    // The same for the second PIC, which interrupts by way of the first: out 0xa0, al; out 0x20, al
+    // The second PIC is cascaded, so both need an EOI: out 0xa0, al; out 0x20, al
     offset: 0xff40,
     vectors: range(SECOND_IRQ_VECTOR),
     code: [0x50, 0xb0, 0x20, 0xe6, 0xa0, 0xe6, 0x20, 0x58, 0xcf],
   },
 ];
-/** The "dummy handler", a lone IRET: some programs know this offset by heart. */
+/** The "dummy handler", a single IRET. Some programs rely on its address. */
 const IRET = { offset: 0xff53, code: 0xcf } as const;
-/** ROM BASIC and the bootstrap loader: there is nothing to boot, so they reset. */
+/** INT 18h, ROM BASIC, and INT 19h, bootstrap: there is nothing to boot, so they reset the machine. */
 const RESET_VECTORS = [0x18, 0x19];
 
 /** INT 11h and 12h return a word of the BIOS data area in AX. */

@@ -1,7 +1,9 @@
-/** What a kernel file is, told from its first bytes, and what to do when it is no kernel. */
+/** Recognises the format of a kernel or initrd file by its first bytes, including files passed by mistake. */
 import { readUpTo, type ByteSource } from '../binary/byte-source.ts';
 import { getAscii, viewOf } from '../binary/bytes.ts';
 import { imageError } from './boot-inputs.ts';
+import { ELF_MAGIC } from './elf.layout.ts';
+import { BOOT_PARAMS, MAGIC_BOOT_FLAG, MAGIC_HDRS } from './zero-page.ts';
 
 export type ImageKind = 'elf' | 'bzimage' | 'raw';
 
@@ -11,7 +13,8 @@ interface Magic {
   readonly offset: number;
   readonly bytes: readonly number[];
   readonly is: string;
-  readonly expected: string;
+  /** What to do; without it the error says which formats are kernels. */
+  readonly fix?: string;
 }
 
 const KERNELS = 'an ELF vmlinux, a bzImage, or a PVH or Multiboot kernel';
@@ -21,13 +24,13 @@ function compressed(bytes: number[], tool: string, command: string): Magic {
     offset: 0,
     bytes,
     is: `it is ${tool} data`,
-    expected: `the kernel inside; unpack it with ${command}`,
+    fix: `unpack the kernel with ${command}`,
   };
 }
 
 const ascii = (text: string) => [...text].map((c) => c.charCodeAt(0));
 
-/** Files that people hand over by mistake. A bzImage is looked for first: it may carry an MZ header. */
+/** Formats that are not kernels. They are looked for last: a bzImage may start with an MZ header. */
 const FOREIGN: readonly Magic[] = [
   compressed([0x1f, 0x8b], 'gzip', 'gzip -d'),
   compressed([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], 'xz', 'xz -d'),
@@ -41,60 +44,66 @@ const FOREIGN: readonly Magic[] = [
     offset: 0,
     bytes: ascii('070701'),
     is: 'it is a cpio archive',
-    expected: `${KERNELS}; pass this file as --initrd`,
+    fix: 'pass it as --initrd, and a kernel as --kernel',
   },
   {
     offset: 0,
     bytes: ascii('!<arch>'),
     is: 'it is an ar archive or Debian package',
-    expected: `${KERNELS}; unpack the package with dpkg -x`,
+    fix: 'unpack it with dpkg -x, and pass the kernel in it',
   },
-  { offset: 0, bytes: ascii('PK\x03\x04'), is: 'it is a zip archive', expected: KERNELS },
-  { offset: 0, bytes: ascii('QFI\xfb'), is: 'it is a qcow2 disk image', expected: KERNELS },
-  { offset: 0, bytes: ascii('#!'), is: 'it is a script', expected: KERNELS },
-  { offset: 257, bytes: ascii('ustar'), is: 'it is a tar archive', expected: KERNELS },
+  { offset: 0, bytes: ascii('PK\x03\x04'), is: 'it is a zip archive' },
+  { offset: 0, bytes: ascii('QFI\xfb'), is: 'it is a qcow2 disk image' },
+  { offset: 0, bytes: ascii('#!'), is: 'it is a script' },
+  { offset: 257, bytes: ascii('ustar'), is: 'it is a tar archive' },
   {
     offset: 0x38,
     bytes: ascii('ARM\x64'),
     is: 'it is an arm64 Linux Image',
-    expected: 'a kernel for x86-64',
+    fix: 'use a kernel for x86-64',
   },
   {
     offset: 0x38,
     bytes: ascii('RSC\x05'),
     is: 'it is a RISC-V Linux Image',
-    expected: 'a kernel for x86-64',
+    fix: 'use a kernel for x86-64',
   },
   {
     offset: 0,
     bytes: ascii('MZ'),
     is: 'it is an EFI or Windows program without a Linux setup header',
-    expected: KERNELS,
   },
 ];
 
-/** 'raw' is for a file with a Multiboot header and no ELF around it; its loader decides. Throws for the rest. */
+/**
+ * 'raw' is a file with a Multiboot header that is neither ELF nor bzImage. Throws VoltError 'image' for a
+ * file that is not a kernel.
+ */
 export function recogniseImage(source: ByteSource, hasMultibootHeader: () => boolean): ImageKind {
   if (source.bytes === 0) throw imageError(source.name, 'the file is empty', { expected: KERNELS });
   const head = readUpTo(source, 0, PROBE_BYTES);
-  if (startsWith(head, 0, [0x7f, 0x45, 0x4c, 0x46])) return 'elf';
+  if (startsWith(head, 0, ELF_MAGIC)) return 'elf';
   if (isBzImage(head)) return 'bzimage';
   if (hasMultibootHeader()) return 'raw';
   const foreign = FOREIGN.find(({ offset, bytes }) => startsWith(head, offset, bytes));
-  if (foreign) throw imageError(source.name, foreign.is, { expected: foreign.expected });
-  throw imageError(source.name, `it starts with ${describeStart(head)}, which is no kernel`, {
+  if (foreign) {
+    throw imageError(source.name, foreign.is, foreign.fix ? { fix: foreign.fix } : { expected: KERNELS });
+  }
+  throw imageError(source.name, `it starts with ${describeStart(head)}, which is not a kernel format`, {
     expected: KERNELS,
   });
 }
 
-/** For an initrd that is really something else. Compressed archives and file-system images pass. */
+/**
+ * Throws VoltError 'image' for a file that cannot be an initrd. Compressed archives and file systems can be.
+ */
 export function checkInitrd(source: ByteSource): void {
   if (source.bytes === 0) {
-    throw imageError(source.name, 'the file is empty', { expected: 'an initrd, which is a cpio archive' });
+    throw imageError(source.name, 'the file is empty', { expected: 'a cpio archive' });
   }
   const head = readUpTo(source, 0, PROBE_BYTES);
-  if (startsWith(head, 0, [0x7f, 0x45, 0x4c, 0x46]) || isBzImage(head)) {
-    throw imageError(source.name, 'it is a kernel or program, given as --initrd', {
+  if (startsWith(head, 0, ELF_MAGIC) || isBzImage(head)) {
+    throw imageError(source.name, 'it is a kernel or a program', {
       expected: 'a cpio archive',
     });
   }
@@ -102,9 +111,9 @@ export function checkInitrd(source: ByteSource): void {
 
 function isBzImage(head: Uint8Array): boolean {
   return (
-    head.length >= 0x206 &&
-    viewOf(head).getUint16(0x1fe, true) === 0xaa55 &&
-    getAscii(head, 0x202, 4) === 'HdrS'
+    head.length >= BOOT_PARAMS.version &&
+    viewOf(head).getUint16(BOOT_PARAMS.bootFlag, true) === MAGIC_BOOT_FLAG &&
+    viewOf(head).getUint32(BOOT_PARAMS.header, true) === MAGIC_HDRS
   );
 }
 

@@ -1,17 +1,18 @@
 /**
- * What stands where a PC's firmware starts, F000:FFF0 in real mode: a reset. Kernels jump there to reboot. Linux does
- * so as its first choice on a machine with hardware-reduced ACPI, for which it expects EFI to have failed before.
+ * Code at the reset vector, F000:FFF0 in real mode, where a PC's firmware starts: it resets the machine.
+ * Kernels jump there to reboot. On hardware-reduced ACPI Linux does so first, as it expects EFI there.
  */
 import { LAYOUT } from '../machine/layout.ts';
 import { PORT } from '../machine/ports.ts';
 
-const RESET = 0x06;
+/** Bit 1, system reset; bit 2, reset the CPU. */
+const RESET_VALUE = 0x06;
 
 export function buildResetVector(): Uint8Array {
   const code = new Uint8Array(LAYOUT.resetVector.bytes);
-  code.set([0xb0, RESET]); // mov al, 6
+  code.set([0xb0, RESET_VALUE]); // mov al, 6
   code.set([0xba, PORT.resetControl & 0xff, PORT.resetControl >>> 8], 2); // mov dx, 0xcf9
   code.set([0xee], 5); // out dx, al
-  code.set([0xf4, 0xeb, 0xfd], 6); // hlt; jmp back to it
+  code.set([0xf4, 0xeb, 0xfd], 6); // hlt; jmp to the hlt
   return code;
 }

@@ -1,21 +1,23 @@
-/** Names of code addresses: what is at a RIP. The tables come from ELF files and from Linux's System.map. */
+/**
+ * Symbol tables, which map code addresses such as RIP to names. They come from ELF files and from System.map.
+ */
 
-/** One name on its way into a table. */
+/** A symbol, as read from a file. */
 export interface SymbolEntry {
   readonly address: bigint;
   readonly name: string;
-  /** Of several names of one address the one with the lowest rank is shown. */
+  /** If an address has several names, the one with the lowest rank is used. */
   readonly rank: number;
 }
 
-/** First and last address of code; a table says nothing of others. */
+/** First and last address of code. Addresses outside all ranges have no name. */
 export interface CodeRange {
   readonly start: bigint;
   readonly end: bigint;
 }
 
 export interface SymbolTable {
-  /** The file that the names are from. */
+  /** Name of the file. */
   readonly source: string;
   /** Ascending, each address once. */
   readonly addresses: BigUint64Array;
@@ -23,7 +25,7 @@ export interface SymbolTable {
   readonly ranges: readonly CodeRange[];
 }
 
-/** Sorts entries, which may come in any order. */
+/** Builds a table from entries in any order. */
 export function buildSymbolTable(
   source: string,
   entries: readonly SymbolEntry[],
@@ -38,8 +40,9 @@ export function buildSymbolTable(
 }
 
 /**
- * `default_idle+0x13`: the last symbol at or before `address` and how far it is from there. undefined where the
- * table has no code: user space, modules, a kernel that was loaded elsewhere than it was linked to.
+ * `default_idle+0x13`: the last symbol at or before `address`, and the offset from it. undefined outside the
+ * table's code: in user space, in modules, and in a kernel that runs at another address than it was linked
+ * to.
  */
 export function describeAddress(table: SymbolTable, address: bigint): string | undefined {
   if (!table.ranges.some(({ start, end }) => address >= start && address <= end)) return undefined;

@@ -1,24 +1,25 @@
 /**
- * Linux's System.map, which nm(1) writes when a kernel is built: "ffffffff81000000 T _text" a line, in ascending
- * order. /proc/kallsyms of a running kernel has the same lines, and a module's name behind some.
+ * Parses Linux's System.map, the output of nm(1) from the kernel's build. Its lines look like
+ * "ffffffff81000000 T _text". /proc/kallsyms has the same format, with a module's name at the end of some
+ * lines.
  */
 import type { ByteSource } from '../binary/byte-source.ts';
 import { imageError } from './boot-inputs.ts';
 import { buildSymbolTable, type CodeRange, type SymbolEntry, type SymbolTable } from './symbols.ts';
 
-/** Ten times that of a kernel with everything built in. */
+/** Ten times the size for a kernel with all drivers built in. */
 const MAX_BYTES = 128 * 1024 * 1024;
 const LINE = /^([0-9a-f]{8,16}) ([A-Za-z]) (\S+)/;
-/** Types of nm(1) that stand for code, those of wider scope first. */
+/** Symbol types of code in nm(1), ranked: global before weak before local. */
 const CODE_TYPES = 'TWtw';
 
 const expected = 'a System.map or an ELF file with a symbol table';
 
-/** Reads it whole. Throws VoltError 'image' for a file that names no code. */
+/** Reads the whole file. Throws VoltError 'image' if it has no code symbols. */
 export function parseSystemMap(source: ByteSource): SymbolTable {
   if (source.bytes > MAX_BYTES) {
     throw imageError(source.name, `it has ${source.bytes} bytes`, {
-      expected: `${expected}, which are smaller`,
+      expected: `${expected} of at most ${MAX_BYTES} bytes`,
     });
   }
   const text = Buffer.from(source.read(0, source.bytes)).toString('latin1');
@@ -37,14 +38,14 @@ export function parseSystemMap(source: ByteSource): SymbolTable {
     if (rank >= 0 && address !== 0n) entries.push({ address, name, rank });
   }
   if (entries.length === 0) {
-    throw imageError(source.name, 'it names no code', {
-      expected: `${expected}, read by somebody who may see addresses`,
+    throw imageError(source.name, 'it has no code symbols', {
+      expected: `${expected}; /proc/kallsyms shows addresses to root only`,
     });
   }
   return buildSymbolTable(source.name, entries, [rangeOf(entries, first, last)]);
 }
 
-/** The kernel is what lies from _text to _end; without these, what is named. */
+/** The kernel extends from _text to _end; without these symbols, from the first symbol to the last. */
 function rangeOf(
   entries: readonly SymbolEntry[],
   first: bigint | undefined,

@@ -1,13 +1,11 @@
-/**
- * Linux's boot_params, the "zero page". (Linux Documentation/arch/x86/zero-page.rst and boot.rst)
- */
+/** struct boot_params of Linux, the "zero page". (Linux Documentation/arch/x86/zero-page.rst and boot.rst) */
 import { putU64, viewOf } from '../binary/bytes.ts';
 import { PAGE_BYTES, type GuestAddress } from '../machine/address.ts';
 import { LAYOUT } from '../machine/layout.ts';
 import type { MemoryWrite } from './boot-plan.ts';
 import type { E820Entry } from './e820.ts';
 
-/** Offsets of struct boot_params; the setup header has the same ones in a bzImage file. */
+/** Offsets in struct boot_params. The setup header has the same offsets in a bzImage file. */
 export const BOOT_PARAMS = {
   acpiRsdpAddr: 0x070,
   extRamdiskImage: 0x0c0,
@@ -42,12 +40,16 @@ export const BOOT_PARAMS = {
 
 export const E820_TABLE_ENTRY = { address: 0x00, bytes: 0x08, type: 0x10, size: 0x14 } as const;
 
+/** type_of_loader of a boot loader without an assigned id. */
 const LOADER_UNDEFINED = 0xff;
-const MAGIC_HDRS = 0x5372_6448;
-const MAGIC_BOOT_FLAG = 0xaa55;
+/** kernel_alignment for a vmlinux: CONFIG_PHYSICAL_ALIGN's maximum. */
+const KERNEL_ALIGNMENT = 0x100_0000;
+/** "HdrS" */
+export const MAGIC_HDRS = 0x5372_6448;
+export const MAGIC_BOOT_FLAG = 0xaa55;
 
 export interface ZeroPageInputs {
-  /** The bzImage's setup header from file offset 0x1F1; undefined for a vmlinux, which has none. */
+  /** A bzImage's setup header, from file offset 0x1F1; undefined for a vmlinux, which has none. */
   readonly setupHeader: Uint8Array | undefined;
   readonly e820: readonly E820Entry[];
   readonly initrd: { readonly address: GuestAddress; readonly bytes: number } | undefined;
@@ -62,7 +64,7 @@ export function buildZeroPage(inputs: ZeroPageInputs): MemoryWrite {
   } else {
     view.setUint16(BOOT_PARAMS.bootFlag, MAGIC_BOOT_FLAG, true);
     view.setUint32(BOOT_PARAMS.header, MAGIC_HDRS, true);
-    view.setUint32(BOOT_PARAMS.kernelAlignment, 0x100_0000, true);
+    view.setUint32(BOOT_PARAMS.kernelAlignment, KERNEL_ALIGNMENT, true);
   }
   view.setUint8(BOOT_PARAMS.typeOfLoader, LOADER_UNDEFINED);
   view.setUint32(BOOT_PARAMS.cmdLinePtr, LAYOUT.commandLine.address, true);

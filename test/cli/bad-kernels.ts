@@ -71,66 +71,50 @@ const FOREIGN: readonly BadInput[] = [
   badKernel(
     'a text file',
     'Hello, world. This is no kernel.\n',
-    `it starts with the text "Hello, w", which is no kernel (expected ${KERNELS})`,
+    `it starts with the text "Hello, w", which is not a kernel format (expected ${KERNELS})`,
   ),
-  badKernel('one byte', 'x', `it starts with the text "x", which is no kernel (expected ${KERNELS})`),
+  badKernel(
+    'one byte',
+    'x',
+    `it starts with the text "x", which is not a kernel format (expected ${KERNELS})`,
+  ),
   badKernel(
     'zeros',
     new Uint8Array(4096),
-    `it starts with the bytes 00 00 00 00 00 00 00 00, which is no kernel (expected ${KERNELS})`,
+    `it starts with the bytes 00 00 00 00 00 00 00 00, which is not a kernel format (expected ${KERNELS})`,
   ),
   badKernel('a script', '#!/bin/sh\nexit 0\n', `it is a script (expected ${KERNELS})`),
-  badKernel(
-    'gzip data',
-    Bun.gzipSync(buildElf()),
-    'it is gzip data (expected the kernel inside; unpack it with gzip -d)',
-  ),
-  badKernel(
-    'zstd data',
-    Bun.zstdCompressSync(buildElf()),
-    'it is zstd data (expected the kernel inside; unpack it with zstd -d)',
-  ),
-  badKernel(
-    'xz data',
-    withText('\xfd7zXZ\0'),
-    'it is xz data (expected the kernel inside; unpack it with xz -d)',
-  ),
-  badKernel(
-    'bzip2 data',
-    withText('BZh91AY&SY'),
-    'it is bzip2 data (expected the kernel inside; unpack it with bzip2 -d)',
-  ),
+  badKernel('gzip data', Bun.gzipSync(buildElf()), 'it is gzip data; unpack the kernel with gzip -d'),
+  badKernel('zstd data', Bun.zstdCompressSync(buildElf()), 'it is zstd data; unpack the kernel with zstd -d'),
+  badKernel('xz data', withText('\xfd7zXZ\0'), 'it is xz data; unpack the kernel with xz -d'),
+  badKernel('bzip2 data', withText('BZh91AY&SY'), 'it is bzip2 data; unpack the kernel with bzip2 -d'),
   badKernel(
     'lz4 data in the legacy frame that kernels use',
     withBytes([0x02, 0x21, 0x4c, 0x18]),
-    'it is lz4 data (expected the kernel inside; unpack it with lz4 -d)',
+    'it is lz4 data; unpack the kernel with lz4 -d',
   ),
   badKernel(
     'lz4 data in the frame of today',
     withBytes([0x04, 0x22, 0x4d, 0x18]),
-    'it is lz4 data (expected the kernel inside; unpack it with lz4 -d)',
+    'it is lz4 data; unpack the kernel with lz4 -d',
   ),
   badKernel(
     'lzma data',
     withBytes([0x5d, 0x00, 0x00, 0x80]),
-    'it is lzma data (expected the kernel inside; unpack it with xz -d --format=lzma)',
+    'it is lzma data; unpack the kernel with xz -d --format=lzma',
   ),
-  badKernel(
-    'lzop data',
-    withText('\x89LZO\0\r\n\x1a\n'),
-    'it is lzop data (expected the kernel inside; unpack it with lzop -d)',
-  ),
+  badKernel('lzop data', withText('\x89LZO\0\r\n\x1a\n'), 'it is lzop data; unpack the kernel with lzop -d'),
   badKernel(
     'a cpio archive',
     withText('070701'),
-    `it is a cpio archive (expected ${KERNELS}; pass this file as --initrd)`,
+    `it is a cpio archive; pass it as --initrd, and a kernel as --kernel`,
   ),
   badKernel('a tar archive', withText('ustar', 257), `it is a tar archive (expected ${KERNELS})`),
   badKernel('a zip archive', withText('PK\x03\x04'), `it is a zip archive (expected ${KERNELS})`),
   badKernel(
     'a Debian package',
     withText('!<arch>\ndebian-binary'),
-    `it is an ar archive or Debian package (expected ${KERNELS}; unpack the package with dpkg -x)`,
+    `it is an ar archive or Debian package; unpack it with dpkg -x, and pass the kernel in it`,
   ),
   badKernel('a qcow2 disk image', withText('QFI\xfb'), `it is a qcow2 disk image (expected ${KERNELS})`),
   badKernel(
@@ -141,12 +125,12 @@ const FOREIGN: readonly BadInput[] = [
   badKernel(
     'an arm64 Image',
     concat(withText('MZ', 0, 0x38), withText('ARM\x64')),
-    'it is an arm64 Linux Image (expected a kernel for x86-64)',
+    'it is an arm64 Linux Image; use a kernel for x86-64',
   ),
   badKernel(
     'a RISC-V Image',
     concat(withText('MZ', 0, 0x38), withText('RSC\x05')),
-    'it is a RISC-V Linux Image (expected a kernel for x86-64)',
+    'it is a RISC-V Linux Image; use a kernel for x86-64',
   ),
 ];
 
@@ -185,12 +169,12 @@ const ELF: readonly BadInput[] = [
   badKernel(
     'a dynamic program',
     buildElf({ segments: [{}, interpreter] }),
-    'it is a program for Linux user space (expected a kernel; programs run inside the guest, from its initrd)',
+    'it is a user-space program for Linux; pass a kernel, and put programs into its initrd',
   ),
   badKernel(
     'a static program',
     buildElf({ segments: [{}, gnuAbiNote] }),
-    'it is a program for Linux user space (expected a kernel; programs run inside the guest, from its initrd)',
+    'it is a user-space program for Linux; pass a kernel, and put programs into its initrd',
   ),
   badKernel(
     'an ELF file that ends inside its header',
@@ -205,17 +189,17 @@ const ELF: readonly BadInput[] = [
   badKernel(
     'an ELF file that ends inside its program headers',
     buildElf().slice(0, 0x77),
-    'it is truncated: the program headers lie beyond its end (expected at least 120 bytes, found 119)',
+    'it is truncated: the program headers are beyond its end (expected at least 120 bytes, found 119)',
   ),
   badKernel(
     'an ELF file that ends inside a segment',
     buildElf().slice(0, FIRST_CONTENT + 1),
-    'it is truncated: a segment ends at 4098 (expected the whole file, but it has 4097 bytes)',
+    'it is truncated: it has 4097 bytes (expected at least 4098, the end of a segment)',
   ),
   badKernel(
     'a segment with more bytes in the file than in memory',
     buildElf({ segments: [{ memoryBytes: 1 }] }),
-    'a segment has 2 bytes in the file and 1 in memory (expected no more in the file than in memory)',
+    'a segment has 2 bytes in the file and 1 in memory (expected at most as many in the file as in memory)',
   ),
   badKernel(
     'an ELF file without program headers',
@@ -230,12 +214,12 @@ const ELF: readonly BadInput[] = [
   badKernel(
     'segments that overlap',
     buildElf({ segments: [{ memoryBytes: 0x2000 }, { address: MIB + 0x1000 }] }),
-    'its kernel-segment-0 and kernel-segment-1 overlap at 0x101000 (expected memory ranges apart from each other)',
+    'its kernel-segment-0 and kernel-segment-1 overlap at 0x101000 (expected disjoint memory ranges)',
   ),
   badKernel(
     'a segment over the zero page',
     buildElf({ entry: 0x6ff0, segments: [{ address: 0x6ff0, memoryBytes: 0x20 }] }),
-    'its kernel-segment-0 and zero-page overlap at 0x7000 (expected memory ranges apart from each other)',
+    'its kernel-segment-0 and zero-page overlap at 0x7000 (expected disjoint memory ranges)',
   ),
   badKernel(
     'a segment over the firmware area',
@@ -248,19 +232,19 @@ const ELF: readonly BadInput[] = [
   badKernel(
     'a segment above RAM',
     buildElf({ entry: 64 * MIB, segments: [{ address: 64 * MIB }] }),
-    'kernel-segment-0 up to 0x4000002 does not fit into RAM, which ends at 0x2000000 (expected --memory of at least 65M)',
+    'kernel-segment-0 up to 0x4000002 does not fit into RAM, which ends at 0x2000000; use --memory 65M or more',
     ['--memory', '32M'],
   ),
   badKernel(
     'a segment in the MMIO hole, however much RAM there is',
     buildElf({ segments: [{}, { address: 3 * GIB }] }),
-    'kernel-segment-1 up to 0xc0000002 does not fit below 0xc0000000 (expected files that do; more RAM does not help)',
+    'kernel-segment-1 up to 0xc0000002 does not fit below 0xc0000000; use a smaller file, because more RAM does not help',
     ['--memory', '8G'],
   ),
   badKernel(
     'a segment over the BIOS data area',
     buildElf({ entry: 0x400, segments: [{ address: 0x400 }] }),
-    'its kernel-segment-0 and bios-data-area overlap at 0x400 (expected memory ranges apart from each other)',
+    'its kernel-segment-0 and bios-data-area overlap at 0x400 (expected disjoint memory ranges)',
   ),
   badKernel(
     'a segment that no address reaches',
@@ -281,12 +265,12 @@ const ELF: readonly BadInput[] = [
   badKernel(
     'a 32-bit ELF without PVH or Multiboot',
     buildElf({ bits: 32, machine: MACHINE.i386 }),
-    'it is a 32-bit ELF without a PVH note or Multiboot header (expected a 64-bit kernel, or a 32-bit one with either)',
+    'it is a 32-bit ELF file without a PVH note or Multiboot header (expected a 64-bit kernel, or a 32-bit one with either)',
   ),
   badKernel(
     'a PVH note that names no segment',
     buildPvhKernel(3 * MIB),
-    'its PVH note names entry 0x300000 (expected an address inside one of its segments)',
+    'the entry point of its PVH note is 0x300000 (expected an address inside one of its segments)',
   ),
 ];
 
@@ -294,28 +278,28 @@ const MULTIBOOT: readonly BadInput[] = [
   badKernel(
     'a Multiboot header that demands what no loader knows',
     buildFlatMultiboot({ flags: 0x1_000c }),
-    'its Multiboot header demands features 0x8 (expected none but page-aligned modules, memory information and video)',
+    'its Multiboot header requires features 0x8 (expected only page-aligned modules, memory information and video)',
   ),
   badKernel(
     'a flat Multiboot image without addresses',
     buildFlatMultiboot({ flags: 0 }),
-    'its Multiboot header does not say where to load it (expected an ELF file, or consistent addresses in the header)',
+    'its Multiboot header has no valid address fields; correct them, or build an ELF file',
   ),
   badKernel(
     'a truncated flat Multiboot image',
     buildFlatMultiboot({ loadEndAddress: MIB + 0x1000 }),
-    'it is truncated at 34 bytes (expected 4096 bytes, says its Multiboot header)',
+    'it is truncated at 34 bytes (expected at least 4096 bytes, according to its Multiboot header)',
   ),
   badKernel(
     'a flat Multiboot image whose .bss does not fit',
     buildFlatMultiboot({ bssEndAddress: 64 * MIB }),
-    'kernel up to 0x4000000 does not fit into RAM, which ends at 0x2000000 (expected --memory of at least 64M)',
+    'kernel up to 0x4000000 does not fit into RAM, which ends at 0x2000000; use --memory 64M or more',
     ['--memory', '32M'],
   ),
   badKernel(
     'a flat Multiboot image entered outside itself',
     buildFlatMultiboot({ entryAddress: 2 * MIB }),
-    'its entry point is 0x200000 (expected an address inside what is loaded and below 4 GiB)',
+    'its entry point is 0x200000 (expected an address inside a loaded range and below 4 GiB)',
   ),
   badKernel(
     'a Multiboot ELF entered outside its segments',
@@ -325,7 +309,7 @@ const MULTIBOOT: readonly BadInput[] = [
       entry: 2 * MIB,
       segments: [{ content: concat(buildMultibootHeader({ flags: 0 }), SPIN) }],
     }),
-    'its entry point is 0x200000 (expected an address inside what is loaded and below 4 GiB)',
+    'its entry point is 0x200000 (expected an address inside a loaded range and below 4 GiB)',
   ),
 ];
 
@@ -343,7 +327,7 @@ const BZIMAGE: readonly BadInput[] = [
   badKernel(
     'a bzImage of an old boot protocol',
     buildBzImage({ version: 0x020a }),
-    'it speaks boot protocol 2.10 (expected 2.12 or later (Linux 3.8))',
+    'its boot protocol is 2.10 (expected 2.12 or later, of Linux 3.8)',
   ),
   badKernel(
     'a 32-bit bzImage',
@@ -354,13 +338,13 @@ const BZIMAGE: readonly BadInput[] = [
   badKernel(
     'a bzImage that unpacks to more RAM than there is',
     buildBzImage({ initSize: 64 * MIB }),
-    'kernel up to 0x5000000 does not fit into RAM, which ends at 0x2000000 (expected --memory of at least 80M)',
+    'kernel up to 0x5000000 does not fit into RAM, which ends at 0x2000000; use --memory 80M or more',
     ['--memory', '32M'],
   ),
   badKernel(
     'a bzImage that prefers an address beyond all RAM',
     buildBzImage({ prefAddress: 2 ** 52 }),
-    'its preferred address is 0x10000000000000 (expected one in RAM)',
+    'its preferred address is 0x10000000000000 (expected an address in RAM)',
   ),
 ];
 
@@ -368,31 +352,31 @@ const BOOT_FLAG: readonly BadInput[] = [
   badKernel(
     '--boot pvh for a kernel without the note',
     buildElf(),
-    '--boot pvh was asked for, but it has no PVH note (expected a kernel for that protocol, or no --boot)',
+    '--boot pvh was given, but it has no PVH note; leave out --boot, or use a kernel for that protocol',
     ['--boot', 'pvh'],
   ),
   badKernel(
     '--boot multiboot for a kernel without the header',
     buildElf(),
-    '--boot multiboot was asked for, but it has no Multiboot header (expected a kernel for that protocol, or no --boot)',
+    '--boot multiboot was given, but it has no Multiboot header; leave out --boot, or use a kernel for that protocol',
     ['--boot', 'multiboot'],
   ),
   badKernel(
     '--boot bzimage for an ELF kernel',
     buildElf(),
-    '--boot bzimage was asked for, but it is no bzImage (expected a kernel for that protocol, or no --boot)',
+    '--boot bzimage was given, but it is not a bzImage; leave out --boot, or use a kernel for that protocol',
     ['--boot', 'bzimage'],
   ),
   badKernel(
     '--boot linux for a bzImage',
     buildBzImage(),
-    '--boot linux was asked for, but it is a bzImage (expected a kernel for that protocol, or no --boot)',
+    '--boot linux was given, but it is a bzImage; leave out --boot, or use a kernel for that protocol',
     ['--boot', 'linux'],
   ),
   badKernel(
     '--boot linux for a flat Multiboot image',
     buildFlatMultiboot(),
-    '--boot linux was asked for, but it is a flat Multiboot image (expected a kernel for that protocol, or no --boot)',
+    '--boot linux was given, but it is a flat Multiboot image; leave out --boot, or use a kernel for that protocol',
     ['--boot', 'linux'],
   ),
 ];

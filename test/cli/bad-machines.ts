@@ -30,7 +30,7 @@ export const BAD_INITRDS: readonly BadInput[] = [
   badInitrd(
     'an empty initrd',
     { initrd: '' },
-    'Cannot load {dir}/initrd: the file is empty (expected an initrd, which is a cpio archive)',
+    'Cannot load {dir}/initrd: the file is empty (expected a cpio archive)',
   ),
   badInitrd(
     'a folder as initrd',
@@ -40,23 +40,23 @@ export const BAD_INITRDS: readonly BadInput[] = [
   badInitrd(
     'an ELF kernel given as initrd',
     { initrd: buildElf() },
-    'Cannot load {dir}/initrd: it is a kernel or program, given as --initrd (expected a cpio archive)',
+    'Cannot load {dir}/initrd: it is a kernel or a program (expected a cpio archive)',
   ),
   badInitrd(
     'a bzImage given as initrd',
     { initrd: buildBzImage() },
-    'Cannot load {dir}/initrd: it is a kernel or program, given as --initrd (expected a cpio archive)',
+    'Cannot load {dir}/initrd: it is a kernel or a program (expected a cpio archive)',
   ),
   badInitrd(
     'an initrd larger than RAM',
     { initrd: { sparseBytes: 40 * MIB } },
-    'Cannot load {dir}/initrd: initrd of 41943040 bytes does not fit into RAM, which ends at 0x2000000 (expected --memory of at least 42M)',
+    'Cannot load {dir}/initrd: initrd of 41943040 bytes does not fit into RAM, which ends at 0x2000000; use --memory 42M or more',
     ['--memory', '32M'],
   ),
   badInitrd(
     'an initrd larger than low memory can be, however much RAM there is',
     { initrd: { sparseBytes: 3 * 1024 * MIB } },
-    'Cannot load {dir}/initrd: initrd of 3221225472 bytes does not fit below 0x80000000 (expected files that do; more RAM does not help)',
+    'Cannot load {dir}/initrd: initrd of 3221225472 bytes does not fit below 0x80000000; use a smaller file, because more RAM does not help',
     ['--memory', '8G'],
   ),
 ];

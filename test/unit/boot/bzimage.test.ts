@@ -99,7 +99,7 @@ describe('a bzImage is refused', () => {
     [
       'when it is too old',
       { version: 0x020b },
-      'it speaks boot protocol 2.11 (expected 2.12 or later (Linux 3.8))',
+      'its boot protocol is 2.11 (expected 2.12 or later, of Linux 3.8)',
     ],
     [
       'when it has no 64-bit entry',
@@ -115,12 +115,12 @@ describe('a bzImage is refused', () => {
     [
       'when its preferred address is no address',
       { prefAddress: 2 ** 52 },
-      'its preferred address is 0x10000000000000 (expected one in RAM)',
+      'its preferred address is 0x10000000000000 (expected an address in RAM)',
     ],
     [
       'when it does not fit into RAM',
       { initSize: 0x800_0000 },
-      'kernel up to 0x9000000 does not fit into RAM, which ends at 0x8000000 (expected --memory of at least 144M)',
+      'kernel up to 0x9000000 does not fit into RAM, which ends at 0x8000000; use --memory 144M or more',
     ],
   ])('%s', (_, spec, message) => {
     expect(messageFor(spec)).toBe(`Cannot load kernel: ${message}`);
@@ -147,7 +147,7 @@ describe('a bzImage is refused', () => {
 
   test('when it is to be booted by another protocol', () => {
     expect(voltErrorOf(() => planBoot(bootInputs(buildBzImage()), 'linux')).message).toBe(
-      'Cannot load kernel: --boot linux was asked for, but it is a bzImage (expected a kernel for that protocol, or no --boot)',
+      'Cannot load kernel: --boot linux was given, but it is a bzImage; leave out --boot, or use a kernel for that protocol',
     );
   });
 });

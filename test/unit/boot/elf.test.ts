@@ -182,17 +182,17 @@ describe('parseElf refuses', () => {
     [
       'program headers beyond the end',
       patched(0x20, 0, 0x20),
-      'it is truncated: the program headers lie beyond its end (expected at least 8248 bytes, found 4352)',
+      'it is truncated: the program headers are beyond its end (expected at least 8248 bytes, found 4352)',
     ],
     [
       'a segment beyond the end',
       buildElf().subarray(0, 0x1080),
-      'it is truncated: a segment ends at 4352 (expected the whole file, but it has 4224 bytes)',
+      'it is truncated: it has 4224 bytes (expected at least 4352, the end of a segment)',
     ],
     [
       'a segment with more in the file than in memory',
       buildElf({ segments: [{ memoryBytes: 255 }] }),
-      'a segment has 256 bytes in the file and 255 in memory (expected no more in the file than in memory)',
+      'a segment has 256 bytes in the file and 255 in memory (expected at most as many in the file as in memory)',
     ],
     [
       'a segment beyond all address spaces',
@@ -207,12 +207,12 @@ describe('parseElf refuses', () => {
     [
       'a program with an interpreter',
       buildElf({ segments: [{}, { type: 3 }] }),
-      'it is a program for Linux user space (expected a kernel; programs run inside the guest, from its initrd)',
+      'it is a user-space program for Linux; pass a kernel, and put programs into its initrd',
     ],
     [
       'a static program',
       buildElf({ notes: buildNote('GNU', 1, u32Bytes(0, 3, 2, 0)) }),
-      'it is a program for Linux user space (expected a kernel; programs run inside the guest, from its initrd)',
+      'it is a user-space program for Linux; pass a kernel, and put programs into its initrd',
     ],
   ])('%s', (_, bytes, message) => {
     expect(messageFor(bytes)).toBe(`Cannot load vmlinux: ${message}`);

@@ -69,7 +69,7 @@ describe('a vmlinux', () => {
   test('gets no command line with a NUL in it', () => {
     expect(voltErrorOf(() => planBoot(bootInputs(vmlinux(), { cmdline: 'a\0b' })))).toEqual({
       code: 'usage',
-      message: 'Cannot pass --cmdline: it has a NUL character (expected text without one)',
+      message: 'Cannot pass --cmdline: it contains a NUL character; remove it',
     });
   });
 
@@ -91,7 +91,7 @@ describe('a vmlinux', () => {
 
   test('of 32 bits without another entry is refused', () => {
     expect(voltErrorOf(() => planBoot(bootInputs(buildElf({ bits: 32 })))).message).toBe(
-      'Cannot load kernel: it is a 32-bit ELF without a PVH note or Multiboot header (expected a 64-bit kernel, or a 32-bit one with either)',
+      'Cannot load kernel: it is a 32-bit ELF file without a PVH note or Multiboot header (expected a 64-bit kernel, or a 32-bit one with either)',
     );
   });
 });
@@ -134,7 +134,7 @@ describe('an initrd', () => {
     expect(voltErrorOf(() => initrdLoad(128 * MIB, 128 * MIB - 0x120_0000 + 1))).toEqual({
       code: 'image',
       message:
-        'Cannot load initrd: initrd of 115343361 bytes does not fit into RAM, which ends at 0x8000000 (expected --memory of at least 129M)',
+        'Cannot load initrd: initrd of 115343361 bytes does not fit into RAM, which ends at 0x8000000; use --memory 129M or more',
     });
   });
 
@@ -156,7 +156,7 @@ describe('segments', () => {
 
   test('beyond the end of RAM are refused with the memory they need', () => {
     expect(messageFor([{ paddr: 0x100_0000 }, { paddr: 128 * MIB - 255 }])).toBe(
-      'Cannot load kernel: kernel-segment-1 up to 0x8000001 does not fit into RAM, which ends at 0x8000000 (expected --memory of at least 129M)',
+      'Cannot load kernel: kernel-segment-1 up to 0x8000001 does not fit into RAM, which ends at 0x8000000; use --memory 129M or more',
     );
   });
 
@@ -173,13 +173,13 @@ describe('segments', () => {
 
   test('over a structure that Volt writes are refused', () => {
     expect(messageFor([{ paddr: 0x100_0000 }, { paddr: 0x6f01 }])).toBe(
-      'Cannot load kernel: its kernel-segment-1 and zero-page overlap at 0x7000 (expected memory ranges apart from each other)',
+      'Cannot load kernel: its kernel-segment-1 and zero-page overlap at 0x7000 (expected disjoint memory ranges)',
     );
   });
 
   test('over one another are refused', () => {
     expect(messageFor([{ paddr: 0x100_0000 }, { paddr: 0x100_00ff }])).toBe(
-      'Cannot load kernel: its kernel-segment-0 and kernel-segment-1 overlap at 0x10000ff (expected memory ranges apart from each other)',
+      'Cannot load kernel: its kernel-segment-0 and kernel-segment-1 overlap at 0x10000ff (expected disjoint memory ranges)',
     );
   });
 

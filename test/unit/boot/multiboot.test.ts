@@ -91,7 +91,7 @@ describe('an ELF kernel with a Multiboot header', () => {
     const plan = planBoot(bootInputs(elfWith(multibootHeader(7))));
     const info = plan.writes.find((write) => write.name === 'multiboot-info')!.bytes;
     expect(plan.warnings).toEqual([
-      'kernel asks for a video mode in its Multiboot header; it starts without one, as Volt has no screen',
+      'kernel requests a video mode in its Multiboot header; it starts without one, because Volt has no display',
     ]);
     expect(viewOf(info).getUint32(0, true) & ((1 << 11) | (1 << 12))).toBe(0);
     expect(planBoot(bootInputs(elfWith(multibootHeader(3)))).warnings).toBeUndefined();
@@ -99,7 +99,7 @@ describe('an ELF kernel with a Multiboot header', () => {
 
   test('that demands what no loader knows is refused', () => {
     expect(messageFor(elfWith(multibootHeader(0xf)))).toBe(
-      'Cannot load kernel: its Multiboot header demands features 0x8 (expected none but page-aligned modules, memory information and video)',
+      'Cannot load kernel: its Multiboot header requires features 0x8 (expected only page-aligned modules, memory information and video)',
     );
   });
 
@@ -114,7 +114,7 @@ describe('an ELF kernel with a Multiboot header', () => {
       content: Uint8Array.of(...multibootHeader(0), ...new Uint8Array(64)),
     });
     expect(messageFor(kernel, { ranges: ramRanges(8 * GIB) })).toBe(
-      'Cannot load kernel: its entry point is 0x100000000 (expected an address inside what is loaded and below 4 GiB)',
+      'Cannot load kernel: its entry point is 0x100000000 (expected an address inside a loaded range and below 4 GiB)',
     );
   });
 
@@ -157,24 +157,24 @@ describe('a flat Multiboot kernel', () => {
     ['that starts behind the file', ADDRESSES, [MIB, MIB + 0x3c0, 0, 0, MIB]],
   ])('%s is refused', (_, flags, addresses) => {
     expect(messageFor(flatWith(flags, addresses))).toBe(
-      'Cannot load kernel: its Multiboot header does not say where to load it (expected an ELF file, or consistent addresses in the header)',
+      'Cannot load kernel: its Multiboot header has no valid address fields; correct them, or build an ELF file',
     );
   });
 
   test('that is truncated is refused', () => {
     expect(messageFor(flatWith(ADDRESSES, [MIB + 0x40, MIB, MIB + 0x401, 0, MIB]))).toBe(
-      'Cannot load kernel: it is truncated at 1024 bytes (expected 1025 bytes, says its Multiboot header)',
+      'Cannot load kernel: it is truncated at 1024 bytes (expected at least 1025 bytes, according to its Multiboot header)',
     );
   });
 
   test.each([
     [
       'pvh',
-      '--boot pvh was asked for, but it has no PVH note (expected a kernel for that protocol, or no --boot)',
+      '--boot pvh was given, but it has no PVH note; leave out --boot, or use a kernel for that protocol',
     ],
     [
       'bzimage',
-      '--boot bzimage was asked for, but it is no bzImage (expected a kernel for that protocol, or no --boot)',
+      '--boot bzimage was given, but it is not a bzImage; leave out --boot, or use a kernel for that protocol',
     ],
   ] as const)('cannot be booted by %s', (protocol, message) => {
     const flat = flatWith(ADDRESSES, [MIB + 0x40, MIB, 0, 0, MIB]);
@@ -186,13 +186,13 @@ describe('a flat Multiboot kernel', () => {
   test('cannot be booted by linux', () => {
     const flat = flatWith(ADDRESSES, [MIB + 0x40, MIB, 0, 0, MIB]);
     expect(voltErrorOf(() => planBoot(bootInputs(flat), 'linux')).message).toBe(
-      'Cannot load kernel: --boot linux was asked for, but it is a flat Multiboot image (expected a kernel for that protocol, or no --boot)',
+      'Cannot load kernel: --boot linux was given, but it is a flat Multiboot image; leave out --boot, or use a kernel for that protocol',
     );
   });
 
   test('is what --boot multiboot asks for in vain of others', () => {
     expect(voltErrorOf(() => planBoot(bootInputs(buildElf()), 'multiboot')).message).toBe(
-      'Cannot load kernel: --boot multiboot was asked for, but it has no Multiboot header (expected a kernel for that protocol, or no --boot)',
+      'Cannot load kernel: --boot multiboot was given, but it has no Multiboot header; leave out --boot, or use a kernel for that protocol',
     );
   });
 });

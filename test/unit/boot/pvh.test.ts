@@ -103,13 +103,13 @@ describe('a PVH kernel', () => {
   test('whose note points outside its segments is refused', () => {
     const outside = buildElf({ notes: pvhNote(0x10_0100) });
     expect(voltErrorOf(() => planBoot(bootInputs(outside))).message).toBe(
-      'Cannot load kernel: its PVH note names entry 0x100100 (expected an address inside one of its segments)',
+      'Cannot load kernel: the entry point of its PVH note is 0x100100 (expected an address inside one of its segments)',
     );
   });
 
   test('is asked for in vain where there is no note', () => {
     expect(voltErrorOf(() => planBoot(bootInputs(buildElf()), 'pvh')).message).toBe(
-      'Cannot load kernel: --boot pvh was asked for, but it has no PVH note (expected a kernel for that protocol, or no --boot)',
+      'Cannot load kernel: --boot pvh was given, but it has no PVH note; leave out --boot, or use a kernel for that protocol',
     );
   });
 

@@ -96,7 +96,7 @@ ffffffff84000000 B _end
     const { code, message } = voltErrorOf(() => mapOf(text));
     expect(code).toBe('image');
     expect(message).toStartWith(
-      'Cannot load System.map: it names no code (expected a System.map or an ELF file',
+      'Cannot load System.map: it has no code symbols (expected a System.map or an ELF file',
     );
   });
 });
