@@ -2,7 +2,7 @@
  * acpi.c: RSDP -> XSDT or RSDT -> MADT. ACPI 6.5 §5.2.5 (RSDP), §5.2.6 (table
  * header), §5.2.7-8 (RSDT, XSDT), §5.2.12 (MADT; .2 local APIC, .12 x2APIC).
  *
- * Every length is checked against what holds it before it is followed.
+ * Every length is checked against the enclosing structure before it is used.
  */
 #include "boot_info.h"
 #include "firmware.h"
@@ -16,7 +16,7 @@ struct __attribute__((packed)) rsdp {
     char signature[8];
     u8 checksum, oem[6], revision;
     u32 rsdt;
-    u32 length; /* from here on only if revision >= 2 */
+    u32 length; /* this and the following fields need revision >= 2 */
     u64 xsdt;
     u8 extended_checksum, reserved[3];
 };
@@ -60,13 +60,13 @@ static const struct rsdp *find_rsdp(void) {
     const struct rsdp *rsdp = (const void *)at;
     if (!bytes_equal(rsdp->signature, "RSD PTR ", 8) || !firmware_checksum_ok(rsdp, RSDP_V1_BYTES))
         return NULL;
-    /* What revision 2 added has a checksum of its own, over everything. */
+    /* The extended checksum of revision 2 covers the whole structure. */
     if (rsdp->revision >= 2 && (rsdp->length != sizeof(*rsdp) || !firmware_checksum_ok(rsdp, sizeof(*rsdp))))
         return NULL;
     return rsdp;
 }
 
-/* A table that lies in mapped memory and has the name; NULL otherwise. */
+/* The table at `address` if it is in mapped memory and has this signature; otherwise NULL. */
 static const struct table_header *table_at(u64 address, const char *signature) {
     if (!address || address > FIRMWARE_MAPPED_END - FIRMWARE_TABLE_MAX)
         return NULL;
@@ -99,11 +99,11 @@ void acpi_list_cpus(struct cpu_list *list) {
         return;
     const struct table_header *madt = find_madt(rsdp);
     if (!madt) {
-        list->defect = "RSDP leads to no MADT";
+        list->defect = "the RSDT or XSDT lists no MADT";
         return;
     }
     if (!firmware_checksum_ok(madt, madt->length)) {
-        list->defect = "MADT checksum is wrong";
+        list->defect = "the MADT has a wrong checksum";
         return;
     }
     list->present = true;
@@ -111,7 +111,7 @@ void acpi_list_cpus(struct cpu_list *list) {
     while (at + 2 <= end) {
         const struct madt_entry *entry = (const void *)at;
         if (entry->length < 2 || at + entry->length > end) {
-            list->defect = "MADT entry runs past the table";
+            list->defect = "an MADT entry extends past the end of the table";
             return;
         }
         if (entry->type == MADT_LOCAL_APIC && entry->length >= 8 && entry->local_apic.flags & MADT_ENABLED)

@@ -1,13 +1,14 @@
 /*
- * agreement.c: four witnesses of the CPUs: MADT, MP tables, CPUID on each CPU
- * and the ID register of each APIC (by which it was started, trampoline.S).
+ * agreement.c: compares four sources about the CPUs: the MADT, the MP tables,
+ * CPUID on each CPU, and the ID register of each local APIC (an AP finds its
+ * `struct cpu` by that register, trampoline.S).
  */
 #include "agreement.h"
 #include "print.h"
 
-#define INITIAL_ID_MASK 0xFF /* CPUID leaf 1 has 8 bits for it */
-#define MP_MAX_ID 0xFE       /* MP entries too; 0xFF is broadcast */
-#define LEAF1_COUNT_MAX 0xFF /* where counts of more saturate */
+#define INITIAL_ID_MASK 0xFF /* the initial APIC ID in CPUID leaf 1 has 8 bits */
+#define MP_MAX_ID 0xFE       /* so has the APIC ID in an MP entry; 0xFF is broadcast */
+#define LEAF1_COUNT_MAX 0xFF /* larger counts saturate here */
 #define LEAF4_CORES_MAX 64
 
 __attribute__((format(printf, 2, 3))) static void complain(struct agreement *agreement, const char *format, ...) {
@@ -23,8 +24,8 @@ __attribute__((format(printf, 2, 3))) static void complain(struct agreement *agr
 
 static bool has(const struct cpu_list *list, u32 id) { return bitmap_test(list->ids, id); }
 
-/* MPS 1.4 is older than packages with several CPUs; firmware that follows its
- * letter lists the CPU whose id has zeros below the package number. */
+/* MPS 1.4 predates packages with several CPUs. Firmware that follows it to the
+ * letter lists one CPU per package: the one whose other ID bits are zero. */
 static bool is_first_of_package(u32 id) {
     u32 shift = cpus[BSP]->topology.package.shift;
     return (id & ((1u << shift) - 1)) == 0;
@@ -59,10 +60,11 @@ static enum table_relation compare_tables(const struct cpu_list *madt, const str
     if (!only_mp && per_package)
         return TABLES_PER_PACKAGE;
     if (only_madt)
-        complain(agreement, "MADT lists %u CPUs that the MP tables do not, such as APIC ID %u", only_madt,
+        complain(agreement, "the MADT lists %u CPUs that the MP tables do not, such as APIC ID %u", only_madt,
                  example_madt);
     if (only_mp)
-        complain(agreement, "MP tables list %u CPUs that the MADT does not, such as APIC ID %u", only_mp, example_mp);
+        complain(agreement, "the MP tables list %u CPUs that the MADT does not, such as APIC ID %u", only_mp,
+                 example_mp);
     return TABLES_DIFFER;
 }
 
@@ -75,25 +77,25 @@ static void check_list(const struct cpu_list *list, const char *name, struct agr
     if (list->ignored)
         complain(agreement, "%s lists %u CPUs that cannot be started here", name, list->ignored);
     if (list->marked_bsp >= 0 && (u32)list->marked_bsp != id)
-        complain(agreement, "%s calls APIC ID %u the BSP, but it is %u", name, (u32)list->marked_bsp, id);
+        complain(agreement, "%s marks APIC ID %u as the BSP, but the BSP has %u", name, (u32)list->marked_bsp, id);
 }
 
 static void check_ids(const struct cpu *cpu, struct agreement *agreement) {
     const struct cpu_topology *t = &cpu->topology;
     if (t->initial_apic_id != (cpu->apic_id & INITIAL_ID_MASK))
-        complain(agreement, "CPU %u: CPUID 1 says APIC ID %u, its APIC %u", cpu->index, t->initial_apic_id,
+        complain(agreement, "CPU %u: APIC ID %u in CPUID 1, %u in its APIC", cpu->index, t->initial_apic_id,
                  cpu->apic_id);
     if (t->levels_leaf && t->x2apic_id != cpu->apic_id)
-        complain(agreement, "CPU %u: CPUID %s says APIC ID %u, its APIC %u", cpu->index,
-                 topology_leaf_name(t->levels_leaf), t->x2apic_id, cpu->apic_id);
+        complain(agreement, "CPU %u: APIC ID %u in CPUID %s, %u in its APIC", cpu->index, t->x2apic_id,
+                 topology_leaf_name(t->levels_leaf), cpu->apic_id);
     if (t->has_extended_id && t->extended_apic_id != cpu->apic_id)
-        complain(agreement, "CPU %u: CPUID 0x8000001E says APIC ID %u, its APIC %u", cpu->index, t->extended_apic_id,
+        complain(agreement, "CPU %u: APIC ID %u in CPUID 0x8000001E, %u in its APIC", cpu->index, t->extended_apic_id,
                  cpu->apic_id);
 }
 
 static u32 smaller(u32 a, u32 b) { return a < b ? a : b; }
 
-/* The rule of topology.h. `started` is how many CPUs that are up share the domain with this one. */
+/* The rule of topology.h. `started`: CPUs that are up in this CPU's domain, itself included. */
 static void check_level(const struct cpu *cpu, const struct cpu_level *level, const char *domain, u32 started,
                         struct agreement *agreement) {
     const char *leaf = topology_leaf_name(cpu->topology.levels_leaf);
@@ -107,7 +109,7 @@ static void check_level(const struct cpu *cpu, const struct cpu_level *level, co
                  leaf, level->capacity, domain, level->shift);
 }
 
-/* Leaves 1 and 4 give numbers of addressable ids, so they too may exceed what is there. */
+/* Leaves 1 and 4 give numbers of addressable IDs, which may exceed the number of CPUs. */
 static void check_legacy_counts(const struct cpu *cpu, u32 package_cpus, struct agreement *agreement) {
     const struct cpu_topology *t = &cpu->topology;
     if (t->logical_count && t->logical_count < smaller(package_cpus, LEAF1_COUNT_MAX))
@@ -119,7 +121,7 @@ static void check_legacy_counts(const struct cpu *cpu, u32 package_cpus, struct 
                  t->leaf4_cores, package_cpus / threads);
 }
 
-/* Started CPUs by number of their core and package. Without levels all are in package 0. */
+/* CPUs that are up in each core and package. Without leaf 0xB all CPUs are in package 0. */
 static u16 core_cpus[MAX_APIC_ID], package_cpus[MAX_APIC_ID];
 
 static u32 core_of(const struct cpu *cpu) { return cpu->apic_id >> cpu->topology.core.shift; }
@@ -145,8 +147,8 @@ static void check_cpuid(struct agreement *agreement) {
 
 void agreement_check(const struct cpu_list *madt, const struct cpu_list *mp, struct agreement *agreement) {
     agreement->tables = compare_tables(madt, mp, agreement);
-    check_list(madt, "MADT", agreement);
-    check_list(mp, "MP table", agreement);
+    check_list(madt, "the MADT", agreement);
+    check_list(mp, "the MP table", agreement);
     if (madt->defect)
         complain(agreement, "%s", madt->defect);
     if (mp->defect)

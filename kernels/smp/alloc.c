@@ -1,7 +1,7 @@
 /*
- * alloc.c: a bump allocator over usable RAM above the kernel and below 4 GiB,
- * the part that is mapped. Nothing here is ever freed: what is allocated are
- * CPUs' blocks and tables, which live as long as the machine.
+ * alloc.c: a bump allocator over the usable RAM between the kernel and 4 GiB,
+ * which is mapped. Nothing is freed: per-CPU blocks and tables are needed until
+ * the machine ends.
  */
 #include "alloc.h"
 #include "boot_info.h"
@@ -14,10 +14,10 @@
 extern const u8 kernel_end[];
 
 static struct lock lock;
-static u64 next, end; /* of the range in use */
+static u64 next, end; /* of the current range */
 static u32 next_range;
 
-/* The next range of the map with anything to take; false after the last. */
+/* Goes to the next range with free memory; false if there is none. */
 static bool open_range(void) {
     while (next_range < boot_info.ram_count) {
         struct memory_range range = boot_info.ram[next_range++];

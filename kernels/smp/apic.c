@@ -1,15 +1,15 @@
 /*
- * apic.c: the local APIC, by SDM Vol 3A ch. 11 (x2APIC: §11.12).
+ * apic.c: the local APIC (SDM Vol 3A ch. 11; x2APIC: §11.12).
  *
- * One set of register names serves both modes: the x2APIC MSR of the register
- * at xAPIC offset n is 0x800 + n / 16. Only the ICR differs in shape.
+ * Registers are named by their xAPIC offset n; in x2APIC mode the register is
+ * MSR 0x800 + n / 16. Only the ICR has a different layout.
  */
 #include "apic.h"
 #include "vectors.h"
 
 #define APIC_BASE_X2 (1u << 10)
 #define APIC_BASE_ENABLE (1u << 11)
-#define APIC_BASE_ADDRESS 0xFFFFF000u /* this kernel maps 4 GiB; the reset value is below */
+#define APIC_BASE_ADDRESS 0xFFFFF000u /* only 4 GiB are mapped; the reset value is below that */
 #define CPUID1_ECX_X2APIC (1u << 21)
 
 enum apic_register {
@@ -35,8 +35,8 @@ enum apic_register {
 #define LVT_PERIODIC 0x20000
 #define TIMER_DIVIDE_BY_1 0x0B
 
-/* 20 ms on the 1 GHz APIC bus of KVM and QEMU, up to 1 s on a slow real one.
- * Nothing depends on it but how soon a timeout is noticed: no calibration. */
+/* 20 ms with the 1 GHz APIC bus of KVM and QEMU, up to 1 s on slow hardware. The
+ * period only decides how soon a timeout is noticed, so it is not calibrated. */
 #define TICK_BUS_CYCLES 20000000
 
 #define PIC_MASTER_MASK 0x21
@@ -48,7 +48,7 @@ static volatile u32 *xapic; /* when not x2_mode */
 void apic_choose_mode(void) {
     x2_mode = cpuid(1, 0).ecx & CPUID1_ECX_X2APIC;
     xapic = (volatile u32 *)(u64)((u32)rdmsr(MSR_APIC_BASE) & APIC_BASE_ADDRESS);
-    /* Everything here arrives by APIC; keep the 8259s quiet. */
+    /* All interrupts of this kernel come from the APIC: mask the 8259s. */
     outb(PIC_MASTER_MASK, 0xFF);
     outb(PIC_SLAVE_MASK, 0xFF);
 }
@@ -64,7 +64,7 @@ static void write(enum apic_register reg, u32 value) {
 
 void apic_enable(void) {
     u64 base = rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE;
-    /* Off to x2APIC directly is not allowed, xAPIC first is: §11.12.5. */
+    /* x2APIC mode can only be entered from xAPIC mode, not from "disabled" (§11.12.5). */
     wrmsr(MSR_APIC_BASE, base);
     if (x2_mode)
         wrmsr(MSR_APIC_BASE, base | APIC_BASE_X2);
@@ -79,8 +79,8 @@ void apic_end_of_interrupt(void) { write(APIC_EOI, 0); }
 
 static void write_icr(u32 destination, u32 low) {
     if (x2_mode) {
-        /* A WRMSR to an x2APIC register does not wait for earlier stores
-         * (§11.12.3); the receiver must see what it is interrupted for. */
+        /* WRMSR to an x2APIC register is not serializing (§11.12.3). Earlier
+         * stores must be visible to the receiver when the interrupt arrives. */
         asm volatile("mfence; lfence" ::: "memory");
         wrmsr(MSR_X2APIC + APIC_ICR / 16, (u64)destination << 32 | low);
         return;

@@ -1,8 +1,8 @@
 /*
- * atomic.h: the atomics and the bitmap of CPUs used across this kernel.
+ * atomic.h: atomic operations, and bitmaps of CPUs.
  *
- * Every read-modify-write is sequentially consistent: on x86 that is the
- * LOCK prefix, which costs the same whatever weaker order is asked for.
+ * Read-modify-write operations are sequentially consistent: on x86 they use the
+ * LOCK prefix, and a weaker memory order would not be cheaper.
  */
 #pragma once
 #include "x86.h"
@@ -14,7 +14,7 @@
 #define atomic_compare_exchange(p, expected, v) \
     __atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
 
-/* A set of small numbers (CPU indices, APIC ids), one bit each. */
+/* A set of small numbers (CPU indices, APIC IDs), one bit each. */
 #define BITMAP_WORDS(bits) (((bits) + 63) / 64)
 
 static inline bool bitmap_test(const u64 *map, u32 bit) {
@@ -25,11 +25,11 @@ static inline void bitmap_set(u64 *map, u32 bit) {
     __atomic_fetch_or(&map[bit / 64], 1ull << (bit % 64), __ATOMIC_SEQ_CST);
 }
 
-/* Returns whether the bit was set: of several callers exactly one sees true. */
+/* Returns whether the bit was set. Of concurrent callers exactly one gets true. */
 static inline bool bitmap_test_and_clear(u64 *map, u32 bit) {
     u64 mask = 1ull << (bit % 64);
     return __atomic_fetch_and(&map[bit / 64], ~mask, __ATOMIC_SEQ_CST) & mask;
 }
 
-/* The first set bit at or after `from`, wrapping round; -1 when the set is empty. */
+/* The first set bit at or after `from`, then from 0; -1 if the set is empty. */
 int bitmap_find_from(const u64 *map, u32 bits, u32 from);

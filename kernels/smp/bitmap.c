@@ -1,7 +1,7 @@
 /* bitmap.c: the search for a set bit. */
 #include "atomic.h"
 
-/* Not for zero, for which BSF has no result. TZCNT would have one, but is newer. */
+/* `word` must not be 0, for which the result of BSF is undefined. TZCNT needs a newer CPU. */
 static u32 lowest_bit(u64 word) {
     u64 bit;
     asm("bsf %1, %0" : "=r"(bit) : "r"(word) : "cc");
@@ -10,7 +10,7 @@ static u32 lowest_bit(u64 word) {
 
 int bitmap_find_from(const u64 *map, u32 bits, u32 from) {
     u32 words = BITMAP_WORDS(bits);
-    for (u32 i = 0; i <= words; i++) { /* the first word twice: its high part, later its low one */
+    for (u32 i = 0; i <= words; i++) { /* the first word twice: at first only its bits from `from` */
         u32 index = (from / 64 + i) % words;
         u64 word = __atomic_load_n(&map[index], __ATOMIC_RELAXED);
         if (i == 0)

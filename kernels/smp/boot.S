@@ -1,12 +1,12 @@
 /*
- * boot.S: from the loader's 32-bit entry to main() in 64-bit mode on the BSP.
+ * boot.S: the entry point of the BSP; switches to 64-bit mode and calls main().
  *
- * Two protocols enter here with the same machine state (32-bit protected mode,
- * flat segments, paging off, interrupts off, EBX = a physical pointer):
+ * Two boot protocols enter here in the same machine state (32-bit protected mode,
+ * flat segments, paging and interrupts off, a physical pointer in EBX):
  *   PVH: EBX -> struct hvm_start_info. Found through the ELF note
  *     XEN_ELFNOTE_PHYS32_ENTRY (Xen docs/misc/pvh.pandoc, public/elfnote.h).
  *   Multiboot 1: EAX = 0x2BADB002, EBX -> multiboot_info (spec 0.6.96 §3.2).
- *     Its header is in multiboot.S and only linked into smp-multiboot.elf.
+ *     Its header is in multiboot.S, which only smp-multiboot.elf has.
  */
 #include "x86.h"
 #include "cpu.h"
@@ -26,14 +26,14 @@
 start:  cli
         cld
         movl    $bsp_block + CPU_BLOCK_BYTES, %esp
-        /* main(magic, pointer, entry_tsc); it tells the protocols apart. */
+        /* Arguments of main(magic, pointer, entry_tsc). */
         movl    %eax, %edi
         movl    %ebx, %esi
         rdtsc
         movl    %eax, %ebp
         movl    %edx, %ebx
 
-        /* Long mode, in the order SDM Vol 3A §10.8.5 asks for. */
+        /* Enter long mode, in the order of SDM Vol 3A §10.8.5. */
         movl    $CR4_PAE, %eax
         movl    %eax, %cr4
         movl    $pml4, %eax
@@ -42,7 +42,7 @@ start:  cli
         rdmsr
         orl     $EFER_LME, %eax
         wrmsr
-        /* Plain assignment clears CD and NW, which a reset leaves set. */
+        /* A plain assignment also clears CD and NW, which are set after reset. */
         movl    $(CR0_PG | CR0_WP | CR0_NE | CR0_PE), %eax
         movl    %eax, %cr0
         lgdt    boot_gdt_pointer
@@ -55,7 +55,7 @@ start:  cli
         movl    %eax, %ss
         movl    %eax, %fs
         movl    %eax, %gs
-        movl    %edi, %edi              /* zero-extend what came from 32 bits */
+        movl    %edi, %edi              /* zero-extend the 32-bit values */
         movl    %esi, %esi
         shlq    $32, %rbx
         movl    %ebp, %edx
@@ -76,13 +76,12 @@ boot_gdt_pointer:
         .long   boot_gdt
 
 /*
- * Identity map of the first 4 GiB in 2 MiB pages. It is assembled, not built
- * at run time: 2048 stores cost nothing on most machines but 7 ms where ring
- * 0 is emulated, and 16 KiB in the file cost a loader next to nothing. 1 GiB
- * pages would be smaller, but not every virtual CPU has them.
+ * Identity mapping of the first 4 GiB in 2 MiB pages. It is part of the image:
+ * 2048 stores at run time take 7 ms where ring 0 is emulated, while a loader copies
+ * 16 KiB in no time. Not every virtual CPU has 1 GiB pages.
  *
- * User bit everywhere: ring 3 is used here for speed, not for protection
- * (ring3.h). The last GiB, where APICs live, is uncached (PCD and PWT).
+ * All pages have the user bit: ring 3 is used for speed, not for protection
+ * (ring3.h). The last GiB, which contains the APICs, is uncached (PCD and PWT).
  */
 #define PRESENT_WRITE_USER 0x07
 #define LARGE 0x80

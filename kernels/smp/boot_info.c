@@ -10,7 +10,7 @@
 struct pvh_start_info {
     u32 magic, version, flags, module_count;
     u64 modules, command_line, rsdp;
-    /* from version 1 */
+    /* since version 1 */
     u64 memory_map;
     u32 memory_map_entries, reserved;
 };
@@ -31,12 +31,12 @@ struct multiboot_info {
     u32 memory_map_bytes, memory_map;
 };
 struct __attribute__((packed)) multiboot_memory_entry {
-    u32 size; /* of the rest */
+    u32 size; /* of the fields below */
     u64 start, bytes;
     u32 type;
 };
 
-/* Where no map is given: enough for 254 CPUs, and every machine has it. */
+/* Used without a memory map: 32 MiB are enough for 254 CPUs. */
 #define ASSUMED_RAM_END 0x2000000
 #define MAPPED_END 0x100000000ull
 
@@ -87,8 +87,8 @@ static void read_multiboot(const struct multiboot_info *info) {
 void boot_info_read(u32 magic, u32 pointer) {
     const void *info = (const void *)(u64)pointer;
     boot_info.protocol = "unknown";
-    /* PVH first: it leaves EAX undefined, and QEMU's PVH ROM happens to leave
-     * Multiboot's number there. */
+    /* PVH first: it leaves EAX undefined, and QEMU's PVH option ROM leaves the
+     * Multiboot magic number there. */
     if (info && *(const u32 *)info == PVH_MAGIC)
         read_pvh(info);
     else if (magic == MULTIBOOT_MAGIC)

@@ -1,4 +1,4 @@
-/* boot_info.h: what the loader told us, copied out of its memory at once. */
+/* boot_info.h: boot parameters, copied out of the loader's memory. */
 #pragma once
 #include "x86.h"
 
@@ -15,7 +15,7 @@ struct boot_info {
     struct memory_range ram[MAX_MEMORY_RANGES];
     u32 ram_count;
     u64 ram_bytes;
-    u64 rsdp; /* 0: not said */
+    u64 rsdp; /* 0: not given */
 };
 
 extern struct boot_info boot_info;

@@ -1,14 +1,15 @@
 /*
- * clock.c: the TSC frequency, from whoever knows it best.
+ * clock.c: the TSC frequency, from the first of four sources that gives it:
  *
- * A hypervisor's timing leaf is exact and free. CPUID 0x15 describes the host
- * or is absent. kvmclock's page gives the ratio that KVM itself uses. Last, 10
- * ms of PIT channel 2, gated through port 0x61 (Intel 8254 data sheet, mode 0).
+ *   the hypervisor's timing leaf, which is exact;
+ *   the ratio in kvmclock's page, which KVM itself uses;
+ *   CPUID 0x15, which describes the host and is often absent;
+ *   10 ms of PIT channel 2, gated by port 0x61 (Intel 8254 data sheet, mode 0).
  */
 #include "clock.h"
 #include "kvm.h"
 
-#define HYPERVISOR_TIMING_LEAF 0x40000010 /* EAX: TSC kHz (VMware's, KVM follows) */
+#define HYPERVISOR_TIMING_LEAF 0x40000010 /* EAX: TSC frequency in kHz; defined by VMware */
 
 #define PIT_HZ 1193182
 #define PIT_CHANNEL2 0x42
@@ -22,8 +23,8 @@
 #define PLAUSIBLE_MIN_KHZ 100000
 #define PLAUSIBLE_MAX_KHZ 20000000
 
-/* Where nobody says (QEMU's microvm without KVM has no PIT): more than any CPU,
- * because waits may be longer than asked for, but not shorter. */
+/* Without any source (QEMU's microvm without KVM has no PIT). More than any CPU
+ * has, because a wait may be too long, but not too short. */
 #define ASSUMED_KHZ 6000000
 
 static u64 khz;
@@ -46,10 +47,10 @@ static u64 khz_from_kvmclock(void) {
     if (!(kvm_features() & KVM_FEATURE_CLOCKSOURCE2))
         return 0;
     wrmsr(MSR_KVM_SYSTEM_TIME_NEW, (u64)&kvmclock | MSR_KVM_ENABLE);
-    cpuid(0, 0); /* an exit on every VMM, after which the page is filled in */
+    cpuid(0, 0); /* causes a VM exit; KVM fills in the page before it re-enters */
     u64 result = 0;
     if (kvmclock.tsc_to_system_mul) {
-        /* ns = (ticks << shift) * mul / 2^32, solved for ticks in 1 ms. */
+        /* ns = (ticks << shift) * mul / 2^32, solved for the ticks of 1 ms. */
         result = (1000000ull << 32) / kvmclock.tsc_to_system_mul;
         int shift = kvmclock.tsc_shift;
         result = shift < 0 ? result << -shift : result >> shift;

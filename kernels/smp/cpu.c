@@ -1,11 +1,11 @@
-/* cpu.c: descriptor tables and per-CPU blocks (SDM Vol 3A ch. 3 and §8.7). */
+/* cpu.c: per-CPU blocks and descriptor tables (SDM Vol 3A ch. 3 and §8.7). */
 #include "cpu.h"
 
 struct cpu_block bsp_block __attribute__((aligned(64), section(".bss.bsp")));
 struct cpu *cpus[MAX_CPUS];
 u32 cpu_count;
 
-/* Flat 64-bit descriptors with the accessed bit set, so loading writes nothing. */
+/* Flat 64-bit descriptors. The accessed bit is set, so that loading does not write to the GDT. */
 #define DESCRIPTOR_CODE64 0x00AF9B000000FFFF
 #define DESCRIPTOR_DATA 0x00CF93000000FFFF
 #define DESCRIPTOR_USER_DATA 0x00CFF3000000FFFF
@@ -36,8 +36,8 @@ void cpu_prepare(struct cpu_block *block, u32 index, u32 apic_id) {
 void cpu_load(struct cpu *cpu) {
     struct table_pointer gdt = {sizeof(cpu->gdt) - 1, (u64)cpu->gdt};
     asm volatile("lgdt %0" ::"m"(gdt));
-    /* CS keeps a selector that means the same in the new table. The others are
-     * null: 64-bit mode needs none, and IRETQ to ring 3 leaves null ones alone. */
+    /* CS stays: its selector has the same descriptor in the new table. The
+     * others are null, which 64-bit mode allows and IRETQ to ring 3 keeps. */
     asm volatile("mov %0, %%ss; mov %0, %%ds; mov %0, %%es; mov %0, %%fs; mov %0, %%gs" ::"r"(0) : "memory");
     asm volatile("ltr %w0" ::"r"(SEL_TSS));
     wrmsr(MSR_GS_BASE, (u64)cpu);

@@ -1,6 +1,6 @@
 /*
- * exit.c: Volt's exit device, which is QEMU's isa-debug-exit at the same port
- * (QEMU exits with 2 * code + 1). Machines without one are reset instead.
+ * exit.c: ends the machine by Volt's exit device, which is compatible with
+ * QEMU's isa-debug-exit (QEMU exits with 2 * code + 1), or else by a reset.
  */
 #include "exit.h"
 

@@ -1,4 +1,4 @@
-/* exit.h: how this machine ends. */
+/* exit.h: ends the machine with an exit code. */
 #pragma once
 #include "x86.h"
 

@@ -1,4 +1,4 @@
-/* faults.c: see faults.h. */
+/* faults.c: deliberate faults and the endless loop (faults.h). */
 #include "faults.h"
 #include "clock.h"
 #include "patience.h"
@@ -8,7 +8,7 @@
 #include "sched.h"
 
 #define GIVE_UP_US 5000000
-/* Canonical, and above everything mapped: the CR2 to look for. */
+/* A canonical address above all mappings; tests look for it in CR2. */
 #define UNMAPPED_ADDRESS 0x00007000DEAD0000
 
 static void die_by_triple_fault(u64 a, u64 b) {
@@ -38,7 +38,7 @@ _Noreturn static void die_on_last_cpu(task_function *die, const char *what) {
 void fault_triple(void) { die_on_last_cpu(die_by_triple_fault, "triple fault"); }
 void fault_exception(void) { die_on_last_cpu(die_by_page_fault, "page fault"); }
 
-/* One line each, so that counting does not bounce them between CPUs. */
+/* One cache line each, so that CPUs do not share them. */
 static struct {
     u64 rounds __attribute__((aligned(64)));
 } busy[MAX_CPUS];
@@ -55,7 +55,7 @@ static void be_busy(u64 counter, u64 unused) {
     ring3_run(count_until, counter, ~0ull, 0);
 }
 
-/* Not print(): a heartbeat is wanted with `json` too. */
+/* Not print(), which is silent with `json`. */
 static void print_heartbeat(u32 beat, u32 busy_cpus) {
     char bytes[64];
     struct text line = {bytes, 0, sizeof(bytes)};

@@ -1,9 +1,9 @@
-/* faults.h: what the words fault=... and loop do once every CPU is up. */
+/* faults.h: the options fault=... and loop, which take effect once every CPU is up. */
 #pragma once
 
-/* The last AP, or the BSP if there is none, dies as asked. Does not return. */
+/* Raises the fault on the last AP, or on the BSP if there is no AP. */
 _Noreturn void fault_triple(void);
 _Noreturn void fault_exception(void);
 
-/* Every CPU busy for ever, a heartbeat line each second. */
+/* Keeps every CPU busy for ever and prints a heartbeat line each second. */
 _Noreturn void loop_for_ever(void);

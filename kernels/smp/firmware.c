@@ -1,6 +1,6 @@
 /*
- * firmware.c: what the ACPI and the MP parser share. Scans and sums are loops
- * over up to 128 KiB, so they run in ring 3 (ring3.h).
+ * firmware.c: common code of the ACPI and MP table parsers. Scans and checksums
+ * read up to 128 KiB, so they run in ring 3 (ring3.h).
  */
 #include "firmware.h"
 #include "apic.h"
@@ -21,7 +21,7 @@ void cpu_list_add(struct cpu_list *list, u32 apic_id) {
     list->order[list->count++] = apic_id;
 }
 
-/* The signature comes as a number: its bytes, and a mask for how many count. */
+/* The signature as a number, and a mask of the bytes that it has. */
 struct scan {
     u64 end, signature, mask;
 };

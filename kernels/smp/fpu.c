@@ -1,12 +1,12 @@
 /*
  * fpu.c: SDM Vol 3A ch. 13 (OS support for SSE and XSAVE), Vol 1 ch. 13 (XCR0).
  *
- * Where ring 0 is emulated (ring3.h) an SSE instruction in ring 0, or XSETBV
- * for an older KVM, does not fault: it ends the VM. So this asks first how
- * fast ring 0 is: an emulated instruction takes a thousand cycles, a native
- * one takes one, and even a JIT emulator like QEMU's a handful. Control
- * registers may be written in any case. The instructions themselves are tried
- * in ring 3, where a missing one is a fault that ring3_try() reports.
+ * Where KVM emulates ring 0 (ring3.h), an SSE instruction in ring 0 does not
+ * fault: it ends the VM. So does XSETBV on some versions. Therefore the speed of
+ * ring 0 is measured first: an emulated instruction takes about 1000 cycles, a
+ * native one about 1, and one translated by QEMU's TCG 5 to 30. Control registers
+ * can be written in any case. The instructions are executed in ring 3, where an
+ * unsupported one is a fault that ring3_try() reports.
  */
 #include "fpu.h"
 #include "clock.h"
@@ -24,7 +24,7 @@
 #define SPEED_LOOPS 32
 #define SPEED_INSTRUCTIONS (2 * SPEED_LOOPS)
 #define EMULATED_CYCLES_PER_INSTRUCTION 100
-#define SPEED_TRIES 3 /* the fastest counts: the first one warms caches and TLB */
+#define SPEED_TRIES 3 /* the fastest one counts: the first one fills caches and TLB */
 
 static u64 time_loop(u64 a, u64 b, u64 c) {
     (void)a, (void)b, (void)c;
@@ -47,7 +47,7 @@ static u32 fastest(u64 (*measure)(ring3_function *, u64, u64, u64)) {
 
 static u64 call_in_ring0(ring3_function *function, u64 a, u64 b, u64 c) { return function(a, b, c); }
 
-/* In ring 3. Sets *done step by step, so a fault leaves what worked. */
+/* In ring 3. Sets *done after each step, so that it is right after a fault too. */
 static u64 try_in_ring3(u64 wanted, u64 done_pointer, u64 xcr0_pointer) {
     u32 *done = (u32 *)done_pointer;
     u64 *xcr0 = (u64 *)xcr0_pointer;
@@ -104,7 +104,7 @@ void fpu_start(struct cpu *cpu) {
 
     u64 xcr0_supported;
     cpu->fpu_detected = detect(&xcr0_supported);
-    /* Ring 3 slow as well: no part of this CPU is known to run natively. */
+    /* If ring 3 is slow as well, this CPU runs nothing natively. */
     bool native = !is_emulated(cpu->ring3_cycles_per_loop);
     if (options.fpu == FPU_OFF || (options.fpu == FPU_AUTO && !native))
         return;
@@ -117,8 +117,8 @@ void fpu_start(struct cpu *cpu) {
         cr4 |= CR4_OSXSAVE;
     write_cr4(cr4);
 
-    /* Where ring 0 is emulated, ring 3 runs with the XCR0 of the host, which is
-     * not ours to set: XGETBV below says what it allows. */
+    /* Where ring 0 is emulated, ring 3 runs with the host's XCR0, which a guest
+     * cannot change. XGETBV in ring 3 reads it. */
     if (cpu->fpu_detected & FPU_XSAVE && (!cpu->ring0_emulated || options.fpu == FPU_ON))
         asm volatile("xsetbv" ::"a"((u32)xcr0_supported), "d"(0), "c"(0));
 

@@ -1,4 +1,4 @@
-/* ipi.c: interrupts between CPUs and the calls built on them. */
+/* ipi.c: interprocessor interrupts, and cross-CPU calls based on them. */
 #include "ipi.h"
 #include "apic.h"
 #include "atomic.h"
@@ -12,7 +12,7 @@ struct call {
     bool done;
 };
 
-/* At most one broadcast and one ping are under way: both have one slot. */
+/* At most one broadcast and one ping are in progress at a time. */
 static struct {
     call_function *function;
     void *argument;
@@ -32,8 +32,8 @@ void call_on(struct cpu *cpu, call_function *function, void *argument) {
     do
         call.next = head;
     while (!atomic_compare_exchange(&cpu->calls, &head, &call));
-    /* Whoever finds the list empty interrupts; that interrupt serves all that
-     * follow it onto the list. */
+    /* Only the first call on an empty list sends an interrupt; its handler takes
+     * the whole list. */
     if (!call.next)
         apic_send(cpu->apic_id, VECTOR_CALL);
     WAIT_UNTIL(atomic_load(&call.done));
@@ -43,14 +43,14 @@ void on_call(void) {
     apic_end_of_interrupt();
     struct call *newest = atomic_exchange(&this_cpu()->calls, NULL);
     struct call *oldest = NULL;
-    while (newest) { /* the list is newest first; calls run in the order made */
+    while (newest) { /* reverse the list, to run calls in the order they were made */
         struct call *next = newest->next;
         newest->next = oldest;
         oldest = newest;
         newest = next;
     }
     while (oldest) {
-        /* Once done is set the caller may return, and its stack with the call. */
+        /* `oldest` is on the caller's stack, which may be reused once `done` is set. */
         struct call *next = oldest->next;
         struct cpu *caller = oldest->caller;
         oldest->function(oldest->argument);

@@ -11,9 +11,9 @@
 
 #define MSR_KVM_SYSTEM_TIME_NEW 0x4B564D01
 #define MSR_KVM_STEAL_TIME 0x4B564D03
-#define MSR_KVM_ENABLE 1u /* in both: bit 0; the other bits are an address */
+#define MSR_KVM_ENABLE 1u /* bit 0 of both MSRs; the other bits are an address */
 
-/* EAX of the feature leaf; 0 where the hypervisor is not KVM, or there is none. */
+/* EAX of the feature leaf; 0 if the hypervisor is not KVM, or there is none. */
 static inline u32 kvm_features(void) {
     if (!(cpuid(1, 0).ecx & CPUID1_ECX_HYPERVISOR) || cpuid(HYPERVISOR_LEAF, 0).ebx != KVM_SIGNATURE_EBX)
         return 0;

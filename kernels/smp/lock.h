@@ -1,8 +1,8 @@
 /*
- * lock.h: a ticket spinlock. First come, first served, one cache line.
+ * lock.h: a ticket spinlock, which CPUs get in the order of their requests.
  *
- * There is no irqsave variant because none is needed: ring 0 runs with
- * interrupts off except while it halts (cpu.h), and nobody halts in a lock.
+ * It needs no irqsave variant: ring 0 runs with interrupts disabled except while
+ * it is halted (cpu.h), and no CPU halts while it holds a lock.
  */
 #pragma once
 #include "atomic.h"
@@ -17,12 +17,12 @@ static inline void lock_acquire(struct lock *lock) {
         pause();
 }
 
-/* For who can do without: never queues, so it never waits for a CPU that the
- * host has descheduled while that CPU's turn has come. */
+/* Takes the lock only if it is free. It never waits, not even for a CPU that
+ * holds the next ticket and that the host has descheduled. */
 static inline bool lock_try(struct lock *lock) {
     u32 serving = atomic_load(&lock->serving), expected = serving;
     return atomic_compare_exchange(&lock->next, &expected, serving + 1);
 }
 
-/* Only the holder writes `serving`, so a plain release store is enough. */
+/* Only the holder writes `serving`, so a release store is sufficient. */
 static inline void lock_release(struct lock *lock) { atomic_store(&lock->serving, lock->serving + 1); }

@@ -1,4 +1,4 @@
-/* main.c: one boot, in order. README.md walks it with the reasons. */
+/* main.c: the steps of a boot, in order. README.md describes them. */
 #include "alloc.h"
 #include "apic.h"
 #include "boot_info.h"
@@ -29,7 +29,7 @@ static void start_bsp(void) {
     startup_examine(cpus[BSP]);
 }
 
-/* MADT first, MP tables otherwise, this CPU alone if there is neither. */
+/* From the MADT if there is one, else from the MP tables, else only this CPU. */
 static void find_cpus(void) {
     acpi_list_cpus(&report.madt);
     mptable_list_cpus(&report.mp);
@@ -50,7 +50,7 @@ static void start_aps(void) {
     if (startup->missing)
         report_failure("CPU %u (APIC ID %u) did not come up: %s", startup->missing->index, startup->missing->apic_id,
                        startup->missing_started ? "it started, but never checked in"
-                                                : "no reaction to two startup IPIs");
+                                                : "it did not react to two startup IPIs");
     if (report.failure_count)
         report_end();
     print("All CPUs started!\n");

@@ -1,8 +1,9 @@
 /*
- * measure_ipi.c: pings between pairs of CPUs, calls, broadcasts.
+ * measure_ipi.c: pings between pairs of CPUs, cross-CPU calls, broadcasts.
  *
- * Every ordered pair up to 16 CPUs. With more that would be quadratic, so:
- * each CPU with its successor (a ring) and the BSP with each CPU both ways.
+ * Up to 16 CPUs every ordered pair is measured. With more CPUs, where that would
+ * take too long, each CPU pings its successor (a ring), and the BSP and each AP
+ * ping each other.
  */
 #include "ipi.h"
 #include "measure.h"
@@ -38,7 +39,7 @@ static void ping_pair(struct ping_result *result, u32 target) {
 
 static bool row_done;
 
-/* All pings that one CPU sends, on that CPU. */
+/* Runs on each CPU in turn: all pings that it sends. */
 static void ping_row(u64 result_pointer, u64 unused) {
     (void)unused;
     struct ping_result *result = (void *)result_pointer;

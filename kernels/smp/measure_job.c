@@ -1,9 +1,10 @@
 /*
- * measure_job.c: counting primes by trial division, divided by halves and
- * stolen. Once by the BSP alone, once by all, and both must be right.
+ * measure_job.c: counts primes by trial division, first on the BSP alone, then on
+ * all CPUs with work stealing. Both counts must be right.
  *
- * A task is a range. Whoever takes it pushes the upper half until a grain is
- * left and counts that in ring 3 (ring3.h); idle CPUs steal the large halves.
+ * A task is a range of numbers. The CPU that takes it pushes the upper half onto
+ * its queue, again and again, until only a grain is left, which it examines in
+ * ring 3 (ring3.h). Idle CPUs steal the oldest, largest halves.
  */
 #include "clock.h"
 #include "ipi.h"
@@ -14,7 +15,7 @@
 #include "sched.h"
 #include "watchdog.h"
 
-/* By sieve (powers of ten: OEIS A006880), and the trial divisions it takes. */
+/* Number of primes, computed by a sieve (for powers of ten also OEIS A006880), and of trial divisions. */
 static const struct {
     u32 limit, primes, divisions;
 } known[] = {
@@ -36,12 +37,12 @@ static const struct {
     {10000000, 664579, 871103734},
 };
 
-#define TRIAL 2                /* row counted once to see how fast this machine is: about 1 ms */
-#define TARGET_US 50000        /* of work for one CPU ... */
-#define TARGET_US_PER_CPU 1000 /* ... and more for each, so that many get some */
+#define TRIAL 2                /* row used to measure the speed of this machine: about 1 ms */
+#define TARGET_US 50000        /* work for one CPU, plus ... */
+#define TARGET_US_PER_CPU 1000 /* ... this for each CPU, so that many CPUs get a share */
 #define TARGET_US_QUICK 4000
-#define GRAIN_US 500           /* no smaller: queueing one costs 0.2 ms where ring 0 is emulated */
-#define GRAINS_PER_CPU 8       /* no more: enough for everyone */
+#define GRAIN_US 500           /* lower limit: queueing a task takes 0.2 ms where ring 0 is emulated */
+#define GRAINS_PER_CPU 8       /* upper limit */
 #define GRAINS_MIN 16
 
 static u64 count_primes(u64 first, u64 end, u64 unused) {
@@ -61,7 +62,7 @@ static struct {
     u32 grain;
     u32 counted, unexamined;
     u32 tasks;
-    u32 *share; /* by CPU index; NULL: nobody asks */
+    u32 *share; /* numbers examined, by CPU index; may be NULL */
     bool done;
 } job;
 
@@ -69,7 +70,7 @@ static void count_range(u64 first, u64 end) {
     while (end - first > job.grain) {
         u64 middle = first + (end - first) / 2;
         if (!sched_push(count_range, middle, end))
-            break; /* no room: count it all here */
+            break; /* the queue is full: examine the rest here */
         end = middle;
     }
     u32 primes = (u32)ring3_run(count_primes, first, end, 0), examined = (u32)(end - first);
@@ -104,7 +105,7 @@ static u64 run_job(u32 limit, u32 *share) {
     return rdtsc() - start;
 }
 
-/* The largest count that one CPU should manage in the time given. */
+/* The row of known[] whose job takes one CPU about `microseconds`. */
 static u32 choose_count(u64 microseconds) {
     u64 start = rdtsc();
     ring3_run(count_primes, 0, known[TRIAL].limit, 0);

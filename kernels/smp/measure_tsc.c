@@ -1,12 +1,12 @@
 /*
- * measure_tsc.c: do all CPUs read the same time?
+ * measure_tsc.c: compares the TSC of each AP with the BSP's.
  *
- * The BSP and one AP at a time bounce a cache line, both in ring 3, where RDTSC
- * is native on every host. The BSP reads t0, hands over, the AP reads t, hands
- * back, the BSP reads t1. Two things follow (as in Cristian's clock exchange):
- *   t - (t0 + t1) / 2 is the offset, wrong by at most (t1 - t0) / 2; the
- *     quickest exchange is the best one;
- *   t0 <= t <= t1 whenever time runs forward for both: else it is a warp.
+ * The BSP and one AP exchange a cache line, both in ring 3, where RDTSC is native
+ * on every host. The BSP reads t0 and passes the line, the AP reads t and passes
+ * it back, the BSP reads t1. As in Cristian's algorithm:
+ *   the offset is t - (t0 + t1) / 2, with an error of at most (t1 - t0) / 2, so
+ *     the shortest exchange gives the best value;
+ *   t0 <= t <= t1, unless time goes backwards between the CPUs: a warp.
  */
 #include "clock.h"
 #include "ipi.h"
@@ -19,14 +19,14 @@
 
 #define ROUNDS 64
 #define ROUNDS_QUICK 8
-#define QUICK_EXCHANGE_NS 2000 /* precise; may never come where two CPUs share a core */
-#define BUDGET_US 150000       /* for the exchanges with all APs, shared out, and ... */
-#define BUDGET_MIN_US 1000     /* ... at least this much each; but ... */
-#define TIME_BOX_US 400000     /* ... after this, with what it takes to gather them, no more APs */
+#define QUICK_EXCHANGE_NS 2000 /* "precise"; may not be reached where two vCPUs share a host CPU */
+#define BUDGET_US 150000       /* exchanges with all APs, divided among them, but ... */
+#define BUDGET_MIN_US 1000     /* ... at least this for each */
+#define TIME_BOX_US 400000     /* no further AP is started after this time */
 #define TIME_BOX_QUICK_US 50000
-#define PATIENCE_US 500000     /* for it to take part (patience.h) */
+#define PATIENCE_US 500000     /* for an AP to take part (patience.h) */
 
-/* `turn` is odd when it is the AP's, even when it is the BSP's. */
+/* An odd `turn` is the AP's, an even one the BSP's. */
 struct exchange {
     u32 turn;
     u32 rounds_wanted;
@@ -34,14 +34,14 @@ struct exchange {
     u64 quick_ticks, budget_ticks;
 
     u32 rounds;
-    s64 offset; /* of the quickest exchange */
+    s64 offset; /* in the shortest exchange */
     u64 quickest, warp;
     bool ap_left;
 } __attribute__((aligned(64)));
 
-#define TURN_STOP (~0u) /* odd, so the AP looks */
+#define TURN_STOP (~0u) /* odd, so that the AP sees it */
 
-/* Not before what precedes is done, nor after what follows begins (SDM Vol 2, RDTSC). */
+/* Ordered after earlier instructions and before later ones (SDM Vol 2, RDTSC). */
 static inline u64 ordered_rdtsc(void) {
     u32 low, high;
     asm volatile("lfence; rdtsc; lfence" : "=a"(low), "=d"(high)::"memory");
@@ -51,7 +51,7 @@ static inline u64 ordered_rdtsc(void) {
 static u64 ap_side(u64 exchange_pointer, u64 b, u64 c) {
     (void)b, (void)c;
     struct exchange *x = (void *)exchange_pointer;
-    struct patience patience; /* the BSP stops first, unless it is broken */
+    struct patience patience; /* longer than the BSP's, which normally stops the exchange */
     patience_start(&patience, 2 * PATIENCE_US, PATIENCE_STEP_POLLING_US);
     for (;;) {
         u32 turn = atomic_load(&x->turn);
@@ -60,7 +60,7 @@ static u64 ap_side(u64 exchange_pointer, u64 b, u64 c) {
         if (turn % 2 == 0)
             continue;
         x->ap_time = ordered_rdtsc();
-        /* Not a plain store: the BSP may have stopped meanwhile. */
+        /* No plain store: the BSP may have stored TURN_STOP in the meantime. */
         atomic_compare_exchange(&x->turn, &turn, turn + 1);
     }
 }

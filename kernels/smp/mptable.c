@@ -1,6 +1,7 @@
 /*
- * mptable.c: Intel MultiProcessor Specification 1.4 §4.1 (floating pointer and
- * where it may be), §4.2 (table header), §4.3.1 (processor entries).
+ * mptable.c: Intel MultiProcessor Specification 1.4 §4.1 (MP floating pointer
+ * structure and its locations), §4.2 (configuration table header), §4.3.1
+ * (processor entries).
  */
 #include "firmware.h"
 #include "string.h"
@@ -38,13 +39,13 @@ _Static_assert(sizeof(struct floating_pointer) == 16 && sizeof(struct table_head
                "MPS 1.4 figures 4-1, 4-2, 4-4");
 
 #define ENTRY_PROCESSOR 0
-#define OTHER_ENTRY_BYTES 8 /* bus, I/O APIC, I/O and local interrupt */
+#define OTHER_ENTRY_BYTES 8 /* bus, I/O APIC, I/O interrupt, local interrupt */
 #define PROCESSOR_ENABLED 1
 #define PROCESSOR_IS_BSP 2
 
 static u64 scan(u64 start, u64 end) { return firmware_scan(start, end, "_MP_", 4); }
 
-/* §4.1: the EBDA, else the last KiB of base memory, else the BIOS ROM. */
+/* Search order of §4.1: the first KiB of the EBDA, the last KiB of base memory, the BIOS ROM. */
 static u64 find_floating_pointer(void) {
     u64 at = 0, ebda = firmware_ebda();
     u64 base_end = (u64) * (const volatile u16 *)BDA_BASE_MEMORY_KIB * 1024;
@@ -52,7 +53,7 @@ static u64 find_floating_pointer(void) {
         at = scan(ebda, ebda + 1024);
     if (!at && base_end >= 1024 && base_end <= 0xA0000)
         at = scan(base_end - 1024, base_end);
-    if (!at) /* no firmware filled in the BIOS data area: its 640 KiB */
+    if (!at) /* without firmware the BIOS data area is empty: assume 640 KiB of base memory */
         at = scan(0x9FC00, 0xA0000);
     return at ? at : scan(BIOS_ROM_START, BIOS_ROM_END);
 }
@@ -60,22 +61,22 @@ static u64 find_floating_pointer(void) {
 static void read_table(struct cpu_list *list, u64 address) {
     const struct table_header *header = (const void *)address;
     if (!address || address > FIRMWARE_MAPPED_END - FIRMWARE_TABLE_MAX || !bytes_equal(header->signature, "PCMP", 4)) {
-        list->defect = "MP floating pointer leads to no table";
+        list->defect = "the MP floating pointer does not point to a configuration table";
         return;
     }
     if (header->length < sizeof(*header) || !firmware_checksum_ok(header, header->length)) {
-        list->defect = "MP table checksum is wrong";
+        list->defect = "the MP configuration table has a wrong checksum";
         return;
     }
     const u8 *at = (const u8 *)(header + 1), *end = (const u8 *)header + header->length;
     for (u32 left = header->entry_count; left; left--) {
         const struct processor_entry *entry = (const void *)at;
         if (at + OTHER_ENTRY_BYTES > end || (entry->type == ENTRY_PROCESSOR && at + sizeof(*entry) > end)) {
-            list->defect = "MP entries run past the table";
+            list->defect = "MP entries extend past the end of the table";
             return;
         }
         if (entry->type != ENTRY_PROCESSOR)
-            break; /* §4.3: ordered by type, so no processors follow */
+            break; /* §4.3: entries are sorted by type, processors first */
         if (entry->flags & PROCESSOR_ENABLED) {
             cpu_list_add(list, entry->apic_id);
             if (entry->flags & PROCESSOR_IS_BSP)
@@ -83,8 +84,8 @@ static void read_table(struct cpu_list *list, u64 address) {
         }
         at += sizeof(*entry);
     }
-    /* A table without processors, as SeaBIOS writes on QEMU's microvm, says
-     * nothing about them. */
+    /* SeaBIOS on QEMU's microvm writes a table without processor entries;
+     * such a table counts as absent. */
     list->present = list->count > 0;
 }
 
@@ -94,9 +95,9 @@ void mptable_list_cpus(struct cpu_list *list) {
     if (!pointer)
         return;
     if (pointer->length != 1 || !firmware_checksum_ok(pointer, sizeof(*pointer))) {
-        list->defect = "MP floating pointer checksum is wrong";
+        list->defect = "the MP floating pointer has a wrong checksum";
     } else if (pointer->default_configuration) {
-        /* §5: the default configurations are two CPUs with ids 0 and 1. */
+        /* §5: all default configurations have two CPUs, with APIC IDs 0 and 1. */
         list->present = true;
         cpu_list_add(list, 0);
         cpu_list_add(list, 1);

@@ -1,8 +1,7 @@
 /*
- * multiboot.S: the Multiboot 1 header (spec 0.6.96 §3.1), linked only into
- * smp-multiboot.elf. It is kept out of smp.elf because QEMU prefers it to the
- * PVH note when it sees both. Bit 16 says "load by the addresses below", the
- * only way that loaders which know no ELF64 will take an ELF64 image.
+ * multiboot.S: the Multiboot 1 header (spec 0.6.96 §3.1). Only smp-multiboot.elf
+ * has it, because QEMU prefers it to the PVH note if an image has both. Bit 16:
+ * load by the addresses in the header, which also loaders without ELF64 support do.
  */
 #define MAGIC 0x1BADB002
 #define WANT_MEMORY_MAP (1 << 1)

@@ -1,4 +1,4 @@
-/* options.c: words we do not know are left alone; loaders add their own. */
+/* options.c: unknown words are ignored, because loaders add words of their own. */
 #include "options.h"
 #include "string.h"
 

@@ -1,4 +1,4 @@
-/* options.h: the words of the command line (README.md lists them). */
+/* options.h: command line options (listed in README.md). */
 #pragma once
 #include "x86.h"
 

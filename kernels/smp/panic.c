@@ -1,7 +1,7 @@
 /*
- * panic.c: the other CPUs are stopped by NMI, which reaches them with
- * interrupts off too. Directed, not broadcast: a CPU that never came up has no
- * IDT, and an NMI would shut the machine down before anything is printed.
+ * panic.c: stops the other CPUs by NMI, which is delivered with interrupts
+ * disabled too. It is sent to each online CPU, not broadcast: an AP that has no
+ * IDT yet would cause a triple fault before the panic is printed.
  */
 #include "panic.h"
 #include "apic.h"
@@ -14,7 +14,7 @@
 #define HALT_PATIENCE_US 200000
 #define LISTED_CPUS 16 /* RIPs of other CPUs printed */
 
-static u32 panicking; /* 1 + index of the CPU that does */
+static u32 panicking; /* 1 + index of the panicking CPU; 0: none */
 static u32 halted;
 
 bool panic_is_under_way(void) { return atomic_load(&panicking); }
@@ -28,13 +28,13 @@ void panic_stop_here(u64 rip) {
     halt_forever();
 }
 
-/* Returns how many CPUs there were to stop. A second panicker stops itself. */
+/* Returns the number of CPUs that were sent an NMI. If two CPUs panic, the second one halts. */
 static u32 stop_others(void) {
     struct cpu *self = this_cpu();
     u32 nobody = 0, others = 0;
     if (!atomic_compare_exchange(&panicking, &nobody, self->index + 1)) {
         if (nobody == self->index + 1)
-            machine_exit(EXIT_PANIC); /* a panic in the panic */
+            machine_exit(EXIT_PANIC); /* a panic during this CPU's own panic */
         panic_stop_here(0);
     }
     for (u32 i = 0; i < cpu_count; i++)
@@ -70,7 +70,7 @@ static void print_others(u32 others) {
 }
 
 static void print_json(const char *why, const char *where, const struct trap_frame *frame, u32 others) {
-    static char bytes[1024]; /* off the stack: a double fault's is small */
+    static char bytes[1024]; /* not on the stack: that of a double fault is small */
     struct text text = {bytes, 0, sizeof(bytes)};
     const struct cpu *self = this_cpu();
     text_add(&text, "{\"kernel\":\"volt-smp\",\"schema\":1,\"verdict\":\"fail\",");

@@ -1,18 +1,18 @@
-/* patience.c: see patience.h. */
+/* patience.c: progress of the CPUs, and a wait with a deadline (patience.h). */
 #include "patience.h"
 #include "cpu.h"
 #include "ring3.h"
 
-/* Whoever waits sleeps this long before it polls. Polling takes the host CPU
- * that the awaited one may need, and on a host that is not busy nothing takes
- * so long: 254 CPUs start within 80 ms. */
+/* The waiting CPU halts for this time before it polls, because polling may take
+ * the host CPU that the other CPU needs. On an idle host no wait takes as long:
+ * 254 CPUs start within 80 ms. */
 #define SLEEP_FIRST_US 250000
 
 u64 progress __attribute__((aligned(64)));
 
 void progress_note(void) { atomic_fetch_add(&progress, 1); }
 
-/* In ring 3, where a look takes some nanoseconds on every host. */
+/* In ring 3, where an iteration takes nanoseconds on every host. */
 static u64 poll(u64 counter, u64 wanted, u64 microseconds) {
     struct patience patience;
     patience_start(&patience, microseconds, PATIENCE_STEP_POLLING_US);

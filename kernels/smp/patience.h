@@ -1,29 +1,29 @@
 /*
- * patience.h: deadlines for a host that may be busy. A wall-clock deadline
- * cannot tell a CPU that is broken from one that the host has not run yet.
+ * patience.h: deadlines that are right on a busy host too. A wall-clock deadline
+ * cannot tell a broken CPU from one that the host has not run yet.
  *
- * A deadline here counts time that the host gave to this CPU. Whoever waits
- * looks at the TSC again and again; where the time between two looks is longer
- * than a look takes, the host ran something else, and only `step_max` of it
- * counts. Other CPUs get about as much of the host as this one does. And each
- * step that any CPU makes (progress_note) renews the deadline.
+ * These deadlines count only time during which the host ran the waiting CPU. That
+ * CPU reads the TSC again and again. If a step between two readings is longer
+ * than such a step takes, the host ran something else, and only `step_max` of it
+ * counts. Other CPUs get about the same share of the host. In addition, each step
+ * that any CPU completes (progress_note) restarts the deadline.
  */
 #pragma once
 #include "atomic.h"
 #include "clock.h"
 
-/* Some CPU has done a step of what the others wait for. */
+/* Call it whenever a CPU has completed a step that others wait for. */
 void progress_note(void);
 extern u64 progress;
 
 struct patience {
     u64 budget, left; /* TSC ticks */
     u64 last_look, step_max;
-    u64 progress; /* count at the last look */
+    u64 progress; /* its value at the last look */
 };
 
-/* For a loop that does nothing but look; longer between two looks, and the
- * host was elsewhere. An emulated ring 0 needs 10 us for a look. */
+/* step_max for a loop that does nothing else; an emulated ring 0 takes 10 us for
+ * a turn of such a loop. */
 #define PATIENCE_STEP_POLLING_US 100
 
 static inline void patience_start(struct patience *patience, u64 microseconds, u64 step_us) {
@@ -34,7 +34,7 @@ static inline void patience_start(struct patience *patience, u64 microseconds, u
                                   .progress = atomic_load(&progress)};
 }
 
-/* A look, in ring 0 or 3: whether nobody made progress for as long as given. */
+/* Whether the deadline has passed. Call it again and again; in ring 0 or 3. */
 static inline bool patience_is_over(struct patience *patience, u64 now) {
     u64 step = now - patience->last_look, count = atomic_load(&progress);
     patience->last_look = now;
@@ -49,5 +49,5 @@ static inline bool patience_is_over(struct patience *patience, u64 now) {
     return patience->left == 0;
 }
 
-/* Waits until *counter >= wanted; false if patience ended first. */
+/* Waits until *counter >= wanted; false if the deadline passed first. */
 bool patience_wait(const u32 *counter, u32 wanted, u64 microseconds);

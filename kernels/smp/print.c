@@ -1,4 +1,4 @@
-/* print.c: a small printf over the serial port. */
+/* print.c: a small printf for the serial port. */
 #include "print.h"
 #include "lock.h"
 #include "serial.h"
@@ -18,7 +18,7 @@ static void add_bytes(struct text *text, const char *bytes, size_t length) {
 }
 
 static void add_number(struct text *text, u64 value, u32 base, u32 width) {
-    char digits[20]; /* 2^64 in decimal */
+    char digits[20]; /* 2^64 - 1 in decimal */
     u32 at = sizeof(digits);
     do {
         digits[--at] = "0123456789abcdef"[value % base];

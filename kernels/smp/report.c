@@ -1,4 +1,4 @@
-/* report.c: the verdict. report_text.c and report_json.c say it. */
+/* report.c: the verdict, which report_text.c and report_json.c print. */
 #include "report.h"
 #include "exit.h"
 #include "options.h"
@@ -17,8 +17,8 @@ void report_failure(const char *format, ...) {
     va_end(arguments);
 }
 
-/* TSCs that differ are reported, not failed: a guest can live with that, and
- * on a nested host it is not the fault of the VMM under test. */
+/* A TSC warp is reported, but is no failure: guests can cope with it, and on a
+ * nested host the VMM under test is not the cause. */
 void report_judge(void) {
     const struct agreement *agreement = &report.agreement;
     const struct ping_result *ping = &report.ping;
@@ -30,7 +30,7 @@ void report_judge(void) {
     if (ping->broadcasts_answered != ping->broadcasts_expected)
         report_failure("%u of %u broadcasts answered", ping->broadcasts_answered, ping->broadcasts_expected);
     if (job->counted_by_one != job->expected || job->counted_by_all != job->expected)
-        report_failure("counted %u and %u primes below %u, there are %u", job->counted_by_one, job->counted_by_all,
+        report_failure("counted %u and %u primes below %u (expected %u)", job->counted_by_one, job->counted_by_all,
                        job->limit, job->expected);
     if (report.tsc.silent)
         report_failure("%u CPUs did not take part in the TSC comparison", report.tsc.silent);

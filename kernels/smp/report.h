@@ -1,4 +1,4 @@
-/* report.h: everything one boot found out, and its two renderings. */
+/* report.h: the results of a boot, as text and as JSON. */
 #pragma once
 #include "agreement.h"
 #include "measure.h"
@@ -15,7 +15,7 @@ struct report {
     struct ping_result ping;
     struct tsc_result tsc;
     struct job_result job;
-    u64 entry_tsc, found_tsc, online_tsc, pinged_tsc, compared_tsc, end_tsc; /* when each was done */
+    u64 entry_tsc, found_tsc, online_tsc, pinged_tsc, compared_tsc, end_tsc; /* when each step was done */
     u64 steal_us; /* until end_tsc */
 
     u32 failure_count;
@@ -24,18 +24,18 @@ struct report {
 
 extern struct report report;
 
-/* A reason for the verdict to be FAIL. */
+/* Adds a reason for the verdict FAIL. */
 __attribute__((format(printf, 1, 2))) void report_failure(const char *format, ...);
 
-/* Failures that follow from the measurements. */
+/* Adds the failures that follow from the measurements. */
 void report_judge(void);
 
-/* Text as it becomes known; JSON as one line at the end. */
+/* The text appears step by step, the JSON in one line at the end. */
 void report_text_agreement(void);
 void report_text_cpus(void);
 void report_text_measurements(void);
 void report_text_verdict(void);
 void report_json(void);
 
-/* Ends the machine with the verdict, in the form asked for. */
+/* Prints the verdict as text or JSON and ends the machine. */
 _Noreturn void report_end(void);

@@ -1,6 +1,6 @@
 /*
- * report_json.c: the same as one line of JSON. README.md has the schema. What
- * there is per CPU are arrays by CPU index, so that 1024 CPUs stay readable.
+ * report_json.c: the report as one line of JSON (schema in README.md). Per-CPU
+ * values are arrays by CPU index, so that a report about 1024 CPUs stays short.
  */
 #include "apic.h"
 #include "boot_info.h"
@@ -11,7 +11,7 @@
 #include "steal.h"
 
 #define CHUNK_BYTES 2048
-#define FLUSH_ABOVE (CHUNK_BYTES - 512) /* no single addition is longer */
+#define FLUSH_ABOVE (CHUNK_BYTES - 512) /* no single addition is longer than the rest */
 
 static char chunk[CHUNK_BYTES];
 static struct text json = {chunk, 0, CHUNK_BYTES};
@@ -32,7 +32,7 @@ __attribute__((format(printf, 1, 2))) static void add(const char *format, ...) {
 
 static const char *boolean(bool value) { return value ? "true" : "false"; }
 
-/* RFC 8259 §7: quotes, backslashes and control characters are escaped. */
+/* Escapes quotes, backslashes and control characters (RFC 8259 §7). */
 static void add_string(const char *string) {
     add("\"");
     for (; *string; string++) {
@@ -67,7 +67,7 @@ static void add_list(const char *name, const struct cpu_list *list) {
     add("\"%s\":{\"present\":%s,\"cpus\":%u,\"ignored\":%u}", name, boolean(list->present), list->count, list->ignored);
 }
 
-/* An array over all CPUs of one unsigned member. */
+/* An array of one unsigned value per CPU. */
 #define ADD_ARRAY(name, expression)                        \
     do {                                                   \
         add("\"" name "\":[");                             \
@@ -158,7 +158,7 @@ void report_json(void) {
     add("],");
     add_boot();
     add_cpus();
-    if (complete) { /* otherwise nothing was compared or measured */
+    if (complete) { /* otherwise there are no comparisons and measurements */
         add_agreement();
         add_measurements();
     }

@@ -1,4 +1,4 @@
-/* report_text.c: the report for people. */
+/* report_text.c: the report as text. */
 #include "clock.h"
 #include "fpu.h"
 #include "print.h"

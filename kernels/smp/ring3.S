@@ -1,8 +1,8 @@
 /*
- * ring3.S: into ring 3 by IRETQ, out of it by a fault.
+ * ring3.S: enters ring 3 by IRETQ and leaves it by a fault.
  *
- * The way out is UD2 at a known address instead of INT n or SYSCALL, because
- * kvm-pvm carries faults into an emulated ring 0, but not those two.
+ * The fault is a UD2 at a known address. INT n and SYSCALL do not work everywhere:
+ * kvm-pvm delivers faults to an emulated ring 0, but not those two.
  */
 #include "x86.h"
 #include "cpu.h"
@@ -18,7 +18,7 @@ ring3_run:
         pushq   %r13
         pushq   %r14
         pushq   %r15
-        movq    %rsp, %gs:CPU_TSS_RSP0  /* interrupts from ring 3 push below here */
+        movq    %rsp, %gs:CPU_TSS_RSP0  /* stack of interrupts from ring 3 */
         movq    %rdi, %rax
         movq    %rsi, %rdi
         movq    %rdx, %rsi

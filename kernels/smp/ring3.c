@@ -1,4 +1,4 @@
-/* ring3.c: a function in ring 3 that may fault. */
+/* ring3.c: ring3_try(); ring3.S has the rest. */
 #include "ring3.h"
 #include "cpu.h"
 

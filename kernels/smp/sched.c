@@ -1,23 +1,23 @@
 /*
- * sched.c: take own work, else steal, else sleep.
+ * sched.c: a CPU takes a task of its own queue, else steals one, else halts.
  *
- * Thieves are kept few, because on a host with fewer cores than the guest many
- * of them would only take the cores from those who work: a new task wakes one
- * sleeper, the searcher, and no second one until that has looked round. Whoever
- * takes a task and sees more wakes the next. So the number of CPUs at work
- * grows as fast as the host can run them.
+ * Few CPUs steal at a time: on a host with fewer CPUs than the guest, many thieves
+ * would only take host CPUs from those that work. A new task wakes one halted
+ * CPU, the searcher, and no second one until the searcher has looked at all
+ * queues. A CPU that takes a task and sees more of them wakes the next searcher.
+ * So the number of working CPUs grows as fast as the host can run them.
  */
 #include "sched.h"
 #include "ipi.h"
 
-/* CPUs with something to steal (and how many), and CPUs asleep. */
+/* CPUs whose queues have tasks, their number, and CPUs that are halted. */
 static u64 queued[BITMAP_WORDS(MAX_CPUS)];
 static u32 queued_count;
 static u64 idle[BITMAP_WORDS(MAX_CPUS)];
-static u32 searcher; /* 1 + index of the sleeper woken to search; 0: none */
+static u32 searcher; /* 1 + index of the CPU woken to search; 0: none */
 static bool stealing = true;
 
-/* Both under the lock of the queue. */
+/* The caller of these two holds the lock of the queue. */
 static void mark_queued(u32 index) {
     bitmap_set(queued, index);
     atomic_fetch_add(&queued_count, 1);
@@ -39,7 +39,7 @@ static void wake_searcher(struct cpu *self) {
     u32 none = 0;
     if (index < 0 || !atomic_compare_exchange(&searcher, &none, (u32)index + 1))
         return;
-    /* Awake already, if its mark is gone: then it has seen the work itself. */
+    /* If its idle bit is already clear, it is awake and looks for tasks by itself. */
     if (bitmap_test_and_clear(idle, (u32)index))
         ipi_wake(cpus[index]);
     else
@@ -68,7 +68,7 @@ void sched_run_on(struct cpu *cpu, task_function *run, u64 a, u64 b) {
     ipi_wake(cpu);
 }
 
-/* The owner's end is the newest task, the other the oldest. Needs the lock. */
+/* The caller holds the lock of the queue, which this releases. */
 static bool take_locked(struct cpu *victim, bool newest, struct task *task) {
     struct run_queue *queue = &victim->queue;
     bool any = queue->bottom != queue->top;
@@ -83,14 +83,14 @@ static bool take_locked(struct cpu *victim, bool newest, struct task *task) {
 
 static bool take_own(struct cpu *self, struct task *task) {
     struct run_queue *queue = &self->queue;
-    /* Only the owner fills its queue, so it may look without the lock. */
+    /* Only the owner adds tasks, so it may test for an empty queue without the lock. */
     if (queue->bottom == atomic_load(&queue->top))
         return false;
     lock_acquire(&queue->lock);
     return take_locked(self, true, task);
 }
 
-/* Once round all queues; one that somebody is at is passed over. */
+/* Tries all queues once, and skips those whose lock is taken. */
 static bool steal(struct cpu *self, struct task *task) {
     if (!anything_to_steal())
         return false;
@@ -119,20 +119,20 @@ static bool take(struct cpu *self, struct task *task) {
     return take_own(self, task) || steal(self, task);
 }
 
-/* Asleep until woken for work, or for something else that *done may reflect. */
+/* Halts until the next interrupt. Returns whether it took a task instead of halting. */
 static bool sleep_for_work(struct cpu *self, const bool *done, struct task *task) {
-    /* Mark first, then look once more: a pusher does it the other way round,
-     * and both are locked operations, so one of the two sees the other. */
+    /* Set the idle bit, then look once more. sched_push() adds the task first and
+     * looks at idle bits then. Both use locked operations, so no task is missed. */
     bitmap_set(idle, self->index);
     bool found = take(self, task);
-    /* `done` and pinned tasks come with an interrupt, which ends the HLT. */
+    /* A change of `done` and a pinned task come with an interrupt, which ends HLT. */
     if (!found && !(done && atomic_load(done)) && !atomic_load(&self->queue.pinned.run))
         halt_once();
     bitmap_test_and_clear(idle, self->index);
     return found;
 }
 
-/* This CPU has looked round; the next task may wake another. */
+/* This CPU has looked at all queues: the next task may wake another searcher. */
 static void end_search(struct cpu *self) {
     if (atomic_load(&searcher) == self->index + 1)
         atomic_store(&searcher, 0);

@@ -1,21 +1,22 @@
 /*
- * sched.h: a run queue per CPU, and stealing between them.
+ * sched.h: a run queue per CPU, with work stealing.
  *
- * A task is a function that runs to its end, in ring 0 with interrupts off, on
- * the CPU that took it. Its owner takes the newest (warm in its cache), a thief
- * the oldest (of divided work that is the largest piece).
+ * A task is a function that runs to completion in ring 0, with interrupts off, on
+ * the CPU that takes it. A CPU takes the newest task of its own queue, which is
+ * still in its cache, and the oldest of another's, which is the largest piece
+ * of divided work.
  */
 #pragma once
 #include "cpu.h"
 
-/* Onto this CPU's queue, for whoever comes first; false if it is full. */
+/* Adds a task to this CPU's queue, for any CPU to take; false if the queue is full. */
 bool sched_push(task_function *run, u64 a, u64 b);
 
-/* For one CPU and no other, which must have no such task already. */
+/* Gives `cpu` a task that no other CPU may take. It must not have one already. */
 void sched_run_on(struct cpu *cpu, task_function *run, u64 a, u64 b);
 
-/* Runs tasks until *done; sleeps when there are none. NULL: for ever. */
+/* Runs tasks until *done, and halts while there are none. NULL: for ever. */
 void sched_until(const bool *done);
 
-/* Keep CPUs from stealing (and from being woken to): for runs on one CPU. */
+/* false: no CPU steals tasks, or is woken to do so. For runs on one CPU. */
 void sched_allow_stealing(bool allow);

@@ -1,8 +1,8 @@
 /*
- * serial.c: PC16550D data sheet (TI SNLS378C), registers of section 8.
+ * serial.c: a 16550A UART (PC16550D data sheet, TI SNLS378C, section 8).
  *
- * Under a VMM every port access is an exit, so the transmitter is asked once
- * per FIFO load, not once per byte, and REP OUTSB sends the load.
+ * Under a VMM every port access causes a VM exit. So LSR is read once per FIFO
+ * load, not once per byte, and REP OUTSB writes the load.
  */
 #include "serial.h"
 
@@ -16,7 +16,7 @@ enum uart_register { THR = 0, DLL = 0, IER = 1, DLM = 1, FCR = 2, LCR = 3, MCR =
 #define LSR_THRE 0x20
 #define DIVISOR_115200 1
 #define FIFO_BYTES 16
-#define POLLS_MAX 100000 /* 16 bytes at 115200 baud take 1.4 ms; then give up */
+#define POLLS_MAX 100000 /* then the bytes are written anyway; a FIFO takes 1.4 ms at 115200 baud */
 
 void serial_init(void) {
     outb(COM1 + IER, 0);

@@ -1,4 +1,4 @@
-/* serial.h: a 16550 UART at COM1. Bytes go out in the order given; no locking. */
+/* serial.h: a 16550A UART at COM1. No locking. */
 #pragma once
 #include "x86.h"
 

@@ -1,6 +1,6 @@
 /*
- * startup.c: SDM Vol 3A §9.4 (MP initialization) and MPS 1.4 appendix B.4 (the
- * INIT-SIPI-SIPI sequence with its delays).
+ * startup.c: starts the APs (SDM Vol 3A §9.4, MP initialization; MPS 1.4 appendix
+ * B.4, the INIT-SIPI-SIPI sequence and its delays).
  */
 #include "startup.h"
 #include "alloc.h"
@@ -22,14 +22,15 @@
 #define SIPI_TO_SIPI_US 200
 #define CHECK_IN_PATIENCE_US 5000000 /* patience.h */
 
-/* CPUs on their way up at one time. Measured on two host cores with 64 CPUs: 1
- * takes 145 ms, 2 take 130, 8 take 200 to 400, waiting for each other's lock. */
+/* APs that start at the same time. Measured with 64 CPUs on two host cores: 145 ms
+ * one at a time, 130 ms two at a time, 200 to 400 ms eight at a time, because they
+ * wait for the console's lock. */
 #define BATCH 2
 
-static struct cpu **slots; /* by APIC id, see trampoline.S */
+static struct cpu **slots; /* by APIC ID (trampoline.S) */
 static u32 max_apic_id;
 static u32 checked_in; /* APs */
-static u32 awaited;    /* how many check-ins the BSP sleeps for */
+static u32 awaited;    /* number of check-ins that the BSP waits for */
 
 void startup_examine(struct cpu *cpu) {
     fpu_start(cpu);
@@ -83,7 +84,7 @@ static bool is_ram(u64 start, u64 end) {
     return false;
 }
 
-/* A page below 1 MiB, from 0x8000 up; 0 if the machine has none to give. */
+/* A page of RAM between 0x8000 and 640 KiB; 0 if there is none. */
 static u32 choose_page(void) {
     for (u32 page = TRAMPOLINE_DEFAULT; page < 0xA0000; page += TRAMPOLINE_BYTES)
         if (is_ram(page, page + TRAMPOLINE_BYTES))
@@ -115,7 +116,7 @@ static void install_trampoline(u32 page) {
     print("Page table set: 0x%lx\n", read_cr3());
 }
 
-/* Starts CPUs [first, end); false if one did not check in. */
+/* Starts the CPUs [first, end); false if one of them did not check in. */
 static bool start_batch(u32 first, u32 end, u32 page, struct startup *result) {
     atomic_store(&awaited, end - 1); /* index 0 is the BSP */
     for (u32 i = first; i < end; i++) {
@@ -124,7 +125,7 @@ static bool start_batch(u32 first, u32 end, u32 page, struct startup *result) {
     }
     clock_spin_us(SIPI_TO_SIPI_US);
     for (u32 i = first; i < end; i++)
-        if (atomic_load(&slots[cpus[i]->apic_id])) { /* still there: it has not begun */
+        if (atomic_load(&slots[cpus[i]->apic_id])) { /* not taken: it has not started */
             apic_send_startup(cpus[i]->apic_id, page);
             result->second_sipis++;
         }

@@ -1,6 +1,6 @@
 /*
- * steal.h: steal time of the BSP: how long it was ready to run while the host
- * ran something else. It tells a slow host from a broken machine.
+ * steal.h: steal time of the BSP: time during which it was ready to run, but the
+ * host ran something else. It tells a busy host from a broken machine.
  */
 #pragma once
 #include "x86.h"

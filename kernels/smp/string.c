@@ -1,6 +1,6 @@
 /*
- * string.c: string instructions, because one REP MOVSQ is one instruction for
- * an emulator too, where a loop is four per round.
+ * string.c: uses string instructions, because REP MOVSQ is a single instruction for
+ * an emulator, while a loop has four per iteration.
  */
 #include "string.h"
 

@@ -1,4 +1,4 @@
-/* string.h: what the compiler may call, and comparisons. */
+/* string.h: functions that the compiler may call, and a comparison. */
 #pragma once
 #include "x86.h"
 

@@ -9,7 +9,7 @@
 #define LEVEL_THREAD 1
 #define LEVELS_MAX 8
 
-/* Returns whether the leaf has any level. The SDM prefers 0x1F to 0xB. */
+/* Returns whether the leaf has levels. The SDM recommends 0x1F over 0xB. */
 static bool read_levels(struct cpu_topology *topology, u32 leaf) {
     for (u32 i = 0; i < LEVELS_MAX; i++) {
         struct cpuid_regs regs = cpuid(leaf, i);
@@ -19,7 +19,7 @@ static bool read_levels(struct cpu_topology *topology, u32 leaf) {
             break;
         topology->levels_leaf = leaf;
         topology->x2apic_id = regs.edx;
-        /* Levels are listed from the thread outwards; the last one ends at the package. */
+        /* Levels begin with the thread; the last one gives the package. */
         topology->package = level;
         if (type == LEVEL_THREAD)
             topology->core = level;
@@ -34,7 +34,7 @@ void topology_read(struct cpu_topology *topology) {
     topology->logical_count = leaf1.edx & CPUID1_EDX_HTT ? leaf1.ebx >> 16 & 0xFF : 1;
     if (max >= 4) {
         u32 eax = cpuid(4, 0).eax;
-        topology->leaf4_cores = eax & 0x1F ? (eax >> 26) + 1 : 0; /* type 0: no cache, no leaf */
+        topology->leaf4_cores = eax & 0x1F ? (eax >> 26) + 1 : 0; /* cache type 0: no leaf 4 */
     }
     if (max < 0x1F || !read_levels(topology, 0x1F))
         if (max >= 0xB)

@@ -1,4 +1,4 @@
-/* topology.h: what CPUID on one CPU says about its package, core and APIC ID. */
+/* topology.h: package, core and APIC ID of a CPU, from its CPUID. */
 #pragma once
 #include "x86.h"
 
@@ -18,7 +18,7 @@ struct cpu_level {
 struct cpu_topology {
     u32 initial_apic_id;   /* leaf 1 EBX[31:24]: 8 bits */
     u32 logical_count;     /* leaf 1 EBX[23:16] if HTT, else 1; 0: not given */
-    u32 levels_leaf;       /* 0x1F or 0xB, whichever the levels come from; 0: neither */
+    u32 levels_leaf;       /* leaf that has the levels: 0x1F or 0xB; 0: neither */
     u32 x2apic_id;         /* its EDX: 32 bits */
     struct cpu_level core, package;
     u32 leaf4_cores;       /* leaf 4 EAX[31:26] + 1; 0: no leaf 4 */
@@ -28,5 +28,5 @@ struct cpu_topology {
 
 void topology_read(struct cpu_topology *topology);
 
-/* Of levels_leaf, for messages. */
+/* Name of levels_leaf, for messages. */
 static inline const char *topology_leaf_name(u32 leaf) { return leaf == 0x1F ? "0x1F" : "0xB"; }

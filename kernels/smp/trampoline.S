@@ -1,14 +1,15 @@
 /*
- * trampoline.S: an AP from its startup IPI to ap_entry(), 16 -> 32 -> 64 bit.
+ * trampoline.S: code of an AP from its startup IPI to ap_entry(): 16-bit, 32-bit and
+ * 64-bit mode.
  *
- * It runs from a copy whose address is known at run time only, so it is
- * assembled for address 0 and every absolute reference is listed in
- * trampoline_relocations, to which the BSP adds the address of the copy.
+ * The address of the copy that runs is known only at run time. So the code is
+ * assembled for address 0, and trampoline_relocations lists every absolute
+ * reference; the BSP adds the address of the copy to each.
  *
- * An AP knows itself by the ID register of its own APIC, not by CPUID (which
- * is among the things under test) nor by the order of arrival. It takes the
- * block of that id with XCHG: a CPU that nobody expects, or a second one with
- * the same id, finds nothing and parks without touching anyone's stack.
+ * An AP identifies itself by the ID register of its APIC, not by CPUID, which is
+ * under test, nor by the order of arrival. XCHG takes the block for that ID out of
+ * its slot. An unexpected CPU, or a second one with the same ID, gets NULL and
+ * parks without using any stack.
  */
 #include "x86.h"
 #include "cpu.h"
@@ -27,7 +28,7 @@ trampoline_relocations:                 /* filled by `relocate`, ended below */
         .globl trampoline_start, trampoline_parameters, trampoline_end
         .globl trampoline_relocations, trampoline_relocations_end
 
-/* The 32-bit field that ends `back` bytes before here needs the address added. */
+/* Adds a relocation for the 32-bit field that ends `back` bytes before this point. */
         .macro relocate back=0
         .pushsection .rodata.relocations, "a"
         .word   999f - trampoline_start - 4 - \back
@@ -41,7 +42,7 @@ trampoline_start:
         .code16
         cli
         cld
-        movw    %cs, %ax                /* CS base is the page of the startup IPI */
+        movw    %cs, %ax                /* CS base is the page that the startup IPI named */
         movw    %ax, %ds
         lgdtl   AT(gdt_pointer)
         movl    %cr0, %eax

@@ -1,10 +1,10 @@
 /*
- * trampoline.h: the page that APs start in (trampoline.S), and what the BSP
- * writes into it after copying it below 1 MiB (startup.c).
+ * trampoline.h: the page in which APs start (trampoline.S), and the parameters that
+ * the BSP writes into its copy below 1 MiB (startup.c).
  */
 #pragma once
 
-/* A startup IPI names a page below 1 MiB (SDM Vol 3A §9.4.4.1). */
+/* The vector of a startup IPI is the number of a page below 1 MiB (SDM Vol 3A §9.4.4.1). */
 #define TRAMPOLINE_DEFAULT 0x8000
 #define TRAMPOLINE_BYTES 4096
 
@@ -21,7 +21,7 @@
 struct cpu;
 
 struct trampoline_parameters {
-    struct cpu **slots; /* by APIC id; an AP takes its own and leaves NULL */
+    struct cpu **slots; /* by APIC ID; an AP takes its own and leaves NULL */
     void (*entry)(struct cpu *);
     u32 cr3, max_apic_id, x2apic;
 };
@@ -29,6 +29,6 @@ _Static_assert(offsetof(struct trampoline_parameters, x2apic) == PARAM_X2APIC, "
 _Static_assert(offsetof(struct trampoline_parameters, cr3) == PARAM_CR3, "trampoline.S");
 
 extern const u8 trampoline_start[], trampoline_parameters[], trampoline_end[];
-/* Offsets, from its start, of 32-bit fields that need its address added. */
+/* Offsets of the 32-bit fields to which the address of the copy must be added. */
 extern const u16 trampoline_relocations[], trampoline_relocations_end[];
 #endif

@@ -1,16 +1,16 @@
 /*
- * traps.S: the first instructions of every handler (SDM Vol 3A §6.12, §6.14).
+ * traps.S: entry code of exceptions and interrupts (SDM Vol 3A §6.12, §6.14).
  *
- * Exceptions save everything into a struct trap_frame. Interrupts, which are
- * frequent and call C, save only what C may change. Neither needs SWAPGS: GS
- * base is the same in both rings (cpu.h). Both keep RSP 16-byte aligned at the
- * call: the CPU aligns it, then 22 and 14 words go on top.
+ * Exceptions save all registers in a struct trap_frame. Interrupts are frequent,
+ * so they save only the registers that a C function may change. SWAPGS is not
+ * needed, because the GS base is the same in both rings (cpu.h). RSP is 16-byte
+ * aligned at the calls: the CPU aligns it, and 22 or 14 words are pushed.
  */
 #include "x86.h"
 #include "vectors.h"
 
         .text
-/* Vectors that push an error code themselves: #DF #TS #NP #SS #GP #PF #AC #CP #VC #SX. */
+/* Vectors for which the CPU pushes an error code: #DF #TS #NP #SS #GP #PF #AC #CP #VC #SX. */
 #define HAS_ERROR_CODE(v) ((0x60227D00 >> (v)) & 1)
 
         .macro exception_stub vector
@@ -33,7 +33,7 @@ exception_stubs:
         .set    i, i + 1
         .endr
 
-/* #UD at ring3_end is how ring 3 returns; it wants to be quick. */
+/* #UD at ring3_end is the return from ring 3, so it is tested first. */
         .globl invalid_opcode_stub
 invalid_opcode_stub:
         cmpq    $ring3_end, (%rsp)

@@ -1,4 +1,4 @@
-/* traps.c: the IDT (SDM Vol 3A §6.10) and the handler of exceptions. */
+/* traps.c: the IDT (SDM Vol 3A §6.10) and the exception handler. */
 #include "traps.h"
 #include "cpu.h"
 #include "panic.h"
@@ -63,8 +63,8 @@ void trap_handle(struct trap_frame *frame) {
         panic_stop_here(frame->rip);
     bool in_ring3 = (frame->cs & RPL_USER) == RPL_USER;
     if (in_ring3 && cpu->ring3_fault_expected) {
-        /* Leave ring 3 as if the function had returned: resume at the end of
-         * ring3_run, in ring 0, on the stack this frame was pushed on. */
+        /* Continue as if the function had returned: at the end of ring3_run, in
+         * ring 0, on the stack that has this frame. */
         cpu->ring3_faulted = true;
         frame->rip = (u64)ring3_return;
         frame->cs = SEL_CODE64;

@@ -17,7 +17,7 @@
 #define TRAP_COUNT 32
 
 #ifndef __ASSEMBLER__
-/* traps.S pushes the first two lines, the CPU the last one; `error` comes from either. */
+/* traps.S pushes the first two lines, and the CPU the last one. `error` is pushed by either. */
 struct trap_frame {
     u64 r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rdx, rcx, rbx, rax;
     u64 vector, error;

@@ -1,12 +1,12 @@
-/* watchdog.c: only the BSP ticks. APs wait for it, so it notices for them too. */
+/* watchdog.c: only the BSP has a tick. Each phase ends on the BSP, so it notices a hang anywhere. */
 #include "watchdog.h"
 #include "apic.h"
 #include "panic.h"
 #include "patience.h"
 
 #define PATIENCE_US 30000000
-/* A tick that comes later than this found the BSP, or the whole machine,
- * without a host CPU. Ticks of KVM and QEMU come every 20 ms. */
+/* If a tick comes later, the host did not run the BSP, or the machine was paused.
+ * With KVM and QEMU the tick has 20 ms. */
 #define STEP_US 100000
 
 static const char *current_phase;

@@ -1,11 +1,11 @@
 /*
- * watchdog.h: the BSP's periodic tick. It ends the machine with a panic when a
- * phase makes no progress, so a lost interrupt gives a verdict, not a hang.
+ * watchdog.h: a periodic timer interrupt on the BSP. It panics when no CPU makes
+ * progress, so that a lost interrupt gives a verdict instead of a hang.
  */
 #pragma once
 
 void watchdog_start(void);
 void watchdog_stop(void);
 
-/* Names what the BSP does from now on, for the panic. */
+/* Sets the name of the current phase, for the panic message. */
 void watchdog_enter(const char *phase);

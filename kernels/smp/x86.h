@@ -1,6 +1,6 @@
 /*
- * x86.h: the machine's registers and bits as the manuals list them, and one
- * wrapper per instruction that C has no word for. No behaviour lives here.
+ * x86.h: registers and bits as the manuals list them, and a wrapper for each
+ * instruction that C cannot express.
  *
  * Sources: Intel SDM Vol 3A ch. 2 (system registers), ch. 11 (local APIC),
  * Vol 4 (MSRs); AMD APM Vol 2 for the same names.
@@ -15,7 +15,7 @@
 #define SEL_TSS 0x28
 #define RPL_USER 3
 
-#define RFLAGS_FIXED 0x002 /* bit 1 always reads as one */
+#define RFLAGS_FIXED 0x002 /* bit 1 is always 1 */
 #define RFLAGS_IF 0x200
 
 #define CR0_PE 0x00000001
@@ -113,7 +113,7 @@ _Noreturn static inline void halt_forever(void) {
         asm volatile("cli; hlt" ::: "memory");
 }
 
-/* A byte-packed pointer that LGDT and LIDT take. */
+/* The operand of LGDT and LIDT. */
 struct __attribute__((packed)) table_pointer {
     u16 limit;
     u64 base;

@@ -1,4 +1,4 @@
-/** The committed SMP kernel is what its source builds to, and it runs on another VMM as well. */
+/** The committed SMP kernel is what its source builds, and it also runs on another VMM. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { resolve } from 'node:path';
 import { TemporaryFolder } from '../cli/volt-process.ts';
@@ -7,7 +7,7 @@ setDefaultTimeout(300_000);
 
 const SOURCE = resolve(import.meta.dir, '../../kernels/smp');
 const COMMITTED = resolve(SOURCE, 'smp.elf');
-/** Other compilers make other code; kernels/README.md names this one. */
+/** Other compilers generate other code; kernels/README.md names this one. */
 const GCC_VERSION = '12.2.0';
 
 const gccVersion = Bun.which('gcc') ? outputOf(['gcc', '-dumpfullversion']) : 'none';

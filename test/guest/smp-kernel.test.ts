@@ -1,4 +1,4 @@
-/** The embedded kernel on real vCPUs: every CPU up, tables that agree, and each fault told in words. */
+/** The embedded kernel on real vCPUs: all CPUs come up, the tables agree, and deliberate faults are reported. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { resolve } from 'node:path';
 import { kvmOpens, runVolt, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
@@ -65,7 +65,7 @@ describe.skipIf(!kvmOpens)('the embedded kernel (needs /dev/kvm)', () => {
     expect(exitCode).toBe(0);
   });
 
-  test.each([255, 256, 300])('%d CPUs are told by the MADT alone, and start by x2APIC', async (cpus) => {
+  test.each([255, 256, 300])('%d CPUs are listed by the MADT alone, and start by x2APIC', async (cpus) => {
     const { stdout, stderr, exitCode } = await runVolt(
       ['--json', '--cpus', String(cpus), '--memory', '256M', '--cmdline', 'quick'],
       { hangMs: HANG_MS },
@@ -90,7 +90,7 @@ describe.skipIf(!kvmOpens)('the embedded kernel (needs /dev/kvm)', () => {
     ['8,sockets=2,dies=1,cores=2,threads=2,max=16', [0, 1, 2, 3, 4, 5, 6, 7]],
     ['9,cores=3,threads=3', [0, 1, 2, 4, 5, 6, 8, 9, 10]],
     ['12,sockets=2,dies=3,cores=1,threads=2', [0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13]],
-  ])('--cpus %s: every CPU finds itself where the tables say', async (cpus, apicIds) => {
+  ])('--cpus %s: CPUID on every CPU agrees with the tables', async (cpus, apicIds) => {
     const { stdout, exitCode } = await runVolt(['--json', '--cpus', cpus, '--cmdline', 'quick'], {
       hangMs: HANG_MS,
     });
@@ -167,7 +167,7 @@ describe.skipIf(!kvmOpens)('the embedded kernel (needs /dev/kvm)', () => {
 });
 
 describe.skipIf(!kvmOpens)('--timeline (needs /dev/kvm)', () => {
-  test('tells on stderr when each phase happened, in order, up to the start of each AP', async () => {
+  test('prints on stderr when each phase happened, in order, up to the start of each AP', async () => {
     const { stdout, stderr, exitCode } = await runVolt([
       '--timeline',
       '--json',
@@ -198,7 +198,7 @@ describe.skipIf(!kvmOpens)('--timeline (needs /dev/kvm)', () => {
   });
 });
 
-describe.skipIf(!kvmOpens)('faults on purpose (needs /dev/kvm)', () => {
+describe.skipIf(!kvmOpens)('deliberate faults (need /dev/kvm)', () => {
   test('a silent AP: the kernel names it, exit code 65, and Volt says where each vCPU is', async () => {
     const { stdout, stderr, exitCode } = await runVolt(['--cpus', '3', '--cmdline', 'fault=silent-ap']);
 
@@ -227,7 +227,7 @@ describe.skipIf(!kvmOpens)('faults on purpose (needs /dev/kvm)', () => {
     expect(exitCode).toBe(3);
   });
 
-  test('an exception on the last CPU: the kernel panics in words, exit code 66', async () => {
+  test('an exception on the last CPU: the kernel panics and prints the registers, exit code 66', async () => {
     const { stdout, stderr, exitCode } = await runVolt(['--cpus', '3', '--cmdline', 'fault=exception']);
 
     expect(stdout).toContain('page fault on CPU 2, on purpose\n');
@@ -272,7 +272,7 @@ describe.skipIf(!kvmOpens)('faults on purpose (needs /dev/kvm)', () => {
   });
 });
 
-/** Reads `stream` until what came matches; gives back all of it. Ends with the stream, too. */
+/** Reads `stream` until its text matches `wanted`, or to its end. Returns all that was read. */
 async function readUntil(stream: ReadableStream<Uint8Array>, wanted: RegExp): Promise<string> {
   let text = '';
   for await (const piece of stream) {
@@ -349,7 +349,7 @@ describe.skipIf(!kvmOpens)('volt selftest (needs /dev/kvm)', () => {
     expect(exitCode).toBe(0);
   });
 
-  test('gives the same as JSON, and ends with the count asked for', async () => {
+  test('prints the same as JSON, and runs the requested count last', async () => {
     const { stdout, exitCode } = await runVolt(['selftest', '--cpus', '3', '--quick', '--json']);
 
     const { passed, runs } = JSON.parse(stdout);

@@ -1,6 +1,6 @@
 /**
- * The life of a vCPU on real ones, row by row: each state, and what each event does to it. The same rows as of the
- * pure model in test/unit/smp/vcpu-state.test.ts, as far as they show from outside. All of it needs /dev/kvm.
+ * States of real vCPUs, and the effect of each event on them: the rows of the pure model in
+ * test/unit/smp/vcpu-state.test.ts, as far as they are visible from outside. All tests need /dev/kvm.
  */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { VirtualMachine, VmControl } from '../../src/api/index.ts';
@@ -10,13 +10,13 @@ import { interruptAsm, interruptGuest, NMI_VECTOR } from './interrupt-guest.ts';
 import { tinyMachine, type Running } from './running.ts';
 import { asm, buildPvhElf, program } from './tiny-guest.ts';
 
-/** For hangs only. */
+/** Bounds hangs only. */
 setDefaultTimeout(60_000);
 
 const VECTOR = 0x50;
 const { idle, endOfInterrupt, printCpu } = interruptAsm;
 
-/** CPU 0 prints 0 and idles; others do the same with their numbers once they are started. */
+/** Each CPU prints its number and idles; APs do so once they are started. */
 const sleepers = interruptGuest({
   bsp: [...printCpu('0'), ...idle],
   ap: [...printCpu('0'), ...idle],
@@ -35,7 +35,7 @@ async function statesOf({ control }: Running): Promise<string[]> {
 }
 
 describe.skipIf(!kvmOpens)('states of real vCPUs (need /dev/kvm)', () => {
-  test('created: a BSP is runnable and APs are uninitialized, says KVM', async () => {
+  test('created: KVM reports the BSP runnable and the APs uninitialized', async () => {
     using folder = new TemporaryFolder();
     const path = await folder.write('kernel', buildPvhElf(program(asm.halt())));
     using vm = new VirtualMachine(smallConfig(path, 3));
@@ -111,7 +111,7 @@ describe.skipIf(!kvmOpens)('events and real vCPUs (need /dev/kvm)', () => {
     await waitUntil('the interrupt', () => running.output === `01${letter}`);
   });
 
-  test('INIT leaves one that waits as it is, and a second SIPI is ignored', async () => {
+  test('INIT does not change a vCPU that waits for SIPI, and a second SIPI is ignored', async () => {
     await using running = await sleepingMachine(2);
     running.control.sendIpi({ destination: 1, mode: 'init' });
     running.control.sendIpi({ destination: 1, mode: 'init' });
@@ -134,7 +134,7 @@ describe.skipIf(!kvmOpens)('events and real vCPUs (need /dev/kvm)', () => {
     expect((await statesOf(running))[1]).toBe('waiting-for-sipi');
   });
 
-  test('what is sent to a paused vCPU takes effect when it is resumed', async () => {
+  test('an IPI to a paused vCPU takes effect when it is resumed', async () => {
     await using running = await sleepingMachine(2);
     await running.control.pause();
     running.control.startAp(1, 8);
@@ -163,7 +163,7 @@ describe.skipIf(!kvmOpens)('events and real vCPUs (need /dev/kvm)', () => {
     expect(await statesOf(running)).toEqual(before);
   });
 
-  test('a stopped vCPU takes nothing any more', async () => {
+  test('a stopped vCPU accepts no command', async () => {
     await using running = await sleepingMachine(2);
     await running.control.stop();
 

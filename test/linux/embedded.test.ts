@@ -50,7 +50,7 @@ describe('the embedded kernel on native ring 0', () => {
   );
 
   test(
-    'a fault on purpose is told with the CPU it happened on',
+    'a deliberate fault is reported with the CPU on which it happened',
     async () => {
       const triple = await runOnLinuxHost([VOLT, '--cmdline', 'fault=triple'], SECONDS);
       const exception = await runOnLinuxHost([VOLT, '--cmdline', 'fault=exception'], SECONDS);
