@@ -1,12 +1,15 @@
-/** A file that output is appended to, such as a console's: any file that takes bytes, and none that makes Volt wait. */
+/**
+ * A file that output is appended to, such as a console's: any file that takes bytes, and none that makes Volt
+ * wait.
+ */
 import { lstatSync, statSync } from 'node:fs';
 import { VoltError } from '../volt-error.ts';
 import { SyscallError } from './errno.ts';
 import { OPEN, openFile, type OwnedFd } from './file.ts';
 
 /**
- * Opens or creates `path` for appending, non-blocking. `name` is the flag or key that errors name before the path.
- * Throws VoltError 'host'.
+ * Opens or creates `path` for appending, non-blocking. `name` is the flag or key that errors name before the
+ * path. Throws VoltError 'host'.
  */
 export function openForAppend(name: string, path: string): OwnedFd {
   try {

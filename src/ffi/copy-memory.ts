@@ -1,13 +1,19 @@
-/** memcpy(3) between memory of ours and memory that is known by its address alone. */
+/** memcpy(3) between arrays and host addresses. */
 import { asPointer, type HostPointer } from './libc.ts';
 import { netLibc } from './net-libc.ts';
 
-/** SAFETY: the caller has checked that [host, host + bytes) is mapped; `target` must have room from `at` on. */
+/**
+ * Copies `bytes` bytes at `host` to `target[at]`.
+ * SAFETY: the caller has checked that [host, host + bytes) is mapped and that `target` has room.
+ */
 export function copyFromHost(target: Uint8Array, at: number, host: number, bytes: number): void {
   netLibc().memcpy(target.subarray(at, at + bytes), asPointer(host as HostPointer), bytes);
 }
 
-/** SAFETY: as above, and it may be written. */
+/**
+ * Copies `bytes` bytes from `source[at]` to `host`. SAFETY: the caller has checked that [host, host + bytes)
+ * is mapped writable and that `source` has the bytes.
+ */
 export function copyToHost(host: number, source: Uint8Array, at: number, bytes: number): void {
   netLibc().memcpy(asPointer(host as HostPointer), source.subarray(at, at + bytes), bytes);
 }

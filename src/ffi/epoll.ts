@@ -1,4 +1,6 @@
-/** eventfd(2) and epoll(7). Their flags EFD_* and EPOLL_CLOEXEC have the values of O_CLOEXEC and O_NONBLOCK. */
+/**
+ * eventfd(2) and epoll(7). Their flags EFD_* and EPOLL_CLOEXEC have the values of O_CLOEXEC and O_NONBLOCK.
+ */
 import { OPEN, OwnedFd } from './file.ts';
 import { ERRNO, SyscallError } from './errno.ts';
 import { ioLibc } from './io-libc.ts';
@@ -13,7 +15,7 @@ const EVENTS_AT_ONCE = 64;
 
 export const EPOLL = { in: 0x1, out: 0x4, error: 0x8, hangUp: 0x10, edge: 0x8000_0000 } as const;
 
-/** A counter that wakes up whoever waits for it. */
+/** eventfd(2), non-blocking, with counter 0. Throws SyscallError. */
 export function createEventFd(): OwnedFd {
   return new OwnedFd(checked(ioLibc().eventfd(0, OPEN.closeOnExec | OPEN.nonBlocking), 'eventfd'));
 }
@@ -22,11 +24,11 @@ const ONE = new BigUint64Array([1n]);
 
 /** Adds 1 to an eventfd. Allocates nothing. */
 export function signalEventFd(fd: number): void {
-  // Fails only when the counter is full, and then whoever waits for it is awake anyway.
+  // Fails only when the counter is full, and then its waiters have been woken already.
   ioLibc().write(fd, ONE, 8);
 }
 
-/** Waits for file descriptors and calls their handlers. Owned and used by one thread. */
+/** An epoll(7) instance that calls a handler per descriptor. Owned and used by one thread. */
 export class Epoll implements Disposable {
   readonly #owned: OwnedFd;
   readonly #events = new Uint8Array(EVENTS_AT_ONCE * EPOLL_EVENT.size);
@@ -39,24 +41,32 @@ export class Epoll implements Disposable {
     this.#owned = new OwnedFd(checked(ioLibc().epoll_create1(OPEN.closeOnExec), 'epoll_create1'));
   }
 
-  /** `events` of EPOLL; with `edge`, an eventfd needs not be read. The handler is told which came. */
+  /**
+   * Calls `handler` with the events that occurred. `events` are bits of EPOLL; with `edge` an eventfd need
+   * not be read. Throws SyscallError.
+   */
   add(fd: number, events: number, handler: (events: number) => void): void {
     this.#handlers.set(fd, handler);
     this.#control(EPOLL_CTL_ADD, fd, events);
   }
 
+  /** Replaces the events of a descriptor that was added. Throws SyscallError. */
   change(fd: number, events: number): void {
     this.#control(EPOLL_CTL_MOD, fd, events);
   }
 
-  /** Before the descriptor is closed. */
+  /** To be called before the descriptor is closed. Throws SyscallError. */
   remove(fd: number): void {
     this.#handlers.delete(fd);
     this.#control(EPOLL_CTL_DEL, fd, 0);
   }
 
-  /** Waits up to `timeoutMs` (-1: without end) and calls the handlers of what is ready. */
+  /**
+   * Waits up to `timeoutMs` (-1: without limit) and calls the handlers of ready descriptors. Throws
+   * SyscallError.
+   */
   wait(timeoutMs: number): void {
+    // SAFETY: the kernel writes at most EVENTS_AT_ONCE events during the call.
     const count = ioLibc().epoll_wait(this.#owned.fd, this.#events, EVENTS_AT_ONCE, timeoutMs);
     if (count < 0) {
       const errno = lastErrno();
@@ -66,7 +76,7 @@ export class Epoll implements Disposable {
     for (let i = 0; i < count; i++) {
       const at = i * EPOLL_EVENT.size;
       const handler = this.#handlers.get(this.#view.getInt32(at + EPOLL_EVENT.data, true));
-      // A handler before it may have removed this one.
+      // An earlier handler may have removed this one.
       if (handler) handler(this.#view.getUint32(at + EPOLL_EVENT.events, true));
     }
   }

@@ -1,6 +1,6 @@
 /**
- * errno numbers of x86-64 Linux (asm-generic/errno-base.h, errno.h) that Volt's calls can return, and the
- * error that carries one.
+ * errno numbers of x86-64 Linux that Volt's system calls can return, and the error that carries one.
+ * (asm-generic/errno-base.h, asm-generic/errno.h)
  */
 export const ERRNO = {
   EPERM: 1,
@@ -77,7 +77,7 @@ export function errnoName(errno: number): string {
   return CODE_BY_NUMBER.get(errno) ?? `errno ${errno}`;
 }
 
-/** A system call that failed: which one, with what errno, and what the user can do where that is known. */
+/** A failed system call: its name, its errno and, where known, what the user can do. */
 export class SyscallError extends Error {
   readonly call: string;
   readonly errno: number;

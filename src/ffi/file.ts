@@ -1,4 +1,4 @@
-/** Files by descriptor: what Volt needs that node:fs does not give, or gives only with a copy. */
+/** Operations on file descriptors that node:fs lacks, or has only with a copy. */
 import { ERRNO, SyscallError } from './errno.ts';
 import { asPointer, checked, cString, lastErrno, libc, type HostPointer } from './libc.ts';
 import { POLL, pollFd } from './poll.ts';
@@ -16,7 +16,7 @@ export const OPEN = {
   nonBlocking: 0o4000,
 } as const;
 
-/** An open file descriptor, closed once. */
+/** An owned file descriptor, closed exactly once. */
 export class OwnedFd implements Disposable {
   readonly fd: number;
   #open = true;
@@ -49,12 +49,15 @@ export function openFile(
 
 const F_DUPFD_CLOEXEC = 1030;
 
-/** A second descriptor of the same open file. Throws SyscallError. */
+/** A second descriptor of the same open file, with FD_CLOEXEC. Throws SyscallError. */
 export function duplicateFd({ fd }: { readonly fd: number }): OwnedFd {
   return new OwnedFd(checked(libc.fcntl(fd, F_DUPFD_CLOEXEC, 0), 'fcntl(F_DUPFD_CLOEXEC)'));
 }
 
-/** Reads up to `target.length` bytes at `offset`; returns how many there were before the end of the file. */
+/**
+ * Reads at byte `offset` until `target` is full or the file ends; returns the number of bytes read. Throws
+ * SyscallError.
+ */
 export function readAt(fd: number, target: Uint8Array, offset: number): number {
   let done = 0;
   while (done < target.length) {
@@ -67,8 +70,8 @@ export function readAt(fd: number, target: Uint8Array, offset: number): number {
 }
 
 /**
- * The same to a host address. SAFETY: `bytes` bytes at `host` are the caller's, who has checked that, and nobody
- * else touches them meanwhile.
+ * Like `readAt`, to `bytes` bytes at host address `host`.
+ * SAFETY: the caller owns the range, and no other thread accesses it during the call.
  */
 export function readToAddress(fd: number, host: HostPointer, bytes: number, offset: number): number {
   let done = 0;
@@ -82,8 +85,9 @@ export function readToAddress(fd: number, host: HostPointer, bytes: number, offs
 }
 
 /**
- * Writes what the other side takes without making us wait; returns how many bytes that was, 0 if it would block.
- * At most `WRITE_PIECE_BYTES` at once: a pipe that polls writable takes PIPE_BUF bytes at least.
+ * Writes up to WRITE_PIECE_BYTES of `bytes` without blocking, although `fd` may be blocking: a pipe that
+ * polls writable accepts at least PIPE_BUF bytes. Returns the number of bytes written, 0 if the write would
+ * block. Throws SyscallError.
  */
 export function writeNonBlocking(fd: number, bytes: Uint8Array): number {
   if (pollFd(fd, POLL.out, 0) <= 0) return 0;
@@ -95,4 +99,5 @@ export function writeNonBlocking(fd: number, bytes: Uint8Array): number {
   throw new SyscallError('write', errno);
 }
 
+/** PIPE_BUF of Linux. */
 export const WRITE_PIECE_BYTES = 4096;

@@ -1,6 +1,6 @@
 /**
- * The C functions that device workers use. A table apart from libc.ts, bound on first use: making one takes time
- * that a guest without devices shall not pay.
+ * The C functions that device workers use. Separate from libc.ts and bound on first use, because binding
+ * takes time that a guest without devices should not spend.
  */
 import { dlopen, FFIType } from 'bun:ffi';
 
@@ -36,7 +36,7 @@ function bind() {
     flock: { args: ['i32', 'i32'], returns: 'i32' },
     // ssize_t getrandom(void *buf, size_t buflen, unsigned int flags)
     getrandom: { args: ['ptr', 'u64', 'u32'], returns: FFIType.i64_fast },
-    // long syscall(long number, …), for io_uring, which libc does not know
+    // long syscall(long number, …), for io_uring, which glibc has no functions for
     syscall: { args: ['i64', 'i64', 'i64', 'i64', 'i64', 'ptr', 'u64'], returns: FFIType.i64_fast },
   }).symbols;
 }
@@ -45,6 +45,7 @@ let bound: ReturnType<typeof bind> | undefined;
 
 export type IoLibc = ReturnType<typeof bind>;
 
+/** Binds the functions on the first call of each thread. */
 export function ioLibc(): IoLibc {
   return (bound ??= bind());
 }

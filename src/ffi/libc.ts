@@ -1,12 +1,12 @@
 /**
- * The one table of C functions. Nothing else in Volt imports bun:ffi.
- *
- * Symbols are bound on first use: a run that only prints its help opens no library.
+ * The C functions that every guest needs, and conversions between addresses and arrays. Bound when this
+ * module loads. Functions for devices are in io-libc.ts and net-libc.ts, and single ones in the modules that
+ * use them, bound on first use. Only ffi/ imports bun:ffi (scripts/check-layers.ts).
  */
 import { dlopen, FFIType, ptr, read, toArrayBuffer, type Pointer } from 'bun:ffi';
 import { SyscallError } from './errno.ts';
 
-/** An address in this process. 0 is never valid. */
+/** An address in this process, never 0. */
 declare const hostPointerBrand: unique symbol;
 export type HostPointer = number & { readonly [hostPointerBrand]: true };
 
@@ -85,11 +85,12 @@ const { symbols: libc } = dlopen('libc.so.6', {
 
 export { libc };
 
-// SAFETY: glibc returns the address of this thread's errno, valid as long as the thread. Each Worker loads this
-// module again and so has its own. It is read straight after a failing call, before JavaScript can make another.
+// SAFETY: glibc returns the address of this thread's errno, valid while the thread exists. Each Worker loads
+// its own copy of this module. `lastErrno` must follow the failing call directly, before another call can
+// overwrite errno.
 const errnoPointer = libc.__errno_location() as Pointer;
 
-/** errno of the last failing call of this thread. */
+/** errno of this thread's last failing call. Allocates nothing. */
 export function lastErrno(): number {
   return read.i32(errnoPointer, 0);
 }
@@ -99,21 +100,25 @@ export function cString(text: string): Uint8Array {
   return Buffer.from(`${text}\0`, 'utf8');
 }
 
-/** An ArrayBuffer over memory that stays owned by whoever mapped it. At most 4 GiB. */
+/**
+ * An ArrayBuffer over `bytes` bytes at `address`, at most 4 GiB; nothing is copied.
+ * SAFETY: the memory stays owned by its mapping, and the caller drops the buffer before that is unmapped.
+ */
 export function arrayBufferAt(address: HostPointer, bytes: number): ArrayBuffer {
   return toArrayBuffer(address as number as Pointer, 0, bytes);
 }
 
-/** Where the bytes of an array are, for calls that take addresses as numbers. The caller keeps the array alive. */
+/** The address of an array's first byte. SAFETY: valid only while the caller keeps the array alive. */
 export function addressOf(bytes: NodeJS.TypedArray): HostPointer {
   return ptr(bytes) as number as HostPointer;
 }
 
+/** For arguments of type `ptr`; 0 is NULL. */
 export function asPointer(address: HostPointer | 0): Pointer {
   return address as number as Pointer;
 }
 
-/** The address of a C function of libc by its name, for APIs that want a function pointer. */
+/** The address of libc's function `name`, for APIs that take a function pointer. Throws SyscallError. */
 export function symbolAddress(name: string): HostPointer {
   // SAFETY: handle 0 is RTLD_DEFAULT; libc is mapped for the life of the process.
   const address = libc.dlsym(null, cString(name));
@@ -121,7 +126,7 @@ export function symbolAddress(name: string): HostPointer {
   return address as number as HostPointer;
 }
 
-/** Throws the SyscallError of `call` if `result` is negative; otherwise returns it. */
+/** Returns `result` unless it is negative; then throws SyscallError for `call` with the current errno. */
 export function checked(
   result: number,
   call: string,

@@ -1,4 +1,4 @@
-/** Resource limits of this process. */
+/** Resource limits of this process. (getrlimit(2)) */
 import { getU64, putU64, viewOf } from '../binary/bytes.ts';
 import { checked, libc } from './libc.ts';
 
@@ -7,10 +7,11 @@ const RLIMIT_NOFILE = 7;
 const RLIMIT_BYTES = 16;
 
 /**
- * How many file descriptors this process may have open (RLIMIT_NOFILE), once it has raised its soft limit to
- * `wanted` as far as the hard one allows.
+ * Raises the soft limit on open files (RLIMIT_NOFILE) to `wanted`, or to the hard limit if that is lower.
+ * Returns the soft limit. Throws SyscallError.
  */
 export function raiseOpenFilesLimit(wanted: number): number {
+  // SAFETY: one struct rlimit, which the kernel accesses only during each call.
   const limit = new Uint8Array(RLIMIT_BYTES);
   checked(libc.getrlimit(RLIMIT_NOFILE, limit), 'getrlimit');
   const view = viewOf(limit);

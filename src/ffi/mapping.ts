@@ -1,4 +1,4 @@
-/** mmap(2): memory owned by Volt, seen through ArrayBuffers. */
+/** mmap(2): memory owned by Volt, accessed through ArrayBuffers. */
 import { ERRNO, SyscallError } from './errno.ts';
 import { arrayBufferAt, asPointer, checked, lastErrno, libc, type HostPointer } from './libc.ts';
 
@@ -12,7 +12,7 @@ export const MAP = {
   hugeTlb: 0x40000,
 } as const;
 
-/** MAP_FAILED is (void *)-1, which Bun returns as this bigint: it is no pointer that a number could hold. */
+/** MAP_FAILED is (void *)-1, which Bun returns as a bigint because a number cannot represent it. */
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 
 export interface MapRequest {
@@ -21,27 +21,30 @@ export interface MapRequest {
   readonly flags: number;
   readonly fd?: number;
   readonly fileOffset?: number;
-  /** With MAP.fixed: where. What was mapped there is replaced. */
+  /** With MAP.fixed: the address. Existing mappings there are replaced. */
   readonly at?: HostPointer;
-  /** The address is to be a multiple of this, itself a multiple of the page size. */
+  /** Alignment of the address in bytes, a multiple of the page size. */
   readonly alignment?: number;
-  /** What is being mapped, for the error. */
+  /** Purpose of the mapping, for the error message. */
   readonly what: string;
 }
 
-/** Maps and returns the address. Throws SyscallError with advice for ENOMEM. */
+/** mmap(2). Returns the address. Throws SyscallError, with advice for ENOMEM. */
 export function mapMemory(request: MapRequest): HostPointer {
   return request.alignment === undefined ? mapAnywhere(request) : mapAligned(request, request.alignment);
 }
 
-/** mmap(2) knows no alignment: so room for more than that, the ends of it given back, and the mapping over the rest. */
+/**
+ * mmap(2) has no alignment argument, so this reserves `bytes + alignment` bytes, unmaps both ends, and maps
+ * the request over the aligned middle.
+ */
 function mapAligned(request: MapRequest, alignment: number): HostPointer {
   const { bytes, what } = request;
   const flags = MAP.private | MAP.anonymous | MAP.noReserve;
   const room = mapAnywhere({ bytes: bytes + alignment, prot: PROT.none, flags, what });
   const before = (alignment - (room % alignment)) % alignment;
   const start = (room + before) as HostPointer;
-  // SAFETY: the ends and the middle of room that was just made, and of which nobody knows yet.
+  // SAFETY: all three parts belong to the reservation above, whose address nobody else has.
   if (before > 0) checked(libc.munmap(asPointer(room), before), 'munmap');
   const end = (start + bytes) as HostPointer;
   checked(libc.munmap(asPointer(end), alignment - before), 'munmap');
@@ -80,7 +83,7 @@ function mapAdvice(errno: number, flags: number): string | undefined {
     : 'give the guest less --memory, or raise ulimit -v';
 }
 
-/** A mapping with an owner: unmapped once, on dispose. Views over it must not be used after that. */
+/** An owned mapping, unmapped once, on dispose. SAFETY: its views must not be used after that. */
 export class Mapping implements Disposable {
   readonly address: HostPointer;
   readonly bytes: number;
@@ -91,12 +94,15 @@ export class Mapping implements Disposable {
     this.bytes = request.bytes;
   }
 
-  /** An ArrayBuffer over `bytes` bytes from `offset`; RangeError outside the mapping or above 4 GiB. */
+  /**
+   * An ArrayBuffer over `bytes` bytes from `offset`, at most 4 GiB. Throws RangeError outside the mapping.
+   */
   view(offset: number, bytes: number): ArrayBuffer {
     if (offset < 0 || bytes < 0 || offset + bytes > this.bytes) {
       throw new RangeError(`Cannot view ${bytes} bytes at ${offset} (the mapping has ${this.bytes})`);
     }
-    // SAFETY: inside this mapping, which outlives its views by the rule above; any thread may view it too.
+    // SAFETY: inside this mapping, which outlives its views by the rule above; other threads may access it
+    // too.
     return arrayBufferAt((this.address + offset) as HostPointer, bytes);
   }
 

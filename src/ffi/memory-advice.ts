@@ -1,4 +1,4 @@
-/** madvise(2): what the host is told about guest RAM. */
+/** madvise(2) on guest RAM. */
 import { dlopen } from 'bun:ffi';
 import { asPointer, type HostPointer } from './libc.ts';
 
@@ -16,15 +16,15 @@ function bind() {
 let bound: ReturnType<typeof bind> | undefined;
 
 /**
- * The pages of [host, host + bytes), whole ones, read as zeroes afterwards, or as the file that they are private
- * copies of. Advice: where the host does not take it, as with pieces of huge pages, nothing happens.
- * SAFETY: the caller has checked that the range is guest RAM.
+ * MADV_DONTNEED: frees the whole pages of [host, host + bytes), which then read as zeroes, or as the file for
+ * a private file mapping. Errors are ignored, such as for parts of huge pages. SAFETY: the caller has checked
+ * that the range is guest RAM.
  */
 export function releaseMemory(host: number, bytes: number): void {
   advise(host, bytes, MADV_DONTNEED);
 }
 
-/** The same for a shared mapping of memory, of which the pages themselves go, for whoever else has them mapped too. */
+/** MADV_REMOVE: the same for shared memory, where other processes lose the pages too. SAFETY: as above. */
 export function releaseSharedMemory(host: number, bytes: number): void {
   advise(host, bytes, MADV_REMOVE);
 }
@@ -35,8 +35,8 @@ function advise(host: number, bytes: number, advice: number): void {
 }
 
 /**
- * Lets the host back [host, host + bytes) with transparent huge pages. Advice: a host that has none, or where it is
- * switched off, does as before.
+ * MADV_HUGEPAGE: lets the host back [host, host + bytes) with transparent huge pages. Errors are ignored.
+ * SAFETY: the caller owns the range.
  */
 export function adviseHugePages(host: HostPointer, bytes: number): void {
   bound ??= bind();

@@ -1,6 +1,6 @@
 /**
- * The C functions of network devices and sockets. A table apart from libc.ts, bound on first use: making one takes
- * time that a guest without such devices shall not pay.
+ * The C functions for network devices and sockets. Separate from libc.ts and bound on first use, because
+ * binding takes time that a guest without such devices should not spend.
  */
 import { dlopen, FFIType } from 'bun:ffi';
 
@@ -35,6 +35,7 @@ function bind() {
 
 let bound: ReturnType<typeof bind> | undefined;
 
+/** Binds the functions on the first call of each thread. */
 export function netLibc(): ReturnType<typeof bind> {
   return (bound ??= bind());
 }

@@ -8,8 +8,8 @@ export const POLL = { in: 0x1, out: 0x4 } as const;
 const request = new Int32Array(2);
 
 /**
- * Waits up to `timeoutMs` (0: not at all, -1: without limit) for one of `events` (bits of POLL), an error or a
- * hang-up. Returns 1 when one of them is there, 0 after the timeout, negative on failure (see `lastErrno`).
+ * Waits up to `timeoutMs` (0: not at all, -1: without limit) for one of `events` (bits of POLL), an error or
+ * a hang-up. Returns 1 when one of them is there, 0 after the timeout, negative on failure (see `lastErrno`).
  * Allocates nothing.
  */
 export function pollFd(fd: number, events: number, timeoutMs: number): number {

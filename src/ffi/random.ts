@@ -1,9 +1,12 @@
-/** getrandom(2): the kernel's random numbers, straight into memory that somebody else owns. */
+/** getrandom(2) into host memory. */
 import { ERRNO, SyscallError } from './errno.ts';
 import { ioLibc } from './io-libc.ts';
 import { asPointer, lastErrno, type HostPointer } from './libc.ts';
 
-/** SAFETY: the caller has checked that [host, host + bytes) is mapped and may be written. */
+/**
+ * Fills `bytes` bytes at `host` with random bytes. Throws SyscallError.
+ * SAFETY: the caller has checked that [host, host + bytes) is mapped writable.
+ */
 export function fillRandom(host: number, bytes: number): void {
   for (let done = 0; done < bytes;) {
     const got = Number(ioLibc().getrandom(asPointer((host + done) as HostPointer), bytes - done, 0));

@@ -1,4 +1,4 @@
-/** Memory that other processes may map too. (memfd_create(2)) */
+/** Memory that other processes can map. (memfd_create(2)) */
 import { dlopen } from 'bun:ffi';
 import { setFileLength } from './block-file.ts';
 import { SyscallError } from './errno.ts';
@@ -7,8 +7,8 @@ import { checked, cString, libc } from './libc.ts';
 
 const MFD = { closeOnExec: 0x1, allowSealing: 0x2, hugeTlb: 0x4, huge2Mb: 21 << 26 } as const;
 const F_ADD_SEALS = 1033;
-/** F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW. */
-const FIXED_SIZE = 0x1 | 0x2 | 0x4;
+/** F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW */
+const SIZE_SEALS = 0x1 | 0x2 | 0x4;
 
 function bind() {
   return dlopen('libc.so.6', {
@@ -20,8 +20,8 @@ function bind() {
 let bound: ReturnType<typeof bind> | undefined;
 
 /**
- * `bytes` of zeroes, none of which takes room before it is used. Their number is fixed for good: whoever is handed
- * the descriptor could else cut off pages under everybody that has them mapped. Throws SyscallError.
+ * A memfd of `bytes` zeroes, allocated on first use. Its size is sealed: otherwise a process that is given
+ * the descriptor could truncate it, and accesses by others would raise SIGBUS. Throws SyscallError.
  */
 export function createSharedMemory(name: string, bytes: number, hugepages: boolean): OwnedFd {
   bound ??= bind();
@@ -30,7 +30,7 @@ export function createSharedMemory(name: string, bytes: number, hugepages: boole
   try {
     const failed = setFileLength(memory.fd, bytes);
     if (failed) throw new SyscallError(`ftruncate to ${bytes} bytes for ${name}`, failed);
-    checked(libc.fcntl(memory.fd, F_ADD_SEALS, FIXED_SIZE), 'fcntl(F_ADD_SEALS)');
+    checked(libc.fcntl(memory.fd, F_ADD_SEALS, SIZE_SEALS), 'fcntl(F_ADD_SEALS)');
     return memory;
   } catch (error) {
     memory.close();

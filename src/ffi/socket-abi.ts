@@ -1,4 +1,6 @@
-/** Socket numbers and structures of x86-64 Linux. (asm-generic/socket.h, linux/un.h, bits/socket.h of glibc) */
+/**
+ * Socket numbers and structures of x86-64 Linux. (asm-generic/socket.h, linux/un.h, bits/socket.h of glibc)
+ */
 
 export const AF_UNIX = 1;
 export const AF_INET = 2;

@@ -1,4 +1,4 @@
-/** Unix sockets that carry file descriptors, and waiting for them. (sendmsg(2), unix(7), cmsg(3)) */
+/** Passing file descriptors over Unix sockets. (sendmsg(2), unix(7), cmsg(3)) */
 import { putU64 } from '../binary/bytes.ts';
 import { ERRNO } from './errno.ts';
 import { addressOf, lastErrno } from './libc.ts';
@@ -6,17 +6,20 @@ import { netLibc } from './net-libc.ts';
 import { POLL, pollFd } from './poll.ts';
 import { CMSGHDR, IOVEC, MSG, MSGHDR, SCM_RIGHTS, SHUT, SOL_SOCKET } from './socket-abi.ts';
 
-/** Sends bytes, and `fds` with the first of them; returns how many bytes went, or -errno. `bytes` are not empty. */
+/**
+ * Sends `bytes`, which must not be empty, and `fds` with the first of them. Returns the number of bytes sent,
+ * or -errno.
+ */
 export function sendWithFds(fd: number, bytes: Uint8Array, fds: readonly number[]): number {
-  // SAFETY: all three are ours and outlive the call, which only reads them.
-  const piece = new Uint8Array(IOVEC.size);
+  // SAFETY: `bytes` and these three arrays outlive the call, which only reads them.
+  const iovec = new Uint8Array(IOVEC.size);
   const control = new Uint8Array(8 * Math.ceil((CMSGHDR.data + 4 * fds.length) / 8));
   const message = new Uint8Array(MSGHDR.size);
-  const pieceView = new DataView(piece.buffer);
-  putU64(pieceView, IOVEC.base, addressOf(bytes));
-  putU64(pieceView, IOVEC.length, bytes.length);
+  const iovecView = new DataView(iovec.buffer);
+  putU64(iovecView, IOVEC.base, addressOf(bytes));
+  putU64(iovecView, IOVEC.length, bytes.length);
   const view = new DataView(message.buffer);
-  putU64(view, MSGHDR.iovecs, addressOf(piece));
+  putU64(view, MSGHDR.iovecs, addressOf(iovec));
   putU64(view, MSGHDR.iovecCount, 1);
   if (fds.length > 0) {
     const controlView = new DataView(control.buffer);
@@ -31,7 +34,10 @@ export function sendWithFds(fd: number, bytes: Uint8Array, fds: readonly number[
   return sent >= 0 ? sent : -lastErrno();
 }
 
-/** Waits up to `ms` until the socket can be read, or written with `write`, or is at its end; false when it is over. */
+/**
+ * Waits up to `ms` until the socket is readable, with `write` writable, or closed. Returns false after the
+ * timeout.
+ */
 export function waitForSocket(fd: number, write: boolean, ms: number): boolean {
   const end = performance.now() + ms;
   for (;;) {
@@ -42,7 +48,10 @@ export function waitForSocket(fd: number, write: boolean, ms: number): boolean {
   }
 }
 
-/** Both ends find the stream at its end, whoever else has a descriptor of it. */
+/**
+ * shutdown(2) in both directions: both ends read end-of-file, even if other descriptors of the socket are
+ * open.
+ */
 export function shutdownSocket(fd: number): void {
   netLibc().shutdown(fd, SHUT.readWrite);
 }

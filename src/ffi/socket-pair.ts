@@ -5,7 +5,7 @@ import { netLibc } from './net-libc.ts';
 import { AF_UNIX } from './socket-abi.ts';
 import { STREAM_CLOEXEC, STREAM_NONBLOCK_CLOEXEC } from './unix-socket.ts';
 
-/** Two ends of a Unix stream. With `nonBlocking`, neither end ever blocks. */
+/** Two connected Unix stream sockets, both with O_NONBLOCK if `nonBlocking`. Throws SyscallError. */
 export function createSocketPair(nonBlocking: boolean): [OwnedFd, OwnedFd] {
   const fds = new Int32Array(2);
   const type = nonBlocking ? STREAM_NONBLOCK_CLOEXEC : STREAM_CLOEXEC;
@@ -16,9 +16,9 @@ export function createSocketPair(nonBlocking: boolean): [OwnedFd, OwnedFd] {
 const F_SETFL = 4;
 
 /**
- * A Unix stream between Volt and a helper program. Only our end never blocks: programs expect of a socket that they are
- * given that it waits. (passt sends what is left of a frame like that; when it gets EAGAIN it goes on with the next
- * frame, and nobody knows any more where frames begin)
+ * A Unix stream between Volt and a helper program. Only Volt's end is non-blocking: passt expects its socket
+ * to block when it sends the rest of a frame; on EAGAIN it would continue with the next frame, and the frame
+ * boundaries would be lost. Throws SyscallError.
  */
 export function createHelperSocket(): [ours: OwnedFd, theirs: OwnedFd] {
   const [ours, theirs] = createSocketPair(false);

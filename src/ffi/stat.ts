@@ -1,9 +1,9 @@
-/** What lies at a path, without exceptions for what users get wrong. */
+/** stat(2) of paths that users give, with a reason instead of an exception. */
 import { statSync } from 'node:fs';
 
 export type PathState =
   | { readonly kind: 'file'; readonly bytes: number }
-  /** `found` fits behind a colon: "there is no such file". */
+  /** `found` is a clause for an error message, such as "there is no such file". */
   | { readonly kind: 'unusable'; readonly found: string };
 
 const FOUND: Readonly<Record<string, string>> = {
@@ -14,7 +14,7 @@ const FOUND: Readonly<Record<string, string>> = {
   ENAMETOOLONG: 'the path is too long',
 };
 
-/** Whether a regular file lies at `path`, and how large it is; never throws. */
+/** Whether `path` is a regular file, and its size. Never throws. */
 export function statPath(path: string): PathState {
   try {
     const stat = statSync(path);

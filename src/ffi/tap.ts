@@ -1,4 +1,6 @@
-/** Tap interfaces: tun(4) with virtio's packet header. (Linux Documentation/networking/tuntap.rst, if_tun.h) */
+/**
+ * Tap interfaces with virtio-net packet headers. (Linux Documentation/networking/tuntap.rst, linux/if_tun.h)
+ */
 import { ERRNO, SyscallError } from './errno.ts';
 import { OPEN, openFile, OwnedFd } from './file.ts';
 import { asPointer, checked, lastErrno, libc, type HostPointer } from './libc.ts';
@@ -22,7 +24,7 @@ const IFF = {
 
 export const TAP_OFFLOAD = { csum: 0x01, tso4: 0x02, tso6: 0x04, ecn: 0x08, ufo: 0x10 } as const;
 
-/** struct ifreq: a name of up to 15 characters, then a union. */
+/** `struct ifreq`: a name of up to 15 characters, then a union. (linux/if.h) */
 const IFREQ = { name: 0x00, flags: 0x10, mtu: 0x10, size: 0x28 } as const;
 export const MAX_INTERFACE_NAME = 15;
 
@@ -38,11 +40,11 @@ function bytesOf(view: DataView): Uint8Array {
   return new Uint8Array(view.buffer);
 }
 
-/** The MTU of a network interface; undefined when there is none of that name. */
+/** The MTU of a network interface in bytes; undefined when it does not exist. Throws SyscallError. */
 export function interfaceMtu(name: string): number | undefined {
   using socket = new OwnedFd(checked(libc.socket(AF_INET, DATAGRAM_CLOEXEC, 0), 'socket'));
   const request = requestFor(name);
-  // SAFETY: the kernel reads and writes one struct ifreq, which is ours.
+  // SAFETY: the kernel accesses one struct ifreq, which is local, during the call; the same holds below.
   if (libc.ioctl(socket.fd, SIOCGIFMTU, bytesOf(request)) === 0) return request.getInt32(IFREQ.mtu, true);
   const errno = lastErrno();
   if (errno === ERRNO.ENODEV) return undefined;
@@ -50,8 +52,9 @@ export function interfaceMtu(name: string): number | undefined {
 }
 
 /**
- * Opens `queues` queues of a tap that exists, non-blocking, each packet with a header of `headerBytes`. Throws
- * SyscallError: EPERM and EBUSY when it is somebody else's or in use, EINVAL when it is of another kind.
+ * Opens `queues` non-blocking queues of an existing tap, with a virtio-net header of `headerBytes` before
+ * each packet. Throws SyscallError: EPERM when another user owns the tap, EBUSY when it is in use, EINVAL
+ * when it is not a tap or has other flags.
  */
 export function openTap(name: string, queues: number, headerBytes: number): OwnedFd[] {
   const opened: OwnedFd[] = [];
@@ -64,10 +67,10 @@ export function openTap(name: string, queues: number, headerBytes: number): Owne
   }
 }
 
-function openTapQueue(name: string, several: boolean, headerBytes: number): OwnedFd {
+function openTapQueue(name: string, multiQueue: boolean, headerBytes: number): OwnedFd {
   const file = openFile('/dev/net/tun', OPEN.readWrite | OPEN.nonBlocking);
   try {
-    attach(file.fd, name, several);
+    attach(file.fd, name, multiQueue);
     const size = Int32Array.of(headerBytes);
     checked(libc.ioctl(file.fd, TUNSETVNETHDRSZ, size), 'TUNSETVNETHDRSZ');
     return file;
@@ -77,26 +80,32 @@ function openTapQueue(name: string, several: boolean, headerBytes: number): Owne
   }
 }
 
-function attach(fd: number, name: string, several: boolean): void {
+function attach(fd: number, name: string, multiQueue: boolean): void {
   const request = requestFor(name);
   const flags = IFF.tap | IFF.noPacketInfo | IFF.vnetHeader;
   const trySet = (each: number) => {
     request.setUint16(IFREQ.flags, each, true);
     return libc.ioctl(fd, TUNSETIFF, bytesOf(request));
   };
-  // One that was made for several queues cannot be had without saying so.
-  if (!several && trySet(flags) === 0) return;
-  if (!several && lastErrno() !== ERRNO.EINVAL) throw new SyscallError('TUNSETIFF', lastErrno());
+  // A tap that was created with IFF_MULTI_QUEUE must be attached with it.
+  if (!multiQueue && trySet(flags) === 0) return;
+  if (!multiQueue && lastErrno() !== ERRNO.EINVAL) throw new SyscallError('TUNSETIFF', lastErrno());
   checked(trySet(flags | IFF.multiQueue), 'TUNSETIFF');
 }
 
-/** What the reader of the tap can take, bits of TAP_OFFLOAD. Counts for all queues. */
+/**
+ * TUNSETOFFLOAD: offloads that the reader of the tap accepts, bits of TAP_OFFLOAD, for all queues. Throws
+ * SyscallError.
+ */
 export function setTapOffloads(fd: number, offloads: number): void {
-  // SAFETY: the argument is a number, not an address.
+  // SAFETY: the argument is a number; the kernel does not dereference it.
   checked(libc.ioctl(fd, TUNSETOFFLOAD, asPointer(offloads as HostPointer)), 'TUNSETOFFLOAD');
 }
 
-/** Whether a queue of a tap with several takes part. Throws SyscallError EINVAL when it does already, or not. */
+/**
+ * TUNSETQUEUE: attaches or detaches a queue of a multi-queue tap. Throws SyscallError EINVAL if that is its
+ * state already.
+ */
 export function setTapQueue(fd: number, attached: boolean): void {
   const request = requestFor('');
   request.setUint16(IFREQ.flags, attached ? IFF.attachQueue : IFF.detachQueue, true);
@@ -104,15 +113,16 @@ export function setTapQueue(fd: number, attached: boolean): void {
 }
 
 /**
- * readv of `count` pieces from `first` on, four words each. Returns bytes, or -errno.
- * SAFETY: the caller has checked that every piece lies in mapped memory that stays mapped.
+ * readv(2) of `count` iovecs from iovec `first` on, four words each. Returns the number of bytes read, or
+ * -errno. SAFETY: the caller has checked that every iovec lies in mapped memory, which stays mapped during
+ * the call.
  */
 export function readVector(fd: number, words: Uint32Array, first: number, count: number): number {
   const done = Number(netLibc().readv(fd, first === 0 ? words : words.subarray(4 * first), count));
   return done >= 0 ? done : -lastErrno();
 }
 
-/** writev, as above. */
+/** writev(2), like `readVector`. SAFETY: as above. */
 export function writeVector(fd: number, words: Uint32Array, first: number, count: number): number {
   const done = Number(netLibc().writev(fd, first === 0 ? words : words.subarray(4 * first), count));
   return done >= 0 ? done : -lastErrno();

@@ -1,4 +1,4 @@
-/** The terminal's raw mode, and who owns the terminal. */
+/** Raw mode and the foreground process group of a terminal. (termios(3), tcgetpgrp(3)) */
 import { libc } from './libc.ts';
 
 /** struct termios of glibc on x86-64 is 60 bytes. */
@@ -9,13 +9,19 @@ export function isTerminal(fd: number): boolean {
   return libc.isatty(fd) === 1;
 }
 
-/** Whether this process may read `fd`'s terminal and change its mode without being stopped by job control. */
+/**
+ * Whether this process is in the foreground process group of `fd`'s terminal, so that job control does not
+ * stop it.
+ */
 export function isForeground(fd: number): boolean {
   return libc.tcgetpgrp(fd) === libc.getpgrp();
 }
 
-/** Puts the terminal into raw mode; returns what restores it, or undefined when `fd` is no terminal. */
+/**
+ * Enters raw mode. Returns a function that restores the old mode, or undefined when `fd` is not a terminal.
+ */
 export function enterRawMode(fd: number): (() => void) | undefined {
+  // SAFETY: libc accesses one struct termios during each call.
   const saved = new Uint8Array(TERMIOS_BYTES);
   if (libc.tcgetattr(fd, saved) !== 0) return undefined;
   const raw = saved.slice();

@@ -1,4 +1,7 @@
-/** The host scheduler's counters of a thread of this process. (proc(5); Linux Documentation/scheduler/sched-stats.rst) */
+/**
+ * The host scheduler's counters of a thread of this process. (proc(5); Linux
+ * Documentation/scheduler/sched-stats.rst)
+ */
 import { readFileSync } from 'node:fs';
 
 export interface ThreadStat {
@@ -6,7 +9,9 @@ export interface ThreadStat {
   readonly hostCpu: number;
   /** Time on a host CPU, in nanoseconds. */
   readonly runtimeNs: number;
-  /** Time on a run queue, waiting for a host CPU, in nanoseconds; missing on a host without CONFIG_SCHED_INFO. */
+  /**
+   * Time on a run queue, waiting for a host CPU, in nanoseconds; missing on a host without CONFIG_SCHED_INFO.
+   */
   readonly waitNs?: number;
 }
 

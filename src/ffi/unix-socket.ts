@@ -1,4 +1,4 @@
-/** Whether somebody listens at a Unix socket, and who. Bun's own connect calls every failure ECONNREFUSED. */
+/** The state of Unix sockets at paths. Bun's own connect reports every failure as ECONNREFUSED. (unix(7)) */
 import { statSync } from 'node:fs';
 import { ERRNO } from './errno.ts';
 import { OwnedFd } from './file.ts';
@@ -16,27 +16,30 @@ export const MAX_SOCKET_PATH_BYTES = SOCKADDR_UN.size - SOCKADDR_UN.path - 1;
 
 /**
  * - `listening`: it accepts connections
- * - `busy`: it would, if it took those that wait already
- * - `dead`: a socket that nobody has open any more
- * - `missing`: there is nothing, or no way there
- * - `other`: not a socket, or one of another kind that somebody has open
+ * - `busy`: it listens, but its backlog is full
+ * - `dead`: a socket file that no process has open
+ * - `missing`: there is no such file or directory
+ * - `other`: not a socket, or an open socket of another type
  * - `forbidden`: this user may not connect
  */
 export type ListenerState = 'listening' | 'busy' | 'dead' | 'missing' | 'other' | 'forbidden';
 
-/** Connects to `path`, and at once hangs up. Throws SyscallError when this process can make no socket. */
+/** Connects to `path` and closes the connection. Throws SyscallError when no socket can be created. */
 export function probeListener(path: string): ListenerState {
   const address = socketAddress(path);
   if (!address) return 'missing';
   const fd = checked(libc.socket(AF_UNIX, STREAM_NONBLOCK_CLOEXEC, 0), 'socket');
-  // SAFETY: `address` is ours and outlives the call, which only reads it; the descriptor is known to nobody else.
+  // SAFETY: `address` outlives the call, which only reads it.
   const result = libc.connect(fd, address, address.length);
   const errno = result < 0 ? lastErrno() : 0;
   libc.close(fd);
   return stateOf(errno, path);
 }
 
-/** The process that listens at `path`, as the kernel knows it; undefined when none does, or it is not to be reached. */
+/**
+ * Id of the process that listens at `path` (SO_PEERCRED); undefined when connecting fails. Throws
+ * SyscallError.
+ */
 export function listenerPid(path: string): number | undefined {
   const address = socketAddress(path);
   if (!address) return undefined;
@@ -44,7 +47,7 @@ export function listenerPid(path: string): number | undefined {
   const credentials = new Int32Array(UCRED.words);
   const length = new Uint32Array([credentials.byteLength]);
   try {
-    // SAFETY: the arrays are ours and outlive the calls; the kernel writes at most `length` bytes.
+    // SAFETY: the arrays outlive the calls; the kernel writes at most `length` bytes.
     if (libc.connect(fd, address, address.length) < 0) return undefined;
     const [value, size] = [credentials, length].map((words) => addressOf(new Uint8Array(words.buffer)));
     if (libc.syscall(SYS_GETSOCKOPT, fd, SOL_SOCKET, SO_PEERCRED, value!, size!, 0) < 0) return undefined;
@@ -55,15 +58,15 @@ export function listenerPid(path: string): number | undefined {
 }
 
 /**
- * A datagram socket that never blocks, connected to who receives at a path, or at a name of Linux's own, which begins with
- * `@` here. undefined when nobody does.
+ * A non-blocking datagram socket, connected to a path or to a name in the abstract namespace, which starts
+ * with `@` here. Returns undefined when connecting fails. Throws SyscallError when no socket can be created.
  */
 export function connectDatagram(address: string): OwnedFd | undefined {
   const bytes = socketAddress(address);
   if (!bytes) return undefined;
   const isPath = address.startsWith('/');
   if (!isPath) bytes[SOCKADDR_UN.path] = 0;
-  // The name of a socket without a path is as long as is said. (unix(7))
+  // An abstract name ends where the address ends, not at a NUL. (unix(7))
   const length = isPath ? bytes.length : SOCKADDR_UN.path + Buffer.byteLength(address);
   const socket = new OwnedFd(checked(libc.socket(AF_UNIX, DATAGRAM_NONBLOCK_CLOEXEC, 0), 'socket'));
   if (libc.connect(socket.fd, bytes, length) === 0) return socket;
@@ -71,7 +74,7 @@ export function connectDatagram(address: string): OwnedFd | undefined {
   return undefined;
 }
 
-/** `struct sockaddr_un`; undefined for a path that does not fit. */
+/** An encoded `struct sockaddr_un`; undefined for a path longer than MAX_SOCKET_PATH_BYTES. */
 export function socketAddress(path: string): Uint8Array | undefined {
   const bytes = cString(path);
   if (bytes.length > MAX_SOCKET_PATH_BYTES + 1) return undefined;
@@ -101,7 +104,7 @@ function stateOf(errno: number, path: string): ListenerState {
   }
 }
 
-/** Linux refuses connections to any file that is no socket. */
+/** Linux returns ECONNREFUSED for files that are not sockets, too. */
 function isSocket(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isSocket() ?? false;
 }

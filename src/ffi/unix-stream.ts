@@ -1,19 +1,24 @@
-/** Unix stream sockets that never block, with memory of anybody's as source and target. */
+/** Non-blocking Unix stream sockets, to and from arrays and host memory. (unix(7)) */
 import { putU64 } from '../binary/bytes.ts';
 import { OwnedFd } from './file.ts';
 import { addressOf, checked, lastErrno, libc } from './libc.ts';
 import { netLibc } from './net-libc.ts';
 import { AF_UNIX, IOVEC, MSG, MSGHDR, SHUT, SOCK } from './socket-abi.ts';
-import { socketAddress, STREAM_NONBLOCK_CLOEXEC } from './unix-socket.ts';
+import { MAX_SOCKET_PATH_BYTES, socketAddress, STREAM_NONBLOCK_CLOEXEC } from './unix-socket.ts';
 
 const BACKLOG = 128;
 /** Flags of accept4(2), which have the values of SOCK. */
 const ACCEPT_FLAGS = SOCK.nonBlocking | SOCK.closeOnExec;
 
-/** Listens at `path`, which must be free and fit. Throws SyscallError. */
+/**
+ * Listens at `path`, which must not exist. Throws SyscallError, or RangeError for a path that is too long.
+ */
 export function listenAt(path: string): OwnedFd {
   const address = socketAddress(path);
-  if (!address) throw new RangeError(`Cannot listen at ${path}: the path is too long`);
+  if (!address)
+    throw new RangeError(
+      `Cannot listen at ${path}: its path is too long for a socket (expected at most ${MAX_SOCKET_PATH_BYTES} bytes)`,
+    );
   const socket = new OwnedFd(checked(libc.socket(AF_UNIX, STREAM_NONBLOCK_CLOEXEC, 0), 'socket'));
   try {
     checked(netLibc().bind(socket.fd, address, address.length), `bind ${path}`);
@@ -25,13 +30,13 @@ export function listenAt(path: string): OwnedFd {
   }
 }
 
-/** The next connection, or -errno. */
+/** Accepts the next connection, as a non-blocking descriptor that the caller owns, or returns -errno. */
 export function acceptStream(listener: number): number {
   const fd = netLibc().accept4(listener, null, null, ACCEPT_FLAGS);
   return fd >= 0 ? fd : -lastErrno();
 }
 
-/** A connection to whoever listens at `path`, or -1. */
+/** Connects to the socket at `path`: a descriptor that the caller owns, or -1. */
 export function connectStream(path: string): number {
   const address = socketAddress(path);
   if (!address) return -1;
@@ -46,8 +51,9 @@ const message = new Uint8Array(MSGHDR.size);
 const messageView = new DataView(message.buffer);
 
 /**
- * Sends `count` pieces from `first` on, four words each; returns bytes, or -errno.
- * SAFETY: the caller has checked that every piece lies in mapped memory that stays mapped.
+ * sendmsg(2) of `count` iovecs from iovec `first` on, four words each. Returns the number of bytes sent, or
+ * -errno. SAFETY: the caller has checked that every iovec lies in mapped memory, which stays mapped during
+ * the call.
  */
 export function sendVector(fd: number, words: Uint32Array, first: number, count: number): number {
   putU64(messageView, MSGHDR.iovecs, addressOf(words) + IOVEC.size * first);
@@ -56,19 +62,19 @@ export function sendVector(fd: number, words: Uint32Array, first: number, count:
   return sent >= 0 ? sent : -lastErrno();
 }
 
-/** Sends bytes of ours; returns how many went, or -errno. */
+/** send(2). Returns the number of bytes sent, or -errno. */
 export function sendBytes(fd: number, bytes: Uint8Array): number {
   const sent = Number(netLibc().send(fd, bytes, bytes.length, MSG.noSignal));
   return sent >= 0 ? sent : -lastErrno();
 }
 
-/** Reads into `target`, or with `peek` looks what reading would give; returns bytes, 0 at the end, or -errno. */
+/** recv(2), with `peek` MSG_PEEK. Returns the number of bytes received, 0 at end-of-file, or -errno. */
 export function receiveBytes(fd: number, target: Uint8Array, bytes: number, peek = false): number {
   const got = Number(netLibc().recv(fd, target, bytes, peek ? MSG.peek : 0));
   return got >= 0 ? got : -lastErrno();
 }
 
-/** The other end reads no more than what was sent already. */
+/** shutdown(2) for writing: the other end reads end-of-file after the data sent so far. */
 export function shutdownWrites(fd: number): void {
   netLibc().shutdown(fd, SHUT.write);
 }

@@ -1,5 +1,5 @@
 /**
- * io_uring(7) by its system calls: libc has no functions for it. One thread submits and reaps.
+ * io_uring(7) by system calls, because glibc has no functions for it. One thread submits and reaps.
  * (Linux include/uapi/linux/io_uring.h)
  */
 import { TWO_POW_32 } from '../binary/bytes.ts';
@@ -11,7 +11,7 @@ import { MAP, Mapping, PROT } from './mapping.ts';
 
 const SYS = { setup: 425, enter: 426, register: 427 } as const;
 
-/** `struct io_uring_params`, with the two tables of offsets in it. */
+/** `struct io_uring_params`, which contains two tables of offsets. */
 export const URING_PARAMS = {
   sqEntries: 0x00,
   cqEntries: 0x04,
@@ -49,7 +49,7 @@ const RESTRICT_SQE_OP = 1;
 const REGISTER = { restrictions: 11, enableRings: 12 } as const;
 const SETUP_DISABLED = 1 << 6;
 
-/** A ring as other threads can take it over: plain data. */
+/** What another thread needs to map a ring, from `struct io_uring_params`. Plain data. */
 export interface UringParams {
   readonly fd: number;
   readonly entries: number;
@@ -64,9 +64,9 @@ export interface UringParams {
 }
 
 /**
- * Makes a ring that can read, write and flush, and nothing else, for good: seccomp does not see what a ring does. The
- * caller owns its descriptor. Throws SyscallError: a kernel before 5.10, or one that forbids it
- * (kernel.io_uring_disabled).
+ * Creates a ring of at least `wantedEntries` that is restricted for good to reads, writes and fsync, because
+ * seccomp does not see a ring's operations. The caller owns its descriptor. Throws SyscallError on a kernel
+ * before 5.10 or with kernel.io_uring_disabled.
  */
 export function createUring(wantedEntries: number): UringParams {
   const params = new Uint8Array(URING_PARAMS.size);
@@ -116,9 +116,12 @@ function call(name: string, number: number, a: number, b: number, c = 0, d = 0):
   return result;
 }
 
+/**
+ * A mapped ring. SAFETY: its rings are shared with the kernel; `tail` and `head` are accessed with Atomics.
+ */
 export class Uring implements Disposable {
   readonly entries: number;
-  /** Readable while there is something to reap. Owned by whoever made the ring. */
+  /** Readable while completions are available. Owned by the caller of `createUring`. */
   readonly fd: number;
   readonly #rings: Mapping;
   readonly #sqes: Mapping;
@@ -132,16 +135,16 @@ export class Uring implements Disposable {
   readonly #cqes: number;
   #unsubmitted = 0;
 
-  /** Maps a ring that `createUring` made, in the thread that will use it. Throws SyscallError. */
-  constructor(facts: UringParams) {
-    const { fd, entries, cqEntries, sqOff, cqOff } = facts;
+  /** Maps a ring from `createUring`, in the thread that will use it. Throws SyscallError. */
+  constructor(params: UringParams) {
+    const { fd, entries, cqEntries, sqOff, cqOff } = params;
     this.fd = fd;
     this.entries = entries;
     const ringBytes = Math.max(sqOff.array + 4 * entries, cqOff.cqes + URING_CQE.size * cqEntries);
     const map = (bytes: number, fileOffset: number, what: string) =>
       new Mapping({ bytes, prot: PROT.read | PROT.write, flags: MAP.shared, fd, fileOffset, what });
     this.#rings = map(ringBytes, OFFSET_RINGS, 'io_uring rings');
-    this.#sqes = map(URING_SQE.size * entries, OFFSET_SQES, 'io_uring entries');
+    this.#sqes = map(URING_SQE.size * entries, OFFSET_SQES, 'io_uring submission entries');
     this.#ring32 = new Int32Array(this.#rings.view(0, ringBytes - (ringBytes % 4)));
     this.#sqe32 = new Uint32Array(this.#sqes.view(0, URING_SQE.size * entries));
     this.#sqTail = sqOff.tail / 4;
@@ -155,9 +158,9 @@ export class Uring implements Disposable {
   }
 
   /**
-   * Puts an entry into the submission ring. The caller keeps at most `entries` in flight, so there is room; what
-   * `vectors` holds is copied by `submit`.
-   * SAFETY: what the iovecs point to must stay mapped until the entry has been reaped.
+   * Queues a submission entry of `count` iovecs from iovec `first` of `vectors` on. The caller keeps at most
+   * `entries` in flight, so the ring has room. `submit` copies the iovecs. Allocates nothing. SAFETY: the
+   * caller has checked that the iovecs lie in mapped memory, which stays mapped until the entry is reaped.
    */
   push(
     op: number,
@@ -189,7 +192,7 @@ export class Uring implements Disposable {
     this.#unsubmitted++;
   }
 
-  /** Hands everything pushed to the kernel, and waits until `waitFor` entries can be reaped. Throws SyscallError. */
+  /** Submits all queued entries and waits until `waitFor` completions are available. Throws SyscallError. */
   submit(waitFor = 0): void {
     while (this.#unsubmitted > 0 || waitFor > 0) {
       const flags = waitFor > 0 ? ENTER_GET_EVENTS : 0;
@@ -201,17 +204,22 @@ export class Uring implements Disposable {
       }
       const errno = lastErrno();
       if (errno === ERRNO.EINTR) continue;
-      // The kernel is out of memory for requests, or has completions for us: whoever reaps, comes again.
+      // The kernel lacks memory for requests (EAGAIN) or its completion queue is full (EBUSY): retried after
+      // a reap.
       if (errno === ERRNO.EAGAIN || errno === ERRNO.EBUSY) return;
       throw new SyscallError('io_uring_enter', errno);
     }
   }
 
+  /** Entries that are queued and not yet submitted. */
   get unsubmitted(): number {
     return this.#unsubmitted;
   }
 
-  /** Calls `take(userData, result)` for everything that has ended; result is -errno or what the call returned. */
+  /**
+   * Calls `take` for each completion, with the system call's result or -errno. Returns the number of
+   * completions.
+   */
   reap(take: (userData: number, result: number) => void): number {
     let reaped = 0;
     for (;;) {

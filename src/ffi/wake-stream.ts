@@ -1,45 +1,47 @@
 /**
- * How threads without JavaScript wake up the event loop: a stream that they write a byte to. One for the process, made
- * before the sandbox, which allows no new ones; a socket, because the runtime's event loop waits for those, while files
- * take up one of its few threads each.
+ * Wakes up the event loop from threads without JavaScript, which write a byte to a socket pair. The process
+ * has one, created before the sandbox is entered, which allows no new sockets. It is a socket because Bun's
+ * event loop polls sockets, while each read of another file occupies one of its few threads.
  */
 import type { Socket } from 'bun';
 import { createSocketPair } from './socket-pair.ts';
 
-const readers = new Set<() => void>();
+const listeners = new Set<() => void>();
 let writeFd: number | undefined;
 
-/** The descriptor to write to. Opens the mailbox if need be. */
+/** The descriptor to write to. Creates the socket pair on the first call. Throws SyscallError. */
 export function wakeFd(): number {
-  writeFd ??= openMailbox();
+  writeFd ??= openStream();
   return writeFd;
 }
 
-/** Calls `onMail` after each byte or more, until the returned function is called. Keeps no process alive. */
-export function onWake(onMail: () => void): () => void {
+/**
+ * Calls `listener` after each wake-up until the returned function is called. Does not keep the process alive.
+ */
+export function onWake(listener: () => void): () => void {
   wakeFd();
-  readers.add(onMail);
-  return () => void readers.delete(onMail);
+  listeners.add(listener);
+  return () => void listeners.delete(listener);
 }
 
-function openMailbox(): number {
+function openStream(): number {
   const [readEnd, writeEnd] = createSocketPair(true);
-  // bun-types have the option but leave it out of the signatures.
+  // bun-types declare the option `fd` but not in the signatures of connect.
   const options = {
     fd: readEnd.fd,
     socket: {
       open: (socket: Socket<undefined>) => socket.unref(),
-      data: () => readers.forEach(callSafely),
+      data: () => listeners.forEach(callSafely),
     },
   } as unknown as Bun.UnixSocketOptions<undefined>;
   void Bun.connect(options);
   return writeEnd.fd;
 }
 
-/** What is wrong with one machine is not to keep another from its mail. */
-function callSafely(onMail: () => void): void {
+/** An error of one machine's listener must not keep the others from being called. */
+function callSafely(listener: () => void): void {
   try {
-    onMail();
+    listener();
   } catch (error) {
     reportError(error);
   }
