@@ -1,14 +1,20 @@
 /**
- * A small CPUID table to plan with where no KVM is asked: only the leaves that Volt rewrites, as a typical CPU of
- * the vendor has them before that.
+ * A minimal CPUID table for `volt inspect`, which does not ask KVM: only the leaves that Volt rewrites, with
+ * the values of a typical CPU of the vendor.
  */
 import type { CpuidEntry } from '../machine/cpuid-entry.ts';
-import { INDEXED, type Registers } from './leaf.ts';
+import { INDEXED, LEAF, type Registers } from './leaf.ts';
 
 export type CpuVendor = 'GenuineIntel' | 'AuthenticAMD';
 
-/** EAX bits 4–0 of leaves 4 and 0x8000001D: data, instruction and unified caches; level in bits 7–5. */
+/**
+ * EAX of leaves 4 and 0x8000001D: L1 data, L1 instruction, L2 and L3 unified (bits 4–0 type, 7–5 level, 8
+ * self-initializing).
+ */
 const CACHES = [0x21, 0x22, 0x43, 0x63].map((eax) => ({ eax: 0x100 | eax, ebx: 0, ecx: 0, edx: 0 }));
+
+/** "KVMKVMKVM\0\0\0" */
+const KVM_SIGNATURE = { ebx: 0x4b4d_564b, ecx: 0x564b_4d56, edx: 0x4d } as const;
 
 export function baselineCpuid(vendor: CpuVendor): CpuidEntry[] {
   const [ebx, edx, ecx] = vendorWords(vendor);
@@ -23,29 +29,29 @@ export function baselineCpuid(vendor: CpuVendor): CpuidEntry[] {
     ...registers,
   });
   const caches = (id: number) => CACHES.map((registers, index) => leaf(id, registers, index, INDEXED));
-  const kvm = [leaf(0x4000_0000, { eax: 0x4000_0001, ebx: 0x4b4d_564b, ecx: 0x564b_4d56, edx: 0x4d })];
+  const kvm = [leaf(LEAF.hypervisor, { eax: 0x4000_0001, ...KVM_SIGNATURE })];
   if (vendor === 'GenuineIntel') {
     return [
-      leaf(0, { eax: 0x1f, ebx, ecx, edx }),
-      leaf(1, {}),
-      ...caches(4),
+      leaf(LEAF.basic, { eax: LEAF.extendedTopologyV2, ebx, ecx, edx }),
+      leaf(LEAF.features, {}),
+      ...caches(LEAF.caches),
       ...kvm,
-      leaf(0x8000_0000, { eax: 0x8000_0008 }),
+      leaf(LEAF.extendedBasic, { eax: LEAF.amdSizes }),
     ];
   }
   return [
-    leaf(0, { eax: 0x10, ebx, ecx, edx }),
-    leaf(1, {}),
+    leaf(LEAF.basic, { eax: 0x10, ebx, ecx, edx }),
+    leaf(LEAF.features, {}),
     ...kvm,
-    leaf(0x8000_0000, { eax: 0x8000_001e, ebx, ecx, edx }),
-    leaf(0x8000_0001, {}),
-    leaf(0x8000_0008, {}),
-    ...caches(0x8000_001d),
-    leaf(0x8000_001e, {}),
+    leaf(LEAF.extendedBasic, { eax: LEAF.amdTopology, ebx, ecx, edx }),
+    leaf(LEAF.amdFeatures, {}),
+    leaf(LEAF.amdSizes, {}),
+    ...caches(LEAF.amdCaches),
+    leaf(LEAF.amdTopology, {}),
   ];
 }
 
-/** The twelve letters in the order EBX, EDX, ECX. */
+/** The vendor's twelve letters, in EBX, EDX and ECX. */
 function vendorWords(vendor: CpuVendor): [number, number, number] {
   const word = (at: number) =>
     [0, 1, 2, 3].reduce((value, i) => (value | (vendor.charCodeAt(at + i) << (8 * i))) >>> 0, 0);

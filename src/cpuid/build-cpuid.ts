@@ -1,14 +1,14 @@
 /**
- * The CPUID table of one vCPU: what this host's KVM supports, with the leaves that tell a CPU its place
- * rewritten so that they agree with the APIC ids of the MP tables.
+ * Builds the CPUID table of a vCPU: what the host's KVM supports, with the topology leaves rewritten to agree
+ * with the APIC ids of the MADT and the MP tables.
  *
  * Sources: Intel SDM 2A, "CPUID"; AMD APM volume 3, appendix E; Linux Documentation/virt/kvm/x86/cpuid.rst.
  */
 import { bitsOf, withBits } from '../binary/bits.ts';
 import type { CpuidEntry } from '../machine/cpuid-entry.ts';
-import { findLeaf, INDEXED, isAmd, mapLeaf, replaceLeaf, type Registers } from './leaf.ts';
+import { DOMAIN, findLeaf, INDEXED, isAmd, LEAF, mapLeaf, replaceLeaf, type Registers } from './leaf.ts';
 
-/** The place of one vCPU, as `smp/` computes it. */
+/** Placement of one vCPU in the topology. (smp/topology.ts) */
 export interface CpuidPlacement {
   readonly apicId: number;
   readonly socket: number;
@@ -16,7 +16,7 @@ export interface CpuidPlacement {
   readonly core: number;
 }
 
-/** Counts of the machine; shifts as CPUID leaf 0xB defines them. */
+/** Capacities of each level, and the shifts of APIC ids as in leaf 0xB. (smp/topology.ts) */
 export interface CpuidTopology {
   readonly threadsPerCore: number;
   readonly coresPerDie: number;
@@ -25,53 +25,37 @@ export interface CpuidTopology {
 }
 
 export interface CpuidInputs {
-  /** KVM_GET_SUPPORTED_CPUID. */
+  /** The table from KVM_GET_SUPPORTED_CPUID. */
   readonly host: readonly CpuidEntry[];
   readonly topology: CpuidTopology;
-  /** KVM_CAP_TSC_DEADLINE_TIMER: KVM emulates the mode, yet its CPUID table may leave the bit out. */
+  /** KVM_CAP_TSC_DEADLINE_TIMER: the table above leaves this feature out. (KVM api.rst) */
   readonly tscDeadline: boolean;
-  /** Guest TSC frequency in kHz; 0 when KVM does not tell. */
+  /** Guest TSC frequency in kHz; 0 if unknown. */
   readonly tscKhz: number;
 }
 
-const LEAF = {
-  basic: 0x0,
-  features: 0x1,
-  caches: 0x4,
-  extendedTopology: 0xb,
-  extendedTopologyV2: 0x1f,
-  hypervisor: 0x4000_0000,
-  hypervisorTiming: 0x4000_0010,
-  amdBasic: 0x8000_0000,
-  amdFeatures: 0x8000_0001,
-  amdSizes: 0x8000_0008,
-  amdCaches: 0x8000_001d,
-  amdTopology: 0x8000_001e,
-} as const;
-
-/** Domain types of leaves 0xB and 0x1F, ECX bits 15–8. */
-const DOMAIN = { thread: 1, core: 2, die: 5 } as const;
-
-/** KVM's local APIC timer counts at 1 GHz. */
+/** Input frequency of KVM's local APIC timer. */
 const APIC_BUS_KHZ = 1_000_000;
 
-/** The table of the vCPU at `place`. */
+/** The table of the vCPU with placement `place`. */
 export function buildCpuid(inputs: CpuidInputs & { readonly place: CpuidPlacement }): CpuidEntry[] {
   const { place, topology } = inputs;
   return buildCommonCpuid(inputs).map((entry) => entryForCpu(entry, place, topology));
 }
 
-/** What all vCPUs of a machine are told; where an entry `differsPerCpu`, it is that of APIC id 0. */
+/** The table that all vCPUs share. Entries that `differsPerCpu` selects are those of APIC id 0. */
 export function buildCommonCpuid(inputs: CpuidInputs): CpuidEntry[] {
   const amd = isAmd(inputs.host);
   let table: CpuidEntry[] = [...inputs.host];
   table = setFeatures(table, inputs);
-  // AMD has no leaf 0x1F, but tells dies by 0x8000001E; Linux 6.1 divides its cores by the dies twice if it finds both.
+  // AMD has no leaf 0x1F and reports dies in 0x8000001E. With both, Linux 6.1 divides the cores by the dies
+  // twice.
   table = setExtendedTopology(table, inputs, !amd && inputs.topology.diesPerSocket > 1);
   table = setHypervisorTiming(table, inputs.tscKhz);
   return amd ? setAmdTopology(table, inputs) : setIntelCaches(table, inputs);
 }
 
+/** Whether an entry contains the vCPU's own APIC id or placement. */
 export function differsPerCpu({ function: leaf }: CpuidEntry): boolean {
   return (
     leaf === LEAF.features ||
@@ -81,17 +65,17 @@ export function differsPerCpu({ function: leaf }: CpuidEntry): boolean {
   );
 }
 
-/** An entry of the common table as the vCPU at `place` reads it. */
+/** An entry of the common table for the vCPU with placement `place`. */
 export function entryForCpu(entry: CpuidEntry, place: CpuidPlacement, topology: CpuidTopology): CpuidEntry {
   switch (entry.function) {
     case LEAF.features:
-      // Initial APIC id, of which 8 bits fit; hence leaf 0xB.
+      // Initial APIC id, 8 bits; leaf 0xB has all 32.
       return { ...entry, ebx: withBits(entry.ebx, 31, 24, place.apicId & 0xff) };
     case LEAF.extendedTopology:
     case LEAF.extendedTopologyV2:
       return { ...entry, edx: place.apicId };
     case LEAF.amdTopology: {
-      // Nodes are counted through all sockets.
+      // Node ids are unique across sockets.
       const node = place.socket * topology.diesPerSocket + place.die;
       const ebx = withBits(entry.ebx, 7, 0, place.core & 0xff);
       return { ...entry, eax: place.apicId, ebx, ecx: withBits(entry.ecx, 7, 0, node & 0xff) };
@@ -108,16 +92,16 @@ export function threadsPerSocket(topology: CpuidTopology): number {
 function setFeatures(table: CpuidEntry[], { topology, tscDeadline }: CpuidInputs): CpuidEntry[] {
   const threads = threadsPerSocket(topology);
   return mapLeaf(table, LEAF.features, ({ ebx, ecx, edx }) => ({
-    // Logical processors of this socket, of which 8 bits fit.
+    // Maximum number of logical processor ids in this package, 8 bits.
     ebx: withBits(withBits(ebx, 31, 24, 0), 23, 16, Math.min(threads, 255)),
-    // Bit 31: under a hypervisor. Bit 24: TSC-deadline timer.
+    // Bit 31: hypervisor present. Bit 24: TSC-deadline timer.
     ecx: withBits(withBits(ecx, 31, 31, 1), 24, 24, tscDeadline ? 1 : 0),
-    // HTT: without it kernels do not look at the counts above and take the machine for a uniprocessor.
+    // Bit 28, HTT: without it kernels ignore the count above and assume one logical processor per package.
     edx: withBits(edx, 28, 28, threads > 1 ? 1 : 0),
   }));
 }
 
-/** Leaf 0xB, and 0x1F where the CPU reaches that far or dies have to be told in it. */
+/** Sets leaf 0xB, and leaf 0x1F if the CPU has it or dies require it. */
 function setExtendedTopology(table: CpuidEntry[], inputs: CpuidInputs, withDies: boolean): CpuidEntry[] {
   const { topology } = inputs;
   const highest = findLeaf(table, LEAF.basic)?.eax ?? 0;
@@ -140,13 +124,16 @@ function setExtendedTopology(table: CpuidEntry[], inputs: CpuidInputs, withDies:
 
 interface Domain {
   readonly type: number;
-  /** Bits to shift an x2APIC id right for the id of the next domain. */
+  /** Number of bits to shift an x2APIC id right by for the id of the next higher domain. */
   readonly shift: number;
-  /** Logical processors that one such domain has room for; some may be missing (smp/topology.ts). */
+  /** Capacity in logical processors; fewer may exist. (smp/topology.ts) */
   readonly count: number;
 }
 
-/** Subleaves of 0xB or 0x1F, with the invalid one that ends the enumeration. EDX is the x2APIC id in all. */
+/**
+ * Subleaves of leaf 0xB or 0x1F, with the invalid one that ends the enumeration. EDX, the x2APIC id, is set
+ * later.
+ */
 function domains(levels: readonly Domain[]): Registers[] {
   const edx = 0;
   const valid = levels.map(({ type, shift, count }, i) => ({
@@ -159,9 +146,9 @@ function domains(levels: readonly Domain[]): Registers[] {
 }
 
 /**
- * Leaf 4: in each cache's EAX, how many ids share it (bits 25–14) and how many core ids a package has (31–26),
- * both as "largest minus one" of the power of two that the id fields span. L1 and L2 belong to a core, others to
- * the die.
+ * Leaf 4, EAX of each cache: the maximum number of ids that share it (bits 25–14) and of core ids in the
+ * package (bits 31–26), both minus one and rounded up to a power of two. L1 and L2 are private to a core; a
+ * die shares the others.
  */
 function setIntelCaches(table: CpuidEntry[], { topology }: CpuidInputs): CpuidEntry[] {
   const { shifts } = topology;
@@ -175,8 +162,8 @@ function setIntelCaches(table: CpuidEntry[], { topology }: CpuidInputs): CpuidEn
 }
 
 /**
- * AMD's own leaves. Linux believes in threads and dies only under TopologyExtensions, which is a statement about
- * these leaves and needs no hardware: it is set where there is something to tell, even if KVM left it out.
+ * AMD's own leaves. Linux detects threads and dies only with TopologyExtensions. That feature only means that
+ * these leaves exist, so it is set if the topology needs them, even if KVM does not report it.
  */
 function setAmdTopology(table: CpuidEntry[], { topology }: CpuidInputs): CpuidEntry[] {
   const threads = threadsPerSocket(topology);
@@ -185,11 +172,11 @@ function setAmdTopology(table: CpuidEntry[], { topology }: CpuidInputs): CpuidEn
   const hasCaches = bitsOf(findLeaf(table, LEAF.amdCaches)?.eax ?? 0, 4, 0) !== 0;
   const extensions = hasCaches || topology.threadsPerCore > 1 || topology.diesPerSocket > 1;
   let changed = mapLeaf(table, LEAF.amdFeatures, ({ ecx }) => ({
-    // CmpLegacy, bit 1: HTT means several cores rather than several threads. TopologyExtensions, bit 22.
+    // Bit 1, CmpLegacy: HTT means several cores, not several threads. Bit 22, TopologyExtensions.
     ecx: withBits(withBits(ecx, 1, 1, threads > 1 ? 1 : 0), 22, 22, extensions ? 1 : 0),
   }));
   changed = mapLeaf(changed, LEAF.amdSizes, ({ ecx }) => ({
-    // NC: threads of the socket minus one. ApicIdSize: bits of an APIC id below the socket's number.
+    // NC: logical processors of the package minus one. ApicIdSize: bits of an APIC id below the package's.
     ecx: withBits(withBits(ecx, 7, 0, Math.min(threads, 256) - 1), 15, 12, shifts.socket),
   }));
   changed = mapLeaf(changed, LEAF.amdCaches, ({ eax }) => {
@@ -198,7 +185,7 @@ function setAmdTopology(table: CpuidEntry[], { topology }: CpuidInputs): CpuidEn
     return { eax: withBits(eax, 25, 14, Math.min(sharing, 4096) - 1) };
   });
   if (!extensions) return changed;
-  changed = mapLeaf(changed, LEAF.amdBasic, ({ eax }) => ({ eax: Math.max(eax, LEAF.amdTopology) }));
+  changed = mapLeaf(changed, LEAF.extendedBasic, ({ eax }) => ({ eax: Math.max(eax, LEAF.amdTopology) }));
   const registers = {
     eax: 0,
     ebx: (topology.threadsPerCore - 1) << 8,
@@ -208,7 +195,10 @@ function setAmdTopology(table: CpuidEntry[], { topology }: CpuidInputs): CpuidEn
   return replaceLeaf(changed, LEAF.amdTopology, [registers], 0);
 }
 
-/** KVM has no leaf for frequencies; the timing leaf that other hypervisors use saves the guest a calibration. */
+/**
+ * Sets the hypervisor timing leaf, by which guests skip the calibration of TSC and APIC timer. (VMware's,
+ * used by Linux)
+ */
 function setHypervisorTiming(table: CpuidEntry[], tscKhz: number): CpuidEntry[] {
   const hypervisor = findLeaf(table, LEAF.hypervisor);
   if (!hypervisor || tscKhz === 0) return table;

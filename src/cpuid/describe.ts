@@ -1,39 +1,47 @@
-/** What a CPUID table tells its CPU about topology, read back for `volt inspect`. */
+/** Decodes the topology in a CPUID table, for `volt inspect`. */
 import { bitsOf } from '../binary/bits.ts';
 import type { CpuidEntry } from '../machine/cpuid-entry.ts';
-import { findLeaf, isAmd, vendorOf } from './leaf.ts';
+import { DOMAIN, findLeaf, isAmd, LEAF, vendorOf } from './leaf.ts';
 
+/** A subleaf of leaf 0x1F or 0xB. */
 export interface CpuidLevel {
   readonly type: string;
   readonly shift: number;
+  /** Capacity of the domain. */
   readonly logicalProcessors: number;
 }
 
 export interface CpuidDescription {
   readonly vendor: string;
   readonly initialApicId: number;
+  /** Leaf 1, EBX bits 23–16. */
   readonly logicalProcessors: number;
   readonly htt: boolean;
   readonly tscDeadline: boolean;
   readonly x2apicId: number | undefined;
   readonly levels: readonly CpuidLevel[];
-  /** Leaf 4 or 0x8000001D: level, and how many logical processor ids share the cache. */
+  /**
+   * From leaf 4 or 0x8000001D: `sharedBy` is the maximum number of logical processor ids that share the
+   * cache.
+   */
   readonly caches: readonly { readonly level: number; readonly sharedBy: number }[];
 }
 
 const LEVEL_NAMES: Readonly<Record<number, string>> = {
-  1: 'SMT',
-  2: 'core',
-  3: 'module',
-  4: 'tile',
-  5: 'die',
+  [DOMAIN.thread]: 'SMT',
+  [DOMAIN.core]: 'core',
+  [DOMAIN.module]: 'module',
+  [DOMAIN.tile]: 'tile',
+  [DOMAIN.die]: 'die',
 };
 
 export function describeCpuid(table: readonly CpuidEntry[]): CpuidDescription {
-  const features = findLeaf(table, 1);
-  const topologyLeaf = findLeaf(table, 0x1f) ? 0x1f : 0xb;
+  const features = findLeaf(table, LEAF.features);
+  const topologyLeaf = findLeaf(table, LEAF.extendedTopologyV2)
+    ? LEAF.extendedTopologyV2
+    : LEAF.extendedTopology;
   const subleaves = table.filter((entry) => entry.function === topologyLeaf);
-  const caches = table.filter((entry) => entry.function === (isAmd(table) ? 0x8000_001d : 4));
+  const caches = table.filter((entry) => entry.function === (isAmd(table) ? LEAF.amdCaches : LEAF.caches));
   return {
     vendor: vendorOf(table),
     initialApicId: bitsOf(features?.ebx ?? 0, 31, 24),
