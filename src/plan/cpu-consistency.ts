@@ -1,6 +1,6 @@
 /**
- * The accounts that a guest gets of its CPUs (MP tables, MADT, SRAT, PPTT, CPUID) held against the plan and so
- * against one another.
+ * Compares the descriptions of the CPUs that a guest reads (MP tables, MADT, SRAT, PPTT, CPUID) with the
+ * plan, and so with each other.
  */
 import type { AcpiContents } from '../acpi/acpi-tables-read.ts';
 import type { CpuidDescription } from '../cpuid/describe.ts';
@@ -36,24 +36,26 @@ function compareCpuid(cpu: DescribedCpu): string[] {
   const problems: string[] = [];
   if (cpu.cpuid.initialApicId !== (cpu.apicId & 0xff)) {
     problems.push(
-      `CPU ${cpu.index}: CPUID leaf 1 says APIC id ${cpu.cpuid.initialApicId}, not ${cpu.apicId & 0xff}`,
+      `CPU ${cpu.index}: the APIC id in CPUID leaf 1 is ${cpu.cpuid.initialApicId} (expected ${cpu.apicId & 0xff})`,
     );
   }
   if (cpu.cpuid.x2apicId !== cpu.apicId) {
-    problems.push(`CPU ${cpu.index}: CPUID leaf 0xB says APIC id ${cpu.cpuid.x2apicId}, not ${cpu.apicId}`);
+    problems.push(
+      `CPU ${cpu.index}: the APIC id in CPUID leaf 0xB is ${cpu.cpuid.x2apicId} (expected ${cpu.apicId})`,
+    );
   }
   return problems;
 }
 
 /**
- * Levels of CPUID leaf 0xB or 0x1F. Software finds the domains of a level by shifting APIC ids; the count in EBX is
- * how many logical CPUs a domain has room for, and is "for display" (SDM 2A, CPUID leaf 0BH). A package that is
- * partly filled, or waits for CPUs to be plugged, has fewer. So at every level
+ * Checks the levels of CPUID leaf 0xB or 0x1F. Software identifies the domains of a level by shifting APIC
+ * ids. The count in EBX is the capacity of a domain in logical CPUs, for display only (Intel SDM 2A, CPUID
+ * leaf 0BH): a package that is partly filled has fewer. So at every level
  *
  *     CPUs in the domain <= count <= 2^shift
  *
- * and two CPUs share a core or a package exactly if the shifts say so. The embedded kernel checks the same
- * (kernels/smp/topology.h).
+ * and two CPUs must share a core or a package if and only if the shifted ids are equal. The embedded kernel
+ * makes the same checks (kernels/smp/topology.h).
  */
 function compareLevels(cpus: readonly DescribedCpu[]): string[] {
   const domain = (cpu: DescribedCpu, level: number) =>
@@ -71,11 +73,11 @@ function compareLevels(cpus: readonly DescribedCpu[]): string[] {
       const found = members.get(domain(cpu, level))!;
       if (found > count)
         problems.push(
-          `CPU ${cpu.index}: CPUID has room for ${count} CPUs at its ${type} level, and there are ${found}`,
+          `CPU ${cpu.index}: the ${type} level of CPUID has a capacity of ${count} CPUs, but there are ${found}`,
         );
       if (count > 2 ** shift)
         problems.push(
-          `CPU ${cpu.index}: CPUID has room for ${count} CPUs at its ${type} level, but ${shift} bits of APIC id`,
+          `CPU ${cpu.index}: the ${type} level of CPUID has a capacity of ${count} CPUs, but an APIC id field of ${shift} bits`,
         );
     }
     const before = cpus[i - 1];
@@ -95,19 +97,21 @@ function compareLevels(cpus: readonly DescribedCpu[]): string[] {
   });
 }
 
-/** MP tables know the CPUs that are there from the start. */
+/** MP tables list the CPUs present at start. */
 function compareMpTable(all: readonly DescribedCpu[], table: MpConfigTable): string[] {
   const cpus = all.filter((cpu) => cpu.present);
   const listed = table.entries.filter((entry) => entry.type === 'processor');
   if (listed.length !== cpus.length)
-    return [`MP tables list ${listed.length} CPUs and the machine has ${cpus.length}`];
+    return [`the MP tables list ${listed.length} CPUs (expected ${cpus.length})`];
   return cpus.flatMap((cpu, i) => {
     const entry = listed[i]!;
     const problems: string[] = [];
     if (entry.apicId !== cpu.apicId)
-      problems.push(`CPU ${cpu.index}: MP tables say APIC id ${entry.apicId}, not ${cpu.apicId}`);
+      problems.push(
+        `CPU ${cpu.index}: the APIC id in the MP tables is ${entry.apicId} (expected ${cpu.apicId})`,
+      );
     if (entry.bootstrap !== cpu.bsp)
-      problems.push(`CPU ${cpu.index}: MP tables and the machine differ on whether it is the BSP`);
+      problems.push(`CPU ${cpu.index}: the MP tables and the machine differ on whether it is the BSP`);
     return problems;
   });
 }
@@ -122,16 +126,18 @@ function compareMadt(
     if (!entry) return [`CPU ${cpu.index}: the MADT does not list it`];
     const wrong: string[] = [];
     if (entry.apicId !== cpu.apicId)
-      wrong.push(`CPU ${cpu.index}: the MADT says APIC id ${entry.apicId}, not ${cpu.apicId}`);
+      wrong.push(`CPU ${cpu.index}: the APIC id in the MADT is ${entry.apicId} (expected ${cpu.apicId})`);
     if (entry.enabled !== cpu.present)
-      wrong.push(`CPU ${cpu.index}: the MADT and the machine differ on whether it is there`);
+      wrong.push(`CPU ${cpu.index}: the MADT and the machine differ on whether it is present`);
     return wrong;
   });
   if (processors.length !== cpus.length)
-    problems.push(`the MADT lists ${processors.length} CPUs and there may be ${cpus.length}`);
+    problems.push(`the MADT lists ${processors.length} CPUs (expected ${cpus.length})`);
   const bsp = cpus.find((cpu) => cpu.bsp);
   if (processors[0]?.apicId !== bsp?.apicId)
-    problems.push(`the MADT starts with APIC id ${processors[0]?.apicId}, not with the BSP's ${bsp?.apicId}`);
+    problems.push(
+      `the first APIC id in the MADT is ${processors[0]?.apicId} (expected ${bsp?.apicId}, the BSP's)`,
+    );
   return problems;
 }
 
@@ -139,34 +145,38 @@ function compareSrat(cpus: readonly DescribedCpu[], srat: NonNullable<AcpiConten
   const nodes = new Map(srat.cpus.map(({ apicId, node }) => [apicId, node]));
   return cpus
     .filter((cpu) => nodes.get(cpu.apicId) !== cpu.node)
-    .map((cpu) => `CPU ${cpu.index}: the SRAT says node ${nodes.get(cpu.apicId)}, not ${cpu.node}`);
+    .map(
+      (cpu) => `CPU ${cpu.index}: the node in the SRAT is ${nodes.get(cpu.apicId)} (expected ${cpu.node})`,
+    );
 }
 
-/** CPUs share a package, die or core in the PPTT if and only if their APIC ids say so. */
+/** Two CPUs must share a package or core in the PPTT if and only if they do in the topology. */
 function comparePptt(cpus: readonly DescribedCpu[], pptt: NonNullable<AcpiContents['pptt']>): string[] {
   const paths = new Map(pptt.cpus.map(({ uid, path }) => [uid, path]));
-  const places = (cpu: DescribedCpu) => [cpu.socket, cpu.die, cpu.core, cpu.thread];
+  const placement = (cpu: DescribedCpu) => [cpu.socket, cpu.die, cpu.core, cpu.thread];
   return cpus.slice(1).flatMap((cpu, i) => {
     const before = cpus[i]!;
     const [path, pathBefore] = [paths.get(cpu.index), paths.get(before.index)];
     if (!path || !pathBefore) return [`CPU ${cpu.index}: the PPTT does not list it`];
     const [sharesPackage, saysPackage] = [cpu.socket === before.socket, path[0] === pathBefore[0]];
     const [sharesCore, saysCore] = [
-      sharedLevels(places(cpu), places(before)) >= 3,
+      sharedLevels(placement(cpu), placement(before)) >= 3,
       cpu.cpuid.levels[0]!.logicalProcessors > 1 && sharedLevels(path, pathBefore) >= path.length - 1,
     ];
     const problems: string[] = [];
     if (sharesPackage !== saysPackage)
       problems.push(
-        `CPUs ${before.index} and ${cpu.index}: the PPTT and the APIC ids differ on their package`,
+        `CPUs ${before.index} and ${cpu.index}: the PPTT and the topology differ on whether they share a package`,
       );
     if (sharesCore !== saysCore)
-      problems.push(`CPUs ${before.index} and ${cpu.index}: the PPTT and the APIC ids differ on their core`);
+      problems.push(
+        `CPUs ${before.index} and ${cpu.index}: the PPTT and the topology differ on whether they share a core`,
+      );
     return problems;
   });
 }
 
-/** How many levels from the top two CPUs have in common. */
+/** Number of levels, from the package down, that two CPUs share. */
 function sharedLevels(a: readonly number[], b: readonly number[]): number {
   const first = a.findIndex((value, level) => value !== b[level]);
   return first < 0 ? a.length : first;

@@ -1,4 +1,4 @@
-/** A plan as data for people and scripts, with everything in it checked. */
+/** A plan as data for `volt inspect`, with the results of all checks. */
 import { readAcpiTables, type AcpiContents } from '../acpi/acpi-tables-read.ts';
 import type { EntryState, FileLoad, MemoryWrite } from '../boot/boot-plan.ts';
 import { buildE820, type E820Entry } from '../boot/e820.ts';
@@ -11,6 +11,7 @@ import {
   type MpConfigTable,
   type MpFloatingPointer,
 } from '../smp/mp-table-read.ts';
+import { FLOATING_POINTER } from '../smp/mp-table.layout.ts';
 import type { Topology } from '../smp/topology.ts';
 import { findCpuInconsistencies, type DescribedCpu } from './cpu-consistency.ts';
 import type { PmemPlacement } from '../virtio/pmem/placement.ts';
@@ -20,27 +21,27 @@ export interface MapRow {
   readonly name: string;
   readonly address: number;
   readonly bytes: number;
-  /** Bytes that come from a file; the rest of a load is zero. */
+  /** Bytes from a file; the rest of a load is zero. */
   readonly fileBytes: number;
   readonly from: 'volt' | 'kernel' | 'initrd';
 }
 
-/** MP tables, read back. */
+/** Decoded MP tables. */
 export interface MpInspection {
   readonly floatingPointerAddress: number;
   readonly floatingPointer: MpFloatingPointer | undefined;
   readonly configTable: MpConfigTable | undefined;
-  /** Floating pointer and configuration table together. */
+  /** Size of the floating pointer and the configuration table together. */
   readonly bytes: number;
 }
 
-/** A plan for people: what would be built, where, and whether its parts agree. */
+/** What would be built, its addresses, and whether its parts are consistent. */
 export interface Inspection {
   readonly boot: { readonly protocol: string; readonly summary: string; readonly cmdline: string };
   readonly ram: readonly RamRange[];
   readonly e820: readonly E820Entry[];
   readonly map: readonly MapRow[];
-  /** undefined: there are none. */
+  /** undefined if there are none. */
   readonly mpTables: MpInspection | undefined;
   readonly acpi: AcpiContents | undefined;
   readonly topology: Topology;
@@ -50,7 +51,7 @@ export interface Inspection {
   readonly entry: EntryState;
   /** What the kernel asks for in vain. */
   readonly warnings: readonly string[];
-  /** Empty when everything agrees. */
+  /** One line each; empty if all checks pass. */
   readonly problems: readonly string[];
 }
 
@@ -70,7 +71,7 @@ export function inspectPlan(plan: MachinePlan, cmdline: string, vendor: CpuVendo
         plan.mpTables.configTable.bytes,
       )
     : undefined;
-  // As a kernel reads them, from memory, not from what they were made of.
+  // Decoded from memory, as a kernel does it, not from the builder's inputs.
   const acpi = plan.acpi ? readAcpiTables((address, bytes) => readWrites(plan, address, bytes)) : undefined;
   const map = [...plan.writes.map(rowOfWrite), ...plan.loads.map(rowOfLoad)].sort(
     (a, b) => a.address - b.address,
@@ -98,7 +99,7 @@ export function inspectPlan(plan: MachinePlan, cmdline: string, vendor: CpuVendo
   };
 }
 
-/** Decodes both structures. `configTable` may be longer than the table. */
+/** Decodes both structures. `configTable` starts with the table and may continue after it. */
 export function inspectMpTables(
   address: number,
   floatingPointer: Uint8Array,
@@ -107,13 +108,13 @@ export function inspectMpTables(
   const pointer = readFloatingPointer(floatingPointer);
   const table = configTable
     ? readConfigTable(configTable)
-    : { value: undefined, problems: ['MP configuration table: it lies outside the file'] };
+    : { value: undefined, problems: ['MP configuration table: its address is outside the file'] };
   return {
     mpTables: {
       floatingPointerAddress: address,
       floatingPointer: pointer.value,
       configTable: table.value,
-      bytes: (pointer.value ? 16 : 0) + (table.value?.bytes ?? 0),
+      bytes: (pointer.value ? FLOATING_POINTER.size : 0) + (table.value?.bytes ?? 0),
     },
     problems: [...pointer.problems, ...table.problems],
   };
@@ -136,7 +137,7 @@ function overlaps(map: readonly MapRow[]): string[] {
   });
 }
 
-/** RAM, devices, persistent memory. */
+/** Guest physical address ranges of RAM, devices and persistent memory. */
 function physicalMap({ ranges, devices, pmem }: MachinePlan): MapRow[] {
   const row = (name: string, { address, bytes }: { address: number; bytes: number }): MapRow => ({
     ...{ name, address, bytes },

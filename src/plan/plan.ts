@@ -1,6 +1,6 @@
 /**
- * The plan of a machine: everything that will be in guest memory and every vCPU's CPUID and registers, computed
- * without /dev/kvm. `volt inspect` prints it; `apply` carries it out.
+ * Plans a machine without /dev/kvm: contents of guest memory, addresses of devices, CPUID and entry
+ * registers. `volt inspect` prints the plan; vmm/apply.ts and vmm/machine.ts carry it out.
  */
 import type { BootInputs } from '../boot/boot-inputs.ts';
 import type { BootPlan, FileLoad, MemoryWrite } from '../boot/boot-plan.ts';
@@ -20,21 +20,23 @@ import type { PmemConfig } from '../virtio/pmem/spec.ts';
 import { placePmem, type PmemPlacement } from '../virtio/pmem/placement.ts';
 import { placeDevices, type SlotPlacement } from '../virtio/host/placement.ts';
 
-/** What the plan needs to know of the host. */
+/** CPU features of the host's KVM. */
 export interface HostCpuInfo {
+  /** From KVM_GET_SUPPORTED_CPUID. */
   readonly cpuid: readonly CpuidEntry[];
+  /** KVM_CAP_TSC_DEADLINE_TIMER */
   readonly tscDeadline: boolean;
-  /** 0 when KVM does not tell. */
+  /** Guest TSC frequency; 0 if unknown. */
   readonly tscKhz: number;
 }
 
-/** What it needs to know of files that are neither kernel nor initrd. */
+/** Files other than the kernel and the initrd. */
 export interface FileInfo {
-  /** Sizes of the files of `pmemOf`, in its order. */
+  /** Size of each device's file, in the order of `pmemOf`. */
   readonly pmemBytes: readonly number[];
 }
 
-/** The part that depends on the files alone, so that a bad image is told before the host is asked anything. */
+/** The part of the plan that needs no information about the host: an invalid image is reported first. */
 export interface ImagePlan {
   readonly ranges: readonly RamRange[];
   readonly boot: BootPlan;
@@ -43,33 +45,35 @@ export interface ImagePlan {
 export interface MachinePlan {
   readonly ranges: readonly RamRange[];
   readonly boot: BootPlan;
-  /** undefined: turned off, or there are more CPUs than MP tables can tell. */
+  /** undefined if they are turned off, or if there are more CPUs than they can describe. */
   readonly mpTables: MpTables | undefined;
+  /** undefined if ACPI is turned off. */
   readonly acpi: AcpiTables | undefined;
   readonly topology: Topology;
-  /** All vCPUs that there may be; the first `present` of them are there from the start. */
+  /** All vCPUs; the first `present` of them are present at start, the others are hotpluggable. */
   readonly cpus: readonly CpuPlacement[];
   readonly present: number;
-  /** Node of each vCPU by index; empty without NUMA. */
+  /** NUMA node of each vCPU, by index; empty without NUMA. */
   readonly nodeOfCpu: readonly number[];
   readonly nodeMemory: readonly NodeMemory[];
-  /** Index of the BSP among them. */
+  /** Index of the BSP in `cpus`. */
   readonly bootCpu: number;
-  /** Everything Volt writes itself, by address. */
+  /** Structures that Volt builds, by address. */
   readonly writes: readonly MemoryWrite[];
   readonly loads: readonly FileLoad[];
-  /** Virtio devices, in the order of their places. */
+  /** Virtio devices, by address. */
   readonly devices: readonly PlannedDevice[];
-  /** Persistent memory, which is no RAM and in no table: its devices tell where it lies. */
+  /** Persistent memory. It is in no memory map: the device's configuration space has its address. */
   readonly pmem: readonly PmemPlacement[];
 }
 
-/** A virtio device and where the guest finds it. */
+/** A virtio device with its register window and interrupt. */
 export interface PlannedDevice extends SlotPlacement {
   readonly id: string;
   readonly kind: string;
 }
 
+/** Throws VoltError 'image' for files that cannot be booted. */
 export function planImage(config: VmConfig, kernel: ByteSource, initrd: ByteSource | undefined): ImagePlan {
   const ranges = ramRanges(config.memoryBytes);
   const inputs: BootInputs = {
@@ -82,6 +86,7 @@ export function planImage(config: VmConfig, kernel: ByteSource, initrd: ByteSour
   return { ranges, boot: planBoot(inputs, config.boot) };
 }
 
+/** Throws VoltError 'usage' if the tables or the devices do not fit. */
 export function planMachine(
   config: VmConfig,
   image: ImagePlan,
@@ -101,8 +106,8 @@ export function planMachine(
         })
       : undefined;
   const acpi = config.acpi ? planAcpi(config, cpus, nodeOfCpu, nodeMemory) : undefined;
-  const places = placeDevices(config.devices);
-  const devices = config.devices.map(({ id, kind }, i) => ({ id, kind, ...places[i]! }));
+  const windows = placeDevices(config.devices);
+  const devices = config.devices.map(({ id, kind }, i) => ({ id, kind, ...windows[i]! }));
   const writes: MemoryWrite[] = [...image.boot.writes, ...(acpi?.tables ?? [])];
   writes.push({ name: 'reset-vector', address: LAYOUT.resetVector.address, bytes: buildResetVector() });
   if (mpTables) {
@@ -128,7 +133,7 @@ export function planMachine(
   };
 }
 
-/** Devices of persistent memory, in their order. */
+/** The persistent memory devices, in the order of the configuration. */
 export function pmemOf({ devices }: Pick<VmConfig, 'devices'>): PmemConfig[] {
   return devices.filter((device) => device.kind === 'pmem');
 }
@@ -141,15 +146,21 @@ function nodesOfCpus({ numa }: VmConfig): number[] {
 
 function planAcpi(
   config: VmConfig,
-  places: readonly CpuPlacement[],
+  placements: readonly CpuPlacement[],
   nodeOfCpu: readonly number[],
   memory: readonly NodeMemory[],
 ): AcpiTables {
-  const cpus = places.map(({ index, ...place }) => {
+  const cpus = placements.map(({ index, ...placement }) => {
     const node = nodeOfCpu[index];
-    return { uid: index, ...place, present: index < config.cpus, ...(node === undefined ? {} : { node }) };
+    return {
+      uid: index,
+      ...placement,
+      present: index < config.cpus,
+      ...(node === undefined ? {} : { node }),
+    };
   });
-  // Kernels number CPUs in the order of the MADT and expect the one they booted on first. (ACPI 6.5 §5.2.12.1)
+  // Kernels number CPUs in the order of the MADT, whose first entry should be the boot processor. (ACPI 6.5
+  // §5.2.12.1)
   const [bsp] = cpus.splice(config.bootCpu, 1);
   return buildAcpiTables({
     cpus: [bsp!, ...cpus],
@@ -165,10 +176,10 @@ function acpiNuma({ distances, latency, bandwidth }: NumaPlan, memory: readonly 
   return { memory, distances, ...(latency ? { latency } : {}), ...(bandwidth ? { bandwidth } : {}) };
 }
 
-/** Above it an id needs x2APIC; 255 is the broadcast. */
+/** Higher ids need x2APIC mode; 255 is the broadcast id. (Intel SDM 3A §11.12) */
 const HIGHEST_XAPIC_ID = 254;
 
-/** Whether a vCPU, perhaps one that may be plugged later, has an id that xAPIC cannot name. */
+/** Whether a vCPU, present or hotpluggable, has an APIC id that xAPIC mode cannot address. */
 export function needsX2apicMode({ cpus }: Pick<MachinePlan, 'cpus'>): boolean {
   return cpus.at(-1)!.apicId > HIGHEST_XAPIC_ID;
 }
@@ -183,11 +194,11 @@ export function cpuidInputs({ topology }: MachinePlan, host: HostCpuInfo): Cpuid
   return { host: cpuid, topology: { ...topology, shifts: topologyShifts(topology) }, tscDeadline, tscKhz };
 }
 
-/** Command-line words after which Linux has no TSC-deadline timer, or cannot use it, and falls back on the PIT. */
+/** Kernel parameters with which Linux does not use the TSC-deadline timer and falls back to the PIT. */
 const PIT_WORDS =
   /(^|\s)(lapic=notscdeadline|notscdeadline|no-kvmclock|nolapic|disableapic|nolapic_timer|noapictimer)(\s|$)/;
 
-/** Whether a Linux guest takes its first timer ticks from the PIT; see MpTableInputs.timer. */
+/** Whether Linux takes its first timer ticks from the PIT. (MpTableInputs.timer) */
 export function needsPit(cmdline: string, tscDeadline: boolean): boolean {
   return !tscDeadline || PIT_WORDS.test(cmdline);
 }

@@ -225,7 +225,7 @@ describe('volt inspect --from', () => {
 
     const { stderr, exitCode } = await runVolt(['inspect', '--from', memory]);
 
-    expect(stderr).toBe('volt: MP configuration table: it lies outside the file\n');
+    expect(stderr).toBe('volt: MP configuration table: its address is outside the file\n');
     expect(exitCode).toBe(1);
   });
 

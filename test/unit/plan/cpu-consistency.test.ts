@@ -97,13 +97,13 @@ describe('levels of CPUID', () => {
 
   test('may not have room for fewer', () => {
     expect(problemsWith(([thread, core]) => [thread!, { ...core!, logicalProcessors: 5 }])).toContain(
-      'CPU 0: CPUID has room for 5 CPUs at its core level, and there are 6',
+      'CPU 0: the core level of CPUID has a capacity of 5 CPUs, but there are 6',
     );
   });
 
   test('may not have room for more than their bits of an APIC id can number', () => {
     expect(problemsWith(([thread, core]) => [thread!, { ...core!, logicalProcessors: 9 }])).toContain(
-      'CPU 0: CPUID has room for 9 CPUs at its core level, but 3 bits of APIC id',
+      'CPU 0: the core level of CPUID has a capacity of 9 CPUs, but an APIC id field of 3 bits',
     );
   });
 
@@ -138,19 +138,19 @@ describe('a change of the bytes is found', () => {
 
   test('in an APIC id of the MADT', () => {
     expect(tamper('acpi-madt', (bytes) => (bytes[44 + 8 + 3] = 9))).toContain(
-      'CPU 1: the MADT says APIC id 9, not 1',
+      'CPU 1: the APIC id in the MADT is 9 (expected 1)',
     );
   });
 
   test('in the enabled flag of the MADT', () => {
     expect(tamper('acpi-madt', (bytes) => (bytes[44 + 8 + 4] = 2))).toContain(
-      'CPU 1: the MADT and the machine differ on whether it is there',
+      'CPU 1: the MADT and the machine differ on whether it is present',
     );
   });
 
   test('in a node of the SRAT', () => {
     expect(tamper('acpi-srat', (bytes) => (bytes[48 + 2] = 1))).toContain(
-      'CPU 0: the SRAT says node 1, not 0',
+      'CPU 0: the node in the SRAT is 1 (expected 0)',
     );
   });
 });

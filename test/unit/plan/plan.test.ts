@@ -233,7 +233,7 @@ describe('an inspection', () => {
     plan.mpTables!.configTable.bytes[44 + 20 + 1] = 3;
     expect(inspectPlan(plan, '', 'GenuineIntel').problems).toEqual([
       'MP configuration table: the bytes sum to 2 (expected 0)',
-      'CPU 1: MP tables say APIC id 3, not 1',
+      'CPU 1: the APIC id in the MP tables is 3 (expected 1)',
     ]);
   });
 });
