@@ -62,14 +62,16 @@ export class VcpuThreads implements Disposable {
     this.#filter = filter;
     for (const vcpu of vcpus) this.#vcpus[vcpu.index] = vcpu;
     const waiting = vcpus.filter((vcpu) => this.#mayWait(vcpu));
+    const others = vcpus.filter((vcpu) => !waiting.includes(vcpu));
     try {
       this.#startWaiting(waiting);
+      Atomics.add(this.#options.shared.words, VM_WORD.apsReady, waiting.length);
+      for (; others.length > 0; others.shift()) this.#startWorker(others[0]!);
     } catch (error) {
-      vcpus.filter(({ words }) => isThreadless(words)).forEach(noteStopped);
+      // `others` are those for which no Worker was started.
+      [...waiting, ...others].filter(({ words }) => isThreadless(words)).forEach(noteStopped);
       throw error;
     }
-    Atomics.add(this.#options.shared.words, VM_WORD.apsReady, waiting.length);
-    for (const vcpu of vcpus) if (!waiting.includes(vcpu)) this.#startWorker(vcpu);
   }
 
   /** False while a thread without JavaScript may still use what the machine has mapped. */
