@@ -1,15 +1,17 @@
 /**
- * Bytes that are read in pieces: a file that is not loaded whole, or an array in a test. Readers must check
- * ranges against `bytes` first; `read` throws RangeError outside it.
+ * Random read access to bytes, such as a file that is not loaded as a whole, or an array in a test. Readers
+ * check their ranges against `bytes` first.
  */
 export interface ByteSource {
-  /** What errors call it, usually the path. */
+  /** For error messages, usually the path. */
   readonly name: string;
+  /** Total size. */
   readonly bytes: number;
-  /** Exactly `length` bytes from `offset`. */
+  /** Exactly `length` bytes at `offset`. Throws RangeError outside [0, bytes). */
   read(offset: number, length: number): Uint8Array;
 }
 
+/** `content` as a source. `read` returns views, not copies. */
 export function bytesAsSource(name: string, content: Uint8Array): ByteSource {
   return {
     name,
@@ -25,7 +27,7 @@ export function bytesAsSource(name: string, content: Uint8Array): ByteSource {
   };
 }
 
-/** Like `read`, but stops at the end of the source instead of throwing. */
+/** Up to `length` bytes at `offset`, fewer at the end of the source. */
 export function readUpTo(source: ByteSource, offset: number, length: number): Uint8Array {
   const start = Math.min(offset, source.bytes);
   return source.read(start, Math.min(length, source.bytes - start));

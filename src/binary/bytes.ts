@@ -1,15 +1,15 @@
 /**
  * Little-endian fields over a DataView.
  *
- * Domains: a u64 that is a length, an address or a count travels as a `number` below 2^53 and is stored as
- * two u32 halves (three times as fast as `setBigUint64(BigInt(n))`); registers and descriptors are `bigint`
- * and use the DataView methods directly.
+ * Lengths, addresses and counts of 64 bits are numbers below 2^53, stored as two u32 halves, which is three
+ * times as fast as `setBigUint64(BigInt(n))`. Registers and descriptors are bigint and use the DataView
+ * methods directly.
  */
 
 /** Weight of the upper half of a u64: JavaScript's bit operators cannot shift by 32. */
 export const TWO_POW_32 = 2 ** 32;
 
-/** A DataView over exactly the bytes of `bytes`, whatever slice of its buffer that is. */
+/** A DataView over the same part of the buffer as `bytes`. */
 export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
@@ -20,24 +20,24 @@ export function putU64(view: DataView, offset: number, value: number): void {
   view.setUint32(offset + 4, Math.floor(value / TWO_POW_32), true);
 }
 
-/** Reads a little-endian u64; values of 2^53 and above lose their low bits, so bounds-check what returns. */
+/** Reads a little-endian u64. Values of 2^53 and above lose low bits, so callers check bounds. */
 export function getU64(view: DataView, offset: number): number {
   return view.getUint32(offset + 4, true) * TWO_POW_32 + view.getUint32(offset, true);
 }
 
-/** Stores `text` (code points below 256) and leaves what follows it as it is. */
+/** Stores `text`, code points below 256, without a terminator. */
 export function putAscii(bytes: Uint8Array, offset: number, text: string): void {
   for (let i = 0; i < text.length; i++) bytes[offset + i] = text.charCodeAt(i);
 }
 
-/** Reads `length` bytes as Latin-1, one character a byte. */
+/** Reads `length` bytes as Latin-1, one character per byte. */
 export function getAscii(bytes: Uint8Array, offset: number, length: number): string {
   let text = '';
   for (let i = offset; i < offset + length; i++) text += String.fromCharCode(bytes[i] ?? 0);
   return text;
 }
 
-/** `0x9fc00`; with `digits` it is padded: `hex(5, 4)` is `0x0005`. */
+/** Hexadecimal with prefix, padded to `digits` digits: `hex(5, 4)` is `0x0005`. */
 export function hex(value: number | bigint, digits = 0): string {
   return `0x${value.toString(16).padStart(digits, '0')}`;
 }

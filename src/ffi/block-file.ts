@@ -27,8 +27,8 @@ const LARGEST_BLOCK_BYTES = 4096;
 
 /**
  * preadv(2) or pwritev(2) of `count` iovecs from iovec `first` on, four words each, at byte `offset` of the
- * file. Returns the number of bytes transferred, or -errno. SAFETY: the caller has checked that every iovec
- * lies in mapped memory, which stays mapped during the call.
+ * file. Returns the number of bytes transferred, or -errno.
+ * SAFETY: the caller has checked that every iovec lies in mapped memory, which stays mapped during the call.
  */
 export function transferVectors(
   write: boolean,
@@ -52,7 +52,8 @@ export function transferVectors(
 
 /**
  * pread(2) or pwrite(2) of `bytes` bytes at host address `host`. Returns the number of bytes transferred, or
- * -errno. SAFETY: the caller has checked that the range is mapped, and it stays mapped during the call.
+ * -errno.
+ * SAFETY: the caller has checked that the range is mapped, and it stays mapped during the call.
  */
 export function transfer(write: boolean, fd: number, host: number, bytes: number, offset: number): number {
   const io = ioLibc();

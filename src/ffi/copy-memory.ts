@@ -11,8 +11,9 @@ export function copyFromHost(target: Uint8Array, at: number, host: number, bytes
 }
 
 /**
- * Copies `bytes` bytes from `source[at]` to `host`. SAFETY: the caller has checked that [host, host + bytes)
- * is mapped writable and that `source` has the bytes.
+ * Copies `bytes` bytes from `source[at]` to `host`.
+ * SAFETY: the caller has checked that [host, host + bytes) is mapped writable and that `source` has the
+ * bytes.
  */
 export function copyToHost(host: number, source: Uint8Array, at: number, bytes: number): void {
   netLibc().memcpy(asPointer(host as HostPointer), source.subarray(at, at + bytes), bytes);

@@ -17,8 +17,8 @@ let bound: ReturnType<typeof bind> | undefined;
 
 /**
  * MADV_DONTNEED: frees the whole pages of [host, host + bytes), which then read as zeroes, or as the file for
- * a private file mapping. Errors are ignored, such as for parts of huge pages. SAFETY: the caller has checked
- * that the range is guest RAM.
+ * a private file mapping. Errors are ignored, such as for parts of huge pages.
+ * SAFETY: the caller has checked that the range is guest RAM.
  */
 export function releaseMemory(host: number, bytes: number): void {
   advise(host, bytes, MADV_DONTNEED);

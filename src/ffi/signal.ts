@@ -14,9 +14,9 @@ export const SIGNAL_ACTION = { sigInfo: 4, restart: 0x1000_0000, noDefer: 0x4000
 let installed = false;
 
 /**
- * sigaction(2) with an empty mask; `flags` are bits of SIGNAL_ACTION. Throws SyscallError. SAFETY: the
- * handler runs on any thread at any time, so `handler` must be machine code that stays mapped for the life of
- * the process and runs no JavaScript.
+ * sigaction(2) with an empty mask; `flags` are bits of SIGNAL_ACTION. Throws SyscallError.
+ * SAFETY: the handler runs on any thread at any time, so `handler` must be machine code that stays mapped for
+ * the life of the process and runs no JavaScript.
  */
 export function installSignalHandler(signal: number, handler: HostPointer, flags: number): void {
   const action = new Uint8Array(SIGACTION.size);

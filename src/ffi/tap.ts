@@ -114,8 +114,8 @@ export function setTapQueue(fd: number, attached: boolean): void {
 
 /**
  * readv(2) of `count` iovecs from iovec `first` on, four words each. Returns the number of bytes read, or
- * -errno. SAFETY: the caller has checked that every iovec lies in mapped memory, which stays mapped during
- * the call.
+ * -errno.
+ * SAFETY: the caller has checked that every iovec lies in mapped memory, which stays mapped during the call.
  */
 export function readVector(fd: number, words: Uint32Array, first: number, count: number): number {
   const done = Number(netLibc().readv(fd, first === 0 ? words : words.subarray(4 * first), count));

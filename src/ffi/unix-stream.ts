@@ -52,8 +52,8 @@ const messageView = new DataView(message.buffer);
 
 /**
  * sendmsg(2) of `count` iovecs from iovec `first` on, four words each. Returns the number of bytes sent, or
- * -errno. SAFETY: the caller has checked that every iovec lies in mapped memory, which stays mapped during
- * the call.
+ * -errno.
+ * SAFETY: the caller has checked that every iovec lies in mapped memory, which stays mapped during the call.
  */
 export function sendVector(fd: number, words: Uint32Array, first: number, count: number): number {
   putU64(messageView, MSGHDR.iovecs, addressOf(words) + IOVEC.size * first);

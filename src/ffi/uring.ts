@@ -117,7 +117,8 @@ function call(name: string, number: number, a: number, b: number, c = 0, d = 0):
 }
 
 /**
- * A mapped ring. SAFETY: its rings are shared with the kernel; `tail` and `head` are accessed with Atomics.
+ * A mapped ring.
+ * SAFETY: its rings are shared with the kernel; `tail` and `head` are accessed with Atomics.
  */
 export class Uring implements Disposable {
   readonly entries: number;
@@ -159,8 +160,9 @@ export class Uring implements Disposable {
 
   /**
    * Queues a submission entry of `count` iovecs from iovec `first` of `vectors` on. The caller keeps at most
-   * `entries` in flight, so the ring has room. `submit` copies the iovecs. Allocates nothing. SAFETY: the
-   * caller has checked that the iovecs lie in mapped memory, which stays mapped until the entry is reaped.
+   * `entries` in flight, so the ring has room. `submit` copies the iovecs. Allocates nothing.
+   * SAFETY: the caller has checked that the iovecs lie in mapped memory, which stays mapped until the entry
+   * is reaped.
    */
   push(
     op: number,

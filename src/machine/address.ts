@@ -1,7 +1,7 @@
 /**
- * Guest physical addresses. They are plain numbers below 2^52 (the architectural limit of MAXPHYADDR) with a
- * brand, so that a host pointer or a length cannot be passed where an address is meant. JavaScript's bit
- * operators truncate to 32 bits: everything here uses `%` and `/`.
+ * Guest physical addresses: numbers below 2^52, the architectural maximum of MAXPHYADDR (Intel SDM 3A
+ * §4.1.4), with a brand, so that no host pointer or length can be passed as an address. JavaScript's bit
+ * operators truncate to 32 bits, so everything here uses `%` and `/`.
  */
 declare const guestAddressBrand: unique symbol;
 export type GuestAddress = number & { readonly [guestAddressBrand]: true };
@@ -21,15 +21,17 @@ export function guestAddress(value: number): GuestAddress {
   return value as GuestAddress;
 }
 
-/** `address + bytes`, checked like `guestAddress`. */
+/** `address + bytes`. Throws RangeError like `guestAddress`. */
 export function offsetAddress(address: GuestAddress, bytes: number): GuestAddress {
   return guestAddress(address + bytes);
 }
 
+/** The largest multiple of `alignment` up to `value`; both are not negative. */
 export function alignDown(value: number, alignment: number): number {
   return value - (value % alignment);
 }
 
+/** The smallest multiple of `alignment` from `value` on; both are not negative. */
 export function alignUp(value: number, alignment: number): number {
   return alignDown(value + alignment - 1, alignment);
 }

@@ -1,7 +1,10 @@
-/** Bits of a cpu_set_t. */
+/** Bits of glibc's cpu_set_t. (CPU_SETSIZE) */
 export const MAX_HOST_CPUS = 1024;
 
-/** `0-2,5` → [0, 1, 2, 5]; undefined for anything else. The kernel's cpulist format. */
+/**
+ * Parses Linux's CPU list format: `0-2,5` → [0, 1, 2, 5], ascending. Returns undefined for other text and for
+ * CPUs from MAX_HOST_CPUS on. (Linux Documentation/admin-guide/kernel-parameters.rst, "cpu lists")
+ */
 export function parseCpuList(text: string): number[] | undefined {
   const cpus = new Set<number>();
   for (const part of text.split(',')) {

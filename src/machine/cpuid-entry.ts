@@ -1,4 +1,7 @@
-/** One CPUID leaf (and subleaf, where `flags` bit 0 says that `index` counts). All u32. */
+/**
+ * One CPUID leaf, or a subleaf if bit 0 of `flags` is set (KVM_CPUID_FLAG_SIGNIFCANT_INDEX); `index` is then
+ * its ECX input. All u32. (KVM api.rst, KVM_GET_SUPPORTED_CPUID)
+ */
 export interface CpuidEntry {
   readonly function: number;
   readonly index: number;

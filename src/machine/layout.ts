@@ -1,14 +1,15 @@
 /**
- * The guest physical map. Every fixed guest address of Volt stands here and nowhere else, ascending, with the
- * reason for each; `layout.test.ts` proves that no two rows overlap.
+ * The guest physical map: every fixed guest address of Volt, ascending, each with its reason.
+ * `layout.test.ts` checks that no two rows overlap.
  *
- * RAM starts at 0 and ends, or is interrupted, at 3 GiB: the last GiB below 4 GiB is the MMIO hole, where the
- * APICs live and later the virtio devices; the rest of RAM continues at 4 GiB.
+ * RAM starts at 0 and continues up to 3 GiB. The GiB below 4 GiB is the MMIO hole with the virtio devices and
+ * the APICs; RAM that does not fit below it starts at 4 GiB.
  */
 import { GIB, KIB, MIB, PAGE_BYTES, guestAddress, type GuestAddress } from './address.ts';
 
 export interface LayoutRow {
   readonly address: GuestAddress;
+  /** 0: the range has no fixed end. */
   readonly bytes: number;
   readonly reason: string;
 }
@@ -50,19 +51,22 @@ export const LAYOUT = {
   highMemory: row(4 * GIB, 0, 'RAM that does not fit below the MMIO hole'),
 } as const satisfies Record<string, LayoutRow>;
 
-/** Highest byte of conventional memory + 1; the KiB above it is the EBDA that holds the MP tables. */
+/** End of conventional memory. The EBDA above it, up to 640 KiB, holds the MP floating pointer and table. */
 export const EBDA_START = LAYOUT.mpFloatingPointer.address;
 export const EBDA_END = guestAddress(0xa_0000);
 
+/** Smallest --memory. */
 export const MINIMUM_MEMORY_BYTES = 32 * MIB;
 
-/** One contiguous piece of guest RAM. */
+/** A contiguous range of guest RAM. */
 export interface RamRange {
   readonly address: GuestAddress;
   readonly bytes: number;
 }
 
-/** Where `memoryBytes` of RAM lie: one range from 0, and a second from 4 GiB for what the hole displaces. */
+/**
+ * The ranges of `memoryBytes` of RAM: one from 0, and one from 4 GiB if it does not fit below the MMIO hole.
+ */
 export function ramRanges(memoryBytes: number): RamRange[] {
   const low = Math.min(memoryBytes, LAYOUT.mmioHole.address);
   const ranges: RamRange[] = [{ address: guestAddress(0), bytes: low }];

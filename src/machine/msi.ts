@@ -1,12 +1,12 @@
 /**
- * A message signalled interrupt: the write that a device would make. (Intel SDM 3A §11.11; struct kvm_msi in KVM
- * api.rst, KVM_SIGNAL_MSI)
+ * A message-signalled interrupt, as the write transaction of a device. (Intel SDM 3A §11.11; KVM api.rst,
+ * KVM_SIGNAL_MSI)
  */
 export interface Msi {
-  /** Message address, which holds bits 7–0 of the APIC id. */
+  /** Message address, u32; bits 19–12 hold bits 7–0 of the destination APIC id. */
   readonly address: number;
-  /** Bits 31–8 of an x2APIC id, in their places. (KVM api.rst, KVM_CAP_X2APIC_API) */
+  /** Bits 31–8 of the destination APIC id, at their positions; u32. (KVM api.rst, KVM_CAP_X2APIC_API) */
   readonly addressHigh: number;
-  /** Vector, delivery mode, level and trigger mode. */
+  /** Message data, u32: vector, delivery mode, level and trigger mode. */
   readonly data: number;
 }

@@ -1,12 +1,12 @@
 /**
- * What a write does to a PIT to which nothing has been written: between the device that reads the write and KVM, which
- * has the PIT.
+ * The effect of the guest's first write to the PIT. chips/pit.ts decodes the write; kvm/pit.ts creates KVM's
+ * PIT, which has not seen it, and applies the change. (Intel 8254 datasheet, "Control Word Format")
  */
 export type PitChange =
   | {
       readonly kind: 'control';
       readonly channel: number;
-      /** 1: low byte, 2: high byte, 3: low, then high. */
+      /** RW1–RW0. 1: low byte only, 2: high byte only, 3: low byte, then high byte. */
       readonly access: number;
       readonly mode: number;
       readonly bcd: number;

@@ -1,9 +1,9 @@
 /**
- * Guest RAM: mapped host memory seen through ArrayBuffers, addressed by guest physical address.
+ * Guest RAM: mapped host memory, accessed through ArrayBuffers by guest physical address.
  *
- * Each range of RAM is seen through windows; an access may cross them. They are small, because the garbage collector
- * counts an ArrayBuffer's bytes as memory to be collected: one of 32 MiB has it run at once, for a millisecond. Every
- * access is checked: an address outside RAM is a GuestMemoryError, never a fault of this process.
+ * Each range of RAM is accessed through windows; an access may cross them. Windows are small, because the
+ * garbage collector counts an ArrayBuffer's bytes as its own memory: one of 32 MiB triggers a collection of
+ * one millisecond. Every access is bounds-checked: outside RAM it throws GuestMemoryError and never faults.
  */
 import { hex } from '../binary/bytes.ts';
 import type { OwnedFd } from '../ffi/file.ts';
@@ -15,34 +15,40 @@ import { MIB, type GuestAddress } from '../machine/address.ts';
 import type { RamRange } from '../machine/layout.ts';
 
 const WINDOW_BYTES = 2 * MIB;
-/** Host and guest addresses agree below it, so that both sides' page tables can have an entry for a whole huge page. */
+/**
+ * Host and guest addresses are equal modulo this size, so that nested page tables can map whole huge pages.
+ */
 const HUGE_PAGE_BYTES = 2 * MIB;
+/** See `adviseRange`. */
 const HUGE_PAGES_FROM = 16 * MIB;
 
 export class GuestMemoryError extends Error {
   constructor(action: string, address: number, bytes: number) {
-    super(`Cannot ${action} ${bytes} bytes at guest address ${hex(address)} (expected all of them in RAM)`);
+    super(`Cannot ${action} ${bytes} bytes at guest address ${hex(address)} (expected a range within RAM)`);
     this.name = 'GuestMemoryError';
   }
 }
 
 export interface GuestMemoryOptions {
-  /** Back RAM with 2 MiB pages of hugetlbfs, which the host must have reserved. */
+  /** Back RAM with 2 MiB hugetlb pages, which the host must have reserved. */
   readonly hugepages?: boolean;
-  /** Other processes get to map it: it comes from descriptors, and no file's pages are in it. */
+  /** Back RAM with memfds, which other processes can map. */
   readonly shared?: boolean;
 }
 
-/** A region for those who hand it on. */
+/**
+ * A range of guest RAM and the host memory behind it.
+ * SAFETY: `host` is valid until GuestMemory is disposed.
+ */
 export interface MemoryRegion {
   readonly address: GuestAddress;
   readonly bytes: number;
   readonly host: HostPointer;
-  /** To map it from, from its start, where it is shared. */
+  /** Shared RAM: the memfd, of which the region is all. */
   readonly fd: number | undefined;
 }
 
-/** A range of RAM with its mapping; windows are made when first used. */
+/** A range of RAM and its mapping; windows are created on first use. */
 interface Region {
   readonly address: GuestAddress;
   readonly bytes: number;
@@ -56,7 +62,10 @@ export class GuestMemory implements Disposable {
   readonly #hugepages: boolean;
   readonly #shared: boolean;
 
-  /** Maps all of `ranges`; nothing is touched, so the host pays for a page when the guest first uses it. */
+  /**
+   * Maps all of `ranges`. Without huge pages the host allocates each page when it is first touched. Throws
+   * SyscallError.
+   */
   constructor(ranges: readonly RamRange[], options: GuestMemoryOptions = {}) {
     this.#hugepages = options.hugepages ?? false;
     this.#shared = options.shared ?? false;
@@ -72,7 +81,7 @@ export class GuestMemory implements Disposable {
     }
   }
 
-  /** Guest range and host address of each region, for KVM's memory slots. */
+  /** All regions, ascending, for KVM's memory slots. */
   get regions(): readonly MemoryRegion[] {
     return this.#regions.map(({ address, bytes, mapping, memory }) => ({
       address,
@@ -82,21 +91,25 @@ export class GuestMemory implements Disposable {
     }));
   }
 
-  /** Copies `source` to `address`. */
+  /** Copies `source` to `address`. Throws GuestMemoryError unless the range is within one region. */
   write(address: GuestAddress, source: Uint8Array): void {
     this.#forEachPiece('write', address, source.length, (piece, offset) => {
       piece.set(source.subarray(offset, offset + piece.length));
     });
   }
 
-  /** A copy of `bytes` bytes at `address`. */
+  /** A copy of `bytes` bytes at `address`. Throws GuestMemoryError unless they are within one region. */
   read(address: GuestAddress, bytes: number): Uint8Array {
     const result = new Uint8Array(this.#checkedLength('read', address, bytes));
     this.#forEachPiece('read', address, bytes, (piece, offset) => result.set(piece, offset));
     return result;
   }
 
-  /** Where `bytes` bytes at `address` lie in this process. They must be in one region. */
+  /**
+   * The host address of `bytes` bytes at `address`. Throws GuestMemoryError unless they are within one
+   * region.
+   * SAFETY: valid for `bytes` bytes until this object is disposed; vCPUs access them at the same time.
+   */
   hostAddress(address: GuestAddress, bytes: number): HostPointer {
     const region = this.#regionOf('access', address, bytes);
     return (region.mapping.address + (address - region.address)) as HostPointer;
@@ -140,7 +153,8 @@ export class GuestMemory implements Disposable {
 const READ_WRITE = PROT.read | PROT.write;
 const RAM = 'guest RAM';
 
-// Huge pages are reserved at once, by both: a page that is missing later would be a SIGBUS instead of an error now.
+// Both reserve hugetlb pages in mmap(2): with MAP_NORESERVE, a missing page would raise SIGBUS on first
+// access.
 function mapPrivate({ address, bytes }: RamRange, hugepages: boolean): Region {
   const flags = MAP.private | MAP.anonymous | (hugepages ? MAP.hugeTlb : MAP.noReserve);
   const mapping = new Mapping({ bytes, prot: READ_WRITE, flags, what: RAM, ...aligned(hugepages) });
@@ -165,15 +179,15 @@ function mapShared({ address, bytes }: RamRange, hugepages: boolean): Region {
 }
 
 /**
- * Huge pages for all but the lowest RAM: there Volt itself writes a few pages far apart, and a guest that does no more
- * than that shall not take 2 MiB for each.
+ * Transparent huge pages for RAM from 16 MiB on. Below, Volt writes a few scattered pages, which should not
+ * cost a tiny guest 2 MiB each.
  */
 function adviseRange(address: GuestAddress, { address: host, bytes }: Mapping): void {
   const from = Math.max(0, HUGE_PAGES_FROM - address);
   if (bytes > from) adviseHugePages((host + from) as HostPointer, bytes - from);
 }
 
-/** Reserved huge pages come aligned. */
+/** Mappings of hugetlb pages are aligned already. */
 function aligned(hugepages: boolean): { alignment?: number } {
   return hugepages ? {} : { alignment: HUGE_PAGE_BYTES };
 }

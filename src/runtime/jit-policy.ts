@@ -1,12 +1,12 @@
 /**
- * The executable starts with its just-in-time compiler held back (scripts/build.ts), because what starts a guest runs
- * once. A thread that is about to do the same thing over and over lets its compiler go.
+ * JIT thresholds of the JavaScript engine. The executable starts with raised thresholds (scripts/build.ts),
+ * because start-up code runs only once. A thread that is about to run a loop restores the normal ones.
  */
 
-/** 1 is the engine's normal policy; larger numbers multiply the thresholds at which code is compiled. */
+/** Multiplier of the thresholds at which code is compiled. */
 const NORMAL = 1;
 
-/** For the calling thread. */
+/** Applies to the calling thread. */
 export function useNormalJitPolicy(): void {
   Bun.unsafe.setJITPolicy(NORMAL);
 }

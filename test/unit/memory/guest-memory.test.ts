@@ -95,7 +95,7 @@ describe('an access outside RAM is an error in words', () => {
 
   test('that names the address and the length', () => {
     expect(() => large.write(at(3 * GIB), new Uint8Array(16))).toThrow(
-      'Cannot write 16 bytes at guest address 0xc0000000 (expected all of them in RAM)',
+      'Cannot write 16 bytes at guest address 0xc0000000 (expected a range within RAM)',
     );
   });
 
