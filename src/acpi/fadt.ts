@@ -1,7 +1,7 @@
 /** Fixed ACPI Description Table (FADT) of a hardware-reduced ACPI platform. (ACPI 6.5 §5.2.9) */
 import { putAscii, putU64 } from '../binary/bytes.ts';
 import type { GuestAddress } from '../machine/address.ts';
-import { PORT } from '../machine/ports.ts';
+import { CMOS_CENTURY, PORT, RESET_CONTROL_RESET } from '../machine/ports.ts';
 import { BOOT_ARCHITECTURE, FADT, FADT_FLAG, SIGNATURE } from './acpi.layout.ts';
 import type { AcpiCpu } from './acpi-inputs.ts';
 import { buildTable, putPort } from './sdt.ts';
@@ -9,9 +9,6 @@ import { buildTable, putPort } from './sdt.ts';
 /** ACPI 6.5. Linux honours the MADT flag "online capable" from 6.3. */
 const REVISION = 6;
 const MINOR_REVISION = 5;
-/** Written to port 0xCF9: bit 1, system reset; bit 2, reset the CPU. */
-const RESET_VALUE = 0x06;
-const CMOS_CENTURY = 0x32;
 /** Hypervisor vendor identity, zero-padded to eight bytes. */
 const HYPERVISOR = 'VOLT';
 /** Flat logical destination mode addresses 8 local APICs. (SDM 3A §11.6.2.2) */
@@ -28,7 +25,7 @@ export function buildFadt(dsdt: GuestAddress, cpus: readonly AcpiCpu[]): Uint8Ar
     );
     view.setUint32(FADT.flags, flagsFor(cpus), true);
     putPort(view, FADT.resetRegister, PORT.resetControl);
-    table[FADT.resetValue] = RESET_VALUE;
+    table[FADT.resetValue] = RESET_CONTROL_RESET;
     table[FADT.minorRevision] = MINOR_REVISION;
     putU64(view, FADT.xDsdt, dsdt);
     putPort(view, FADT.sleepControl, PORT.acpiSleepControl);

@@ -22,6 +22,9 @@ export interface BootInputs {
 /** An ELF kernel, unlike a bzImage, does not state the highest address of its initrd. Linux accepts 2 GiB. */
 export const ELF_INITRD_END_LIMIT = 0x8000_0000;
 
+/** Physical addresses of x86 have at most 52 bits; larger ones in a file are errors. (Intel SDM 3A §4.1.4) */
+export const PHYSICAL_ADDRESS_END = 2 ** 52;
+
 /** End of the RAM below the MMIO hole, where kernel and initrd are loaded. */
 export function lowMemoryEnd(inputs: BootInputs): number {
   const low = inputs.ranges[0];

@@ -5,7 +5,13 @@ import { readUpTo } from '../binary/byte-source.ts';
 import { getAscii, getU64, hex, viewOf } from '../binary/bytes.ts';
 import { alignUp } from '../machine/address.ts';
 import { LAYOUT } from '../machine/layout.ts';
-import { commandLineWrite, imageError, placeInitrd, type BootInputs } from './boot-inputs.ts';
+import {
+  commandLineWrite,
+  imageError,
+  PHYSICAL_ADDRESS_END,
+  placeInitrd,
+  type BootInputs,
+} from './boot-inputs.ts';
 import type { BootPlan, FileLoad } from './boot-plan.ts';
 import { buildE820 } from './e820.ts';
 import { entryTables, longModeEntry } from './entry-state.ts';
@@ -77,7 +83,7 @@ function protectedModeCode(inputs: BootInputs, view: DataView, setupBytes: numbe
   const alignment = view.getUint32(BOOT_PARAMS.kernelAlignment, true) || 1;
   const runtimeStart = Math.max(alignUp(address, alignment), preferred);
   const end = Math.max(address + fileBytes, runtimeStart + view.getUint32(BOOT_PARAMS.initSize, true));
-  if (end >= 2 ** 52) {
+  if (end >= PHYSICAL_ADDRESS_END) {
     throw imageError(inputs.kernel.name, `its preferred address is ${hex(preferred)}`, {
       expected: 'an address in RAM',
     });

@@ -6,7 +6,7 @@ import type { ByteSource } from '../binary/byte-source.ts';
 import { getAscii, hex, viewOf } from '../binary/bytes.ts';
 import { alignUp } from '../machine/address.ts';
 import type { VoltError } from '../volt-error.ts';
-import { imageError } from './boot-inputs.ts';
+import { imageError, PHYSICAL_ADDRESS_END } from './boot-inputs.ts';
 import { readSections } from './elf-sections.ts';
 import {
   ELF_HEADER,
@@ -149,7 +149,7 @@ export function physicalEntry(image: ElfImage): number | undefined {
   return segment && segment.physicalAddress + Number(entry - segment.virtualAddress);
 }
 
-/** Whether a physical address lies in one of the segments. */
+/** Whether a physical address is in one of the segments. */
 export function isInSegment(image: ElfImage, address: number): boolean {
   return image.segments.some(
     (s) => address >= s.physicalAddress && address < s.physicalAddress + s.memoryBytes,
@@ -207,7 +207,7 @@ function checkSegment(source: ByteSource, segment: ElfSegment): void {
       },
     );
   }
-  if (physicalAddress + memoryBytes >= 2 ** 52) {
+  if (physicalAddress + memoryBytes >= PHYSICAL_ADDRESS_END) {
     throw imageError(source.name, `a segment is linked at physical address ${hex(physicalAddress)}`, {
       expected: 'an address below 2^52',
     });

@@ -3,14 +3,11 @@
  * Kernels jump there to reboot. On hardware-reduced ACPI Linux does so first, as it expects EFI there.
  */
 import { LAYOUT } from '../machine/layout.ts';
-import { PORT } from '../machine/ports.ts';
-
-/** Bit 1, system reset; bit 2, reset the CPU. */
-const RESET_VALUE = 0x06;
+import { PORT, RESET_CONTROL_RESET } from '../machine/ports.ts';
 
 export function buildResetVector(): Uint8Array {
   const code = new Uint8Array(LAYOUT.resetVector.bytes);
-  code.set([0xb0, RESET_VALUE]); // mov al, 6
+  code.set([0xb0, RESET_CONTROL_RESET]); // mov al, 6
   code.set([0xba, PORT.resetControl & 0xff, PORT.resetControl >>> 8], 2); // mov dx, 0xcf9
   code.set([0xee], 5); // out dx, al
   code.set([0xf4, 0xeb, 0xfd], 6); // hlt; jmp to the hlt

@@ -4,6 +4,7 @@
  * Technical Reference)
  */
 import { GIB, KIB, MIB } from '../machine/address.ts';
+import { CMOS_CENTURY } from '../machine/ports.ts';
 
 export const CMOS_WORD = { index: 0, size: 1 } as const;
 
@@ -24,7 +25,7 @@ const REGISTER = {
   extendedMemoryHigh: 0x18,
   extendedMemoryLow2: 0x30,
   extendedMemoryHigh2: 0x31,
-  century: 0x32,
+  century: CMOS_CENTURY,
   memoryAbove16MibLow: 0x34,
   memoryAbove16MibHigh: 0x35,
 } as const;

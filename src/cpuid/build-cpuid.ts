@@ -37,10 +37,10 @@ export interface CpuidInputs {
 /** Input frequency of KVM's local APIC timer. */
 const APIC_BUS_KHZ = 1_000_000;
 
-/** The table of the vCPU with placement `place`. */
-export function buildCpuid(inputs: CpuidInputs & { readonly place: CpuidPlacement }): CpuidEntry[] {
-  const { place, topology } = inputs;
-  return buildCommonCpuid(inputs).map((entry) => entryForCpu(entry, place, topology));
+/** The table of one vCPU. */
+export function buildCpuid(inputs: CpuidInputs & { readonly placement: CpuidPlacement }): CpuidEntry[] {
+  const { placement, topology } = inputs;
+  return buildCommonCpuid(inputs).map((entry) => entryForCpu(entry, placement, topology));
 }
 
 /** The table that all vCPUs share. Entries that `differsPerCpu` selects are those of APIC id 0. */
@@ -65,20 +65,24 @@ export function differsPerCpu({ function: leaf }: CpuidEntry): boolean {
   );
 }
 
-/** An entry of the common table for the vCPU with placement `place`. */
-export function entryForCpu(entry: CpuidEntry, place: CpuidPlacement, topology: CpuidTopology): CpuidEntry {
+/** An entry of the common table as one vCPU reads it. */
+export function entryForCpu(
+  entry: CpuidEntry,
+  placement: CpuidPlacement,
+  topology: CpuidTopology,
+): CpuidEntry {
   switch (entry.function) {
     case LEAF.features:
       // Initial APIC id, 8 bits; leaf 0xB has all 32.
-      return { ...entry, ebx: withBits(entry.ebx, 31, 24, place.apicId & 0xff) };
+      return { ...entry, ebx: withBits(entry.ebx, 31, 24, placement.apicId & 0xff) };
     case LEAF.extendedTopology:
     case LEAF.extendedTopologyV2:
-      return { ...entry, edx: place.apicId };
+      return { ...entry, edx: placement.apicId };
     case LEAF.amdTopology: {
       // Node ids are unique across sockets.
-      const node = place.socket * topology.diesPerSocket + place.die;
-      const ebx = withBits(entry.ebx, 7, 0, place.core & 0xff);
-      return { ...entry, eax: place.apicId, ebx, ecx: withBits(entry.ecx, 7, 0, node & 0xff) };
+      const node = placement.socket * topology.diesPerSocket + placement.die;
+      const ebx = withBits(entry.ebx, 7, 0, placement.core & 0xff);
+      return { ...entry, eax: placement.apicId, ebx, ecx: withBits(entry.ecx, 7, 0, node & 0xff) };
     }
     default:
       return entry;

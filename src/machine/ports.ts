@@ -39,6 +39,10 @@ export const PORT = {
 } as const;
 
 export const COM1_PORTS = 8;
+/** Value for `resetControl`: bit 1, system reset; bit 2, reset the CPU. */
+export const RESET_CONTROL_RESET = 0x06;
+/** CMOS register that holds the century in BCD, as PC firmware uses it. */
+export const CMOS_CENTURY = 0x32;
 /** Fields of `acpiSleepControl`: SLP_TYPx in bits 4–2, SLP_EN in bit 5. */
 export const ACPI_SLEEP_TYPE_S5 = 5;
 export const ACPI_SLEEP_ENABLE = 1 << 5;

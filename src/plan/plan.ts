@@ -186,7 +186,7 @@ export function needsX2apicMode({ cpus }: Pick<MachinePlan, 'cpus'>): boolean {
 
 /** The CPUID table of one vCPU of the plan. */
 export function planCpuid(plan: MachinePlan, cpu: CpuPlacement, host: HostCpuInfo): CpuidEntry[] {
-  return buildCpuid({ ...cpuidInputs(plan, host), place: cpu });
+  return buildCpuid({ ...cpuidInputs(plan, host), placement: cpu });
 }
 
 export function cpuidInputs({ topology }: MachinePlan, host: HostCpuInfo): CpuidInputs {

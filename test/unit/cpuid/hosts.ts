@@ -25,7 +25,7 @@ export function guestsOf(
     cpu,
     table: buildCpuid({
       host,
-      place: cpu,
+      placement: cpu,
       topology: { ...topology, shifts },
       tscDeadline: true,
       tscKhz: 0,
