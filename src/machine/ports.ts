@@ -18,6 +18,9 @@ export const PORT = {
   post: 0x80,
   /** Guest status: a write ends the VM, 0 means success. The port of QEMU's isa-debug-exit in common use. */
   exit: 0xf4,
+  /** CRT controller of a VGA: index, data. Only where the text cursor is; there is no screen. */
+  crtIndex: 0x3d4,
+  crtData: 0x3d5,
   /** COM1, a 16550A: eight registers. */
   com1: 0x3f8,
   /** PCI configuration mechanism #1; there is no PCI bus. */

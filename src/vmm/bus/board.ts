@@ -7,6 +7,7 @@ import { cpuHotplugRead, cpuHotplugWrite, HOTPLUG_REQUEST } from '../../chips/cp
 import { i8042Command, i8042Data, i8042ReadData, i8042ReadStatus } from '../../chips/i8042.ts';
 import { imcrRead, imcrSelect, imcrWrite } from '../../chips/imcr.ts';
 import { decodePitWrite, isPitPort, PIT_RESET_VALUE } from '../../chips/pit.ts';
+import { readCrtRegister, selectCrtRegister, writeCrtRegister } from '../../chips/text-cursor.ts';
 import { uartRead, uartWrite, type Uart } from '../../chips/uart.ts';
 import type { CoalescedRing } from '../../kvm/coalesced.ts';
 import { startPit } from '../../kvm/pit.ts';
@@ -134,6 +135,12 @@ function writeByte(board: Board, port: number, value: number): BusEvent {
     case PORT.imcrData:
       imcrWrite(shared.imcr, value);
       return BUS_EVENT.none;
+    case PORT.crtIndex:
+      selectCrtRegister(shared.textCursor, value);
+      return BUS_EVENT.none;
+    case PORT.crtData:
+      writeCrtRegister(shared.textCursor, value);
+      return BUS_EVENT.none;
     case PORT.i8042Data:
       return i8042Data(shared.i8042, value) ? BUS_EVENT.reset : BUS_EVENT.none;
     case PORT.i8042Command:
@@ -158,6 +165,8 @@ function readByte(board: Board, port: number): number {
       return cmosRead(shared.cmos, Date.now(), board.lowMemoryBytes);
     case PORT.imcrData:
       return imcrRead(shared.imcr);
+    case PORT.crtData:
+      return readCrtRegister(shared.textCursor);
     case PORT.i8042Data:
       return i8042ReadData(shared.i8042);
     case PORT.i8042Command:

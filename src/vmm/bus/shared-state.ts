@@ -7,6 +7,7 @@ import { CMOS_WORD } from '../../chips/cmos.ts';
 import { cpuHotplugWords } from '../../chips/cpu-hotplug.ts';
 import { I8042_WORD } from '../../chips/i8042.ts';
 import { IMCR_WORD } from '../../chips/imcr.ts';
+import { TEXT_CURSOR_WORD } from '../../chips/text-cursor.ts';
 import { UART_WORD } from '../../chips/uart.ts';
 import { REGS } from '../../kvm/abi.ts';
 
@@ -77,6 +78,7 @@ export interface SharedState {
   readonly i8042: Int32Array;
   readonly cmos: Int32Array;
   readonly imcr: Int32Array;
+  readonly textCursor: Int32Array;
   readonly cpuHotplug: Int32Array;
   readonly received: Uint8Array;
   readonly transmitted: Uint8Array;
@@ -94,7 +96,8 @@ function offsets(vcpuCount: number) {
   const i8042 = uart + 4 * UART_WORD.size;
   const cmos = i8042 + 4 * I8042_WORD.size;
   const imcr = cmos + 4 * CMOS_WORD.size;
-  const cpuHotplug = imcr + 4 * IMCR_WORD.size;
+  const textCursor = imcr + 4 * IMCR_WORD.size;
+  const cpuHotplug = textCursor + 4 * TEXT_CURSOR_WORD.size;
   const vcpus = cpuHotplug + 4 * cpuHotplugWords(vcpuCount);
   const received = vcpus + 4 * vcpuCount * VCPU_WORD.size;
   const transmitted = received + RECEIVE_BYTES;
@@ -105,6 +108,7 @@ function offsets(vcpuCount: number) {
     i8042,
     cmos,
     imcr,
+    textCursor,
     cpuHotplug,
     vcpus,
     received,
@@ -129,6 +133,7 @@ export function viewSharedState(buffer: SharedArrayBuffer, vcpuCount: number): S
     i8042: words(at.i8042, I8042_WORD.size),
     cmos: words(at.cmos, CMOS_WORD.size),
     imcr: words(at.imcr, IMCR_WORD.size),
+    textCursor: words(at.textCursor, TEXT_CURSOR_WORD.size),
     cpuHotplug: words(at.cpuHotplug, cpuHotplugWords(vcpuCount)),
     received: new Uint8Array(buffer, at.received, RECEIVE_BYTES),
     transmitted: new Uint8Array(buffer, at.transmitted, TRANSMIT_BYTES),

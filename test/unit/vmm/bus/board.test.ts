@@ -53,6 +53,15 @@ describe('ports', () => {
     expect([readPort(board, 0x3fd, 1), readPort(board, 0x3ff, 1)]).toEqual([0x60, 0x5a]);
   });
 
+  test('of the text cursor take index and data in one word, as drivers write them', () => {
+    const { board } = createTestBoard();
+    writePort(board, 0x3d4, 2, 0x070e);
+    writePort(board, 0x3d4, 2, 0xcf0f);
+    const low = readPort(board, 0x3d5, 1);
+    writePort(board, 0x3d4, 1, 0x0e);
+    expect([readPort(board, 0x3d5, 1), low]).toEqual([0x07, 0xcf]);
+  });
+
   test('of several bytes are consecutive ones', () => {
     const { board, sent } = createTestBoard();
     writePort(board, 0x3fe, 2, 0xa500);

@@ -21,6 +21,7 @@ describe('the shared state', () => {
       shared.i8042,
       shared.cmos,
       shared.imcr,
+      shared.textCursor,
       shared.cpuHotplug,
       ...cpus.map(shared.vcpuWords),
       shared.received,
