@@ -1,7 +1,7 @@
 /** The BSP's state at entry: long mode with paging, or protected mode without. */
 import { LAYOUT } from '../machine/layout.ts';
 import type { EntryState, MemoryWrite } from './boot-plan.ts';
-import { buildGdt, segmentState } from './gdt.ts';
+import { buildGdt, segmentState, type GdtKind } from './gdt.ts';
 import { buildPageTables } from './page-tables.ts';
 
 /** Bits of control registers and of IA32_EFER. (Intel SDM 3A §2.5, §2.2.1) */
@@ -21,7 +21,7 @@ type GeneralRegisters = Partial<Pick<EntryState, 'rax' | 'rbx' | 'rsi' | 'rsp'>>
  */
 export function longModeEntry(registers: GeneralRegisters): EntryState {
   return {
-    ...entry('long', registers),
+    ...entry('long', registers, 'long'),
     cr0: CR0_PG + CR0_NE + CR0_ET + CR0_PE,
     cr3: LAYOUT.pageTables.address,
     cr4: CR4_PAE,
@@ -30,11 +30,14 @@ export function longModeEntry(registers: GeneralRegisters): EntryState {
 }
 
 /** Protected mode, paging off, flat segments. (Xen docs/misc/pvh.pandoc; Multiboot 0.6.96 §3.2) */
-export function protectedModeEntry(registers: GeneralRegisters): EntryState {
-  return { ...entry('protected', registers), cr0: CR0_ET + CR0_PE, cr3: 0, cr4: 0, efer: 0 };
+export function protectedModeEntry(
+  registers: GeneralRegisters,
+  gdt: 'protected' | 'multiboot' = 'protected',
+): EntryState {
+  return { ...entry('protected', registers, gdt), cr0: CR0_ET + CR0_PE, cr3: 0, cr4: 0, efer: 0 };
 }
 
-function entry(mode: 'long' | 'protected', registers: GeneralRegisters) {
+function entry(mode: EntryState['mode'], registers: GeneralRegisters, gdt: GdtKind) {
   return {
     mode,
     rsp: 0,
@@ -42,17 +45,17 @@ function entry(mode: 'long' | 'protected', registers: GeneralRegisters) {
     rbx: 0,
     rsi: 0,
     ...registers,
-    gdt: { base: LAYOUT.gdt.address, limit: buildGdt(mode).length - 1 },
-    code: segmentState(mode, 'code'),
-    data: segmentState(mode, 'data'),
-    task: segmentState(mode, 'task'),
+    gdt: { base: LAYOUT.gdt.address, limit: buildGdt(gdt).length - 1 },
+    code: segmentState(gdt, 'code'),
+    data: segmentState(gdt, 'data'),
+    task: segmentState(gdt, 'task'),
   };
 }
 
 /** The GDT and page tables that the entry state refers to. */
-export function entryTables(mode: 'long' | 'protected'): MemoryWrite[] {
-  const gdt = { name: 'gdt', address: LAYOUT.gdt.address, bytes: buildGdt(mode) };
-  if (mode === 'protected') return [gdt];
+export function entryTables(kind: GdtKind): MemoryWrite[] {
+  const gdt = { name: 'gdt', address: LAYOUT.gdt.address, bytes: buildGdt(kind) };
+  if (kind !== 'long') return [gdt];
   const address = LAYOUT.pageTables.address;
   return [gdt, { name: 'page-tables', address, bytes: buildPageTables(address) }];
 }

@@ -5,6 +5,15 @@ import type { SegmentState } from './boot-plan.ts';
 /** __BOOT_CS and __BOOT_DS of the Linux boot protocol, and a task state segment. */
 export const SELECTOR = { code: 0x10, data: 0x18, task: 0x20 } as const;
 
+/**
+ * The selectors of QEMU's Multiboot loader, and of nearly every small kernel's own GDT. The specification leaves them
+ * open, but kernels load their GDT and go on with the CS they have: xv6 faults at its first IRET after another.
+ */
+const MULTIBOOT_SELECTOR = { code: 0x08, data: 0x10, task: 0x18 } as const;
+
+/** A GDT for each entry: 64-bit, 32-bit, 32-bit with the selectors of Multiboot kernels. */
+export type GdtKind = 'long' | 'protected' | 'multiboot';
+
 /** Access byte: present, S, type. */
 const ACCESS = { code: 0x9b, data: 0x93, task: 0x8b } as const;
 
@@ -18,37 +27,43 @@ interface Descriptor {
   readonly limit: number;
 }
 
+const PROTECTED = {
+  code: { access: ACCESS.code, flags: FLAGS.protected, limit: 0xf_ffff },
+  data: { access: ACCESS.data, flags: FLAGS.protected, limit: 0xf_ffff },
+  task: { access: ACCESS.task, flags: FLAGS.task, limit: 0x67 },
+} as const;
+
 const DESCRIPTORS = {
   long: {
     code: { access: ACCESS.code, flags: FLAGS.long, limit: 0xf_ffff },
     data: { access: ACCESS.data, flags: FLAGS.protected, limit: 0xf_ffff },
     task: { access: ACCESS.task, flags: FLAGS.task, limit: 0x67 },
   },
-  protected: {
-    code: { access: ACCESS.code, flags: FLAGS.protected, limit: 0xf_ffff },
-    data: { access: ACCESS.data, flags: FLAGS.protected, limit: 0xf_ffff },
-    task: { access: ACCESS.task, flags: FLAGS.task, limit: 0x67 },
-  },
-} as const satisfies Record<'long' | 'protected', Record<'code' | 'data' | 'task', Descriptor>>;
+  protected: PROTECTED,
+  multiboot: PROTECTED,
+} as const satisfies Record<GdtKind, Record<'code' | 'data' | 'task', Descriptor>>;
 
-/** Five descriptors of 8 bytes: two null descriptors, code, data, task state, all with base 0. */
-export function buildGdt(mode: 'long' | 'protected'): Uint8Array {
-  const gdt = new Uint8Array(5 * 8);
+const SELECTORS = { long: SELECTOR, protected: SELECTOR, multiboot: MULTIBOOT_SELECTOR } as const;
+
+/** Null descriptors, then code, data and task, all with base 0: five descriptors, or four for Multiboot. */
+export function buildGdt(kind: GdtKind): Uint8Array {
+  const selectors = SELECTORS[kind];
+  const gdt = new Uint8Array(selectors.task + 8);
   const view = viewOf(gdt);
-  for (const kind of ['code', 'data', 'task'] as const) {
-    const { access, flags, limit } = DESCRIPTORS[mode][kind];
-    view.setUint16(SELECTOR[kind], limit & 0xffff, true);
-    view.setUint8(SELECTOR[kind] + 5, access);
-    view.setUint8(SELECTOR[kind] + 6, (flags << 4) | (limit >> 16));
+  for (const segment of ['code', 'data', 'task'] as const) {
+    const { access, flags, limit } = DESCRIPTORS[kind][segment];
+    view.setUint16(selectors[segment], limit & 0xffff, true);
+    view.setUint8(selectors[segment] + 5, access);
+    view.setUint8(selectors[segment] + 6, (flags << 4) | (limit >> 16));
   }
   return gdt;
 }
 
-export function segmentState(mode: 'long' | 'protected', kind: 'code' | 'data' | 'task'): SegmentState {
-  const { access, flags, limit } = DESCRIPTORS[mode][kind];
+export function segmentState(kind: GdtKind, segment: 'code' | 'data' | 'task'): SegmentState {
+  const { access, flags, limit } = DESCRIPTORS[kind][segment];
   const bit = (value: number, n: number) => ((value >> n) & 1) as 0 | 1;
   return {
-    selector: SELECTOR[kind],
+    selector: SELECTORS[kind][segment],
     base: 0,
     limit: bit(flags, 3) ? limit * 4096 + 4095 : limit,
     type: access & 0xf,

@@ -139,9 +139,12 @@ export function planMultiboot(
   return {
     protocol: 'multiboot',
     summary: image ? `${image.bits}-bit ELF kernel, Multiboot` : 'flat kernel, Multiboot',
-    entry: protectedModeEntry({ rip: entry, rax: LOADER_MAGIC, rbx: LAYOUT.multibootInfo.address }),
+    entry: protectedModeEntry(
+      { rip: entry, rax: LOADER_MAGIC, rbx: LAYOUT.multibootInfo.address },
+      'multiboot',
+    ),
     writes: [
-      ...entryTables('protected'),
+      ...entryTables('multiboot'),
       buildBootInfo(inputs, initrd),
       commandLineWrite(inputs.cmdline, LAYOUT.commandLine.bytes - 1),
     ],

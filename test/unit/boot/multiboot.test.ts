@@ -77,6 +77,9 @@ describe('an ELF kernel with a Multiboot header', () => {
       rip: MIB + 0x20,
       rax: 0x2bad_b002,
       rbx: 0x4000,
+      code: { selector: 0x08 },
+      data: { selector: 0x10 },
+      gdt: { base: 0x500, limit: 31 },
     });
   });
 

@@ -12,7 +12,7 @@ import { viewOf } from '../../../src/binary/bytes.ts';
 import { GIB, guestAddress, MIB } from '../../../src/machine/address.ts';
 import { LAYOUT, ramRanges } from '../../../src/machine/layout.ts';
 
-const descriptorsOf = (mode: 'long' | 'protected') => {
+const descriptorsOf = (mode: 'long' | 'protected' | 'multiboot') => {
   const view = viewOf(buildGdt(mode));
   return Array.from({ length: view.byteLength / 8 }, (_, i) => view.getBigUint64(8 * i, true));
 };
@@ -36,6 +36,17 @@ describe('the GDT', () => {
       0x00cf_9300_0000_ffffn,
       0x0000_8b00_0000_0067n,
     ]);
+  });
+
+  test('of the Multiboot entry has the same at 0x08, 0x10 and 0x18, where the GDTs of small kernels have them', () => {
+    expect(descriptorsOf('multiboot')).toEqual([
+      0n,
+      0x00cf_9b00_0000_ffffn,
+      0x00cf_9300_0000_ffffn,
+      0x0000_8b00_0000_0067n,
+    ]);
+    const segments = (['code', 'data', 'task'] as const).map((kind) => segmentState('multiboot', kind));
+    expect(segments.map(({ selector }) => selector)).toEqual([0x08, 0x10, 0x18]);
   });
 
   test('agrees with the segment registers that are loaded with it', () => {
