@@ -19,7 +19,7 @@ export function bytesAsSource(name: string, content: Uint8Array): ByteSource {
     read(offset, length) {
       if (offset < 0 || length < 0 || offset + length > content.length) {
         throw new RangeError(
-          `Cannot read ${length} bytes at ${offset} of ${name} (it has ${content.length})`,
+          `Cannot read ${length} bytes at ${offset} of ${name} (expected a range within ${content.length} bytes)`,
         );
       }
       return content.subarray(offset, offset + length);

@@ -1,15 +1,12 @@
-/**
- * A file that output is appended to, such as a console's: any file that takes bytes, and none that makes Volt
- * wait.
- */
+/** Opening a file that output is appended to, such as a console's, so that no write ever blocks. */
 import { lstatSync, statSync } from 'node:fs';
 import { VoltError } from '../volt-error.ts';
 import { SyscallError } from './errno.ts';
 import { OPEN, openFile, type OwnedFd } from './file.ts';
 
 /**
- * Opens or creates `path` for appending, non-blocking. `name` is the flag or key that errors name before the
- * path. Throws VoltError 'host'.
+ * Opens or creates `path` for appending, with O_NONBLOCK. `name` is the flag or key that error messages put
+ * before the path. Throws VoltError 'host'.
  */
 export function openForAppend(name: string, path: string): OwnedFd {
   try {
@@ -36,7 +33,7 @@ function explain(path: string, error: SyscallError): string {
   }
 }
 
-/** ENXIO: a FIFO that nobody reads, a socket, or a device that is not there. (open(2)) */
+/** ENXIO: a FIFO without a reader, a socket, or a device node without a device. (open(2)) */
 function explainNoDevice(path: string): string {
   const stat = statSync(path, { throwIfNoEntry: false }) ?? lstatSync(path, { throwIfNoEntry: false });
   if (stat?.isFIFO()) return 'nobody reads this FIFO; start its reader first';

@@ -64,12 +64,12 @@ const MEANING: Partial<Record<ErrnoCode, string>> = {
   ENOTDIR: 'not a directory',
   EISDIR: 'is a directory',
   EINVAL: 'invalid argument',
-  ENFILE: 'file table of the host is full',
+  ENFILE: 'the file table of the host is full',
   EMFILE: 'too many open files',
   ENOTTY: 'not supported by this file',
-  ENOSPC: 'no space left',
-  EPIPE: 'nobody reads the other end',
-  ENOSYS: 'not in this kernel',
+  ENOSPC: 'no space left on the device',
+  EPIPE: 'the other end is closed',
+  ENOSYS: 'not supported by this kernel',
 };
 
 /** `ENOENT` for 2; `errno 133` for a number that is not in the table. */

@@ -99,7 +99,9 @@ export class Mapping implements Disposable {
    */
   view(offset: number, bytes: number): ArrayBuffer {
     if (offset < 0 || bytes < 0 || offset + bytes > this.bytes) {
-      throw new RangeError(`Cannot view ${bytes} bytes at ${offset} (the mapping has ${this.bytes})`);
+      throw new RangeError(
+        `Cannot view ${bytes} bytes at ${offset} of a mapping (expected a range within ${this.bytes} bytes)`,
+      );
     }
     // SAFETY: inside this mapping, which outlives its views by the rule above; other threads may access it
     // too.

@@ -23,7 +23,7 @@ test.each([
 ])('a view from %p of %p bytes is outside', (offset, bytes) => {
   using mapping = new Mapping({ ...ANONYMOUS, bytes: 8192 });
   expect(() => mapping.view(offset, bytes)).toThrow(
-    `Cannot view ${bytes} bytes at ${offset} (the mapping has 8192)`,
+    `Cannot view ${bytes} bytes at ${offset} of a mapping (expected a range within 8192 bytes)`,
   );
 });
 
