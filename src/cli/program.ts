@@ -163,7 +163,11 @@ program
   .description('boot the embedded kernel with 1, 2, 4, … CPUs and show whether they all came up and talk')
   .option('-c, --cpus <count>', 'most CPUs to try', '8')
   .option('--quick', 'measure as little as possible')
-  .option('--timeout <seconds>', 'give a guest up after this long', '60')
+  .option(
+    '--timeout <seconds>',
+    'stop a guest after this long; on a busy host, after up to ten times as long',
+    '60',
+  )
   .option('--json', 'as JSON')
   .action(async (flags) => {
     const { selftest } = await import('./selftest.ts');
