@@ -23,7 +23,8 @@ const BLKDISCARD = 0x1277;
 
 /** Logical block sizes of disks, in bytes. */
 const BLOCK_SIZES = [512, 1024, 2048, 4096] as const;
-const LARGEST_BLOCK_BYTES = 4096;
+/** Linux refuses disks with larger blocks. */
+export const LARGEST_BLOCK_BYTES = 4096;
 
 /**
  * preadv(2) or pwritev(2) of `count` iovecs from iovec `first` on, four words each, at byte `offset` of the

@@ -18,7 +18,7 @@ export const NUMBER = {
 } as const;
 
 export const PR_SET_NO_NEW_PRIVS = 38;
-const SECCOMP_SET_MODE_FILTER = 1;
+export const SECCOMP_SET_MODE_FILTER = 1;
 const SECCOMP_GET_ACTION_AVAIL = 2;
 const SECCOMP_FILTER_FLAG_TSYNC = 1;
 const SECCOMP_RET_TRAP = 0x0003_0000;

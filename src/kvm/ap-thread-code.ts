@@ -3,6 +3,7 @@
  * shares with the main thread. Pure. (System V ABI, AMD64 §3.2.3 and §A.2; Linux asm/unistd_64.h)
  */
 import { ERRNO } from '../ffi/errno.ts';
+import { SECCOMP_SET_MODE_FILTER } from '../ffi/sandbox.ts';
 import { PR_SET_NAME } from '../ffi/thread.ts';
 import { IOCTL } from './abi.ts';
 
@@ -30,7 +31,6 @@ export const AP_THREAD = {
 } as const;
 
 const CALL = { write: 1, ioctl: 16, prctl: 157, gettid: 186, seccomp: 317 } as const;
-const SECCOMP_SET_MODE_FILTER = 1;
 
 /**
  * void *run(struct row *row): names the thread, installs the filter, and calls KVM_RUN until it returns

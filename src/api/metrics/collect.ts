@@ -2,13 +2,12 @@
 import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { readThreadTimes } from '../../ffi/thread-stat.ts';
+import { KIB } from '../../machine/address.ts';
 import type { VirtualMachine } from '../../vmm/virtual-machine.ts';
 import type { DeviceStatus, VcpuStatus, VmStatus } from '../control/target.ts';
 import { SPECS } from '../../virtio/host/specs.ts';
 import { deviceFamilies } from './devices.ts';
 import type { MetricFamily } from '../../schema/metric-family.ts';
-
-const KIB = 1024;
 
 export interface MetricsSource {
   status(): VmStatus;

@@ -3,6 +3,7 @@ import { dirname } from 'node:path';
 import {
   statFile,
   flushFile,
+  LARGEST_BLOCK_BYTES,
   setFileLength,
   readMtimeMs,
   OPEN_DATA_SYNC,
@@ -62,9 +63,6 @@ export function openBlock(config: BlockConfig): OpenDevice<BlockStart> {
   const files = stack.move();
   return { facts: blockFacts(shape), start, blocks: true, close: () => files.dispose() };
 }
-
-/** Linux refuses disks with larger ones. */
-const LARGEST_BLOCK_BYTES = 4096;
 
 /** What makes no sense in one disk. */
 function checkTogether({ path, overlay, readOnly, direct }: BlockConfig): void {
