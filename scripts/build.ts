@@ -1,6 +1,7 @@
 /** Builds the one executable, `./volt`. Usage: bun scripts/build.ts [OUTFILE] */
 import { resolve } from 'node:path';
 import { sealExecutable } from './seal-executable.ts';
+import { addStartCheck } from './start-check.ts';
 
 const root = resolve(import.meta.dir, '..');
 
@@ -42,6 +43,7 @@ export function buildVolt(outfile: string = resolve(root, 'volt')): void {
   const build = Bun.spawnSync([process.execPath, ...argv], { cwd: root, stdout: 'pipe', stderr: 'pipe' });
   if (build.exitCode !== 0) throw new Error(`Cannot build ${outfile}:\n${build.stdout}${build.stderr}`);
   sealExecutable(outfile);
+  addStartCheck(outfile);
 }
 
 if (import.meta.main) {

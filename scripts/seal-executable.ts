@@ -6,7 +6,8 @@
  * `bun build` has no option against that, so the names themselves are taken out of the executable: each is a C string
  * among its read-only data that is handed to getenv(3), which finds nothing by an empty name.
  */
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, openSync, writeSync } from 'node:fs';
+import { findSegment } from './elf-segments.ts';
 
 /** Those that do more than tune; a build in which one of them is not found exactly once fails. */
 const MUST_GO = [
@@ -27,17 +28,13 @@ const MUST_GO = [
 
 const NAME = /(?<=\0)(?:BUN_[A-Z][A-Za-z0-9_]{2,44}|NODE_CHANNEL_FD)(?=\0)/g;
 
-/** ELF64: e_phoff, e_phnum; one program header: p_type, p_flags, p_offset, p_filesz. (System V ABI, ch. 5) */
-const EHDR = { programHeaders: 0x20, programHeaderCount: 0x38, size: 0x40 } as const;
-const PHDR = { type: 0x00, flags: 0x04, offset: 0x08, fileBytes: 0x20, size: 0x38 } as const;
-const PT_LOAD = 1;
 const READ_ONLY = 4;
 
 /** Rewrites the file in place; returns the names that were taken out. Throws when one that must go is not there. */
 export function sealExecutable(path: string): string[] {
   const fd = openSync(path, 'r+');
   try {
-    const { offset, bytes } = readOnlySegment(fd);
+    const { offset, bytes } = findSegment(fd, READ_ONLY);
     // Latin 1 maps bytes to characters one to one, so that an index is an offset.
     const text = bytes.toString('latin1');
     const found = [...text.matchAll(NAME)].map((match) => ({ name: match[0], at: match.index }));
@@ -53,23 +50,4 @@ export function sealExecutable(path: string): string[] {
   } finally {
     closeSync(fd);
   }
-}
-
-/** The first loaded segment that is neither written nor executed: headers and constants. */
-function readOnlySegment(fd: number): { offset: number; bytes: Buffer } {
-  const header = readBytes(fd, 0, EHDR.size);
-  const at = Number(header.readBigUInt64LE(EHDR.programHeaders));
-  for (let i = 0; i < header.readUInt16LE(EHDR.programHeaderCount); i++) {
-    const entry = readBytes(fd, at + i * PHDR.size, PHDR.size);
-    if (entry.readUInt32LE(PHDR.type) !== PT_LOAD || entry.readUInt32LE(PHDR.flags) !== READ_ONLY) continue;
-    const offset = Number(entry.readBigUInt64LE(PHDR.offset));
-    return { offset, bytes: readBytes(fd, offset, Number(entry.readBigUInt64LE(PHDR.fileBytes))) };
-  }
-  throw new Error('Cannot seal: the executable has no read-only segment (expected the layout of Bun 1.4)');
-}
-
-function readBytes(fd: number, offset: number, length: number): Buffer {
-  const bytes = Buffer.alloc(length);
-  const got = readSync(fd, bytes, 0, length, offset);
-  return bytes.subarray(0, got);
 }

@@ -13,11 +13,13 @@ import { netTarget } from './targets/net.ts';
 import { overlayFileTarget, overlayTarget } from './targets/overlay.ts';
 import { symbolsTarget, systemMapTarget } from './targets/symbols.ts';
 import { acpiTarget, mpTarget } from './targets/tables.ts';
+import { httpTarget } from './targets/http.ts';
 import { vhostUserTarget } from './targets/vhost-user.ts';
 import { virtqueueTarget } from './targets/virtqueue.ts';
 import { vsockTarget } from './targets/vsock.ts';
 
 export const TARGETS: readonly FuzzTarget[] = [
+  httpTarget,
   kernelTarget,
   initrdTarget,
   configTarget,

@@ -56,13 +56,34 @@ export function enterJail(options: JailOptions, argv: readonly string[]): never 
   if (!existsSync(root) || !statSync(root).isDirectory()) {
     throw new VoltError('usage', `Cannot use --jail ${options.directory}: it is no directory (expected one)`);
   }
+  if (realpathSync(root) === '/')
+    throw new VoltError(
+      'usage',
+      `Cannot use --jail ${options.directory}: it is the host's root, which would be no jail (expected a directory of its own)`,
+    );
   const { uid, gid } = options;
   checkSearchable(root, uid);
-  if (options.cgroup !== undefined) joinCgroup(cgroupPath(options.cgroup));
+  if (options.cgroup !== undefined) {
+    const path = cgroupPath(options.cgroup);
+    checkCgroup(options.cgroup, path);
+    joinCgroup(path);
+  }
   if (options.netns !== undefined) joinNetworkNamespace(options.netns);
   process.umask(0o022);
   unshareMounts();
   mount(root, root, '', MOUNT.bind | MOUNT.recursive);
+  try {
+    fillJail(root, uid, gid);
+  } catch (error) {
+    throw explainFailure(options.directory, error);
+  }
+  pivotRoot(root);
+  switchUser(uid, gid);
+  replaceProcess(EXECUTABLE, ['volt', ...argv], ['PATH=/', 'XDG_RUNTIME_DIR=/run']);
+}
+
+/** The executable, devices, /proc and /run. */
+function fillJail(root: string, uid: number, gid: number): void {
   bindPrograms(root);
   const devices = mountPoint(root, 'dev');
   mount('none', devices, 'tmpfs', MOUNT.noSuid | MOUNT.noExecute, 'mode=755,size=64k');
@@ -72,9 +93,17 @@ export function enterJail(options: JailOptions, argv: readonly string[]): never 
   const run = mountPoint(root, 'run');
   mount('none', run, 'tmpfs', MOUNT.noSuid | MOUNT.noDevices | MOUNT.noExecute, 'mode=700,size=1m');
   chownSync(run, uid, gid);
-  pivotRoot(root);
-  switchUser(uid, gid);
-  replaceProcess(EXECUTABLE, ['volt', ...argv], ['PATH=/', 'XDG_RUNTIME_DIR=/run']);
+}
+
+/** What Node says of files in the jail: a read-only or a full file system, a file where a directory has to be. */
+function explainFailure(directory: string, error: unknown): unknown {
+  const { code, syscall, path } = error as NodeJS.ErrnoException;
+  if (error instanceof VoltError || code === undefined || syscall === undefined) return error;
+  return new VoltError(
+    'host',
+    `Cannot use --jail ${directory}: ${syscall} ${path} failed: ${code}; Volt has to create its executable, dev, proc and run there, so the directory must be writable for root`,
+    { cause: error },
+  );
 }
 
 /** Other users search a folder by its last mode bit. Without it the jailed process would not find its own program. */
@@ -93,6 +122,20 @@ function cgroupPath(name: string): string {
   throw new VoltError(
     'usage',
     `Cannot use --cgroup ${name}: it is not below ${CGROUPS} (expected a path such as volt/demo)`,
+  );
+}
+
+/**
+ * The nearest directory that exists has to be a cgroup of the unified hierarchy: elsewhere a new directory would be an
+ * ordinary one, and no limit would hold. (Documentation/admin-guide/cgroup-v2.rst)
+ */
+function checkCgroup(name: string, path: string): void {
+  let existing = path;
+  while (!existsSync(existing)) existing = dirname(existing);
+  if (existsSync(join(existing, 'cgroup.controllers'))) return;
+  throw new VoltError(
+    'host',
+    `Cannot use --cgroup ${name}: ${existing} is no cgroup v2; boot this host with cgroup v2 (systemd.unified_cgroup_hierarchy=1), or leave --cgroup out`,
   );
 }
 

@@ -93,10 +93,7 @@ const JAIL_FLAGS = ['--jail', '--uid', '--gid', '--netns', '--cgroup'];
 /** Starts this command again in the jail, without the words that made it. Does not return. */
 async function startInJail(directory: string, { uid, gid, netns, cgroup }: RunFlags): Promise<never> {
   if (uid === undefined || gid === undefined || uid === 0) {
-    throw new VoltError(
-      'usage',
-      'Cannot use --jail: it says nobody to become (expected --uid and --gid of a user other than root)',
-    );
+    throw new VoltError('usage', 'Cannot use --jail: it needs --uid and --gid of a user other than root');
   }
   const { enterJail } = await import('../api/jail.ts');
   const words = process.argv.slice(2);

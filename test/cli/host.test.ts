@@ -96,3 +96,29 @@ describe.skipIf(!kvmOpens)('a host that has less than was asked for (needs /dev/
     expect(exitCode).toBe(1);
   });
 });
+
+describe.skipIf(!canChangeMounts)('a host without /proc (needs unshare and user namespaces)', () => {
+  test('is named in one line, and not by a crash report', async () => {
+    const { stdout, stderr, exitCode } = await runVolt(['doctor'], {
+      prefix: inOwnMounts('umount -l /proc'),
+    });
+
+    expect(stderr).toBe('volt: Cannot start: /proc is not mounted; mount it: mount -t proc proc /proc\n');
+    expect(stdout).toBe('');
+    expect(exitCode).toBe(1);
+  });
+});
+
+test.skipIf(Bun.which('prlimit') === null)(
+  'without executable memory there is one line that says why (needs prlimit)',
+  async () => {
+    const { stdout, stderr, exitCode } = await runVolt(['doctor'], {
+      prefix: ['prlimit', '--as=2000000000'],
+    });
+
+    expect(stderr).toStartWith('volt: Cannot start: this process may not have executable memory; ');
+    expect(stderr.trim().split('\n')).toHaveLength(1);
+    expect(stdout).toBe('');
+    expect(exitCode).toBe(1);
+  },
+);

@@ -84,6 +84,13 @@ describe.skipIf(!kvmOpens)('--console (needs /dev/kvm)', () => {
 });
 
 describe.skipIf(!kvmOpens)('stdin (needs /dev/kvm)', () => {
+  test('that is a directory is as good as none', async () => {
+    const { stderr, exitCode } = await runScript('"$@" < /tmp', ['--cpus', '1']);
+
+    expect(stderr).toBe('');
+    expect(exitCode).toBe(0);
+  });
+
   test('as a pipe with 100 KB: every byte comes back from the guest in its order', async () => {
     const content = unlikeBytes(100_000);
 

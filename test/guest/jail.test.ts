@@ -14,6 +14,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { canChangeMounts, inOwnMounts } from '../cli/own-mounts.ts';
 import { runVolt, TemporaryFolder, VOLT, withDefaults } from '../cli/volt-process.ts';
 import { pluggingGuest } from './plugging-guest.ts';
 import { buildPvhElf } from './tiny-guest.ts';
@@ -179,8 +180,12 @@ describe.skipIf(!isRoot || !kvmOpens)('a jailed guest (needs root and /dev/kvm)'
 
 describe('a jail that cannot be', () => {
   test.each([
-    ['without a user', ['--jail', '/tmp'], 'it says nobody to become'],
-    ['for root', ['--jail', '/tmp', '--uid', '0', '--gid', '0'], 'it says nobody to become'],
+    ['without a user', ['--jail', '/tmp'], 'it needs --uid and --gid of a user other than root'],
+    [
+      'for root',
+      ['--jail', '/tmp', '--uid', '0', '--gid', '0'],
+      'it needs --uid and --gid of a user other than root',
+    ],
   ])('%s is refused in one line', async (_what, flags, words) => {
     const { stderr, exitCode } = await runVolt(['run', ...flags]);
 
@@ -208,4 +213,46 @@ describe('a jail that cannot be', () => {
     expect(stderr).toBe('volt: Cannot use --jail /nonexistent: it is no directory (expected one)\n');
     expect(exitCode).toBe(2);
   });
+
+  test.skipIf(!isRoot)("in the host's root is refused in one line (needs root)", async () => {
+    const { stderr, exitCode } = await runVolt(['run', '--jail', '/', ...USER]);
+
+    expect(stderr).toBe(
+      "volt: Cannot use --jail /: it is the host's root, which would be no jail (expected a directory of its own)\n",
+    );
+    expect(exitCode).toBe(2);
+  });
+
+  test.skipIf(!isRoot || !canChangeMounts)(
+    'in a read-only folder is refused in one line (needs root)',
+    async () => {
+      using folder = new TemporaryFolder();
+      const prefix = inOwnMounts(`mount -t tmpfs -o ro,mode=755 none ${folder.path}`);
+
+      const { stderr, exitCode } = await runVolt(['run', '--jail', folder.path, ...USER], { prefix });
+
+      expect(stderr).toMatch(/^volt: Cannot use --jail [^\n]* failed: EROFS; [^\n]*\n$/);
+      expect(stderr).not.toContain('defect');
+      expect(exitCode).toBe(1);
+    },
+  );
+
+  test.skipIf(!isRoot || !canChangeMounts)(
+    'in a cgroup where there is no cgroup v2 is refused, and no directory is made (needs root)',
+    async () => {
+      using folder = new TemporaryFolder();
+      chmodSync(folder.path, 0o755);
+      const plain = inOwnMounts('mount -t tmpfs none /sys/fs/cgroup');
+      const prefix = [...plain, 'sh', '-c', '"$0" "$@"; code=$?; ls -A /sys/fs/cgroup; exit $code'];
+
+      const { stdout, stderr, exitCode } = await runVolt(
+        ['run', '--jail', folder.path, ...USER, '--cgroup', 'a/b'],
+        { prefix },
+      );
+
+      expect(stderr).toStartWith('volt: Cannot use --cgroup a/b: /sys/fs/cgroup is no cgroup v2; ');
+      expect(stdout).toBe('');
+      expect(exitCode).toBe(1);
+    },
+  );
 });

@@ -3,6 +3,7 @@ import type { VirtualMachine } from '../../vmm/virtual-machine.ts';
 import { VoltError } from '../../volt-error.ts';
 import { placeSocket } from '../control/socket-file.ts';
 import { collectMetrics, type MetricsSource } from './collect.ts';
+import { serveHttp, type HttpHandler, type HttpServer } from './http-server.ts';
 import { formatMetrics, OPEN_METRICS_TYPE } from './open-metrics.ts';
 
 /** A server of metrics that runs until it is disposed of. */
@@ -14,12 +15,11 @@ export interface MetricsServer extends AsyncDisposable {
 }
 
 const HIGHEST_PORT = 65535;
-/** Requests have no body. */
-const MAX_REQUEST_BYTES = 1024;
 
 /**
- * `vm` is the machine of the moment: a guest that resets itself gets a new one. Opens the server at `where`: `ADDRESS:PORT` with an IPv4 address, `[IPv6]:PORT`, or a path (with a slash in it). Port 0
- * takes a free one. Throws VoltError 'usage' for what is neither and 'host' for what cannot be had.
+ * `vm` is the current machine: a guest that resets itself gets a new one. Opens the server at `where`: `ADDRESS:PORT`
+ * with an IPv4 address, `[IPv6]:PORT`, or a path (with a slash in it). Port 0 takes a free one. Throws VoltError
+ * 'usage' for anything else and 'host' for an address that cannot be used.
  */
 export function openMetrics(
   vm: () => VirtualMachine,
@@ -27,41 +27,32 @@ export function openMetrics(
   version: string,
   where: string,
 ): MetricsServer {
-  const respond = (request: Request) =>
-    answer(request, () => formatMetrics(collectMetrics(vm(), source, version)));
+  const respond: HttpHandler = (path) =>
+    path === '/metrics'
+      ? {
+          status: 200,
+          body: formatMetrics(collectMetrics(vm(), source, version)),
+          headers: { 'content-type': OPEN_METRICS_TYPE },
+        }
+      : { status: 404, body: 'Cannot find this (expected /metrics)\n' };
   return where.includes('/') ? serveAtPath(where, respond) : serveAtAddress(where, respond);
 }
 
-function answer(request: Request, metrics: () => string): Response {
-  const { pathname } = new URL(request.url);
-  if (request.method !== 'GET' && request.method !== 'HEAD') {
-    return new Response('Cannot answer this method (expected GET)\n', {
-      status: 405,
-      headers: { allow: 'GET, HEAD' },
-    });
-  }
-  if (pathname !== '/metrics') return new Response('Cannot find this (expected /metrics)\n', { status: 404 });
-  return new Response(metrics(), { headers: { 'content-type': OPEN_METRICS_TYPE } });
-}
-
-type Respond = (request: Request) => Response;
-
-function serveAtPath(path: string, respond: Respond): MetricsServer {
-  let server: Bun.Server<undefined> | undefined;
+function serveAtPath(path: string, respond: HttpHandler): MetricsServer {
+  let server: HttpServer | undefined;
   const file = placeSocket(path, (unix) => {
-    server = Bun.serve({ unix, fetch: respond, maxRequestBodySize: MAX_REQUEST_BYTES });
-    server.unref();
+    server = serveHttp({ unix }, respond);
   });
   process.on('exit', file.remove);
   const close = async () => {
     process.off('exit', file.remove);
     file.remove();
-    await server?.stop(true);
+    server?.stop();
   };
   return { where: file.path, path: file.path, [Symbol.asyncDispose]: close };
 }
 
-function serveAtAddress(where: string, respond: Respond): MetricsServer {
+function serveAtAddress(where: string, respond: HttpHandler): MetricsServer {
   const match = /^(?:\[([\da-fA-F:.]+)\]|(\d{1,3}(?:\.\d{1,3}){3})):(\d{1,5})$/.exec(where);
   const port = Number(match?.[3]);
   if (!match || port > HIGHEST_PORT) {
@@ -72,13 +63,12 @@ function serveAtAddress(where: string, respond: Respond): MetricsServer {
   }
   const hostname = match[1] ?? match[2]!;
   try {
-    const server = Bun.serve({ hostname, port, fetch: respond, maxRequestBodySize: MAX_REQUEST_BYTES });
-    server.unref();
+    const server = serveHttp({ hostname, port }, respond);
     const shown = hostname.includes(':') ? `[${hostname}]` : hostname;
     return {
       where: `http://${shown}:${server.port}/metrics`,
       path: undefined,
-      [Symbol.asyncDispose]: () => server.stop(true),
+      [Symbol.asyncDispose]: async () => server.stop(),
     };
   } catch (error) {
     throw new VoltError(

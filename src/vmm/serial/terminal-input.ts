@@ -124,11 +124,11 @@ function createReader(send: (bytes: Uint8Array) => number) {
   };
 }
 
-/** False for a descriptor that is closed, and for /dev/null: the streams behind stdin take 2 ms to load for nothing. */
+/** False for a descriptor that is closed or a directory, and for /dev/null: the streams behind stdin take 2 ms to load for nothing. */
 function canHaveInput(fd: number): boolean {
   try {
     const stat = fstatSync(fd);
-    return !(stat.isCharacterDevice() && stat.rdev === NULL_DEVICE);
+    return !stat.isDirectory() && !(stat.isCharacterDevice() && stat.rdev === NULL_DEVICE);
   } catch {
     return false;
   }
