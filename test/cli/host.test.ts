@@ -100,7 +100,7 @@ describe.skipIf(!kvmOpens)('a host that has less than was asked for (needs /dev/
 describe.skipIf(!canChangeMounts)('a host without /proc (needs unshare and user namespaces)', () => {
   test('is named in one line, and not by a crash report', async () => {
     const { stdout, stderr, exitCode } = await runVolt(['doctor'], {
-      prefix: inOwnMounts('umount -l /proc'),
+      prefix: inOwnMounts('mount -t tmpfs none /proc'),
     });
 
     expect(stderr).toBe('volt: Cannot start: /proc is not mounted; mount it: mount -t proc proc /proc\n');
