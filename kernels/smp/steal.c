@@ -4,10 +4,14 @@
 
 static volatile struct {
     u64 steal_ns;
-    u32 version, flags; /* version is odd while KVM writes */
+    u32 version, flags; /* version is odd while KVM writes, and 0 before its first update */
     u8 preempted, padding[47];
 } area __attribute__((aligned(64)));
 _Static_assert(sizeof(area) == 64, "msr.rst");
+
+/* KVM updates the area when it next enters the guest. An emulator of ring 0 stays
+ * in KVM for up to 0.7 ms, even across CPUID. */
+#define FIRST_UPDATE_POLLS 10000
 
 static bool known;
 static u64 at_start;
@@ -22,10 +26,13 @@ static u64 read_ns(void) {
 }
 
 void steal_start(void) {
-    known = kvm_features() & KVM_FEATURE_STEAL_TIME;
-    if (!known)
+    if (!(kvm_features() & KVM_FEATURE_STEAL_TIME))
         return;
     wrmsr(MSR_KVM_STEAL_TIME, (u64)&area | MSR_KVM_ENABLE);
+    for (u32 i = 0; area.version == 0 && i < FIRST_UPDATE_POLLS; i++)
+        cpuid(0, 0); /* causes a VM exit where ring 0 is native */
+    known = area.version != 0;
+    /* The first value includes what the thread waited before it entered the guest. */
     at_start = read_ns();
 }
 
