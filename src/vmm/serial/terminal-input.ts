@@ -1,4 +1,6 @@
-/** Sends this process's stdin to the guest's serial port: a terminal in raw mode, a pipe, a file, or nothing. */
+/**
+ * Sends this process's stdin to the guest's serial port: a terminal in raw mode, a pipe, a file, or nothing.
+ */
 import { fstatSync } from 'node:fs';
 import { enterRawMode, isForeground, isTerminal } from '../../ffi/terminal.ts';
 import { filterEscapeKeys, type EscapeAction } from './escape-keys.ts';
@@ -20,8 +22,8 @@ export interface ConsoleInput {
 }
 
 /**
- * `send` returns how many bytes the guest had room for. `onTaken` is called when a person's keys reach the guest for the
- * first time.
+ * `send` returns how many bytes the guest had room for. `onTaken` is called when a person's keys reach the
+ * guest for the first time.
  */
 export function openConsoleInput(
   send: (bytes: Uint8Array) => number,
@@ -39,8 +41,8 @@ function readStream(send: (bytes: Uint8Array) => number): ConsoleInput {
 }
 
 /**
- * The terminal is taken whenever this process is in its foreground: a background job that touched it would be stopped
- * by SIGTTIN or SIGTTOU, and a shell gives it back in the mode that the shell likes.
+ * The terminal is taken whenever this process is in its foreground: a background job that touched it would be
+ * stopped by SIGTTIN or SIGTTOU, and a shell gives it back in the mode that the shell likes.
  */
 function readTerminal(
   send: (bytes: Uint8Array) => number,
@@ -124,7 +126,10 @@ function createReader(send: (bytes: Uint8Array) => number) {
   };
 }
 
-/** False for a descriptor that is closed or a directory, and for /dev/null: the streams behind stdin take 2 ms to load for nothing. */
+/**
+ * False for a descriptor that is closed or a directory, and for /dev/null: the streams behind stdin take 2 ms
+ * to load for nothing.
+ */
 function canHaveInput(fd: number): boolean {
   try {
     const stat = fstatSync(fd);
