@@ -11,19 +11,19 @@ const NULL_DEVICE = (1 << 8) | 3;
 /** Time between two attempts to send to a guest whose receive buffer is full. */
 const RETRY_MS = 10;
 
-/** How often a terminal is looked at, in case a shell's `fg` or `bg` changed who has it. */
+/** How often the terminal's foreground process group is checked, which a shell's `fg` and `bg` change. */
 const FOREGROUND_CHECK_MS = 250;
 
 export interface ConsoleInput {
-  /** Whether a person types: input comes from a terminal. */
+  /** Whether stdin is a terminal. */
   readonly isTerminal: boolean;
   /** Stops reading and restores the terminal. Safe to call twice, and from an exit handler. */
   close(): void;
 }
 
 /**
- * `send` returns how many bytes the guest had room for. `onTaken` is called when a person's keys reach the
- * guest for the first time.
+ * `send` returns how many bytes the guest had room for. `onTaken` is called when a terminal is put into raw
+ * mode for the first time.
  */
 export function openConsoleInput(
   send: (bytes: Uint8Array) => number,
@@ -41,8 +41,8 @@ function readStream(send: (bytes: Uint8Array) => number): ConsoleInput {
 }
 
 /**
- * The terminal is taken whenever this process is in its foreground: a background job that touched it would be
- * stopped by SIGTTIN or SIGTTOU, and a shell gives it back in the mode that the shell likes.
+ * The terminal is in raw mode, and read, whenever this process is in its foreground. A background job that
+ * used it would be stopped by SIGTTIN or SIGTTOU, and a shell sets its own mode.
  */
 function readTerminal(
   send: (bytes: Uint8Array) => number,
@@ -74,7 +74,7 @@ function readTerminal(
     if (!wasTaken) onTaken();
     wasTaken = true;
   };
-  // After a stop the shell has changed the mode, although this process knows of no change.
+  // While this process was stopped, the shell has changed the mode.
   const afterStop = () => {
     if (restore) leave();
     follow();
@@ -94,7 +94,7 @@ function readTerminal(
   };
 }
 
-/** Reads stdin, as fast as the guest takes what is read. */
+/** Reads stdin as fast as the guest takes the bytes. */
 function createReader(send: (bytes: Uint8Array) => number) {
   let onData: ((chunk: Uint8Array) => void) | undefined;
   const forward = (bytes: Uint8Array) => {
@@ -127,8 +127,8 @@ function createReader(send: (bytes: Uint8Array) => number) {
 }
 
 /**
- * False for a descriptor that is closed or a directory, and for /dev/null: the streams behind stdin take 2 ms
- * to load for nothing.
+ * False for a closed descriptor and for /dev/null, which spares the 2 ms that loading the streams of stdin
+ * takes.
  */
 function canHaveInput(fd: number): boolean {
   try {
