@@ -34,6 +34,11 @@ ${valueCases(tree)}
 ${cases.join('\n')}
     *) words=${quote([...new Set(start.split(' '))].join(' '))} ;;
   esac
+  # The first word of these is a guest: its process id, or the path of its socket.
+  case $command in
+    ${[...TAKE_GUESTS].join('|')})
+      [[ \${COMP_WORDS[COMP_CWORD-1]} = "$command" ]] && words="\$("\${COMP_WORDS[0]}" ps -q 2>/dev/null) $words" ;;
+  esac
   COMPREPLY=($(compgen -W "$words" -- "$current"))
   [[ $command = ctl && \${#COMPREPLY[@]} -eq 0 ]] && COMPREPLY=($(compgen -f -- "$current"))
 }
@@ -80,7 +85,7 @@ export function zshCompletion(tree: CommandNode): string {
   const cases = tree.commands.map((command) =>
     command.commands.length > 0
       ? `      ${command.name})
-        _arguments '1:guest:_files' '2:command:((${describe(command.commands).replaceAll("'", '"')}))' ;;`
+        _arguments '1:guest:{ compadd -- $(volt ps -q 2>/dev/null); _files }' '2:command:((${describe(command.commands).replaceAll("'", '"')}))' ;;`
       : `      ${command.name})
         _arguments \\
         ${specs(command)} ;;`,
@@ -130,12 +135,17 @@ export function fishCompletion(tree: CommandNode): string {
     const seen = `__fish_seen_subcommand_from ${command.name}`;
     const condition = command.name === DEFAULT_COMMAND ? `__fish_use_subcommand; or ${seen}` : seen;
     for (const option of command.options) lines.push(line(condition, option));
+    if (TAKE_GUESTS.has(command.name))
+      lines.push(`complete -c volt -n ${quote(seen)} -a '(volt ps -q 2>/dev/null)' -d guest`);
     for (const each of command.commands) {
       lines.push(`complete -c volt -n ${quote(seen)} -a ${each.name} -d ${quote(each.description)}`);
     }
   }
   return `${lines.join('\n')}\n`;
 }
+
+/** Commands whose first word is a guest. */
+const TAKE_GUESTS = new Set(['ctl', 'top', 'health']);
 
 function names(tree: CommandNode): string[] {
   return tree.commands.map(({ name }) => name);

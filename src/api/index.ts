@@ -16,7 +16,12 @@ export {
 } from '../config/config.ts';
 export { namesRoot } from '../config/kernel-words.ts';
 export { parseJsonText } from '../config/json-text.ts';
-export { DEFAULT_MEMORY_MIB, type ConsoleConfig } from '../config/machine-values.ts';
+export {
+  DEFAULT_MEMORY_MIB,
+  MAXIMUM_MEMORY_MIB,
+  MINIMUM_MEMORY_MIB,
+  type ConsoleConfig,
+} from '../config/machine-values.ts';
 export { VirtualMachine, type VmOptions } from '../vmm/virtual-machine.ts';
 export { HostResources } from '../vmm/host-resources.ts';
 export { ALL_SPECS } from '../virtio/host/specs.ts';

@@ -1,11 +1,13 @@
 /** The flags that describe a machine, shared by `run` and `inspect`, and their way into a VmConfig. */
 import { readFileSync } from 'node:fs';
-import { Command, Option, type CommandUnknownOpts } from '@commander-js/extra-typings';
+import { Command, InvalidArgumentError, Option, type CommandUnknownOpts } from '@commander-js/extra-typings';
 import {
   BOOT_PROTOCOLS,
   DEFAULT_CMDLINE,
   DEFAULT_CPUS,
   DEFAULT_MEMORY_MIB,
+  MAXIMUM_MEMORY_MIB,
+  MINIMUM_MEMORY_MIB,
   mergeConfig,
   namesRoot,
   parseConfig,
@@ -92,7 +94,11 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
       '-c, --cpus <count>',
       `vCPUs and their topology: 8,sockets=2,cores=2,threads=2; max=16 leaves room to plug more (default: ${DEFAULT_CPUS})`,
     )
-    .option('-m, --memory <size>', `guest RAM, such as 512M or 2G (default: ${DEFAULT_MEMORY_MIB}M)`, toMib)
+    .option(
+      '-m, --memory <size>',
+      `guest RAM, such as 512M or 2G (default: ${DEFAULT_MEMORY_MIB}M)`,
+      toMemoryMib,
+    )
     .option('--hugepages', "back guest RAM with the host's reserved 2 MiB pages")
     .option(
       '--numa <node>',
@@ -140,6 +146,13 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
         .choices(LOG_FORMATS)
         .default('text' as const),
     );
+}
+
+/** A size that the schema would refuse is refused in the units of whoever wrote it. */
+function toMemoryMib(text: string): number {
+  const mib = toMib(text);
+  if (mib >= MINIMUM_MEMORY_MIB && mib <= MAXIMUM_MEMORY_MIB) return mib;
+  throw new InvalidArgumentError(`Expected ${MINIMUM_MEMORY_MIB}M to ${MAXIMUM_MEMORY_MIB / 2 ** 20}T.`);
 }
 
 /** Flags and file to a VmConfig. Throws VoltError; warns of keys that it does not know. */

@@ -8,7 +8,9 @@ import { found, optional, text, wholeNumber } from '../schema/values.ts';
 
 /** RAM of a machine that says nothing of it, in MiB. */
 export const DEFAULT_MEMORY_MIB = 512;
+/** Least RAM of a machine, in MiB. */
 export const MINIMUM_MEMORY_MIB = MINIMUM_MEMORY_BYTES / MIB;
+/** Most RAM of a machine, in MiB. */
 export const MAXIMUM_MEMORY_MIB = 16 * 1024 * 1024;
 
 /** Where `runInTerminal` takes the guest's serial console. */

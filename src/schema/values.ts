@@ -4,13 +4,13 @@ import * as v from 'valibot';
 const LONGEST_QUOTE = 200;
 
 /** What the user wrote, for an error: JSON, cut where nobody would read on. */
-export function found(input: unknown): string {
+export function found(input: unknown, longest = LONGEST_QUOTE): string {
   if (input === undefined) return 'nothing';
-  if (typeof input === 'string' && input.length > LONGEST_QUOTE)
-    return `${JSON.stringify(input.slice(0, LONGEST_QUOTE))}…`;
+  if (typeof input === 'string' && input.length > longest)
+    return `${JSON.stringify(input.slice(0, longest))}…`;
   try {
     const text = JSON.stringify(input);
-    return text.length > LONGEST_QUOTE ? `${text.slice(0, LONGEST_QUOTE)}…` : text;
+    return text.length > longest ? `${text.slice(0, longest)}…` : text;
   } catch {
     return 'something nested too deeply to show';
   }

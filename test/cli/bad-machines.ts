@@ -141,12 +141,11 @@ const MACHINE_FLAGS: readonly BadInput[] = [
     ['--numa', 'cpus=0-1', '--no-acpi'],
     'Cannot use --numa: NUMA nodes are told without ACPI (expected ACPI to be on)',
   ),
-  ...[
-    ['0M', '0'],
-    ['16M', '16'],
-    ['99999999T', '104857598951424'],
-  ].map(([given, shown]) =>
-    badFlags(['--memory', given!], `Cannot use --memory: ${shown} (expected ${MEMORY})`),
+  ...['0M', '16M', '99999999T'].map((given) =>
+    badFlags(
+      ['--memory', given],
+      `option '-m, --memory <size>' argument '${given}' is invalid. Expected 32M to 16T; ${HELP}`,
+    ),
   ),
   ...['12', 'abc', '-5M', '0x10M', ''].map((given) =>
     badFlags(

@@ -7,6 +7,7 @@
 import * as v from 'valibot';
 import { MAX_CPUS } from '../../config/config.ts';
 import { MAX_HOST_CPUS } from '../../machine/cpu-list.ts';
+import { found } from '../../schema/values.ts';
 import { IPI_MODES } from '../../smp/ipi.ts';
 import { MP_STATE_NAMES } from '../../smp/vcpu-state.ts';
 import { MAX_BALLOON_MIB } from '../../virtio/balloon/spec.ts';
@@ -34,11 +35,7 @@ export type ControlEvent = VmEvent | { readonly kind: 'dropped'; readonly count:
 const MAX_VCPU = MAX_CPUS - 1;
 const SHOWN_CHARACTERS = 60;
 
-function shown(input: unknown): string {
-  if (input === undefined) return 'missing';
-  const text = JSON.stringify(input);
-  return text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}…` : text;
-}
+const shown = (input: unknown) => (input === undefined ? 'missing' : found(input, SHOWN_CHARACTERS));
 
 const expect = (expected: string) => (issue: v.BaseIssue<unknown>) =>
   `${shown(issue.input)} (expected ${expected})`;
@@ -173,11 +170,11 @@ export function parseRequest(line: Uint8Array): Incoming {
   }
   const envelope = v.safeParse(EnvelopeSchema, message);
   if (!envelope.success) {
-    const found = envelope.issues[0].message;
+    const problem = envelope.issues[0].message;
     return refused(
       exactId(idOf(message), text) ?? null,
       ERROR_CODE.invalidRequest,
-      `Cannot take the request: ${found} (expected jsonrpc, method, and where needed params and id)`,
+      `Cannot take the request: ${problem} (expected jsonrpc, method, and where needed params and id)`,
     );
   }
   const { method, params = {} } = envelope.output;
@@ -210,8 +207,8 @@ function idOf(message: unknown): string | number | null {
   return typeof id === 'string' || (typeof id === 'number' && Number.isFinite(id)) ? id : null;
 }
 
-function badParams(id: RequestId | undefined, method: Method, found: string): Incoming {
-  return refused(id, ERROR_CODE.invalidParams, `Cannot call ${method}: ${found}`);
+function badParams(id: RequestId | undefined, method: Method, problem: string): Incoming {
+  return refused(id, ERROR_CODE.invalidParams, `Cannot call ${method}: ${problem}`);
 }
 
 function refused(id: RequestId | undefined, code: number, message: string): Incoming {
