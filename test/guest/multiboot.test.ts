@@ -47,6 +47,37 @@ describe('a Multiboot kernel (needs /dev/kvm)', () => {
     expect(exitCode).toBe(0);
   });
 
+  needsKvm('that asks for a video mode starts without one, and Volt says so', async () => {
+    const code = program([0xeb, 14, 0x90, 0x90], header(1 << 2), checkHandOver());
+
+    const { stdout, stderr, exitCode } = await runGuest(code, ['--boot', 'multiboot']);
+
+    expect(stdout).toBe('multiboot\n');
+    expect(stderr).toMatch(/^volt: \S+ requests a video mode in its Multiboot header; [^\n]*\n$/);
+    expect(exitCode).toBe(0);
+  });
+
+  needsKvm('that loads a GDT of its own may keep the segments it has, and load them again', async () => {
+    const gdt = LOAD_ADDRESS + 16;
+    const tables = [
+      ...[0, 0, 0x0000_ffff, 0x00cf_9b00, 0x0000_ffff, 0x00cf_9300].flatMap(u32), // null, code, data
+      ...[0x17, 0x00, ...u32(gdt), 0x90, 0x90], // GDT pointer
+    ];
+    const pushPlace = [0xe8, ...u32(0), 0x83, 0x04, 0x24, 5]; // call next; add dword [esp], 5
+    const loadGdt = [0x0f, 0x01, 0x15, ...u32(gdt + 24), 0xbc, ...u32(0x9_0000)]; // lgdt; mov esp, 0x90000
+    const returnHere = [0x0e, ...pushPlace, 0xcb]; // push cs; push place; retf, which loads CS as IRET does
+    const reloadData = [0x8c, 0xd8, 0x8e, 0xd8, 0x8e, 0xd0]; // mov eax, ds; mov ds, eax; mov ss, eax
+    const code = [...loadGdt, ...returnHere, ...reloadData, ...asm.print('returned\n'), ...asm.exit(0)];
+
+    const image = program([0xeb, 14 + tables.length, 0x90, 0x90], header(0), tables, code);
+    const { stdout, stderr, exitCode } = await runGuest(image, ['--boot', 'multiboot']);
+
+    expect(stderr).toBe('');
+    expect(stdout).toBe('returned\n');
+    expect(stderr).toBe('');
+    expect(exitCode).toBe(0);
+  });
+
   needsKvm('that is booted by PVH instead finds another hand-over, and says so', async () => {
     const code = program([0xeb, 14, 0x90, 0x90], header(0), checkHandOver());
 
