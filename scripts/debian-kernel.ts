@@ -82,7 +82,7 @@ async function downloadPackage(flavour: KernelFlavour, dir: string): Promise<str
     if (process.getuid?.() !== 0) throw error;
     process.stderr.write('Renewing the Debian package lists\n');
     await runProgram(['apt-get', 'update', '-q'], dir);
-    return await downloadKnownPackage(flavour, dir);
+    return downloadKnownPackage(flavour, dir);
   }
 }
 

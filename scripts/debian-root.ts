@@ -113,7 +113,7 @@ async function runMmdebstrap(args: string[], sources: readonly string[]): Promis
     for (const line of lines) {
       if (/^(I: (run|download|extract|install|creat)\w*) /.test(line))
         process.stderr.write(`  ${line.slice(3)}\n`);
-      if (/^E: /.test(line)) errors.push(line.slice(3));
+      if (line.startsWith('E: ')) errors.push(line.slice(3));
     }
   }
   const code = await child.exited;

@@ -175,7 +175,7 @@ async function main(): Promise<number> {
     return 0;
   }
   const targets = values.target.length > 0 ? values.target.map((name) => findTarget(name)) : TARGETS;
-  if (values.input !== undefined) return await runAgain(targets, values.input);
+  if (values.input !== undefined) return runAgain(targets, values.input);
   const [seconds, runs, seed, jobs] = [values.seconds, values.runs, values.seed, values.jobs].map(Number);
   const findings = resolve(values.findings);
   console.log(`${targets.length} targets, ${seconds} s, seed ${seed}; findings go to ${findings}`);

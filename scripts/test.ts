@@ -96,7 +96,12 @@ function needsBuild(files: readonly string[]): boolean {
   );
   if (!runsVolt) return false;
   const built = statSync(resolve(root, 'volt'), { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  const sources = ['src/**/*', 'kernels/smp/smp.elf', 'package-lock.json', 'scripts/{build,seal-executable}.ts'];
+  const sources = [
+    'src/**/*',
+    'kernels/smp/smp.elf',
+    'package-lock.json',
+    'scripts/{build,seal-executable}.ts',
+  ];
   return sources
     .flatMap((pattern) => [...new Bun.Glob(pattern).scanSync(root)])
     .some((file) => statSync(resolve(root, file)).mtimeMs > built);

@@ -21,7 +21,7 @@ const BUFFERS = 0x4000;
 const NEEDS_RESET = 0x40;
 
 /** xorshift32: fast, and the same on every machine. */
-export function fuzzRandom(seed: number): (limit: number) => number {
+function fuzzRandom(seed: number): (limit: number) => number {
   let state = seed >>> 0 || 1;
   return (limit) => {
     state ^= state << 13;

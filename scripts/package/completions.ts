@@ -37,7 +37,7 @@ ${cases.join('\n')}
   # The first word of these is a guest: its process id, or the path of its socket.
   case $command in
     ${[...TAKE_GUESTS].join('|')})
-      [[ \${COMP_WORDS[COMP_CWORD-1]} = "$command" ]] && words="\$("\${COMP_WORDS[0]}" ps -q 2>/dev/null) $words" ;;
+      [[ \${COMP_WORDS[COMP_CWORD-1]} = "$command" ]] && words="$("\${COMP_WORDS[0]}" ps -q 2>/dev/null) $words" ;;
   esac
   COMPREPLY=($(compgen -W "$words" -- "$current"))
   [[ $command = ctl && \${#COMPREPLY[@]} -eq 0 ]] && COMPREPLY=($(compgen -f -- "$current"))

@@ -43,7 +43,7 @@ const SUPPORTED = WANTS_PAGE_ALIGNED_MODULES | WANTS_MEMORY_INFO | WANTS_VIDEO;
 const HAS_ADDRESSES = 1 << 16;
 
 /** Multiboot information. (§3.3) */
-export const BOOT_INFO = {
+const BOOT_INFO = {
   flags: 0x00,
   memLower: 0x04,
   memUpper: 0x08,
@@ -60,7 +60,7 @@ export const BOOT_INFO = {
   bootLoaderName: 0x40,
   size: 0x58,
 } as const;
-export const BOOT_INFO_FLAG = {
+const BOOT_INFO_FLAG = {
   memory: 1,
   cmdline: 1 << 2,
   modules: 1 << 3,

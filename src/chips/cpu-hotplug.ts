@@ -6,9 +6,9 @@
 import { CPU_HOTPLUG, CPU_HOTPLUG_NONE, CPU_HOTPLUG_STATUS } from '../machine/ports.ts';
 
 /** Words of the device, followed by CPU_SLOT_WORD.size words for each vCPU. */
-export const CPU_HOTPLUG_WORD = { selected: 0, size: 1 } as const;
+const CPU_HOTPLUG_WORD = { selected: 0, size: 1 } as const;
 /** `flags` are CPU_HOTPLUG_STATUS. The others hold the arguments of the last _OST, and count the calls. */
-export const CPU_SLOT_WORD = { flags: 0, ostEvent: 1, ostStatus: 2, ostCount: 3, size: 4 } as const;
+const CPU_SLOT_WORD = { flags: 0, ostEvent: 1, ostStatus: 2, ostCount: 3, size: 4 } as const;
 const { selected } = CPU_HOTPLUG_WORD;
 const { present, inserted, removing, eject } = CPU_HOTPLUG_STATUS;
 

@@ -1,6 +1,11 @@
 /** The flags that describe a machine, shared by `run` and `inspect`, and their way into a VmConfig. */
 import { readFileSync } from 'node:fs';
-import { Command, InvalidArgumentError, Option, type CommandUnknownOpts } from '@commander-js/extra-typings';
+import {
+  type Command,
+  InvalidArgumentError,
+  Option,
+  type CommandUnknownOpts,
+} from '@commander-js/extra-typings';
 import {
   BOOT_PROTOCOLS,
   DEFAULT_CMDLINE,

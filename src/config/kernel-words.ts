@@ -13,7 +13,7 @@ export interface MachineFeatures {
 }
 
 /** Words separated by spaces; a part in double quotes belongs to its word. */
-export function splitWords(cmdline: string): string[] {
+function splitWords(cmdline: string): string[] {
   return cmdline.match(/(?:"[^"]*"?|[^\s"])+/g) ?? [];
 }
 
@@ -127,6 +127,6 @@ export function contradictingWords(cmdline: string, machine: MachineFeatures): s
 }
 
 /** Value of the last word `name=…`, which is the one that counts; undefined without one. */
-export function lastValue(words: readonly string[], name: string): string | undefined {
+function lastValue(words: readonly string[], name: string): string | undefined {
   return words.findLast((word) => word.startsWith(`${name}=`))?.slice(name.length + 1);
 }

@@ -89,7 +89,7 @@ export function entryForCpu(
   }
 }
 
-export function threadsPerSocket(topology: CpuidTopology): number {
+function threadsPerSocket(topology: CpuidTopology): number {
   return topology.threadsPerCore * topology.coresPerDie * topology.diesPerSocket;
 }
 

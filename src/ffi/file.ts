@@ -47,13 +47,6 @@ export function openFile(
   return new OwnedFd(fd);
 }
 
-const F_DUPFD_CLOEXEC = 1030;
-
-/** A second descriptor of the same open file, with FD_CLOEXEC. Throws SyscallError. */
-export function duplicateFd({ fd }: { readonly fd: number }): OwnedFd {
-  return new OwnedFd(checked(libc.fcntl(fd, F_DUPFD_CLOEXEC, 0), 'fcntl(F_DUPFD_CLOEXEC)'));
-}
-
 /**
  * Reads at byte `offset` until `target` is full or the file ends; returns the number of bytes read. Throws
  * SyscallError.

@@ -26,7 +26,7 @@ export const TAP_OFFLOAD = { csum: 0x01, tso4: 0x02, tso6: 0x04, ecn: 0x08, ufo:
 
 /** `struct ifreq`: a name of up to 15 characters, then a union. (linux/if.h) */
 const IFREQ = { name: 0x00, flags: 0x10, mtu: 0x10, size: 0x28 } as const;
-export const MAX_INTERFACE_NAME = 15;
+const MAX_INTERFACE_NAME = 15;
 
 const DATAGRAM_CLOEXEC = SOCK.datagram | SOCK.closeOnExec;
 

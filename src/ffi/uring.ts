@@ -12,7 +12,7 @@ import { MAP, Mapping, PROT } from './mapping.ts';
 const SYS = { setup: 425, enter: 426, register: 427 } as const;
 
 /** `struct io_uring_params`, which contains two tables of offsets. */
-export const URING_PARAMS = {
+const URING_PARAMS = {
   sqEntries: 0x00,
   cqEntries: 0x04,
   flags: 0x08,
@@ -22,7 +22,7 @@ export const URING_PARAMS = {
   size: 0x78,
 } as const;
 /** `struct io_uring_sqe` */
-export const URING_SQE = {
+const URING_SQE = {
   opcode: 0x00,
   fd: 0x04,
   offset: 0x08,
@@ -33,7 +33,7 @@ export const URING_SQE = {
   size: 0x40,
 } as const;
 /** `struct io_uring_cqe` */
-export const URING_CQE = { userData: 0x00, result: 0x08, flags: 0x0c, size: 0x10 } as const;
+const URING_CQE = { userData: 0x00, result: 0x08, flags: 0x0c, size: 0x10 } as const;
 
 export const URING_OP = { readVectors: 1, writeVectors: 2, fsync: 3 } as const;
 export const URING_FSYNC_DATA_SYNC = 1;
@@ -44,7 +44,7 @@ const OFFSET_SQES = 0x1000_0000;
 const ENTER_GET_EVENTS = 1;
 
 /** `struct io_uring_restriction` */
-export const URING_RESTRICTION = { opcode: 0x00, op: 0x02, size: 0x10 } as const;
+const URING_RESTRICTION = { opcode: 0x00, op: 0x02, size: 0x10 } as const;
 const RESTRICT_SQE_OP = 1;
 const REGISTER = { restrictions: 11, enableRings: 12 } as const;
 const SETUP_DISABLED = 1 << 6;

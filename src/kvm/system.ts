@@ -10,7 +10,7 @@ import { decodeCpuid } from './cpuid-codec.ts';
 import { VoltError } from '../volt-error.ts';
 import { KvmVm } from './vm.ts';
 
-export const KVM_DEVICE = '/dev/kvm';
+const KVM_DEVICE = '/dev/kvm';
 
 /** The next step for a user whose /dev/kvm does not open; undefined for errors without a known cause. */
 export function openKvmAdvice(errno: number): string | undefined {

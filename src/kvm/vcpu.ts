@@ -6,7 +6,7 @@
  */
 import { hex, putU64, viewOf } from '../binary/bytes.ts';
 import { ERRNO } from '../ffi/errno.ts';
-import { OwnedFd } from '../ffi/file.ts';
+import { type OwnedFd } from '../ffi/file.ts';
 import { checked, libc } from '../ffi/libc.ts';
 import { MAP, Mapping, PROT } from '../ffi/mapping.ts';
 import {

@@ -44,7 +44,7 @@ export interface NodeMemory {
   readonly node: number;
 }
 
-export const LOCAL_DISTANCE = 10;
+const LOCAL_DISTANCE = 10;
 const REMOTE_DISTANCE = 20;
 /** 255 means unreachable. (ACPI 6.5 §5.2.17) */
 const MAX_DISTANCE = 254;

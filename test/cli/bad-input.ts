@@ -2,9 +2,12 @@
 import { mkdirSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { runVolt, TemporaryFolder, type VoltRun } from './volt-process.ts';
 
+/** In place of a file's content: a folder. */
+export const FOLDER = Symbol('folder');
+
 /** Content of a file; `sparseBytes` of zeros that take no room on the disk; a symbolic link; or a folder. */
 export type FileContent =
-  string | Uint8Array | { readonly sparseBytes: number } | { readonly linkTo: string } | 'folder';
+  string | Uint8Array | { readonly sparseBytes: number } | { readonly linkTo: string } | typeof FOLDER;
 
 export interface BadInput {
   /** What is wrong, for the name of the test. */
@@ -15,8 +18,6 @@ export interface BadInput {
   /** All of stderr, without `volt: ` and the end of the line. */
   readonly message: string;
 }
-
-export const FOLDER = 'folder';
 
 /** A kernel that cannot be loaded; `found` is how the message goes on after the path. */
 export function badKernel(

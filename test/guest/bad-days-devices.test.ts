@@ -136,8 +136,8 @@ describe.skipIf(!kvmOpens || !canChangeMounts)(
         const seenByVolt = (path: string) => `/proc/${child.pid}/root${path}`;
         const ballast = seenByVolt(folder.at('ballast'));
         const press = async (answers: number) => {
-          child.stdin.write('x');
-          child.stdin.flush();
+          void child.stdin.write('x');
+          void child.stdin.flush();
           await waitUntil('an answer', () => stdout.length >= 'ready\n'.length + answers);
         };
 

@@ -1,6 +1,6 @@
 /** Boots tiny guests, by the compiled binary or through the library. */
 import { ConsolePump } from '../../src/vmm/serial/pump.ts';
-import { parseConfig, VirtualMachine, type VmConfig, type VmEnd } from '../../src/api/index.ts';
+import { parseConfig, type VirtualMachine, type VmConfig, type VmEnd } from '../../src/api/index.ts';
 import {
   runVolt,
   TemporaryFolder,

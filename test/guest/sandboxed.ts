@@ -92,6 +92,7 @@ async function runUnderLoad(seconds: number): Promise<void> {
 
 /** New code each time, hot enough for every tier of the JIT, and garbage in big and small pieces. */
 function keepBusy(round: number): void {
+  // oxlint-disable-next-line typescript/no-implied-eval
   const work = new Function(
     'n',
     `let s = ${round}; for (let i = 0; i < n; i++) s = (s * 31 + i) | 0; return s;`,

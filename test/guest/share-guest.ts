@@ -15,7 +15,7 @@ const STRIDE = REQUEST_BYTES + ANSWER_BYTES;
 const { start, offer, waitUsed, waitInterrupt, routeInterrupt, read, write } = virtioAsm;
 
 /** Length and error of an answer, then what follows its number. */
-export const ANSWER_HEADER = 16;
+const ANSWER_HEADER = 16;
 
 function request(slot: number, opcode: number, body: Uint8Array) {
   const bytes = Buffer.alloc(STRIDE);

@@ -174,7 +174,7 @@ describe.skipIf(!kvmOpens)('events and real vCPUs (need /dev/kvm)', () => {
     ];
 
     for (const attempt of attempts) expect(attempt).toThrow('the guest has ended; start it again');
-    expect(running.control.pause()).rejects.toThrow('the guest has ended');
+    await expect(running.control.pause()).rejects.toThrow('the guest has ended');
   });
 
   test.each([

@@ -93,7 +93,7 @@ export async function runOnAppliance(script: string, timeoutSeconds: number): Pr
   }
 }
 
-export async function stopAppliance(): Promise<void> {
+async function stopAppliance(): Promise<void> {
   const host = machine;
   machine = undefined;
   await host?.then((each) => each.stop());

@@ -77,8 +77,8 @@ async function ask(command: string): Promise<string> {
 
 function type(line: string): void {
   screen = '';
-  guest.stdin.write(`${line}\n`);
-  guest.stdin.flush();
+  void guest.stdin.write(`${line}\n`);
+  void guest.stdin.flush();
 }
 
 async function waitFor(pattern: RegExp): Promise<RegExpExecArray> {

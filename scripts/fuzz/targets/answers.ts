@@ -117,9 +117,10 @@ export const answersTarget: FuzzTarget = {
         kinds.push(`${method} printed`);
       } catch (error) {
         if (!(error instanceof VoltError)) throw error;
-        if (error.message.includes('\n')) throw new Error(`a message of several lines: ${error.message}`);
+        if (error.message.includes('\n'))
+          throw new Error(`a message of several lines: ${error.message}`, { cause: error });
         if (STEERS.test(oneLine(error.message).replaceAll('\t', ' ')))
-          throw new Error('an error steers a terminal');
+          throw new Error('an error steers a terminal', { cause: error });
         kinds.push(kindOf(error.message));
       }
     }

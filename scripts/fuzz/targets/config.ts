@@ -106,7 +106,8 @@ function configOf(input: Uint8Array): VmConfig | string {
     return parseConfig(tree).config;
   } catch (error) {
     if (!(error instanceof VoltError) || error.code === 'internal') throw error;
-    if (error.message.includes('\n')) throw new Error(`a message of several lines: ${error.message}`);
+    if (error.message.includes('\n'))
+      throw new Error(`a message of several lines: ${error.message}`, { cause: error });
     return kindOf(error.message);
   }
 }

@@ -76,7 +76,7 @@ export const flagsTarget: FuzzTarget = {
         error instanceof InvalidArgumentError || (error instanceof VoltError && error.code !== 'internal');
       if (!refused) throw error;
       if (error instanceof VoltError && error.message.includes('\n'))
-        throw new Error(`a message of several lines: ${error.message}`);
+        throw new Error(`a message of several lines: ${error.message}`, { cause: error });
       return `${reader} ${kindOf(error.message)}`;
     }
   },

@@ -14,9 +14,8 @@ import {
   pvhNote,
 } from '../../../test/unit/boot/images.ts';
 import type { Random } from '../../../test/unit/support/random.ts';
-import { mutate } from '../../../test/unit/support/random.ts';
+import { mutate, seededRandom } from '../../../test/unit/support/random.ts';
 import { choicesOf, kindOf, randomChoices, type FuzzTarget } from '../target.ts';
-import { seededRandom } from '../../../test/unit/support/random.ts';
 
 const MULTIBOOT_ADDRESSES = [MIB, MIB, 0, 0, MIB + 0x20];
 

@@ -11,7 +11,7 @@ const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 /** Events that wait for whoever iterates; more are dropped and counted. */
 const MAX_WAITING_EVENTS = 10_000;
 /** Longer than any call takes while the guest's machine is alive. */
-export const CALL_TIMEOUT_MS = 30_000;
+const CALL_TIMEOUT_MS = 30_000;
 
 const ERROR_CODES = [
   'usage',

@@ -19,7 +19,7 @@ import {
 import type { VmEvent } from './target.ts';
 
 /** More than this waiting for a client, beyond what its socket holds, and it is slow. */
-export const MAX_WAITING_BYTES = 256 * 1024;
+const MAX_WAITING_BYTES = 256 * 1024;
 /** So many lines, and other work of this thread (console, signals) gets its turn. */
 const LINES_PER_TURN = 32;
 /** For requests under way and for a client to take its last answers when the server closes. */

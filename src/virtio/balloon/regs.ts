@@ -33,5 +33,3 @@ export const BALLOON_STAT_NAMES = [
   'hugetlb_allocations',
   'hugetlb_failures',
 ] as const;
-
-export type BalloonStatName = (typeof BALLOON_STAT_NAMES)[number];

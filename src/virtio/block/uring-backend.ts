@@ -8,7 +8,7 @@
 import type { BlockBackend } from './device.ts';
 import { BLOCK_OP, type BlockRequest } from './request.ts';
 import { ERRNO } from '../../ffi/errno.ts';
-import { Uring, URING_FSYNC_DATA_SYNC, URING_OP } from '../../ffi/uring.ts';
+import { type Uring, URING_FSYNC_DATA_SYNC, URING_OP } from '../../ffi/uring.ts';
 import { transferBounced } from './bounce.ts';
 import { perform, type FileTraits } from './file-backend.ts';
 

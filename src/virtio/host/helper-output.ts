@@ -12,7 +12,7 @@ export function createHelperOutput(): [ours: OwnedFd, theirs: OwnedFd] {
 }
 
 /** The last line that was written and not read yet; empty without one. */
-export function readLastLine(fd: number): string {
+function readLastLine(fd: number): string {
   const bytes = new Uint8Array(READ_BYTES);
   let text = '';
   for (let got = receiveBytes(fd, bytes, bytes.length); got > 0; got = receiveBytes(fd, bytes, bytes.length))

@@ -20,7 +20,7 @@ import {
 import { Chain, NEXT } from '../transport/queue.ts';
 import { RateLimiter, type RateLimits } from '../transport/rate-limiter.ts';
 
-export const NET_QUEUE_SIZE = 256;
+const NET_QUEUE_SIZE = 256;
 const CONTROL_QUEUE_SIZE = 16;
 /** Class, command and the longest data, which is 64 bits of offloads. */
 const CONTROL_BYTES = 10;

@@ -121,7 +121,7 @@ export function queueWord(queue: number, word: number): number {
 }
 
 /** What Volt's own rings can do. */
-export const TRANSPORT_FEATURES = [
+const TRANSPORT_FEATURES = [
   FEATURE.ringIndirectDesc,
   FEATURE.ringEventIdx,
   FEATURE.version1,

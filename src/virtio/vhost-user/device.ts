@@ -20,7 +20,7 @@ const RING_FEATURES = [FEATURE.ringIndirectDesc, FEATURE.ringEventIdx, FEATURE.v
 const FEATURE_BITS = 64;
 
 /** Of `bits`, those that the other side has. */
-export function featuresAmong({ features }: VhostAgreement, bits: readonly number[]): number[] {
+function featuresAmong({ features }: VhostAgreement, bits: readonly number[]): number[] {
   return bits.filter((bit) => ((features[bit < 32 ? 0 : 1] >>> (bit & 31)) & 1) !== 0);
 }
 

@@ -23,7 +23,7 @@ const BURST_BYTES = 256;
 const BURST_MS = 22;
 
 /** Writes to a file descriptor, which the caller owns. */
-export function descriptorSink(fd: number): ConsoleSink {
+function descriptorSink(fd: number): ConsoleSink {
   return (bytes) => writeNonBlocking(fd, bytes);
 }
 

@@ -91,10 +91,10 @@ function handleErrno(vcpu: VcpuContext, errno: number): VcpuReport | undefined {
   try {
     flushCoalesced(vcpu.board);
     waitForOutput(vcpu.board);
-  } finally {
-    // Whatever fails here fails because of this.
-    throw failure;
+  } catch {
+    // Whatever fails here fails because of KVM_RUN.
   }
+  throw failure;
 }
 
 /** Another vCPU may be handing over console output that came before what is about to be reported. */

@@ -197,6 +197,8 @@ export class RawClient {
   }
 
   static async connect(path: string): Promise<RawClient> {
+    // Assigned once, but read before that by the handlers below.
+    // oxlint-disable-next-line eslint/prefer-const
     let client: RawClient | undefined;
     const early: Uint8Array[] = [];
     let closedEarly = false;

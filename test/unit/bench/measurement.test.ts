@@ -26,7 +26,7 @@ test('a peer that cannot run is left out with the reason; Volt that cannot run i
 
   expect([...bySubject]).toEqual([['works', [1, 1]]]);
   expect(skipped).toEqual(['broken: no such machine']);
-  expect(measureInTurns([broken, works], 2)).rejects.toThrow('no such machine');
+  await expect(measureInTurns([broken, works], 2)).rejects.toThrow('no such machine');
 });
 
 test('the page tells for each aim whether it was met, and why not', async () => {

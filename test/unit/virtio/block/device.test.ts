@@ -234,16 +234,11 @@ describe('discards and zeroes', () => {
     ask(13, 0, [ranges([4, 8, 1], [50, 50, 0])]);
     backend.finish(backend.started[0]!, 0);
     const early = driver.takeUsed();
-    const second = { ...backend.started[1]! };
+    const { op, offset, bytes, mayUnmap } = backend.started[1]!;
     backend.finish(backend.started[1]!, 0);
 
     expect(early).toBeUndefined();
-    expect([second.op, second.offset, second.bytes, second.mayUnmap]).toEqual([
-      BLOCK_OP.zero,
-      4 * 512,
-      8 * 512,
-      true,
-    ]);
+    expect([op, offset, bytes, mayUnmap]).toEqual([BLOCK_OP.zero, 4 * 512, 8 * 512, true]);
     expect(driver.takeUsed()).toEqual({ id: 0, written: 1 });
     expect(status()).toBe(0);
   });
