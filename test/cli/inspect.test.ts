@@ -1,7 +1,7 @@
 /** `volt inspect`: the plan in words, as JSON and as files, and tables read back from files. None of it needs KVM. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { readdirSync } from 'node:fs';
-import { buildBzImage, buildElf } from './images.ts';
+import { buildBzImage, buildElf, buildFlatMultiboot } from './images.ts';
 import { runVolt, TemporaryFolder } from './volt-process.ts';
 
 setDefaultTimeout(120_000);
@@ -108,6 +108,18 @@ describe('volt inspect', () => {
     const second = await runVolt(['inspect', '--json', '--cpus', '7']);
 
     expect(second.stdout).toBe(first.stdout);
+  });
+});
+
+describe('volt inspect of a Multiboot kernel', () => {
+  test('that requests a video mode warns, and is no failure', async () => {
+    using folder = new TemporaryFolder();
+    const kernel = await folder.write('kernel', buildFlatMultiboot({ flags: 0x1_0004 }));
+
+    const { stderr, exitCode } = await runVolt(['inspect', '--kernel', kernel]);
+
+    expect(stderr).toContain('requests a video mode in its Multiboot header');
+    expect(exitCode).toBe(0);
   });
 });
 
