@@ -4,7 +4,7 @@
  */
 import { BLOCK_OP, type BlockRequest } from '../../src/virtio/block/request.ts';
 import { BlockDevice, type BlockBackend } from '../../src/virtio/block/device.ts';
-import { blockFacts } from '../../src/virtio/block/facts.ts';
+import { describeBlock } from '../../src/virtio/block/description.ts';
 import { createDeviceState, DEVICE_WORD } from '../../src/virtio/transport/device-state.ts';
 import { GuestRam } from '../../src/virtio/transport/guest-ram.ts';
 import { readMmio, writeMmio, type MmioDevice } from '../../src/virtio/transport/mmio.ts';
@@ -108,15 +108,18 @@ export function createFuzzer(from: number | ((limit: number) => number)): {
   const ram = new GuestRam([{ address: 0, bytes: RAM_BYTES, host: HOST, open }]);
   const shape = { id: 'fuzz', sectors: SECTORS, readOnly: false, queues: 2, blockBytes: 512, flush: true };
   const backend = new CheckingBackend(random, bytes);
-  const glue = { now: () => 0, after: () => () => {} };
-  const device = new BlockDevice(shape, backend, glue, { bandwidth: undefined, ops: undefined });
-  const state = createDeviceState(blockFacts(shape));
+  const effects = { now: () => 0, after: () => () => {} };
+  const device = new BlockDevice(shape, backend, effects, { bandwidth: undefined, ops: undefined });
+  const state = createDeviceState(describeBlock(shape));
   const runner = new DeviceRunner(device, state, ram, { interrupt: () => {} });
   const sync = () => {
     Atomics.add(state.words, DEVICE_WORD.syncWanted, 1);
     runner.sync();
   };
-  const mmio: MmioDevice = { state, glue: { poke: sync, sync, notify: (queue) => runner.kick(queue) } };
+  const mmio: MmioDevice = {
+    state,
+    effects: { requestSync: sync, sync, notify: (queue) => runner.handleNotification(queue) },
+  };
   const counts: FuzzCounts = { rounds: 0, gaveUp: 0, requests: 0, served: 0 };
   const bench: Bench = { bytes, view, mmio, backend, counts };
   return { round: () => runRound(bench, random), counts };

@@ -3,7 +3,7 @@
  * to serve it, answer each chain once, and never give up on it. When it has done what no driver does, the device may give up
  * on it, until it is reset; but it must never reach what is not RAM.
  */
-import type { DeviceFacts, VirtioDevice } from '../../src/virtio/transport/device.ts';
+import type { DeviceDescription, VirtioDevice } from '../../src/virtio/transport/device.ts';
 import { FEATURE, MMIO_REGISTER as R } from '../../src/virtio/transport/mmio.regs.ts';
 import { createDeviceBench, RING_SPACE, type BenchQueue } from '../../test/unit/virtio/device-bench.ts';
 import {
@@ -47,23 +47,27 @@ export class RandomDriver {
   readonly #queueCount: number;
   readonly #indirect: boolean;
   readonly #sizes: readonly number[];
-  readonly #kicksSeldom: boolean;
+  readonly #notifiesSeldom: boolean;
   #outstanding: Map<number, Chain>[] = [];
   #nextBuffer = 0;
 
-  constructor(facts: DeviceFacts, device: VirtioDevice, choose: Choose) {
+  constructor(description: DeviceDescription, device: VirtioDevice, choose: Choose) {
     this.choose = choose;
-    const features = facts.features.filter(() => choose(4) > 0);
+    const features = description.features.filter(() => choose(4) > 0);
     if (choose(2) === 0) features.push(FEATURE.ringIndirectDesc);
     if (choose(4) === 0) features.push(FEATURE.ringEventIdx);
     this.#indirect = features.includes(FEATURE.ringIndirectDesc);
-    this.#queueCount = facts.queueSizes.length;
+    this.#queueCount = description.queueSizes.length;
     this.ringSize = 8 << choose(6);
-    this.#sizes = facts.queueSizes.map((most) => Math.min(most, this.ringSize));
-    this.#kicksSeldom = choose(4) === 0;
+    this.#sizes = description.queueSizes.map((most) => Math.min(most, this.ringSize));
+    this.#notifiesSeldom = choose(4) === 0;
     memory.bytes.fill(0);
     const packed = choose(2) === 0;
-    this.#bench = createDeviceBench(facts, device, features, { packed, ringSize: this.ringSize, memory });
+    this.#bench = createDeviceBench(description, device, features, {
+      packed,
+      ringSize: this.ringSize,
+      memory,
+    });
     this.features = new Set(features);
     this.restart();
   }
@@ -139,12 +143,12 @@ export class RandomDriver {
     if (slots === 0 || used + slots > size || pending.size >= size) return false;
     const id = this.queues[queue]!.add(buffers, table);
     pending.set(id, { buffers, slots });
-    if (this.#kicksSeldom ? this.choose(100) === 0 : this.choose(8) > 0) this.kick(queue);
+    if (this.#notifiesSeldom ? this.choose(100) === 0 : this.choose(8) > 0) this.notify(queue);
     return true;
   }
 
-  kick(queue: number): void {
-    this.queues[queue]?.kick();
+  notify(queue: number): void {
+    this.queues[queue]?.notify();
   }
 
   /** What came back of a queue, in order. Throws for what an honest driver must not see. */

@@ -28,7 +28,7 @@ export const balloonTarget: FuzzTarget = {
     const state = createBalloonState(choose(100));
     const statsSeconds = choose(3);
     const options = { pages: 0, deflateOnOom: choose(2) === 0, statsSeconds };
-    const facts = describeBalloon(options);
+    const description = describeBalloon(options);
     /** What an honest guest has given and not had released yet. */
     let given = new Set<number>();
     let released = 0;
@@ -43,7 +43,7 @@ export const balloonTarget: FuzzTarget = {
       released += bytes;
     };
     const device = new BalloonDevice(state, { release, after: clock.after }, statsSeconds);
-    const driver: RandomDriver = new RandomDriver(facts, device, choose);
+    const driver: RandomDriver = new RandomDriver(description, device, choose);
     const stats = driver.features.has(F.statsVq) ? 2 : -1;
     const reporting = driver.features.has(F.pageReporting) ? (stats > 0 ? 3 : 2) : -1;
     driver.onRestart = () => (given = new Set());
@@ -87,9 +87,9 @@ export const balloonTarget: FuzzTarget = {
         case 8:
           if (choose(8) === 0) driver.misbehave();
           else if (choose(10) === 0) driver.restart();
-          else driver.kick(choose(facts.queueSizes.length));
+          else driver.notify(choose(description.queueSizes.length));
       }
-      facts.queueSizes.forEach((_, queue) => driver.collect(queue));
+      description.queueSizes.forEach((_, queue) => driver.collect(queue));
       driver.check();
     }
     if (

@@ -10,13 +10,13 @@ import {
 import { resetI8042 } from '../../../src/chips/i8042.ts';
 import { resetUart, uartReceive } from '../../../src/chips/uart.ts';
 import { BlockDevice, type BlockBackend } from '../../../src/virtio/block/device.ts';
-import { blockFacts } from '../../../src/virtio/block/facts.ts';
+import { describeBlock } from '../../../src/virtio/block/description.ts';
 import type { BlockRequest } from '../../../src/virtio/block/request.ts';
 import { createDeviceState, DEVICE_WORD } from '../../../src/virtio/transport/device-state.ts';
-import type { DeviceFacts, VirtioDevice } from '../../../src/virtio/transport/device.ts';
+import type { DeviceDescription, VirtioDevice } from '../../../src/virtio/transport/device.ts';
 import { GuestRam } from '../../../src/virtio/transport/guest-ram.ts';
 import type { MmioDevice } from '../../../src/virtio/transport/mmio.ts';
-import { EntropyDevice, ENTROPY_FACTS } from '../../../src/virtio/entropy/device.ts';
+import { EntropyDevice, ENTROPY_DESCRIPTION } from '../../../src/virtio/entropy/device.ts';
 import { DeviceRunner } from '../../../src/virtio/transport/runner.ts';
 import { MIB } from '../../../src/machine/address.ts';
 import { LAYOUT } from '../../../src/machine/layout.ts';
@@ -69,16 +69,19 @@ function createMachine() {
   const open = (offset: number, length: number) => ram.subarray(offset, offset + length);
   const guestRam = new GuestRam([{ address: 0, bytes: RAM_BYTES, host: HOST, open }]);
   const backend = new CheckingBackend();
-  const glue = { now: () => 0, after: () => () => {} };
+  const effects = { now: () => 0, after: () => () => {} };
   const shape = { id: 'fuzz', sectors: SECTORS, readOnly: false, queues: 2, blockBytes: 512, flush: true };
-  const place = (device: VirtioDevice, facts: DeviceFacts): MmioDevice => {
-    const state = createDeviceState(facts);
+  const place = (device: VirtioDevice, description: DeviceDescription): MmioDevice => {
+    const state = createDeviceState(description);
     const runner = new DeviceRunner(device, state, guestRam, { interrupt: () => {} });
     const sync = () => {
       Atomics.add(state.words, DEVICE_WORD.syncWanted, 1);
       runner.sync();
     };
-    return { state, glue: { poke: sync, sync, notify: (queue) => runner.kick(queue) } };
+    return {
+      state,
+      effects: { requestSync: sync, sync, notify: (queue) => runner.handleNotification(queue) },
+    };
   };
   const fill = (host: number, bytes: number) => {
     checkHost(host, bytes);
@@ -96,8 +99,8 @@ function createMachine() {
     },
     lowMemoryBytes: 64 * MIB,
     virtio: [
-      place(new BlockDevice(shape, backend, glue, NO_LIMITS), blockFacts(shape)),
-      place(new EntropyDevice({ fill, ...glue }, NO_LIMITS), ENTROPY_FACTS),
+      place(new BlockDevice(shape, backend, effects, NO_LIMITS), describeBlock(shape)),
+      place(new EntropyDevice({ fill, ...effects }, NO_LIMITS), ENTROPY_DESCRIPTION),
     ],
     bootCpu: 0,
     ring: undefined,

@@ -84,8 +84,8 @@ export const consoleTarget: FuzzTarget = {
     const clock = createTestClock();
     const host = new FuzzHost(choose, clock.after);
     const device = new ConsoleDevice(PORTS, host);
-    const facts = describeConsole(PORTS.length);
-    const driver = new RandomDriver(facts, device, choose);
+    const description = describeConsole(PORTS.length);
+    const driver = new RandomDriver(description, device, choose);
     host.driver = driver;
     const multiport = driver.features.has(F.multiport);
     let sent = PORTS.map(() => 0);
@@ -137,7 +137,7 @@ export const consoleTarget: FuzzTarget = {
           break;
         case 9:
           if (choose(10) === 0) driver.restart();
-          else driver.kick(choose(facts.queueSizes.length));
+          else driver.notify(choose(description.queueSizes.length));
       }
       PORTS.forEach((_, each) => {
         for (const { buffers, written } of driver.collect(queueOf(each))) {

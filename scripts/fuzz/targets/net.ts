@@ -146,8 +146,8 @@ export const netTarget: FuzzTarget = {
       { ports, setOffloads, setActivePorts, ...clock },
       { pairs, hostMtu: MTU, receiveLimits: limits(), transmitLimits: limits() },
     );
-    const facts = describeNet(options);
-    const driver = new RandomDriver(facts, device, choose);
+    const description = describeNet(options);
+    const driver = new RandomDriver(description, device, choose);
     bytesOf = driver.bytes as Uint8Array<ArrayBuffer>;
     const begin = () => {
       for (const port of ports) [port.toSend, port.read] = [[], []];
@@ -156,7 +156,7 @@ export const netTarget: FuzzTarget = {
     for (const port of ports) port.driver = driver;
     driver.onRestart = begin;
     const agreedPairs = driver.features.has(F.mq) ? pairs : 1;
-    const control = facts.queueSizes.length > 2 * pairs ? 2 * agreedPairs : -1;
+    const control = description.queueSizes.length > 2 * pairs ? 2 * agreedPairs : -1;
     let [sent, link] = [0, true];
     for (let step = 0; step < 60; step++) {
       const pair = choose(agreedPairs);
@@ -204,7 +204,7 @@ export const netTarget: FuzzTarget = {
           break;
         case 11:
           if (choose(8) === 0) driver.restart();
-          else driver.kick(choose(facts.queueSizes.length));
+          else driver.notify(choose(description.queueSizes.length));
       }
       for (let each = 0; each < agreedPairs; each++) {
         models[each]!.take(driver.collect(2 * each), driver, ports[each]!);

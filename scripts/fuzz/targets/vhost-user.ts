@@ -3,7 +3,7 @@ import { negotiate, VhostUserError, type VhostLink } from '../../../src/virtio/v
 import { VhostDevice } from '../../../src/virtio/vhost-user/device.ts';
 import { refuseRequests } from '../../../src/virtio/share/refusal.ts';
 import { MMIO_REGISTER as R, STATUS } from '../../../src/virtio/transport/mmio.regs.ts';
-import { shareFacts } from '../../../src/virtio/share/facts.ts';
+import { describeShare } from '../../../src/virtio/share/description.ts';
 import { createDeviceBench, RING_SPACE } from '../../../test/unit/virtio/device-bench.ts';
 import { DEVICE_AREA } from '../../../test/unit/virtio/test-ram.ts';
 import { GOOD_ANSWERS, reply } from '../../../test/unit/virtio/vhost-user/scripted-link.ts';
@@ -40,16 +40,16 @@ export const vhostUserTarget: FuzzTarget = {
       if (error instanceof VhostUserError) return kindOf(error.message);
       throw error;
     }
-    const facts = { what: 'daemon', agreement, regions: [], kickFds: [10, 11], callFd: 9 };
+    const options = { what: 'daemon', agreement, regions: [], kickFds: [10, 11], callFd: 9 };
     const severed = { times: 0 };
-    const device = new VhostDevice(facts, {
+    const device = new VhostDevice(options, {
       ...link,
       allow: () => {},
       sever: () => void severed.times++,
-      watchKicks: () => {},
+      watchNotifications: () => {},
       refuse: refuseRequests,
     });
-    const bench = createDeviceBench(shareFacts('tag', agreement), device, [], { ramBytes: RAM_BYTES });
+    const bench = createDeviceBench(describeShare('tag', agreement), device, [], { ramBytes: RAM_BYTES });
     const queues = bench.start();
     const choose = choicesOf(input);
     for (const queue of queues) {
@@ -68,7 +68,7 @@ export const vhostUserTarget: FuzzTarget = {
         true,
       );
     device.disconnected('hung up');
-    queues.forEach((_, index) => device.kick(index));
+    queues.forEach((_, index) => device.processQueue(index));
     if (severed.times !== 1 && bench.runner.active) throw new Error(`severed ${severed.times} times`);
     if (!(bench.read(R.status) & STATUS.driverOkBit)) return 'no driver';
     if (!bench.needsReset()) throw new Error('the driver was not told');

@@ -328,7 +328,7 @@ export const vsockTarget: FuzzTarget = {
           break;
         case 11:
           if (choose(10) === 0) driver.restart();
-          else driver.kick(choose(3));
+          else driver.notify(choose(3));
       }
       guest.receive();
       driver.collect(Q.transmit);

@@ -9,7 +9,7 @@ import {
   BALLOON_STAT,
   BALLOON_STAT_NAMES,
 } from './regs.ts';
-import type { DeviceContext, DeviceFacts, VirtioDevice } from '../transport/device.ts';
+import type { DeviceContext, DeviceDescription, VirtioDevice } from '../transport/device.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import { Chain, NEXT } from '../transport/queue.ts';
 
@@ -28,13 +28,13 @@ export interface BalloonOptions {
   readonly statsSeconds: number;
 }
 
-export interface BalloonGlue {
+export interface BalloonEffects {
   /** The host may have this memory; it reads as zeroes, or as what its file has, from now on. */
   release(host: number, bytes: number): void;
   after(delayMs: number, handler: () => void): () => void;
 }
 
-export function describeBalloon({ pages, deflateOnOom, statsSeconds }: BalloonOptions): DeviceFacts {
+export function describeBalloon({ pages, deflateOnOom, statsSeconds }: BalloonOptions): DeviceDescription {
   const config = new Uint8Array(BALLOON_CONFIG.size);
   new DataView(config.buffer).setUint32(BALLOON_CONFIG.pageCount, pages, true);
   return {
@@ -52,7 +52,7 @@ export function describeBalloon({ pages, deflateOnOom, statsSeconds }: BalloonOp
 
 export class BalloonDevice implements VirtioDevice {
   readonly #state: BalloonState;
-  readonly #glue: BalloonGlue;
+  readonly #effects: BalloonEffects;
   readonly #statsSeconds: number;
   readonly #chain = new Chain();
   readonly #pages = new Uint8Array(4 * MAX_PAGES);
@@ -65,9 +65,9 @@ export class BalloonDevice implements VirtioDevice {
   #cancelPoll: (() => void) | undefined;
   readonly #again = new Map<number, () => void>();
 
-  constructor(state: BalloonState, glue: BalloonGlue, statsSeconds: number) {
+  constructor(state: BalloonState, effects: BalloonEffects, statsSeconds: number) {
     this.#state = state;
-    this.#glue = glue;
+    this.#effects = effects;
     this.#statsSeconds = statsSeconds;
   }
 
@@ -105,7 +105,7 @@ export class BalloonDevice implements VirtioDevice {
     Atomics.store(this.#state.words, BALLOON_WORD.actualPages, pages);
   }
 
-  kick(queue: number): void {
+  processQueue(queue: number): void {
     if (queue === this.#statsQueue) this.#takeStats();
     else if (queue === Q.inflate) this.#serve(queue, () => this.#inflate());
     else if (queue === Q.deflate) this.#serve(queue, () => true);
@@ -119,13 +119,13 @@ export class BalloonDevice implements VirtioDevice {
     if (!context || !queue || this.#again.has(index)) return;
     let left = CHAINS_AT_ONCE;
     do {
-      queue.holdKicks();
+      queue.disableNotifications();
       for (;;) {
         if (left-- === 0) {
           context.interrupt(index);
           this.#again.set(
             index,
-            this.#glue.after(0, () => {
+            this.#effects.after(0, () => {
               this.#again.delete(index);
               this.#serve(index, act);
             }),
@@ -140,7 +140,7 @@ export class BalloonDevice implements VirtioDevice {
         context.count(index, this.#chain.readableBytes, 0);
       }
       context.interrupt(index);
-    } while (queue.wantKicks());
+    } while (queue.enableNotifications());
   }
 
   /** Releases pages by number, neighbours together: Linux often has many in a row, down or up. */
@@ -170,7 +170,7 @@ export class BalloonDevice implements VirtioDevice {
     // Neighbours may lie in two regions of RAM.
     if (host === 0)
       return pages > 1 && this.#releasePages(start, 1) && this.#releasePages(start + 1, pages - 1);
-    this.#glue.release(host, bytes);
+    this.#effects.release(host, bytes);
     this.#count(BALLOON_COUNTER.inflatedBytes, bytes);
     return true;
   }
@@ -183,7 +183,7 @@ export class BalloonDevice implements VirtioDevice {
       const first = Math.ceil(host / BALLOON_PAGE_BYTES) * BALLOON_PAGE_BYTES;
       const bytes = Math.floor(end / BALLOON_PAGE_BYTES) * BALLOON_PAGE_BYTES - first;
       if (bytes <= 0) continue;
-      this.#glue.release(first, bytes);
+      this.#effects.release(first, bytes);
       this.#count(BALLOON_COUNTER.reportedBytes, bytes);
     }
     return chain.firstWritable === 0;
@@ -222,7 +222,7 @@ export class BalloonDevice implements VirtioDevice {
   }
 
   #pollLater(): void {
-    this.#cancelPoll = this.#glue.after(this.#statsSeconds * 1000, () => {
+    this.#cancelPoll = this.#effects.after(this.#statsSeconds * 1000, () => {
       this.#pollLater();
       const queue = this.#context?.queues[this.#statsQueue];
       if (!queue || this.#heldStats < 0) return;

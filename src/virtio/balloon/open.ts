@@ -12,7 +12,7 @@ export function openBalloon({ mib, deflateOnOom, statsSeconds }: BalloonConfig):
   const state = createBalloonState(pages);
   const wake = createEventFd();
   return {
-    facts: describeBalloon({ pages, deflateOnOom, statsSeconds }),
+    description: describeBalloon({ pages, deflateOnOom, statsSeconds }),
     start: { buffer: state.buffer, wakeFd: wake.fd, statsSeconds },
     blocks: false,
     balloon: new BalloonControl(state, wake.fd),

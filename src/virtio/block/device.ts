@@ -13,7 +13,7 @@ import {
   BLOCK_STATUS,
   SECTOR_BYTES,
 } from './regs.ts';
-import { MAX_SEGMENTS_AT_ONCE, type BlockShape } from './facts.ts';
+import { MAX_SEGMENTS_AT_ONCE, type BlockShape } from './description.ts';
 import type { DeviceContext, VirtioDevice } from '../transport/device.ts';
 import { Chain, NEXT } from '../transport/queue.ts';
 import { RateLimiter, type RateLimits } from '../transport/rate-limiter.ts';
@@ -30,7 +30,7 @@ export interface BlockBackend {
   drain(): void;
 }
 
-export interface BlockGlue {
+export interface BlockEffects {
   now(): number;
   after(delayMs: number, handler: () => void): () => void;
 }
@@ -40,7 +40,7 @@ const NO_TIMER = () => {};
 export class BlockDevice implements VirtioDevice {
   readonly #shape: BlockShape;
   readonly #backend: BlockBackend;
-  readonly #glue: BlockGlue;
+  readonly #effects: BlockEffects;
   readonly #limiter: RateLimiter;
   readonly #chain = new Chain();
   readonly #header = new Uint8Array(BLOCK_HEADER.size);
@@ -56,11 +56,11 @@ export class BlockDevice implements VirtioDevice {
   #waiting = false;
   #cancelTimer = NO_TIMER;
 
-  constructor(shape: BlockShape, backend: BlockBackend, glue: BlockGlue, limits: RateLimits) {
+  constructor(shape: BlockShape, backend: BlockBackend, effects: BlockEffects, limits: RateLimits) {
     this.#shape = shape;
     this.#backend = backend;
-    this.#glue = glue;
-    this.#limiter = new RateLimiter(limits, glue.now());
+    this.#effects = effects;
+    this.#limiter = new RateLimiter(limits, effects.now());
     this.#id = new Uint8Array(BLOCK_ID_BYTES);
     this.#id.set(new TextEncoder().encode(shape.id).subarray(0, BLOCK_ID_BYTES));
     backend.connect((request, errno) => this.#ended(request, errno));
@@ -79,12 +79,12 @@ export class BlockDevice implements VirtioDevice {
     this.#waiting = false;
   }
 
-  kick(index: number): void {
+  processQueue(index: number): void {
     const context = this.#context;
     const queue = context?.queues[index];
     if (!context || !queue || this.#waiting) return;
     do {
-      queue.holdKicks();
+      queue.disableNotifications();
       for (;;) {
         if (this.#mustWait()) {
           this.#settle();
@@ -98,7 +98,7 @@ export class BlockDevice implements VirtioDevice {
       this.#settle();
       // What the backend ended in #settle may have found the driver breaking the rules.
       if (this.#context !== context) return;
-    } while (queue.wantKicks());
+    } while (queue.enableNotifications());
   }
 
   /** For backends that end requests outside of `kick`: tells the driver what ended. */
@@ -260,12 +260,12 @@ export class BlockDevice implements VirtioDevice {
   /** True while the rate limit holds; then a timer goes on with all queues. */
   #mustWait(): boolean {
     if (!this.#limiter.limited) return false;
-    const delay = this.#limiter.delayMs(this.#glue.now());
+    const delay = this.#limiter.delayMs(this.#effects.now());
     if (delay === 0) return false;
     this.#waiting = true;
-    const cancel = this.#glue.after(delay, () => {
+    const cancel = this.#effects.after(delay, () => {
       this.#waiting = false;
-      for (let queue = 0; queue < this.#shape.queues; queue++) this.kick(queue);
+      for (let queue = 0; queue < this.#shape.queues; queue++) this.processQueue(queue);
     });
     this.#cancelTimer = () => {
       cancel();

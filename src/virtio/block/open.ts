@@ -15,9 +15,9 @@ import {
 import { errnoName } from '../../ffi/errno.ts';
 import { OPEN, readAt } from '../../ffi/file.ts';
 import { VoltError } from '../../volt-error.ts';
-import { checkRaw, openImageFile, unusableImage, type ImageFile } from '../host/image-files.ts';
+import { checkRaw, openImageFile, imageError, type ImageFile } from '../host/image-files.ts';
 import type { OpenDevice } from '../host/open-device.ts';
-import { blockFacts, type BlockShape } from './facts.ts';
+import { describeBlock, type BlockShape } from './description.ts';
 import {
   checkOverlay,
   encodeOverlayHeader,
@@ -61,19 +61,19 @@ export function openBlock(config: BlockConfig): OpenDevice<BlockStart> {
     limits: config.limits,
   };
   const files = stack.move();
-  return { facts: blockFacts(shape), start, blocks: true, close: () => files.dispose() };
+  return { description: describeBlock(shape), start, blocks: true, close: () => files.dispose() };
 }
 
 /** What makes no sense in one disk. */
 function checkTogether({ path, overlay, readOnly, direct }: BlockConfig): void {
   if (overlay !== undefined && readOnly)
-    throw unusableImage(
+    throw imageError(
       path,
       'readonly and overlay are both given',
       'one of them: an overlay is there to be written',
     );
   if (overlay !== undefined && direct)
-    throw unusableImage(
+    throw imageError(
       path,
       'direct and overlay are both given',
       'one of them: an overlay copies parts of blocks',
@@ -100,14 +100,14 @@ function openDisk(config: BlockConfig): ImageFile {
 function checkShape({ path }: BlockConfig, shape: OpenFileInfo, written: boolean): void {
   const { kind, bytes, blockBytes, readOnly } = shape;
   if (kind === 'other')
-    throw unusableImage(path, 'it is neither a file nor a block device', 'a disk image or a block device');
+    throw imageError(path, 'it is neither a file nor a block device', 'a disk image or a block device');
   if (readOnly && written)
-    throw unusableImage(path, 'this block device takes no writes', 'readonly, or an overlay=FILE');
+    throw imageError(path, 'this block device takes no writes', 'readonly, or an overlay=FILE');
   if (blockBytes > LARGEST_BLOCK_BYTES)
-    throw unusableImage(path, `it has blocks of ${blockBytes} bytes`, `at most ${LARGEST_BLOCK_BYTES}`);
+    throw imageError(path, `it has blocks of ${blockBytes} bytes`, `at most ${LARGEST_BLOCK_BYTES}`);
   if (bytes === 0 || bytes % blockBytes !== 0) {
     const what = blockBytes === SECTOR_BYTES ? 'sectors' : 'blocks';
-    throw unusableImage(path, `it has ${bytes} bytes`, `whole ${what} of ${blockBytes} bytes, at least one`);
+    throw imageError(path, `it has ${bytes} bytes`, `whole ${what} of ${blockBytes} bytes, at least one`);
   }
 }
 
@@ -120,7 +120,7 @@ function openOverlay(
   const shape = overlayShape(baseBytes, readMtimeMs(baseFd));
   const file = openImageFile(path, OPEN.readWrite | OPEN.create, true, false);
   try {
-    if (file.shape.kind !== 'file') throw unusableImage(path, 'as an overlay it is no file', 'a file');
+    if (file.shape.kind !== 'file') throw imageError(path, 'as an overlay it is no file', 'a file');
     if (statFile(file.fd).bytes === 0) createOverlay(file.fd, path, shape);
     const header = new Uint8Array(OVERLAY_HEADER.size);
     readAt(file.fd, header, 0);

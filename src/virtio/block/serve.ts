@@ -6,7 +6,7 @@ import type { VirtioDevice } from '../transport/device.ts';
 import type { RateLimits } from '../transport/rate-limiter.ts';
 import { releaseBounce } from './bounce.ts';
 import { BlockDevice } from './device.ts';
-import type { BlockShape } from './facts.ts';
+import type { BlockShape } from './description.ts';
 import { FileBackend, type FileTraits } from './file-backend.ts';
 import { OverlayBackend } from './overlay-backend.ts';
 import type { OverlayShape } from './overlay-format.ts';

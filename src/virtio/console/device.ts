@@ -6,7 +6,7 @@ import {
   CONSOLE_EVENT as EVENT,
   CONSOLE_FEATURE as F,
 } from './regs.ts';
-import type { DeviceContext, DeviceFacts, VirtioDevice } from '../transport/device.ts';
+import type { DeviceContext, DeviceDescription, VirtioDevice } from '../transport/device.ts';
 import { IoVector, MAX_PIECES } from '../transport/io-vector.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import { Chain, MAX_CHAIN, NEXT } from '../transport/queue.ts';
@@ -39,7 +39,7 @@ export interface ConsolePort {
   readonly console: boolean;
 }
 
-export function describeConsole(ports: number): DeviceFacts {
+export function describeConsole(ports: number): DeviceDescription {
   const config = new Uint8Array(CONSOLE_CONFIG.size);
   new DataView(config.buffer).setUint32(CONSOLE_CONFIG.maxPorts, ports, true);
   return {
@@ -67,7 +67,7 @@ interface Message {
 }
 
 export class ConsoleDevice implements VirtioDevice {
-  readonly #portFacts: readonly ConsolePort[];
+  readonly #portInfo: readonly ConsolePort[];
   readonly #host: ConsoleHost;
   readonly #chain = new Chain();
   readonly #vector = new IoVector(Math.max(MAX_PIECES, MAX_CHAIN));
@@ -78,7 +78,7 @@ export class ConsoleDevice implements VirtioDevice {
   #messages: Message[] = [];
 
   constructor(ports: readonly ConsolePort[], host: ConsoleHost) {
-    this.#portFacts = ports;
+    this.#portInfo = ports;
     this.#host = host;
   }
 
@@ -87,7 +87,7 @@ export class ConsoleDevice implements VirtioDevice {
     this.#multiport = context.hasFeature(F.multiport);
     this.#messages = [];
     // Without messages a port is open whenever somebody looks.
-    this.#ports = this.#portFacts.map(() => ({ guestOpen: !this.#multiport, toldOpen: false, sent: 0 }));
+    this.#ports = this.#portInfo.map(() => ({ guestOpen: !this.#multiport, toldOpen: false, sent: 0 }));
   }
 
   reset(): void {
@@ -96,7 +96,7 @@ export class ConsoleDevice implements VirtioDevice {
     this.#again.clear();
   }
 
-  kick(queue: number): void {
+  processQueue(queue: number): void {
     if (!this.#context) return;
     if (this.#multiport && (queue === CQ.receive || queue === CQ.transmit)) return this.#takeMessages();
     const port = queue < CQ.receive ? 0 : (queue >> 1) - 1;
@@ -155,7 +155,7 @@ export class ConsoleDevice implements VirtioDevice {
     if (!context || !queue || this.#again.has(index)) return;
     let left = CHAINS_AT_ONCE;
     do {
-      queue.holdKicks();
+      queue.disableNotifications();
       for (;;) {
         if (left-- === 0) {
           const goOn = () => {
@@ -180,7 +180,7 @@ export class ConsoleDevice implements VirtioDevice {
         }
       }
       context.interrupt(index);
-    } while (queue.wantKicks());
+    } while (queue.enableNotifications());
   }
 
   // Messages about ports
@@ -207,9 +207,9 @@ export class ConsoleDevice implements VirtioDevice {
   #takeMessage(port: number, event: number, value: number): void {
     const state = this.#ports[port];
     if (event === EVENT.deviceReady && value === 1) {
-      this.#portFacts.forEach((_, i) => this.#tell(i, EVENT.portAdd, 1));
+      this.#portInfo.forEach((_, i) => this.#tell(i, EVENT.portAdd, 1));
     } else if (event === EVENT.portReady && value === 1 && state) {
-      const { name, console } = this.#portFacts[port]!;
+      const { name, console } = this.#portInfo[port]!;
       this.#tell(port, EVENT.portName, 1, name);
       if (console) this.#tell(port, EVENT.consolePort, 1);
       state.toldOpen = false;

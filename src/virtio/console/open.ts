@@ -19,9 +19,9 @@ export function openConsole({ ports }: ConsoleDeviceConfig): OpenDevice<ConsoleS
   });
   const kept = stack.move();
   return {
-    facts: describeConsole(ports.length),
+    description: describeConsole(ports.length),
     start: {
-      facts: ports.map(({ name, tty }) => ({ name, console: tty })),
+      portInfo: ports.map(({ name, tty }) => ({ name, console: tty })),
       ports: starts,
     },
     blocks: false,

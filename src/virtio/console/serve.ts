@@ -5,13 +5,13 @@ import { ConsoleDevice, type ConsolePort } from './device.ts';
 import { ConsolePorts, type ConsolePortStart } from './ports.ts';
 
 export interface ConsoleStart {
-  readonly facts: readonly ConsolePort[];
+  readonly portInfo: readonly ConsolePort[];
   readonly ports: readonly ConsolePortStart[];
 }
 
-export function serveConsole({ facts, ports }: ConsoleStart, { events }: ServeContext): VirtioDevice {
+export function serveConsole({ portInfo, ports }: ConsoleStart, { events }: ServeContext): VirtioDevice {
   const host = new ConsolePorts(ports, events);
-  const device = new ConsoleDevice(facts, host);
+  const device = new ConsoleDevice(portInfo, host);
   host.start((port) => device.portReady(port));
   events.atEnd(() => host.hangUp());
   return device;

@@ -1,10 +1,10 @@
 /** The entropy device: one queue of buffers to be filled with random bytes. (Virtual I/O Device 1.2 §5.4) */
-import type { DeviceContext, DeviceFacts, VirtioDevice } from '../transport/device.ts';
+import type { DeviceContext, DeviceDescription, VirtioDevice } from '../transport/device.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import { Chain, NEXT } from '../transport/queue.ts';
 import { RateLimiter, type RateLimits } from '../transport/rate-limiter.ts';
 
-export const ENTROPY_FACTS: DeviceFacts = {
+export const ENTROPY_DESCRIPTION: DeviceDescription = {
   type: DEVICE_TYPE.entropy,
   features: [],
   queueSizes: [64],
@@ -14,7 +14,7 @@ export const ENTROPY_FACTS: DeviceFacts = {
 /** More is not given for one buffer, which a device may (§5.4.6.1), so that one driver cannot hold up the others. */
 const MAX_BYTES_AT_ONCE = 64 * 1024;
 
-export interface EntropyGlue {
+export interface EntropyEffects {
   /** Fills host memory with random bytes. */
   fill(host: number, bytes: number): void;
   now(): number;
@@ -22,15 +22,15 @@ export interface EntropyGlue {
 }
 
 export class EntropyDevice implements VirtioDevice {
-  readonly #glue: EntropyGlue;
+  readonly #effects: EntropyEffects;
   readonly #limiter: RateLimiter;
   readonly #chain = new Chain();
   #context: DeviceContext | undefined;
   #cancelTimer: (() => void) | undefined;
 
-  constructor(glue: EntropyGlue, limits: RateLimits) {
-    this.#glue = glue;
-    this.#limiter = new RateLimiter(limits, glue.now());
+  constructor(effects: EntropyEffects, limits: RateLimits) {
+    this.#effects = effects;
+    this.#limiter = new RateLimiter(limits, effects.now());
   }
 
   activate(context: DeviceContext): void {
@@ -43,13 +43,13 @@ export class EntropyDevice implements VirtioDevice {
     this.#cancelTimer = undefined;
   }
 
-  kick(): void {
+  processQueue(): void {
     const context = this.#context;
     const queue = context?.queues[0];
     if (!context || !queue || this.#cancelTimer) return;
     const chain = this.#chain;
     do {
-      queue.holdKicks();
+      queue.disableNotifications();
       for (;;) {
         if (this.#mustWait()) {
           context.interrupt(0);
@@ -65,14 +65,14 @@ export class EntropyDevice implements VirtioDevice {
         context.count(0, 0, written);
       }
       context.interrupt(0);
-    } while (queue.wantKicks());
+    } while (queue.enableNotifications());
   }
 
   #fill(chain: Chain): number {
     let done = 0;
     for (let i = 0; i < chain.count && done < MAX_BYTES_AT_ONCE; i++) {
       const bytes = Math.min(chain.length[i]!, MAX_BYTES_AT_ONCE - done);
-      this.#glue.fill(chain.host[i]!, bytes);
+      this.#effects.fill(chain.host[i]!, bytes);
       done += bytes;
     }
     return done;
@@ -81,11 +81,11 @@ export class EntropyDevice implements VirtioDevice {
   /** True while the rate limit holds; then a timer goes on. */
   #mustWait(): boolean {
     if (!this.#limiter.limited) return false;
-    const delay = this.#limiter.delayMs(this.#glue.now());
+    const delay = this.#limiter.delayMs(this.#effects.now());
     if (delay === 0) return false;
-    this.#cancelTimer = this.#glue.after(delay, () => {
+    this.#cancelTimer = this.#effects.after(delay, () => {
       this.#cancelTimer = undefined;
-      this.kick();
+      this.processQueue();
     });
     return true;
   }

@@ -1,9 +1,9 @@
 /** Opens the entropy device: it needs no files. */
 import type { OpenDevice } from '../host/open-device.ts';
-import { ENTROPY_FACTS } from './device.ts';
+import { ENTROPY_DESCRIPTION } from './device.ts';
 import type { EntropyStart } from './serve.ts';
 import type { EntropyConfig } from './spec.ts';
 
 export function openEntropy({ limits }: EntropyConfig): OpenDevice<EntropyStart> {
-  return { facts: ENTROPY_FACTS, start: { limits }, blocks: false, close: () => {} };
+  return { description: ENTROPY_DESCRIPTION, start: { limits }, blocks: false, close: () => {} };
 }

@@ -24,8 +24,8 @@ const ENDING_CHECK_MS = 50;
 export function createVirtioBus(links: readonly VirtioLink[], isEnding: () => boolean): VirtioBus {
   return links.map(({ buffer, queueCount, controlFd, queueFds }) => {
     const state = viewDeviceState(buffer, queueCount);
-    const glue = {
-      poke: () => {
+    const effects = {
+      requestSync: () => {
         Atomics.add(state.words, DEVICE_WORD.syncWanted, 1);
         signalEventFd(controlFd);
       },
@@ -36,7 +36,7 @@ export function createVirtioBus(links: readonly VirtioLink[], isEnding: () => bo
       },
       notify: (queue: number) => signalEventFd(queueFds[queue]!),
     };
-    return { state, glue };
+    return { state, effects };
   });
 }
 

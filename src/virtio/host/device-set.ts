@@ -11,7 +11,7 @@ import { workerUrl } from '../../runtime/worker-url.ts';
 import type { BalloonControl } from '../balloon/control.ts';
 import type { PmemPlacement } from '../pmem/placement.ts';
 import { createDeviceState, type DeviceState } from '../transport/device-state.ts';
-import type { DeviceFacts } from '../transport/device.ts';
+import type { DeviceDescription } from '../transport/device.ts';
 import { MMIO_REGISTER } from '../transport/mmio.regs.ts';
 import type { VirtioLink } from './bus.ts';
 import type { OpenDevices } from './open.ts';
@@ -21,8 +21,8 @@ import { WORKER_WORD, type ServedDevice, type VirtioReport, type VirtioWorkerSta
 
 export interface MachineDevice {
   readonly config: DeviceConfig;
-  readonly place: SlotPlacement;
-  readonly facts: DeviceFacts;
+  readonly placement: SlotPlacement;
+  readonly description: DeviceDescription;
   readonly state: DeviceState;
   readonly balloon: BalloonControl | undefined;
   /** Why it failed last. */
@@ -30,7 +30,7 @@ export interface MachineDevice {
 }
 
 /** Everything of the host and the machine that its devices need. */
-export interface DeviceSetParts {
+export interface DeviceSetOptions {
   readonly configs: readonly DeviceConfig[];
   readonly open: OpenDevices;
   readonly pmem: readonly PmemPlacement[];
@@ -56,31 +56,31 @@ export class DeviceSet implements Disposable {
   #started = false;
 
   /** Opens the devices, unless they are open. Throws VoltError for one that cannot be opened. */
-  constructor({ configs, open, pmem, vm, memory }: DeviceSetParts) {
+  constructor({ configs, open, pmem, vm, memory }: DeviceSetOptions) {
     try {
-      const places = placeDevices(configs);
+      const placements = placeDevices(configs);
       const devices: MachineDevice[] = [];
       const served: { device: ServedDevice; blocks: boolean }[] = [];
       // For devices all of it is RAM, in which drivers may have rings and buffers.
       const regions: MemoryRegion[] = [...memory.regions];
       configs.forEach((config, slot) => {
-        const place = places[slot]!;
-        const { facts, start, blocks, balloon, mapRegion } = open.open(config, pmem);
+        const placement = placements[slot]!;
+        const { description, start, blocks, balloon, mapRegion } = open.open(config, pmem);
         if (mapRegion) {
           const { address, bytes } = pmem.find(({ id }) => id === config.id)!;
           const region = { address, bytes, host: this.#stack.use(mapRegion()).address, fd: undefined };
           vm.setMemorySlot(regions.length, region.address, region.bytes, region.host);
           regions.push(region);
         }
-        const state = createDeviceState(facts);
+        const state = createDeviceState(description);
         const interrupt = this.#stack.use(createEventFd());
-        vm.addIrqFd(place.gsi, interrupt.fd);
-        const queueFds = facts.queueSizes.map((_, queue) => {
+        vm.addIrqFd(placement.gsi, interrupt.fd);
+        const queueFds = description.queueSizes.map((_, queue) => {
           const event = this.#stack.use(createEventFd());
-          vm.addIoEventFd(offsetAddress(place.address, MMIO_REGISTER.queueNotify), queue, event.fd);
+          vm.addIoEventFd(offsetAddress(placement.address, MMIO_REGISTER.queueNotify), queue, event.fd);
           return event.fd;
         });
-        devices.push({ config, place, facts, state, balloon, failure: undefined });
+        devices.push({ config, placement, description, state, balloon, failure: undefined });
         const { kind, id } = config;
         const { buffer } = state;
         const device = { kind, slot, id, buffer, queueFds, interruptFd: interrupt.fd, start };

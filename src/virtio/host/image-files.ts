@@ -96,20 +96,20 @@ function openAndLock(
     if (exclusive && fileKind(file.fd) === 'block-device') file = claim(file, path, flags);
   } catch (error) {
     if (direct && error instanceof SyscallError && error.errno === ERRNO.EINVAL)
-      throw unusableImage(path, 'its file system has no direct I/O', 'a disk without direct', flag);
-    throw unopenedImage(path, error, exclusive, flag);
+      throw imageError(path, 'its file system has no direct I/O', 'a disk without direct', flag);
+    throw openImageError(path, error, exclusive, flag);
   }
   if (lockFile(file.fd, exclusive)) return file;
   const isOurs = countOpen(file.fd) > 1;
   file.close();
   if (isOurs)
-    throw unusableImage(
+    throw imageError(
       path,
       'this machine uses it already, as another disk, as persistent memory or as an overlay',
       'each file once',
       flag,
     );
-  throw unusableImage(
+  throw imageError(
     path,
     exclusive ? 'another machine uses it' : 'another machine writes it',
     exclusive ? 'a disk of its own, an overlay=FILE, or readonly for all' : 'a disk that nobody writes',
@@ -137,18 +137,18 @@ function claim(file: OwnedFd, path: string, flags: number): OwnedFd {
 }
 
 /** What to throw for a file that did not open. */
-export function unopenedImage(path: string, error: unknown, written: boolean, flag: string): unknown {
+export function openImageError(path: string, error: unknown, written: boolean, flag: string): unknown {
   if (!(error instanceof SyscallError)) return error;
   if (error.errno === ERRNO.EBUSY)
-    return unusableImage(path, 'it is in use', 'a disk that is not mounted, nor part of another', flag);
+    return imageError(path, 'it is in use', 'a disk that is not mounted, nor part of another', flag);
   const found = FOUND[error.errno] ?? error.message;
   const expected = written ? 'a file that you may write, or readonly' : 'a file that you may read';
-  return unusableImage(path, found, expected, flag);
+  return imageError(path, found, expected, flag);
 }
 
 const DISK_FLAG = '--disk';
 
 /** What to throw for a disk that does not do. */
-export function unusableImage(path: string, found: string, expected: string, flag = DISK_FLAG): VoltError {
+export function imageError(path: string, found: string, expected: string, flag = DISK_FLAG): VoltError {
   return new VoltError('image', `Cannot use ${flag} ${path}: ${found} (expected ${expected})`);
 }

@@ -2,12 +2,12 @@
 import type { Mapping } from '../../ffi/mapping.ts';
 import type { BalloonControl } from '../balloon/control.ts';
 import type { PmemPlacement } from '../pmem/placement.ts';
-import type { DeviceFacts } from '../transport/device.ts';
+import type { DeviceDescription } from '../transport/device.ts';
 
 /** A device whose files are open. It outlives resets of the guest: each machine in turn uses the same one. */
 export interface OpenDevice<Start = unknown> {
   /** What the driver will find. */
-  readonly facts: DeviceFacts;
+  readonly description: DeviceDescription;
   /** What the device worker makes the device of: plain data, as it crosses threads by message. */
   readonly start: Start;
   /** Whether serving it may block for long. Such a device gets a worker of its own. */

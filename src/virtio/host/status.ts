@@ -44,7 +44,7 @@ export interface DeviceStatus {
 
 const FEATURE_BITS = 64;
 
-export function describeDevice({ config, place, state, failure }: MachineDevice): DeviceStatus {
+export function describeDevice({ config, placement, state, failure }: MachineDevice): DeviceStatus {
   const { words } = state;
   const names: Readonly<Record<string, number>> = {
     ...FEATURE,
@@ -55,8 +55,8 @@ export function describeDevice({ config, place, state, failure }: MachineDevice)
   return {
     id: config.id,
     kind: config.kind,
-    address: place.address,
-    gsi: place.gsi,
+    address: placement.address,
+    gsi: placement.gsi,
     state: stateOf(Atomics.load(words, DEVICE_WORD.status)),
     ...(failure === undefined ? {} : { failure }),
     failures: Atomics.load(words, DEVICE_WORD.failures),
@@ -66,7 +66,7 @@ export function describeDevice({ config, place, state, failure }: MachineDevice)
         index,
         size: words[queueWord(index, QUEUE_WORD.ready)] ? words[queueWord(index, QUEUE_WORD.size)]! : 0,
         maxSize: words[queueWord(index, QUEUE_WORD.sizeMax)]!,
-        ...(words[DEVICE_WORD.servedElsewhere] === 0 ? countersOf(state, index) : {}),
+        ...(words[DEVICE_WORD.servedByBackend] === 0 ? countersOf(state, index) : {}),
       };
     }),
   };

@@ -1,6 +1,6 @@
 /** Values that the sections of several devices have in common. */
 import * as v from 'valibot';
-import type { RateLimits, TokenBucketFacts } from '../transport/rate-limiter.ts';
+import type { RateLimits, TokenBucketConfig } from '../transport/rate-limiter.ts';
 import { found, optional, section, text, wholeNumber } from '../../schema/values.ts';
 
 const MAX_TOKENS = 2 ** 53 - 1;
@@ -13,7 +13,7 @@ const BucketSchema = v.pipe(
     refill_time: wholeNumber(0, MAX_REFILL_MS, ' ms'),
   }),
   // A bucket without size or time is no limit: so Firecracker reads it.
-  v.transform(({ size, one_time_burst, refill_time }): TokenBucketFacts | undefined =>
+  v.transform(({ size, one_time_burst, refill_time }): TokenBucketConfig | undefined =>
     size === 0 || refill_time === 0 ? undefined : { size, burst: one_time_burst ?? 0, refillMs: refill_time },
   ),
 );

@@ -57,11 +57,13 @@ function startDevice(
   const device = serveDevice(kind, start, { events, ram: regions, queueFds, interruptFd, report });
   const runner = new DeviceRunner(device, state, ram, {
     interrupt: () => signalEventFd(interruptFd),
-    failed: (reason, cause) => postMessage({ kind: 'device-failed', slot, id, reason, cause }),
+    reportFailure: (reason, cause) => postMessage({ kind: 'device-failed', slot, id, reason, cause }),
   });
   // Notifications of queues that another process serves would wake this thread for nothing.
-  if (state.words[DEVICE_WORD.servedElsewhere] === 0) {
-    queueFds.forEach((fd, queue) => events.watch(fd, EPOLL.in | EPOLL.edge, () => runner.kick(queue)));
+  if (state.words[DEVICE_WORD.servedByBackend] === 0) {
+    queueFds.forEach((fd, queue) =>
+      events.watch(fd, EPOLL.in | EPOLL.edge, () => runner.handleNotification(queue)),
+    );
   }
   return runner;
 }

@@ -1,7 +1,7 @@
 /** The network device: pairs of queues, and a control queue. (Virtual I/O Device 1.2 §5.1) */
-import type { DeviceContext, DeviceFacts, VirtioDevice } from '../transport/device.ts';
+import type { DeviceContext, DeviceDescription, VirtioDevice } from '../transport/device.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
-import type { GuestOffloads, NetGlue } from './port.ts';
+import type { GuestOffloads, NetEffects } from './port.ts';
 import { Receiver } from './receive.ts';
 import { Transmitter } from './transmit.ts';
 import {
@@ -37,7 +37,7 @@ export interface NetOptions {
 }
 
 /** What the driver finds. */
-export function describeNet({ mac, pairs, mtu, offloads }: NetOptions): DeviceFacts {
+export function describeNet({ mac, pairs, mtu, offloads }: NetOptions): DeviceDescription {
   const control = offloads || pairs > 1;
   const config = new Uint8Array(NET_CONFIG.size);
   const view = new DataView(config.buffer);
@@ -87,7 +87,7 @@ export interface NetSettings {
 }
 
 export class NetDevice implements VirtioDevice {
-  readonly #glue: NetGlue;
+  readonly #effects: NetEffects;
   readonly #settings: NetSettings;
   readonly #receiveLimiter: RateLimiter;
   readonly #transmitLimiter: RateLimiter;
@@ -101,11 +101,11 @@ export class NetDevice implements VirtioDevice {
   #cancelTimer: (() => void) | undefined;
   #linkUp = true;
 
-  constructor(glue: NetGlue, settings: NetSettings) {
-    this.#glue = glue;
+  constructor(effects: NetEffects, settings: NetSettings) {
+    this.#effects = effects;
     this.#settings = settings;
-    this.#receiveLimiter = new RateLimiter(settings.receiveLimits, glue.now());
-    this.#transmitLimiter = new RateLimiter(settings.transmitLimits, glue.now());
+    this.#receiveLimiter = new RateLimiter(settings.receiveLimits, effects.now());
+    this.#transmitLimiter = new RateLimiter(settings.transmitLimits, effects.now());
   }
 
   activate(context: DeviceContext): void {
@@ -115,17 +115,17 @@ export class NetDevice implements VirtioDevice {
     // Behind the queues that were agreed on, not behind all there are. (§5.1.2)
     this.#controlQueue = 2 * agreed;
     this.#offloads = offloadsOf((bit) => context.hasFeature(bit));
-    this.#glue.setOffloads(this.#offloads);
-    this.#glue.setActivePorts(1);
-    const facts = { mergeable: context.hasFeature(F.mrgRxbuf), longest: this.#longestPacket() };
+    this.#effects.setOffloads(this.#offloads);
+    this.#effects.setActivePorts(1);
+    const options = { mergeable: context.hasFeature(F.mrgRxbuf), longest: this.#longestPacket() };
     for (let pair = 0; pair < agreed; pair++) {
       const [receive, transmit] = [2 * pair, 2 * pair + 1];
-      const port = this.#glue.ports[pair]!;
+      const port = this.#effects.ports[pair]!;
       const [rx, tx] = [context.queues[receive], context.queues[transmit]];
       this.#receivers[pair] =
-        rx && new Receiver(context, rx, receive, port, this.#glue, this.#receiveLimiter, facts);
+        rx && new Receiver(context, rx, receive, port, this.#effects, this.#receiveLimiter, options);
       this.#transmitters[pair] =
-        tx && new Transmitter(context, tx, transmit, port, this.#glue, this.#transmitLimiter);
+        tx && new Transmitter(context, tx, transmit, port, this.#effects, this.#transmitLimiter);
     }
     // It may have come or gone while there was no driver to tell.
     const toldUp = (context.config(NET_CONFIG.status) & NET_STATUS.linkUpBit) !== 0;
@@ -140,7 +140,7 @@ export class NetDevice implements VirtioDevice {
     this.#cancelTimer = undefined;
   }
 
-  kick(queue: number): void {
+  processQueue(queue: number): void {
     if (queue === this.#controlQueue) this.#runControl();
     else if (queue % 2 === 0) this.#receivers[queue / 2]?.run();
     else this.#transmitters[(queue - 1) / 2]?.run();
@@ -182,12 +182,12 @@ export class NetDevice implements VirtioDevice {
     const chain = this.#chain;
     let left = CONTROL_COMMANDS_AT_ONCE;
     do {
-      queue.holdKicks();
+      queue.disableNotifications();
       for (;;) {
         if (left-- === 0) {
           // Commands are rare; a driver that never stops sending them must not hold up the others.
           context.interrupt(this.#controlQueue);
-          this.#cancelTimer = this.#glue.after(1, () => {
+          this.#cancelTimer = this.#effects.after(1, () => {
             this.#cancelTimer = undefined;
             this.#runControl();
           });
@@ -205,7 +205,7 @@ export class NetDevice implements VirtioDevice {
         context.count(this.#controlQueue, length, 1);
       }
       context.interrupt(this.#controlQueue);
-    } while (queue.wantKicks());
+    } while (queue.enableNotifications());
   }
 
   /** False for what is not known, not agreed on, or out of range. */
@@ -219,7 +219,7 @@ export class NetDevice implements VirtioDevice {
         if (!context.hasFeature(F.mq) || command !== NET_MQ_PAIRS_SET || dataBytes < 2) return false;
         const pairs = view.getUint16(NET_CONTROL.data, true);
         if (pairs < 1 || pairs > this.#settings.pairs) return false;
-        this.#glue.setActivePorts(pairs);
+        this.#effects.setActivePorts(pairs);
         return true;
       }
       case NET_CONTROL_CLASS.guestOffloads: {
@@ -228,7 +228,7 @@ export class NetDevice implements VirtioDevice {
         const wanted = view.getUint32(NET_CONTROL.data, true);
         // Only what was agreed on before can be switched.
         this.#offloads = offloadsOf((bit) => context.hasFeature(bit) && ((wanted >>> bit) & 1) !== 0);
-        this.#glue.setOffloads(this.#offloads);
+        this.#effects.setOffloads(this.#offloads);
         for (const receiver of this.#receivers) if (receiver) receiver.longest = this.#longestPacket();
         return true;
       }

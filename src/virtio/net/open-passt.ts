@@ -36,7 +36,7 @@ export function openPasst(config: NetConfig): OpenDevice<PasstStart> {
     transmitLimits: config.transmitLimits,
   };
   return {
-    facts: describeNet({ mac: config.mac, pairs: 1, mtu: undefined, offloads: false }),
+    description: describeNet({ mac: config.mac, pairs: 1, mtu: undefined, offloads: false }),
     start: { link: 'passt', fd: ours.fd, outputFd: output.fd, buffer: createPasstBuffer(), settings },
     blocks: false,
     close: () => {

@@ -15,7 +15,7 @@ const DEFAULT_MTU = 1500;
 /** Throws VoltError 'host' that says what is wrong with the tap. */
 export function openTapDevice(config: NetConfig, tap: string): OpenDevice<TapStart> {
   const { files, mtu } = openQueues(tap, config.queues);
-  const facts = describeNet({
+  const description = describeNet({
     mac: config.mac,
     pairs: config.queues,
     mtu: mtu === DEFAULT_MTU ? undefined : mtu,
@@ -28,7 +28,7 @@ export function openTapDevice(config: NetConfig, tap: string): OpenDevice<TapSta
     transmitLimits: config.transmitLimits,
   };
   return {
-    facts,
+    description,
     start: { link: 'tap', fds: files.map(({ fd }) => fd), settings },
     blocks: true,
     close: () => files.forEach((file) => file.close()),

@@ -26,7 +26,7 @@ export interface GuestOffloads {
   readonly ufo: boolean;
 }
 
-export interface NetGlue {
+export interface NetEffects {
   /** One for each pair of queues. */
   readonly ports: readonly NetPort[];
   /** Says what the guest can take. */

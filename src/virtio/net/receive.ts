@@ -6,7 +6,7 @@
  */
 import type { DeviceContext } from '../transport/device.ts';
 import { IoVector, MAX_PIECES } from '../transport/io-vector.ts';
-import { PORT_RESULT, type NetGlue, type NetPort } from './port.ts';
+import { PORT_RESULT, type NetEffects, type NetPort } from './port.ts';
 import { NET_HEADER } from './regs.ts';
 import { Chain, MAX_CHAIN, NEXT, type Virtqueue } from '../transport/queue.ts';
 import type { RateLimiter } from '../transport/rate-limiter.ts';
@@ -14,7 +14,7 @@ import type { RateLimiter } from '../transport/rate-limiter.ts';
 /** After so many packets the guest is told, and the others on this worker get their turn. */
 const PACKETS_AT_ONCE = 64;
 
-export interface ReceiveFacts {
+export interface ReceiveOptions {
   readonly mergeable: boolean;
   /** Bytes of the longest packet that the port can give, with its header. */
   readonly longest: number;
@@ -25,7 +25,7 @@ export class Receiver {
   readonly #queue: Virtqueue;
   readonly #index: number;
   readonly #port: NetPort;
-  readonly #glue: NetGlue;
+  readonly #effects: NetEffects;
   readonly #limiter: RateLimiter;
   readonly #mergeable: boolean;
   #longest: number;
@@ -50,18 +50,18 @@ export class Receiver {
     queue: Virtqueue,
     index: number,
     port: NetPort,
-    glue: NetGlue,
+    effects: NetEffects,
     limiter: RateLimiter,
-    facts: ReceiveFacts,
+    options: ReceiveOptions,
   ) {
     this.#context = context;
     this.#queue = queue;
     this.#index = index;
     this.#port = port;
-    this.#glue = glue;
+    this.#effects = effects;
     this.#limiter = limiter;
-    this.#mergeable = facts.mergeable;
-    this.#longest = facts.longest;
+    this.#mergeable = options.mergeable;
+    this.#longest = options.longest;
     this.#ids = new Uint32Array(queue.size);
     this.#bytes = new Float64Array(queue.size);
     this.#counts = new Uint32Array(queue.size);
@@ -127,10 +127,10 @@ export class Receiver {
       }
       // A driver that has all its buffers here and does not reach the longest packet lives with shorter ones.
       if (!this.#isShort() || this.#chains === queue.size) {
-        queue.holdKicks();
+        queue.disableNotifications();
         return true;
       }
-      if (!queue.wantKicks()) return false;
+      if (!queue.enableNotifications()) return false;
     }
   }
 
@@ -195,11 +195,11 @@ export class Receiver {
   }
 
   #delayMs(): number {
-    return this.#limiter.limited ? this.#limiter.delayMs(this.#glue.now()) : 0;
+    return this.#limiter.limited ? this.#limiter.delayMs(this.#effects.now()) : 0;
   }
 
   #goOnAfter(delayMs: number): void {
-    this.#cancelTimer = this.#glue.after(delayMs, () => {
+    this.#cancelTimer = this.#effects.after(delayMs, () => {
       this.#cancelTimer = undefined;
       this.run();
     });

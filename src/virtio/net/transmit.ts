@@ -1,7 +1,7 @@
 /** Packets from the guest: one transmit queue of a network device. (Virtual I/O Device 1.2 §5.1.6.2) */
 import type { DeviceContext } from '../transport/device.ts';
 import { IoVector } from '../transport/io-vector.ts';
-import { PORT_RESULT, type NetGlue, type NetPort } from './port.ts';
+import { PORT_RESULT, type NetEffects, type NetPort } from './port.ts';
 import { ETHERNET_HEADER_BYTES, LARGEST_PACKET_BYTES, NET_HEADER } from './regs.ts';
 import { Chain, MAX_CHAIN, NEXT, type Virtqueue } from '../transport/queue.ts';
 import type { RateLimiter } from '../transport/rate-limiter.ts';
@@ -15,7 +15,7 @@ export class Transmitter {
   readonly #queue: Virtqueue;
   readonly #index: number;
   readonly #port: NetPort;
-  readonly #glue: NetGlue;
+  readonly #effects: NetEffects;
   readonly #limiter: RateLimiter;
   readonly #chain = new Chain();
   readonly #packet = new IoVector(MAX_CHAIN);
@@ -28,14 +28,14 @@ export class Transmitter {
     queue: Virtqueue,
     index: number,
     port: NetPort,
-    glue: NetGlue,
+    effects: NetEffects,
     limiter: RateLimiter,
   ) {
     this.#context = context;
     this.#queue = queue;
     this.#index = index;
     this.#port = port;
-    this.#glue = glue;
+    this.#effects = effects;
     this.#limiter = limiter;
   }
 
@@ -54,7 +54,7 @@ export class Transmitter {
     this.#blocked = false;
     let left = PACKETS_AT_ONCE;
     do {
-      this.#queue.holdKicks();
+      this.#queue.disableNotifications();
       for (;;) {
         const delay = left-- > 0 ? this.#delayMs() : 0;
         if (left < 0 || delay > 0) {
@@ -71,7 +71,7 @@ export class Transmitter {
         }
       }
       this.#context.interrupt(this.#index);
-    } while (this.#queue.wantKicks());
+    } while (this.#queue.enableNotifications());
   }
 
   /** False when the port is full: the chain stays where it is. */
@@ -99,11 +99,11 @@ export class Transmitter {
   }
 
   #delayMs(): number {
-    return this.#limiter.limited ? this.#limiter.delayMs(this.#glue.now()) : 0;
+    return this.#limiter.limited ? this.#limiter.delayMs(this.#effects.now()) : 0;
   }
 
   #goOnAfter(delayMs: number): void {
-    this.#cancelTimer = this.#glue.after(delayMs, () => {
+    this.#cancelTimer = this.#effects.after(delayMs, () => {
       this.#cancelTimer = undefined;
       this.run();
     });

@@ -3,7 +3,7 @@
  * is to make safe what was written there. (Virtual I/O Device 1.2 §5.19)
  */
 import { putU64, viewOf } from '../../binary/bytes.ts';
-import type { DeviceContext, DeviceFacts, VirtioDevice } from '../transport/device.ts';
+import type { DeviceContext, DeviceDescription, VirtioDevice } from '../transport/device.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import { PMEM_CONFIG, PMEM_REQUEST, PMEM_REQUEST_BYTES, PMEM_RESULT, PMEM_RESULT_BYTES } from './regs.ts';
 import { Chain, NEXT, type Virtqueue } from '../transport/queue.ts';
@@ -11,14 +11,14 @@ import { RateLimiter, type RateLimits } from '../transport/rate-limiter.ts';
 
 const QUEUE_SIZE = 64;
 
-export function describePmem({ address, bytes }: { address: number; bytes: number }): DeviceFacts {
+export function describePmem({ address, bytes }: { address: number; bytes: number }): DeviceDescription {
   const config = new Uint8Array(PMEM_CONFIG.size);
   putU64(viewOf(config), PMEM_CONFIG.start, address);
   putU64(viewOf(config), PMEM_CONFIG.bytes, bytes);
   return { type: DEVICE_TYPE.pmem, features: [], queueSizes: [QUEUE_SIZE], config };
 }
 
-export interface PmemGlue {
+export interface PmemEffects {
   /** Returns when everything that was written is safe, with 0, or with errno. */
   flush(): number;
   now(): number;
@@ -26,7 +26,7 @@ export interface PmemGlue {
 }
 
 export class PmemDevice implements VirtioDevice {
-  readonly #glue: PmemGlue;
+  readonly #effects: PmemEffects;
   readonly #limiter: RateLimiter;
   /** What a flush costs: it goes over all of the file. */
   readonly #fileBytes: number;
@@ -39,10 +39,10 @@ export class PmemDevice implements VirtioDevice {
   #context: DeviceContext | undefined;
   #cancelTimer: (() => void) | undefined;
 
-  constructor(glue: PmemGlue, fileBytes: number, limits: RateLimits) {
-    this.#glue = glue;
+  constructor(effects: PmemEffects, fileBytes: number, limits: RateLimits) {
+    this.#effects = effects;
     this.#fileBytes = fileBytes;
-    this.#limiter = new RateLimiter(limits, glue.now());
+    this.#limiter = new RateLimiter(limits, effects.now());
   }
 
   activate(context: DeviceContext): void {
@@ -55,18 +55,18 @@ export class PmemDevice implements VirtioDevice {
     this.#cancelTimer = undefined;
   }
 
-  kick(): void {
+  processQueue(): void {
     const context = this.#context;
     const queue = context?.queues[0];
     if (!context || !queue || this.#cancelTimer) return;
     do {
-      queue.holdKicks();
+      queue.disableNotifications();
       if (this.#mustWait()) return;
       const count = this.#takeFlushes(context, queue);
       if (count < 0) return;
       if (count > 0) this.#flush(context, queue, count);
       context.interrupt(0);
-    } while (queue.wantKicks());
+    } while (queue.enableNotifications());
   }
 
   /** Takes all that waits; returns how many flushes are to be answered, or -1 when the driver breaks the rules. */
@@ -110,7 +110,7 @@ export class PmemDevice implements VirtioDevice {
 
   #flushFile(): number {
     this.#limiter.charge(this.#fileBytes);
-    return this.#glue.flush() === 0 ? PMEM_RESULT.ok : PMEM_RESULT.failed;
+    return this.#effects.flush() === 0 ? PMEM_RESULT.ok : PMEM_RESULT.failed;
   }
 
   /** The chain that was taken last. */
@@ -128,11 +128,11 @@ export class PmemDevice implements VirtioDevice {
   /** True while the rate limit holds; then a timer goes on. */
   #mustWait(): boolean {
     if (!this.#limiter.limited) return false;
-    const delay = this.#limiter.delayMs(this.#glue.now());
+    const delay = this.#limiter.delayMs(this.#effects.now());
     if (delay === 0) return false;
-    this.#cancelTimer = this.#glue.after(delay, () => {
+    this.#cancelTimer = this.#effects.after(delay, () => {
       this.#cancelTimer = undefined;
-      this.kick();
+      this.processQueue();
     });
     return true;
   }

@@ -4,7 +4,7 @@ import { ERRNO, errnoName } from '../../ffi/errno.ts';
 import { OPEN, openFile } from '../../ffi/file.ts';
 import { MAP, Mapping, mapMemory, PROT } from '../../ffi/mapping.ts';
 import { alignUp, MIB, PAGE_BYTES } from '../../machine/address.ts';
-import { checkRaw, openImageFile, unopenedImage, unusableImage } from '../host/image-files.ts';
+import { checkRaw, openImageFile, openImageError, imageError } from '../host/image-files.ts';
 import type { OpenContext, OpenDevice } from '../host/open-device.ts';
 import { describePmem } from './device.ts';
 import { PMEM_UNIT_BYTES, type PmemPlacement } from './placement.ts';
@@ -25,9 +25,9 @@ function lookAt({ path, readOnly }: PmemConfig): OpenFileInfo {
     using file = openFile(path, OPEN.readOnly | OPEN.nonBlocking);
     shape = statFile(file.fd);
   } catch (error) {
-    throw unopenedImage(path, error, !readOnly, FLAG);
+    throw openImageError(path, error, !readOnly, FLAG);
   }
-  const bad = (found: string, expected: string) => unusableImage(path, found, expected, FLAG);
+  const bad = (found: string, expected: string) => imageError(path, found, expected, FLAG);
   const { kind, bytes } = shape;
   if (kind === 'other') throw bad('it is neither a file nor a block device', 'a file or a block device');
   if (shape.readOnly && !readOnly) throw bad('this block device takes no writes', 'readonly');
@@ -46,16 +46,11 @@ export function openPmem(config: PmemConfig, { pmem }: OpenContext): OpenDevice<
   if (config.format === undefined) checkRaw(file, path, FLAG);
   const { address, bytes, fileBytes } = placement;
   if (file.shape.bytes !== fileBytes)
-    throw unusableImage(
-      path,
-      `its size changes: it had ${fileBytes} bytes`,
-      'a file that nobody changes',
-      FLAG,
-    );
+    throw imageError(path, `its size changes: it had ${fileBytes} bytes`, 'a file that nobody changes', FLAG);
   if (!readOnly && file.shape.kind === 'file') fillHoles(file.fd, path, fileBytes);
   const files = stack.move();
   return {
-    facts: describePmem({ address, bytes }),
+    description: describePmem({ address, bytes }),
     start: { fd: readOnly ? undefined : file.fd, fileBytes, limits },
     // A flush waits for the disk.
     blocks: true,
@@ -73,7 +68,7 @@ function fillHoles(fd: number, path: string, bytes: number): void {
   if (errno === 0 || errno === ERRNO.EOPNOTSUPP || errno === ERRNO.ENOSYS) return;
   const full = errno === ERRNO.ENOSPC || errno === ERRNO.EDQUOT;
   const found = full ? `there is no room for all its ${bytes} bytes` : `no room for it: ${errnoName(errno)}`;
-  throw unusableImage(path, found, 'a file system with that much free', FLAG);
+  throw imageError(path, found, 'a file system with that much free', FLAG);
 }
 
 /**

@@ -8,7 +8,7 @@ import { FEATURE } from '../transport/mmio.regs.ts';
 import { vhostRingFeatures } from '../vhost-user/device.ts';
 import { negotiate, VhostUserError, type VhostAgreement } from '../vhost-user/session.ts';
 import { VhostSocket } from '../vhost-user/socket.ts';
-import { SHARE_QUEUES, shareFacts } from './facts.ts';
+import { SHARE_QUEUES, describeShare } from './description.ts';
 import type { ShareStart } from './serve.ts';
 import type { ShareConfig } from './spec.ts';
 import { startVirtiofsd, unusable, type RunningDaemon } from './virtiofsd.ts';
@@ -25,7 +25,7 @@ export function openShare({ tag, source }: ShareConfig): OpenDevice<ShareStart> 
     const outputFd = daemon.output?.fd;
     const agreement = agreeWith(fd, where, outputFd);
     return {
-      facts: shareFacts(tag, agreement),
+      description: describeShare(tag, agreement),
       start: { what: WHAT, fd, outputFd, agreement },
       // Starting and stopping it waits for the daemon.
       blocks: true,

@@ -14,14 +14,14 @@ export function refuseRequests(context: DeviceContext, index: number): void {
   // Made here: it is large, and nearly no machine ever comes to need one.
   const chain = new Chain();
   do {
-    queue.holdKicks();
+    queue.disableNotifications();
     for (;;) {
       const next = queue.next(chain);
       if (next === NEXT.none) break;
       if (next === NEXT.broken) return context.fail(`queue ${index} makes no sense`);
       queue.pushUsed(chain.id, refuse(context, chain));
     }
-  } while (queue.wantKicks());
+  } while (queue.enableNotifications());
   context.interrupt(index);
 }
 

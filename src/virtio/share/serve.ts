@@ -24,16 +24,18 @@ export function serveShare(
   const regions = ram.flatMap(({ address, bytes, fd }) =>
     fd === undefined ? [] : [{ address, bytes, fileOffset: 0, fd }],
   );
-  const facts = { what, agreement, regions, kickFds: queueFds, callFd: interruptFd };
+  const options = { what, agreement, regions, kickFds: queueFds, callFd: interruptFd };
   const socket = new VhostSocket(fd);
-  const device = new VhostDevice(facts, {
+  const device = new VhostDevice(options, {
     send: (message, fds) => socket.send(message, fds),
     receive: (target) => socket.receive(target),
     allow: (ms) => socket.allow(ms),
     sever: () => socket.sever(),
     refuse: refuseRequests,
-    watchKicks: () =>
-      queueFds.forEach((kick, queue) => events.watch(kick, EPOLL.in | EPOLL.edge, () => device.kick(queue))),
+    watchNotifications: () =>
+      queueFds.forEach((kick, queue) =>
+        events.watch(kick, EPOLL.in | EPOLL.edge, () => device.processQueue(queue)),
+      ),
   });
   events.watch(fd, EPOLL.in | EPOLL.edge, (ready) => {
     const reason = ready & (EPOLL.hangUp | EPOLL.error) ? HUNG_UP : 'spoke without being asked';

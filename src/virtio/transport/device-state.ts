@@ -7,7 +7,7 @@
  * counters. The configuration space exists twice, and the lowest bit of `generation` says which copy the driver
  * reads: so a change of many bytes shows as a whole, without a lock, together with its new generation.
  */
-import { CONFIG_BYTES, type DeviceFacts } from './device.ts';
+import { CONFIG_BYTES, type DeviceDescription } from './device.ts';
 import { FEATURE } from './mmio.regs.ts';
 
 export const DEVICE_WORD = {
@@ -38,7 +38,7 @@ export const DEVICE_WORD = {
   /** How often the device gave up on its driver. */
   failures: 20,
   /** 1: another process serves the rings. */
-  servedElsewhere: 21,
+  servedByBackend: 21,
   size: 22,
 } as const;
 
@@ -84,23 +84,26 @@ function offsets(queueCount: number) {
 }
 
 /** The state of a device before its driver touched it. */
-export function createDeviceState(facts: DeviceFacts): DeviceState {
-  const queueCount = facts.queueSizes.length;
+export function createDeviceState(description: DeviceDescription): DeviceState {
+  const queueCount = description.queueSizes.length;
   const state = viewDeviceState(new SharedArrayBuffer(offsets(queueCount).end), queueCount);
   const { words, config } = state;
   const W = DEVICE_WORD;
-  const offered = featureWords([...facts.features, ...(facts.ringFeatures ?? TRANSPORT_FEATURES)]);
-  words[W.type] = facts.type;
+  const offered = featureWords([
+    ...description.features,
+    ...(description.ringFeatures ?? TRANSPORT_FEATURES),
+  ]);
+  words[W.type] = description.type;
   words[W.queueCount] = queueCount;
   words[W.offeredLow] = offered[0];
   words[W.offeredHigh] = offered[1];
-  words[W.configBytes] = facts.config.length;
-  words[W.writableOffset] = facts.writableConfig?.offset ?? 0;
-  words[W.writableBytes] = facts.writableConfig?.bytes ?? 0;
-  words[W.servedElsewhere] = facts.servedElsewhere ? 1 : 0;
-  facts.queueSizes.forEach((size, queue) => (words[queueWord(queue, QUEUE_WORD.sizeMax)] = size));
-  config.set(facts.config, 0);
-  config.set(facts.config, CONFIG_BYTES);
+  words[W.configBytes] = description.config.length;
+  words[W.writableOffset] = description.writableConfig?.offset ?? 0;
+  words[W.writableBytes] = description.writableConfig?.bytes ?? 0;
+  words[W.servedByBackend] = description.servedByBackend ? 1 : 0;
+  description.queueSizes.forEach((size, queue) => (words[queueWord(queue, QUEUE_WORD.sizeMax)] = size));
+  config.set(description.config, 0);
+  config.set(description.config, CONFIG_BYTES);
   return state;
 }
 

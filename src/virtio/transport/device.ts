@@ -8,7 +8,7 @@ import type { QueueSetup, Virtqueue } from './queue.ts';
 /** Bytes of configuration space that a device can have at most. */
 export const CONFIG_BYTES = 256;
 
-export interface DeviceFacts {
+export interface DeviceDescription {
   /** One of DEVICE_TYPE. */
   readonly type: number;
   /** Feature bits offered, by number; those of the transport and the rings are added by it. */
@@ -22,7 +22,7 @@ export interface DeviceFacts {
   /** Feature bits of transport and rings where they are not all that Volt's own rings can do. */
   readonly ringFeatures?: readonly number[];
   /** Another process serves the rings; kicks and interrupts go between it and KVM, past the device worker. */
-  readonly servedElsewhere?: true;
+  readonly servedByBackend?: true;
 }
 
 /** Whose fault it is that a device cannot go on. */
@@ -48,7 +48,7 @@ export interface DeviceContext {
    * The process that served the rings is lost, for good: DEVICE_NEEDS_RESET as with `fail`, but `queues` are now what it
    * left of them, for a driver that does not reset. False when they make no sense; then the device has failed.
    */
-  takeBack(reason: string): boolean;
+  reclaimQueues(reason: string): boolean;
   /** Changes the configuration space and tells the driver so. Not for bytes the driver may write. */
   setConfig(offset: number, bytes: Uint8Array): void;
   /** A byte of the configuration space, to see what the driver wrote there. */
@@ -63,7 +63,7 @@ export interface VirtioDevice {
   /** The driver is ready. Chains may wait already; every queue is kicked once right after this. */
   activate(context: DeviceContext): void;
   /** The driver made chains available in this queue, or may have: a kick can come too often. */
-  kick(queue: number): void;
+  processQueue(queue: number): void;
   /**
    * The driver reset the device, or it failed, or the VM ends: when this returns, nothing may touch guest memory
    * any more on behalf of the old context. May be called while not active.

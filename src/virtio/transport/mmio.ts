@@ -2,7 +2,7 @@
  * The MMIO transport of one device: what a driver finds at its registers. (Virtual I/O Device 1.2 §4.2.2, §3.1)
  *
  * Runs on vCPU workers under the bus lock and allocates nothing. It only keeps what the driver said: queues are
- * looked at, and found wrong, by the device worker, which is told through the glue.
+ * looked at, and found wrong, by the device worker, which is told through the effects.
  */
 import { CONFIG_BYTES } from './device.ts';
 import { DEVICE_WORD, QUEUE_WORD, queueWord, type DeviceState } from './device-state.ts';
@@ -17,9 +17,9 @@ import {
 } from './mmio.regs.ts';
 
 /** How the transport reaches the device worker; made anew by each thread that runs it. */
-export interface MmioGlue {
+export interface MmioEffects {
   /** Makes the device worker look at the device's state soon. */
-  poke(): void;
+  requestSync(): void;
   /** The same, and returns when it has: nothing that was in flight before is any more. */
   sync(): void;
   /** A kick that did not come by ioeventfd. */
@@ -28,7 +28,7 @@ export interface MmioGlue {
 
 export interface MmioDevice {
   readonly state: DeviceState;
-  readonly glue: MmioGlue;
+  readonly effects: MmioEffects;
 }
 
 const W = DEVICE_WORD;
@@ -115,7 +115,7 @@ export function writeMmio(device: MmioDevice, offset: number, size: number, valu
       writeQueueWord(words, Q.deviceHigh, value);
       break;
     case R.queueNotify:
-      if (value >>> 0 < words[W.queueCount]!) device.glue.notify(value);
+      if (value >>> 0 < words[W.queueCount]!) device.effects.notify(value);
       break;
     case R.interruptAck:
       Atomics.and(words, W.interruptStatus, ~value);
@@ -132,7 +132,7 @@ export function writeMmio(device: MmioDevice, offset: number, size: number, valu
  */
 function interruptStatus(words: Int32Array): number {
   const standing =
-    words[W.servedElsewhere] !== 0 && Atomics.load(words, W.status) & STATUS.driverOkBit
+    words[W.servedByBackend] !== 0 && Atomics.load(words, W.status) & STATUS.driverOkBit
       ? INTERRUPT.usedBufferBit
       : 0;
   return Atomics.load(words, W.interruptStatus) | standing;
@@ -168,13 +168,13 @@ function writeQueueWord(words: Int32Array, word: number, value: number): void {
   if (at >= 0 && words[selectedQueueWord(words, Q.ready)] === 0) words[at] = value;
 }
 
-function writeQueueReady({ state, glue }: MmioDevice, value: number): void {
+function writeQueueReady({ state, effects }: MmioDevice, value: number): void {
   const { words } = state;
   const at = selectedQueueWord(words, Q.ready);
   if (at < 0) return;
   Atomics.store(words, at, value & 1);
   // Taking a queue away from a running device: it must have stopped when the driver reads 0 back.
-  if (!(value & 1) && Atomics.load(words, W.status) & STATUS.driverOkBit) glue.sync();
+  if (!(value & 1) && Atomics.load(words, W.status) & STATUS.driverOkBit) effects.sync();
 }
 
 function writeStatus(device: MmioDevice, value: number): void {
@@ -186,7 +186,7 @@ function writeStatus(device: MmioDevice, value: number): void {
   if (added & STATUS.driverOkBit && !((before | added) & STATUS.featuresOkBit)) added &= ~STATUS.driverOkBit;
   // Bits are only ever added: a driver that wants to take one back has to reset. (§2.1.1)
   Atomics.or(words, W.status, added);
-  if (added & STATUS.driverOkBit) device.glue.poke();
+  if (added & STATUS.driverOkBit) device.effects.requestSync();
 }
 
 /** Only what was offered, and VERSION_1, without which a driver would lay out everything differently. */
@@ -200,11 +200,11 @@ function featuresAgree(words: Int32Array): boolean {
  * Drivers do not wait for a reset to take effect, so it has when this returns: the device worker lets go of the
  * queues first. It may set bits until then, hence the second clearing.
  */
-function reset({ state, glue }: MmioDevice): void {
+function reset({ state, effects }: MmioDevice): void {
   const { words } = state;
   const before = Atomics.exchange(words, W.status, 0);
   Atomics.add(words, W.resets, 1);
-  if (before & STATUS.driverOkBit) glue.sync();
+  if (before & STATUS.driverOkBit) effects.sync();
   Atomics.store(words, W.status, 0);
   Atomics.store(words, W.interruptStatus, 0);
   words[W.deviceFeaturesSel] = 0;
@@ -225,7 +225,7 @@ function readConfig({ words, config }: DeviceState, offset: number, size: number
   return value >>> 0;
 }
 
-function writeConfig({ state, glue }: MmioDevice, offset: number, size: number, value: number): void {
+function writeConfig({ state, effects }: MmioDevice, offset: number, size: number, value: number): void {
   const { words, config } = state;
   const first = words[W.writableOffset]!;
   const end = first + words[W.writableBytes]!;
@@ -236,5 +236,5 @@ function writeConfig({ state, glue }: MmioDevice, offset: number, size: number, 
     config[CONFIG_BYTES + offset + i] = byte;
   }
   Atomics.add(words, W.configWrites, 1);
-  glue.poke();
+  effects.requestSync();
 }

@@ -182,11 +182,11 @@ export class PackedQueue implements Virtqueue {
     return ((this.#nextUsed - wanted - 1) & 0xffff) < (pushed & 0xffff);
   }
 
-  holdKicks(): void {
+  disableNotifications(): void {
     Atomics.store(this.#deviceEvent, 0, EVENT_FLAG.disable << 16);
   }
 
-  wantKicks(): boolean {
+  enableNotifications(): boolean {
     const place = this.#nextAvail | (this.#availWrap << 15);
     const flags = this.#eventIndex ? EVENT_FLAG.descriptor : EVENT_FLAG.enable;
     Atomics.store(this.#deviceEvent, 0, place | (flags << 16));

@@ -104,7 +104,7 @@ export class Chain {
   }
 }
 
-/** One queue. Devices work in rounds: `do { holdKicks; while (next) …; } while (wantKicks)`. */
+/** One queue. Devices work in rounds: `do { disableNotifications; while (next) …; } while (enableNotifications)`. */
 export interface Virtqueue {
   readonly size: number;
   /** Takes the next chain the driver made available. */
@@ -118,9 +118,9 @@ export interface Virtqueue {
   /** Whether the driver wants an interrupt for what was pushed since this was asked last. */
   shouldInterrupt(): boolean;
   /** Says that kicks are not needed for now. */
-  holdKicks(): void;
+  disableNotifications(): void;
   /** Says that the next chain needs a kick; true when one came meanwhile, for which there may be none. */
-  wantKicks(): boolean;
+  enableNotifications(): boolean;
   /** Chains taken and not yet pushed. */
   readonly inFlight: number;
 }

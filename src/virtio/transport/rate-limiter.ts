@@ -5,15 +5,15 @@
  * Who finds a token left may go, even when it takes more than there are: the debt is paid before the next one goes.
  * So a request larger than the bucket passes too, and the rate is right in the long run.
  */
-export interface TokenBucketFacts {
+export interface TokenBucketConfig {
   readonly size: number;
   readonly burst: number;
   readonly refillMs: number;
 }
 
 export interface RateLimits {
-  readonly bandwidth: TokenBucketFacts | undefined;
-  readonly ops: TokenBucketFacts | undefined;
+  readonly bandwidth: TokenBucketConfig | undefined;
+  readonly ops: TokenBucketConfig | undefined;
 }
 
 export class TokenBucket {
@@ -24,11 +24,11 @@ export class TokenBucket {
   #filledAt: number;
 
   /** `now` in milliseconds, here and below. */
-  constructor(facts: TokenBucketFacts, now: number) {
-    this.#size = facts.size;
-    this.#perMs = facts.size / facts.refillMs;
-    this.#burst = facts.burst;
-    this.#tokens = facts.size;
+  constructor(config: TokenBucketConfig, now: number) {
+    this.#size = config.size;
+    this.#perMs = config.size / config.refillMs;
+    this.#burst = config.burst;
+    this.#tokens = config.size;
     this.#filledAt = now;
   }
 

@@ -22,11 +22,11 @@ const W = DEVICE_WORD;
 const Q = QUEUE_WORD;
 const C = QUEUE_COUNTER;
 
-export interface RunnerGlue {
+export interface RunnerEffects {
   /** Raises the device's interrupt, an edge. */
   interrupt(): void;
   /** The device gave up on its driver; for people. */
-  failed?(reason: string, cause: FailureCause): void;
+  reportFailure?(reason: string, cause: FailureCause): void;
 }
 
 export class DeviceRunner implements DeviceContext {
@@ -35,17 +35,17 @@ export class DeviceRunner implements DeviceContext {
   #setups: (QueueSetup | undefined)[] = [];
   readonly #device: VirtioDevice;
   readonly #state: DeviceState;
-  readonly #glue: RunnerGlue;
+  readonly #effects: RunnerEffects;
   #active = false;
   /** Value of the `resets` word for which it is active. */
   #resets = 0;
   #configWrites = 0;
 
-  constructor(device: VirtioDevice, state: DeviceState, ram: GuestRam, glue: RunnerGlue) {
+  constructor(device: VirtioDevice, state: DeviceState, ram: GuestRam, effects: RunnerEffects) {
     this.#device = device;
     this.#state = state;
     this.ram = ram;
-    this.#glue = glue;
+    this.#effects = effects;
   }
 
   get active(): boolean {
@@ -67,7 +67,7 @@ export class DeviceRunner implements DeviceContext {
   }
 
   /** The driver kicked a queue. A kick may overtake the word that the driver is ready. */
-  kick(queue: number): void {
+  handleNotification(queue: number): void {
     const { words, counters } = this.#state;
     if (!this.#active) this.#followDriver();
     // A reset that came meanwhile is acted on by sync, for which a vCPU waits.
@@ -75,7 +75,7 @@ export class DeviceRunner implements DeviceContext {
     if (this.queues[queue] === undefined) return;
     const at = queue * C.size + C.kicks;
     counters[at] = counters[at]! + 1;
-    this.#device.kick(queue);
+    this.#device.processQueue(queue);
   }
 
   /** The VM ends. */
@@ -105,7 +105,7 @@ export class DeviceRunner implements DeviceContext {
     return this.#setups[queue];
   }
 
-  takeBack(reason: string): boolean {
+  reclaimQueues(reason: string): boolean {
     if (!this.#active) return false;
     try {
       this.queues = this.#setups.map((setup, queue) => setup && this.#openQueue(setup, queue, true));
@@ -182,7 +182,7 @@ export class DeviceRunner implements DeviceContext {
     Atomics.store(words, W.active, 1);
     this.#device.activate(this);
     for (let queue = 0; queue < this.queues.length && this.#active; queue++) {
-      if (this.queues[queue] !== undefined) this.#device.kick(queue);
+      if (this.queues[queue] !== undefined) this.#device.processQueue(queue);
     }
   }
 
@@ -228,12 +228,12 @@ export class DeviceRunner implements DeviceContext {
     Atomics.add(words, W.failures, 1);
     Atomics.or(words, W.status, STATUS.needsResetBit);
     this.#raise(INTERRUPT.configChangeBit);
-    this.#glue.failed?.(reason, cause);
+    this.#effects.reportFailure?.(reason, cause);
   }
 
   /** First what happened, then the edge: the driver that the edge wakes up must find it. */
   #raise(bit: number): void {
     Atomics.or(this.#state.words, W.interruptStatus, bit);
-    this.#glue.interrupt();
+    this.#effects.interrupt();
   }
 }

@@ -127,12 +127,12 @@ export class SplitQueue implements Virtqueue {
     return ((now - event - 1) & 0xffff) < ((now - before) & 0xffff);
   }
 
-  holdKicks(): void {
+  disableNotifications(): void {
     // With the event index, an avail_event that lies behind does it.
     if (!this.#eventIndex) Atomics.store(this.#used16, 0, USED_NO_NOTIFY);
   }
 
-  wantKicks(): boolean {
+  enableNotifications(): boolean {
     if (this.#eventIndex) Atomics.store(this.#used16, this.#used16.length - 1, this.#nextAvail);
     else Atomics.store(this.#used16, 0, 0);
     return Atomics.load(this.#avail, INDEX_16) !== this.#nextAvail;

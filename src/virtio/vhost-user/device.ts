@@ -29,7 +29,7 @@ export function vhostRingFeatures(agreement: VhostAgreement): number[] {
   return featuresAmong(agreement, RING_FEATURES);
 }
 
-export interface VhostDeviceFacts {
+export interface VhostDeviceOptions {
   /** The process, for messages: `virtiofsd`. */
   readonly what: string;
   readonly agreement: VhostAgreement;
@@ -41,9 +41,9 @@ export interface VhostDeviceFacts {
   readonly callFd: number;
 }
 
-export interface VhostDeviceGlue extends VhostLink {
+export interface VhostDeviceEffects extends VhostLink {
   /** Has `kick` called from now on: the other process does not hear kicks any more. */
-  watchKicks(): void;
+  watchNotifications(): void;
   /** Answers what waits in a queue that nobody serves. */
   refuse(context: DeviceContext, queue: number): void;
   /** What is sent and received until the next call of this has so long, all together. */
@@ -57,22 +57,22 @@ const START_MS = 5000;
 const STOP_MS = 8000;
 
 export class VhostDevice implements VirtioDevice {
-  readonly #facts: VhostDeviceFacts;
-  readonly #link: VhostDeviceGlue;
+  readonly #options: VhostDeviceOptions;
+  readonly #link: VhostDeviceEffects;
   #context: DeviceContext | undefined;
   /** Queues that the other process has. */
   #running: number[] = [];
   /** Why it is of no use any more. */
   #lost: string | undefined;
 
-  constructor(facts: VhostDeviceFacts, link: VhostDeviceGlue) {
-    this.#facts = facts;
+  constructor(options: VhostDeviceOptions, link: VhostDeviceEffects) {
+    this.#options = options;
     this.#link = link;
   }
 
   activate(context: DeviceContext): void {
     this.#context = context;
-    const { agreement, regions, kickFds, callFd } = this.#facts;
+    const { agreement, regions, kickFds, callFd } = this.#options;
     const rings = kickFds.flatMap((kickFd, index) => {
       const setup = context.queueSetup(index);
       return setup ? [{ index, setup, kickFd, callFd }] : [];
@@ -87,7 +87,7 @@ export class VhostDevice implements VirtioDevice {
   }
 
   /** Comes only when the other process is lost, and once for each queue when the driver is ready. */
-  kick(queue: number): void {
+  processQueue(queue: number): void {
     if (this.#lost !== undefined && this.#context) this.#link.refuse(this.#context, queue);
   }
 
@@ -106,8 +106,8 @@ export class VhostDevice implements VirtioDevice {
 
   #takeOver(context: DeviceContext): void {
     this.#running = [];
-    if (!context.takeBack(this.#lost!)) return;
-    this.#facts.kickFds.forEach((_, queue) => this.kick(queue));
+    if (!context.reclaimQueues(this.#lost!)) return;
+    this.#options.kickFds.forEach((_, queue) => this.processQueue(queue));
   }
 
   #attempt(ms: number, exchange: () => void): void {
@@ -122,8 +122,8 @@ export class VhostDevice implements VirtioDevice {
   }
 
   #lose(reason: string): void {
-    this.#lost = `${this.#facts.what} ${reason}`;
+    this.#lost = `${this.#options.what} ${reason}`;
     this.#link.sever();
-    this.#link.watchKicks();
+    this.#link.watchNotifications();
   }
 }

@@ -4,7 +4,7 @@
  * What a guest can make us keep is bounded: connections by number, bytes of each by the credit it was given, resets
  * by not taking its packets while too many wait.
  */
-import type { DeviceContext, DeviceFacts, VirtioDevice } from '../transport/device.ts';
+import type { DeviceContext, DeviceDescription, VirtioDevice } from '../transport/device.ts';
 import { IoVector, MAX_PIECES } from '../transport/io-vector.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import { Chain, NEXT } from '../transport/queue.ts';
@@ -30,7 +30,7 @@ const PATIENCE_MS = 2000;
 const FIRST_HOST_PORT = 2 ** 30;
 const LAST_HOST_PORT = 2 ** 31 - 1;
 
-export function describeVsock(guestCid: number): DeviceFacts {
+export function describeVsock(guestCid: number): DeviceDescription {
   const config = new Uint8Array(VSOCK_CONFIG.size);
   new DataView(config.buffer).setUint32(VSOCK_CONFIG.guestCid, guestCid, true);
   return { type: DEVICE_TYPE.vsock, features: [], queueSizes: [QUEUE_SIZE, QUEUE_SIZE, 16], config };
@@ -79,7 +79,7 @@ export class VsockDevice implements VirtioDevice {
     this.#context = undefined;
   }
 
-  kick(queue: number): void {
+  processQueue(queue: number): void {
     if (queue === Q.receive) this.#sendDue();
     if (queue !== Q.event) this.#takePackets();
   }
@@ -119,7 +119,7 @@ export class VsockDevice implements VirtioDevice {
     const chain = this.#transmitChain;
     let left = PACKETS_AT_ONCE;
     do {
-      queue.holdKicks();
+      queue.disableNotifications();
       // A guest that takes no answers is not asked for more questions.
       while (this.#resets.length < MAX_RESETS) {
         if (left-- === 0) {
@@ -141,7 +141,7 @@ export class VsockDevice implements VirtioDevice {
       context.interrupt(Q.transmit);
       this.#sendDue();
       if (!this.#context || this.#resets.length >= MAX_RESETS) return;
-    } while (queue.wantKicks());
+    } while (queue.enableNotifications());
   }
 
   #takePacket(context: DeviceContext, chain: Chain): void {
@@ -279,10 +279,10 @@ export class VsockDevice implements VirtioDevice {
       const next = queue.next(chain);
       if (next === NEXT.broken) return context.fail('its receive queue makes no sense');
       if (next === NEXT.none) {
-        if (queue.wantKicks()) continue;
+        if (queue.enableNotifications()) continue;
         break;
       }
-      queue.holdKicks();
+      queue.disableNotifications();
       if (chain.firstWritable > 0 || chain.writableBytes <= H.size)
         return context.fail('its receive queue has buffers that nothing can be received into');
       const bytes = this.#fill(context, chain);

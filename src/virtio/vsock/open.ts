@@ -13,7 +13,7 @@ const SUFFIX_BYTES = 11;
 export function openVsock({ guestCid, path }: VsockConfig): OpenDevice<VsockStart> {
   const listener = openListeningSocket('--vsock path=', path, SUFFIX_BYTES);
   return {
-    facts: describeVsock(guestCid),
+    description: describeVsock(guestCid),
     start: { guestCid, path, listener: listener.fd },
     blocks: false,
     close: () => {

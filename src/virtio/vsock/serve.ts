@@ -18,7 +18,7 @@ export function serveVsock({ guestCid, path, listener }: VsockStart, { events }:
       device.activate(context);
       streams.start(device);
     },
-    kick: (queue) => device.kick(queue),
+    processQueue: (queue) => device.processQueue(queue),
     reset() {
       streams.stop();
       device.reset();

@@ -1,5 +1,5 @@
 /** A device behind its transport and runner with all its queues, driven as a driver on one thread would, for tests. */
-import type { DeviceFacts, VirtioDevice } from '../../../src/virtio/transport/device.ts';
+import type { DeviceDescription, VirtioDevice } from '../../../src/virtio/transport/device.ts';
 import { createDeviceState, DEVICE_WORD, featureWords } from '../../../src/virtio/transport/device-state.ts';
 import { readMmio, writeMmio, type MmioDevice } from '../../../src/virtio/transport/mmio.ts';
 import { FEATURE, MMIO_REGISTER as R } from '../../../src/virtio/transport/mmio.regs.ts';
@@ -24,9 +24,9 @@ const FEATURES_OK = 8;
 const DRIVER_OK = 4;
 
 export interface BenchQueue extends TestDriver {
-  /** Adds a chain and kicks. */
+  /** Adds a chain and notifies the device. */
   offer(buffers: readonly TestBuffer[]): number;
-  kick(): void;
+  notify(): void;
 }
 
 export interface BenchOptions {
@@ -40,7 +40,7 @@ export interface BenchOptions {
 
 /** `features` are those that the driver accepts besides VERSION_1. */
 export function createDeviceBench(
-  facts: DeviceFacts,
+  description: DeviceDescription,
   device: VirtioDevice,
   features: readonly number[],
   {
@@ -50,31 +50,34 @@ export function createDeviceBench(
     memory = createTestRam(ramBytes),
   }: BenchOptions = {},
 ) {
-  const state = createDeviceState(facts);
+  const state = createDeviceState(description);
   const failures: string[] = [];
   let interrupts = 0;
   const runner = new DeviceRunner(device, state, memory.ram, {
     interrupt: () => void interrupts++,
-    failed: (reason) => failures.push(reason),
+    reportFailure: (reason) => failures.push(reason),
   });
   const sync = () => {
     Atomics.add(state.words, DEVICE_WORD.syncWanted, 1);
     runner.sync();
   };
-  const mmio: MmioDevice = { state, glue: { poke: sync, sync, notify: (queue) => runner.kick(queue) } };
+  const mmio: MmioDevice = {
+    state,
+    effects: { requestSync: sync, sync, notify: (queue) => runner.handleNotification(queue) },
+  };
   const read = (register: number, size = 4) => readMmio(mmio, register, size);
   const write = (register: number, value: number, size = 4) => writeMmio(mmio, register, size, value);
 
   const makeQueue = (index: number): BenchQueue => {
-    const size = Math.min(ringSize, facts.queueSizes[index]!);
+    const size = Math.min(ringSize, description.queueSizes[index]!);
     const driver = (packed ? packedDriver : splitDriver)(memory, size, index * RING_SPACE);
-    const kick = () => write(R.queueNotify, index);
+    const notify = () => write(R.queueNotify, index);
     return {
       ...driver,
-      kick,
+      notify,
       offer(buffers) {
         const id = driver.add(buffers);
-        kick();
+        notify();
         return id;
       },
     };
@@ -82,7 +85,7 @@ export function createDeviceBench(
 
   const start = (): BenchQueue[] => {
     write(R.status, 0);
-    memory.bytes.fill(0, 0, facts.queueSizes.length * RING_SPACE);
+    memory.bytes.fill(0, 0, description.queueSizes.length * RING_SPACE);
     write(R.status, ACKNOWLEDGED);
     const words = featureWords([...features, FEATURE.version1, ...(packed ? [FEATURE.ringPacked] : [])]);
     words.forEach((word, select) => {
@@ -90,7 +93,7 @@ export function createDeviceBench(
       write(R.driverFeatures, word);
     });
     write(R.status, ACKNOWLEDGED | FEATURES_OK);
-    facts.queueSizes.forEach((most, index) => {
+    description.queueSizes.forEach((most, index) => {
       write(R.queueSel, index);
       write(R.queueNum, Math.min(ringSize, most));
       write(R.queueDescLow, index * RING_SPACE + DESCRIPTORS);
@@ -99,7 +102,7 @@ export function createDeviceBench(
       write(R.queueReady, 1);
     });
     write(R.status, ACKNOWLEDGED | FEATURES_OK | DRIVER_OK);
-    return facts.queueSizes.map((_, index) => makeQueue(index));
+    return description.queueSizes.map((_, index) => makeQueue(index));
   };
 
   return {
@@ -113,7 +116,7 @@ export function createDeviceBench(
     interrupts: () => interrupts,
     needsReset: () => (read(R.status) & NEEDS_RESET) !== 0,
     /** Where buffers may lie. */
-    buffers: facts.queueSizes.length * RING_SPACE,
+    buffers: description.queueSizes.length * RING_SPACE,
   };
 }
 

@@ -19,11 +19,11 @@ function createBalloon(features: readonly number[] = [], options: Partial<Balloo
   const clock = createTestClock();
   const released: [number, number][] = [];
   const state = createBalloonState(all.pages);
-  const glue = {
+  const effects = {
     release: (host: number, bytes: number) => void released.push([(host - HOST_BASE) / PAGE, bytes / PAGE]),
     after: clock.after,
   };
-  const device = new BalloonDevice(state, glue, all.statsSeconds);
+  const device = new BalloonDevice(state, effects, all.statsSeconds);
   const bench = createDeviceBench(describeBalloon(all), device, features, { ramBytes: RAM_BYTES });
   const queues = bench.start();
   const give = (queue: number, pages: readonly number[]) => {
@@ -178,10 +178,10 @@ describe('a hostile driver', () => {
   test('that keeps the worker busy leaves the others their turn', () => {
     const balloon = createBalloon();
     for (let i = 0; i < 64; i++) balloon.queues[0]!.add([{ address: balloon.buffers, length: 4 }]);
-    balloon.queues[0]!.kick();
+    balloon.queues[0]!.notify();
     for (let i = 0; i < 64; i++) balloon.queues[0]!.takeUsed();
     for (let i = 0; i < 64; i++) balloon.queues[0]!.add([{ address: balloon.buffers, length: 4 }]);
-    balloon.queues[0]!.kick();
+    balloon.queues[0]!.notify();
     const before = balloon.released.length;
 
     balloon.clock.advance(0);
@@ -216,7 +216,7 @@ describe('a hostile driver', () => {
       balloon.view.setUint32(balloon.buffers + 4 * random.int(0, 1023), random.int(0, 2000), true);
       balloon.view.setUint16(ring + DRIVER_AREA + 4 + 2 * random.int(0, 63), random.int(0, 9), true);
       balloon.view.setUint16(ring + DRIVER_AREA + 2, random.int(0, 12), true);
-      balloon.queues[queue]!.kick();
+      balloon.queues[queue]!.notify();
       balloon.clock.advance(random.pick([0, 1, 6000]));
     }
 

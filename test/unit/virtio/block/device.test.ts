@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { BLOCK_OP, type BlockRequest } from '../../../../src/virtio/block/request.ts';
-import { blockFacts, type BlockShape } from '../../../../src/virtio/block/facts.ts';
+import { describeBlock, type BlockShape } from '../../../../src/virtio/block/description.ts';
 import { BlockDevice, type BlockBackend } from '../../../../src/virtio/block/device.ts';
 import type { DeviceContext } from '../../../../src/virtio/transport/device.ts';
 import type { RateLimits } from '../../../../src/virtio/transport/rate-limiter.ts';
@@ -42,14 +42,14 @@ function createBench(shape: Partial<BlockShape> = {}, limits: RateLimits = NO_LI
   const backend = new HeldBackend();
   const timers: { delayMs: number; handler: () => void }[] = [];
   const clock = { now: 0 };
-  const glue = {
+  const effects = {
     now: () => clock.now,
     after: (delayMs: number, handler: () => void) => {
       timers.push({ delayMs, handler });
       return () => {};
     },
   };
-  const device = new BlockDevice({ ...SHAPE, ...shape }, backend, glue, limits);
+  const device = new BlockDevice({ ...SHAPE, ...shape }, backend, effects, limits);
   const failures: string[] = [];
   let interrupts = 0;
   const context: DeviceContext = {
@@ -61,7 +61,7 @@ function createBench(shape: Partial<BlockShape> = {}, limits: RateLimits = NO_LI
     setConfig: () => {},
     config: () => 0,
     queueSetup: () => undefined,
-    takeBack: () => false,
+    reclaimQueues: () => false,
     count: () => {},
     countError: () => {},
   };
@@ -73,7 +73,7 @@ function createBench(shape: Partial<BlockShape> = {}, limits: RateLimits = NO_LI
     memory.view.setUint32(at + 8, sector, true);
     memory.bytes[STATUS] = 0xaa;
     driver.add([{ address: at, length: 16 }, ...data, { address: STATUS, length: 1, writable: true }]);
-    device.kick(0);
+    device.processQueue(0);
   };
   const ranges = (...list: [sector: number, count: number, flags: number][]): TestBuffer => {
     list.forEach(([sector, count, flags], i) => {
@@ -132,7 +132,7 @@ describe('a block request', () => {
       { address: BUFFERS + 0x200, length: 412 },
       { address: BUFFERS + 0x400, length: 3, writable: true },
     ]);
-    device.kick(0);
+    device.processQueue(0);
 
     const [request] = backend.started;
     expect([request!.op, request!.offset, request!.bytes]).toEqual([BLOCK_OP.write, 9 * 512, 512]);
@@ -221,7 +221,7 @@ describe('a block request', () => {
     const { driver, device, failures } = createBench();
     driver.add(buffers);
 
-    device.kick(0);
+    device.processQueue(0);
 
     expect(failures).toEqual(['a request has no room for its header or status']);
   });
@@ -264,7 +264,7 @@ describe('a reset', () => {
     ask(0, 0, [{ address: BUFFERS + 0x1000, length: 512, writable: true }]);
 
     device.reset();
-    device.kick(0);
+    device.processQueue(0);
 
     expect(backend.started).toEqual([]);
     expect(status()).toBe(0xaa);
@@ -293,7 +293,7 @@ describe('a rate limit', () => {
 
 describe('the configuration space', () => {
   test('holds what virtio 1.2 §5.2.4 lists', () => {
-    const { config, features, queueSizes } = blockFacts({ ...SHAPE, queues: 2, blockBytes: 4096 });
+    const { config, features, queueSizes } = describeBlock({ ...SHAPE, queues: 2, blockBytes: 4096 });
     const view = new DataView(config.buffer);
 
     expect([view.getUint32(0, true), view.getUint32(4, true)]).toEqual([100, 0]);
@@ -311,6 +311,6 @@ describe('the configuration space', () => {
     [{ flush: false }, 9, false],
     [{ flush: true }, 9, true],
   ])('%j has feature %d: %p', (change, feature, offered) => {
-    expect(blockFacts({ ...SHAPE, ...change }).features.includes(feature)).toBe(offered);
+    expect(describeBlock({ ...SHAPE, ...change }).features.includes(feature)).toBe(offered);
   });
 });

@@ -60,7 +60,7 @@ function createConsole(features: readonly number[] = [F.multiport]) {
     places.set(queues[2]!.add([{ address, length: 128, writable: true }]), address);
   };
   for (let i = 0; i < 32; i++) refill();
-  queues[2]!.kick();
+  queues[2]!.notify();
   /** Messages that came since the last time. */
   const told = () => {
     messages.length = 0;
@@ -75,7 +75,7 @@ function createConsole(features: readonly number[] = [F.multiport]) {
       });
       refill();
     }
-    queues[2]!.kick();
+    queues[2]!.notify();
     return [...messages];
   };
   const out = bench.buffers + 0x1_0000;
@@ -272,7 +272,7 @@ test('a driver that is given up on in the middle of its messages is left alone a
   view.setUint16(out + 6, 1, true);
   for (let i = 0; i < 64; i++) queues[3]!.add([{ address: out, length: 8 }]);
 
-  queues[3]!.kick();
+  queues[3]!.notify();
   const [after, timers] = [bytes.slice(), clock.pending()];
   clock.advance(1000);
 

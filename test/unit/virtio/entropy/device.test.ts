@@ -13,7 +13,7 @@ function createBench(limits: RateLimits = { bandwidth: undefined, ops: undefined
   const filled: [number, number][] = [];
   const timers: (() => void)[] = [];
   const clock = { now: 0 };
-  const glue = {
+  const effects = {
     fill: (host: number, bytes: number) => void filled.push([host - HOST_BASE, bytes]),
     now: () => clock.now,
     after: (_delayMs: number, handler: () => void) => {
@@ -21,7 +21,7 @@ function createBench(limits: RateLimits = { bandwidth: undefined, ops: undefined
       return () => {};
     },
   };
-  const device = new EntropyDevice(glue, limits);
+  const device = new EntropyDevice(effects, limits);
   const failures: string[] = [];
   const context: DeviceContext = {
     ram: memory.ram,
@@ -32,7 +32,7 @@ function createBench(limits: RateLimits = { bandwidth: undefined, ops: undefined
     setConfig: () => {},
     config: () => 0,
     queueSetup: () => undefined,
-    takeBack: () => false,
+    reclaimQueues: () => false,
     count: () => {},
     countError: () => {},
   };
@@ -47,7 +47,7 @@ test('every buffer of a chain is filled', () => {
     { address: BUFFERS + 100, length: 20, writable: true },
   ]);
 
-  device.kick();
+  device.processQueue();
 
   expect(filled).toEqual([
     [BUFFERS, 10],
@@ -60,7 +60,7 @@ test('a large buffer gets 64 KiB, and the driver is told how much that was', () 
   const { device, driver, filled } = createBench();
   driver.add([{ address: BUFFERS, length: 0x2_0000, writable: true }]);
 
-  device.kick();
+  device.processQueue();
 
   expect(filled).toEqual([[BUFFERS, 0x1_0000]]);
   expect(driver.takeUsed()).toEqual({ id: 0, written: 0x1_0000 });
@@ -70,7 +70,7 @@ test('a driver that offers entropy is given up on', () => {
   const { device, driver, failures, filled } = createBench();
   driver.add([{ address: BUFFERS, length: 10 }]);
 
-  device.kick();
+  device.processQueue();
 
   expect(failures).toEqual(['it offers entropy instead of taking it']);
   expect(filled).toEqual([]);
@@ -80,8 +80,8 @@ test('a limit makes requests wait for a timer, kicks or not', () => {
   const bandwidth = { size: 16, burst: 0, refillMs: 1000 };
   const { device, driver, filled, timers, clock } = createBench({ bandwidth, ops: undefined });
   [0, 1].forEach((i) => driver.add([{ address: BUFFERS + 16 * i, length: 16, writable: true }]));
-  device.kick();
-  device.kick();
+  device.processQueue();
+  device.processQueue();
   const before = filled.length;
 
   clock.now = 1000;
@@ -96,7 +96,7 @@ test('after a reset nothing is filled any more', () => {
   driver.add([{ address: BUFFERS, length: 10, writable: true }]);
 
   device.reset();
-  device.kick();
+  device.processQueue();
 
   expect(filled).toEqual([]);
 });

@@ -63,13 +63,13 @@ function createNet(setup: Setup = {}) {
   const offloads: GuestOffloads[] = [];
   const active: number[] = [];
   const ports = Array.from({ length: options.pairs }, () => new WirePort(() => bench.bytes));
-  const glue = {
+  const effects = {
     ports,
     setOffloads: (each: GuestOffloads) => void offloads.push(each),
     setActivePorts: (count: number) => void active.push(count),
     ...clock,
   };
-  const device = new NetDevice(glue, {
+  const device = new NetDevice(effects, {
     pairs: options.pairs,
     hostMtu: 1500,
     receiveLimits: setup.receiveLimits ?? NO_LIMITS,
@@ -182,7 +182,7 @@ describe('packets from the guest', () => {
     const ops = { size: 10, burst: 0, refillMs: 1000 };
     const { queues, port, buffers, clock } = createNet({ transmitLimits: { bandwidth: undefined, ops } });
     for (let i = 0; i < 25; i++) queues[1]!.add([{ address: buffers, length: 60 }]);
-    queues[1]!.kick();
+    queues[1]!.notify();
     const atOnce = port.sent.length;
 
     clock.advance(1000);
@@ -194,7 +194,7 @@ describe('packets from the guest', () => {
   test('leave the others on the worker their turn', () => {
     const { queues, port, buffers, clock } = createNet({ ringSize: 256 });
     for (let i = 0; i < 256; i++) queues[1]!.add([{ address: buffers, length: 60 }]);
-    queues[1]!.kick();
+    queues[1]!.notify();
     for (let i = 0; i < 100; i++) queues[1]!.takeUsed();
 
     clock.advance(0);
@@ -210,7 +210,7 @@ describe.each([false, true])('packets to the guest (packed ring: %p)', (packed) 
     const ids = Array.from({ length: 4 }, (_, i) =>
       queues[0]!.add([{ address: buffers + 0x1000 * i, length: 500, writable: true }]),
     );
-    queues[0]!.kick();
+    queues[0]!.notify();
     port.waiting.push(frame(1400));
 
     device.portReadable(0);
@@ -245,7 +245,7 @@ describe.each([false, true])('packets to the guest (packed ring: %p)', (packed) 
       if (whole && bytes[at + 10] === 2 && bytes[at + HEADER] === (round & 0xff)) right++;
       refill(next++);
       refill(next++);
-      queues[0]!.kick();
+      queues[0]!.notify();
     }
 
     expect(right).toBe(500);
@@ -271,7 +271,7 @@ describe('packets to the guest', () => {
     const ids = [0, 1].map((i) =>
       queues[0]!.add([{ address: buffers + 0x1000 * i, length: 2048, writable: true }]),
     );
-    queues[0]!.kick();
+    queues[0]!.notify();
     bytes[buffers + 10] = 9;
     port.waiting.push(frame(60), frame(1500));
 
@@ -299,7 +299,7 @@ describe('packets to the guest', () => {
     for (let i = 0; i < 200; i++) {
       queues[0]!.add([{ address: buffers + 1536 * i, length: 1536, writable: true }]);
     }
-    queues[0]!.kick();
+    queues[0]!.notify();
     port.waiting.push(frame(65_000));
 
     device.portReadable(0);
@@ -331,7 +331,7 @@ describe('packets to the guest', () => {
     const net = createNet({ receiveLimits: { bandwidth, ops: undefined } });
     const { queues, port, buffers, device, clock } = net;
     for (let i = 0; i < 32; i++) queues[0]!.add([{ address: buffers, length: 1024, writable: true }]);
-    queues[0]!.kick();
+    queues[0]!.notify();
     for (let i = 0; i < 20; i++) port.waiting.push(frame(988));
     device.portReadable(0);
     const atOnce = 20 - port.waiting.length;
@@ -346,7 +346,7 @@ describe('packets to the guest', () => {
     const ops = { size: 1, burst: 0, refillMs: 1000 };
     const net = createNet({ receiveLimits: { bandwidth: undefined, ops } });
     net.queues[0]!.add([{ address: net.buffers, length: 2048, writable: true }]);
-    net.queues[0]!.kick();
+    net.queues[0]!.notify();
     net.port.waiting.push(frame(60), frame(60));
     net.device.portReadable(0);
 
@@ -467,7 +467,7 @@ describe('a hostile driver', () => {
       net.view.setUint16(ring + DRIVER_AREA + 2, random.int(0, 12), true);
       net.port.waiting.push(frame(random.int(1, 3000)));
       net.device.portReadable(0);
-      queues[queue]!.kick();
+      queues[queue]!.notify();
       net.clock.advance(1);
       net.port.sent.length = 0;
       net.port.waiting.length = 0;

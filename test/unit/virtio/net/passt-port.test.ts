@@ -175,12 +175,12 @@ test('a stream from passt that went astray takes the guest its link, and says so
   } as const;
   const told: string[] = [];
   const device = servePasst(start, createServeContext(events, { report: (text) => void told.push(text) }));
-  const facts = describeNet({ mac: undefined, pairs: 1, mtu: undefined, offloads: false });
+  const description = describeNet({ mac: undefined, pairs: 1, mtu: undefined, offloads: false });
   const ram = mapRam(0x40_0000);
-  const bench = createDeviceBench(facts, device, [F.status], { memory: ramAt(ram.bytes, ram.host) });
+  const bench = createDeviceBench(description, device, [F.status], { memory: ramAt(ram.bytes, ram.host) });
   const [receive] = bench.start();
   receive!.add([{ address: bench.buffers, length: 2048, writable: true }]);
-  receive!.kick();
+  receive!.notify();
 
   sendBytes(theirs.fd, Uint8Array.of(0xff, 0, 0, 0));
   for (let turns = 0; turns < 10 && told.length === 0; turns++) {
@@ -213,15 +213,17 @@ describe.skipIf(Bun.which('passt') === null)('passt', () => {
     });
     const events = stack.use(new EventLoop());
     const device = servePasst(opened.start, createServeContext(events));
-    const facts = describeNet({ mac: undefined, pairs: 1, mtu: undefined, offloads: false });
+    const description = describeNet({ mac: undefined, pairs: 1, mtu: undefined, offloads: false });
     const ram = mapRam(0x40_0000);
-    const bench = createDeviceBench(facts, device, [F.mrgRxbuf], { memory: ramAt(ram.bytes, ram.host) });
+    const bench = createDeviceBench(description, device, [F.mrgRxbuf], {
+      memory: ramAt(ram.bytes, ram.host),
+    });
     const [receive, transmit] = bench.start();
     for (let i = 0; i < 64; i++) {
       const address = bench.buffers + 2048 * i;
       receive!.add([{ address, length: 2048, writable: true }]);
     }
-    receive!.kick();
+    receive!.notify();
     const out = bench.buffers + 0x4_0000;
     const discover = dhcpDiscover();
     bench.bytes.set(discover, out + 12);

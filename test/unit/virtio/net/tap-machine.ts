@@ -47,9 +47,9 @@ const device = serveTap(
   opened.start,
   createServeContext(events, { report: (text) => void reports.push(text) }),
 );
-const facts = describeNet({ mac: config.mac, pairs: 1, mtu: undefined, offloads: true });
+const description = describeNet({ mac: config.mac, pairs: 1, mtu: undefined, offloads: true });
 const features = [F.mrgRxbuf, F.status, F.csum, F.guestCsum, F.guestTso4, F.hostTso4];
-const bench = createDeviceBench(facts, device, features, {
+const bench = createDeviceBench(description, device, features, {
   memory: ramAt(new Uint8Array(mapping.view(0, RAM_BYTES)), mapping.address),
 });
 const [receive, transmit] = bench.start();
@@ -58,7 +58,7 @@ for (let i = 0; i < 64; i++) {
   const address = bench.buffers + BUFFER_BYTES * i;
   places.set(receive!.add([{ address, length: BUFFER_BYTES, writable: true }]), address);
 }
-receive!.kick();
+receive!.notify();
 const out = bench.buffers + 0x4_0000;
 
 function send(header: readonly number[], frame: Uint8Array): void {

@@ -17,8 +17,8 @@ function createBench({ packed = false, limits = NONE }: { packed?: boolean; limi
     return file.errno;
   };
   const device = new PmemDevice({ flush, now: clock.now, after: clock.after }, FILE_BYTES, limits);
-  const facts = describePmem({ address: 0x1_0000_0000, bytes: 0x20_0000 });
-  const bench = createDeviceBench(facts, device, [], { packed });
+  const description = describePmem({ address: 0x1_0000_0000, bytes: 0x20_0000 });
+  const bench = createDeviceBench(description, device, [], { packed });
   const [queue] = bench.start();
   /** The request at a place of its own, by its number. */
   const request = (n: number, type = 0) => {
@@ -63,7 +63,7 @@ describe.each([false, true])('persistent memory on a ring that is packed: %p', (
     const bench = createBench({ packed });
     for (const n of [0, 1, 2]) bench.queue.add(bench.request(n));
 
-    bench.queue.kick();
+    bench.queue.notify();
 
     expect([0, 1, 2].map(bench.resultOf)).toEqual([0, 0, 0]);
     expect([bench.file.flushes, bench.interrupts()]).toEqual([1, 1]);

@@ -30,7 +30,7 @@ class EchoDevice implements VirtioDevice {
     this.diary.push('activate');
   }
 
-  kick(index: number): void {
+  processQueue(index: number): void {
     const { context } = this;
     const queue = context?.queues[index];
     if (!context || !queue) return;
@@ -73,7 +73,10 @@ function createBench() {
     Atomics.add(state.words, DEVICE_WORD.syncWanted, 1);
     runner.sync();
   };
-  const mmio: MmioDevice = { state, glue: { poke: sync, sync, notify: (queue) => runner.kick(queue) } };
+  const mmio: MmioDevice = {
+    state,
+    effects: { requestSync: sync, sync, notify: (queue) => runner.handleNotification(queue) },
+  };
   const read = (register: number, size = 4) => readMmio(mmio, register, size);
   const write = (register: number, value: number, size = 4) => writeMmio(mmio, register, size, value);
   const negotiate = (low: number, high: number) => {

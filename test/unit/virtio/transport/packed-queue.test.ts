@@ -46,7 +46,7 @@ describe('a packed queue', () => {
     const { queue, chain } = open();
 
     expect(queue.next(chain)).toBe(NEXT.none);
-    expect(queue.wantKicks()).toBe(false);
+    expect(queue.enableNotifications()).toBe(false);
   });
 
   test.each([1, 3, 8])('of %d entries goes round and round with chains of changing length', (size) => {
@@ -166,11 +166,11 @@ describe('kicks of a packed queue', () => {
   test('are held off, and wanted at a place', () => {
     const { queue, driver, chain, view } = open(ALL_FEATURES);
     driver.add([{ address: BUFFERS, length: 1 }]);
-    queue.holdKicks();
+    queue.disableNotifications();
     const held = view.getUint32(DEVICE_AREA, true);
     queue.next(chain);
 
-    const more = queue.wantKicks();
+    const more = queue.enableNotifications();
 
     expect(held).toBe(0x1_0000);
     expect(view.getUint32(DEVICE_AREA, true)).toBe(0x2_8001);
@@ -180,7 +180,7 @@ describe('kicks of a packed queue', () => {
   test('are wanted always where places were not agreed on', () => {
     const { queue, view } = open();
 
-    queue.wantKicks();
+    queue.enableNotifications();
 
     expect(view.getUint16(DEVICE_AREA + 2, true)).toBe(0);
   });
@@ -189,7 +189,7 @@ describe('kicks of a packed queue', () => {
     const { queue, driver } = open(ALL_FEATURES);
     driver.add([{ address: BUFFERS, length: 1 }]);
 
-    expect(queue.wantKicks()).toBe(true);
+    expect(queue.enableNotifications()).toBe(true);
   });
 });
 

@@ -49,7 +49,7 @@ describe('a split queue', () => {
     const { queue, chain } = open();
 
     expect(queue.next(chain)).toBe(NEXT.none);
-    expect(queue.wantKicks()).toBe(false);
+    expect(queue.enableNotifications()).toBe(false);
   });
 
   test('goes round its ring and round 2^16 without losing its place', () => {
@@ -181,9 +181,9 @@ describe('kicks of a split queue', () => {
   test('are held off and wanted by the flag without the event index', () => {
     const { queue, view } = open();
 
-    queue.holdKicks();
+    queue.disableNotifications();
     const held = view.getUint16(DEVICE_AREA, true);
-    const more = queue.wantKicks();
+    const more = queue.enableNotifications();
 
     expect(held).toBe(1);
     expect(view.getUint16(DEVICE_AREA, true)).toBe(0);
@@ -193,10 +193,10 @@ describe('kicks of a split queue', () => {
   test('are wanted for the next chain by avail_event with it', () => {
     const { queue, driver, chain, view } = open(ALL_FEATURES);
     driver.add([{ address: BUFFERS, length: 1 }]);
-    queue.holdKicks();
+    queue.disableNotifications();
     queue.next(chain);
 
-    const more = queue.wantKicks();
+    const more = queue.enableNotifications();
 
     expect(view.getUint16(DEVICE_AREA + 4 + 8 * SIZE, true)).toBe(1);
     expect(view.getUint16(DEVICE_AREA, true)).toBe(0);
@@ -207,7 +207,7 @@ describe('kicks of a split queue', () => {
     const { queue, driver } = open(ALL_FEATURES);
     driver.add([{ address: BUFFERS, length: 1 }]);
 
-    expect(queue.wantKicks()).toBe(true);
+    expect(queue.enableNotifications()).toBe(true);
   });
 });
 

@@ -4,7 +4,7 @@ import { VhostDevice, vhostRingFeatures } from '../../../../src/virtio/vhost-use
 import { refuseRequests } from '../../../../src/virtio/share/refusal.ts';
 import { ENOTCONN, FUSE_OUT_HEADER } from '../../../../src/virtio/share/regs.ts';
 import { FEATURE, MMIO_REGISTER as R } from '../../../../src/virtio/transport/mmio.regs.ts';
-import { shareFacts } from '../../../../src/virtio/share/facts.ts';
+import { describeShare } from '../../../../src/virtio/share/description.ts';
 import { createDeviceBench, RING_SPACE } from '../device-bench.ts';
 import { DESCRIPTORS, DEVICE_AREA, DRIVER_AREA } from '../test-ram.ts';
 import { createScriptedLink, reply } from './scripted-link.ts';
@@ -25,22 +25,22 @@ const ANSWER = 0x1_0100;
 function createBench(answers: Readonly<Record<string, Uint8Array | undefined>> = {}) {
   const link = createScriptedLink(answers);
   let watched = 0;
-  const facts = {
+  const options = {
     what: 'virtiofsd',
     agreement,
     regions: [{ address: 0, bytes: 0x40_0000, fileOffset: 0, fd: 7 }],
     kickFds: [10, 11],
     callFd: 9,
   };
-  const device = new VhostDevice(facts, {
+  const device = new VhostDevice(options, {
     send: (message, fds) => link.send(message, fds),
     receive: (target) => link.receive(target),
     allow: () => {},
     sever: () => (link.severed = true),
-    watchKicks: () => void watched++,
+    watchNotifications: () => void watched++,
     refuse: refuseRequests,
   });
-  const bench = createDeviceBench(shareFacts('files', agreement), device, [FEATURE.ringEventIdx]);
+  const bench = createDeviceBench(describeShare('files', agreement), device, [FEATURE.ringEventIdx]);
   return { ...bench, device, link, watched: () => watched };
 }
 
@@ -177,9 +177,9 @@ describe('when the other process is lost', () => {
     bench.device.disconnected('hung up');
 
     addRequest(bench, queue!);
-    bench.device.kick(1);
+    bench.device.processQueue(1);
     first!.add([{ address: REQUEST, length: 56 }]);
-    bench.device.kick(0);
+    bench.device.processQueue(0);
 
     expect(answerOf(bench)).toEqual([FUSE_OUT_HEADER.size, -ENOTCONN, 77]);
     expect(queue!.takeUsed()?.written).toBe(FUSE_OUT_HEADER.size);
@@ -194,7 +194,7 @@ describe('when the other process is lost', () => {
     bench.write(R.status, 0);
     const [, queue] = bench.start();
     addRequest(bench, queue!);
-    bench.device.kick(1);
+    bench.device.processQueue(1);
 
     expect(bench.needsReset()).toBe(true);
     expect(answerOf(bench)).toEqual([FUSE_OUT_HEADER.size, -ENOTCONN, 77]);
@@ -208,7 +208,7 @@ describe('when the other process is lost', () => {
     bench.view.setUint16(RING_SPACE + DEVICE_AREA + 2, 5000, true);
 
     bench.device.disconnected('hung up');
-    bench.device.kick(1);
+    bench.device.processQueue(1);
 
     expect(bench.failures).toEqual(['virtiofsd hung up', 'queue 1 makes no sense']);
     expect(bench.runner.active).toBe(false);
@@ -227,7 +227,7 @@ describe('when the other process is lost', () => {
 
     const [, queue] = bench.start();
     addRequest(bench, queue!);
-    bench.device.kick(1);
+    bench.device.processQueue(1);
 
     expect(bench.failures).toEqual([message]);
     expect(answerOf(bench)[1]).toBe(-ENOTCONN);

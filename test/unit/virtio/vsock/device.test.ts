@@ -112,7 +112,7 @@ function createVsock(options: { packed?: boolean; receiveBuffers?: number } = {}
     places.set(queues[0]!.add([{ address, length: BUFFER_BYTES, writable: true }]), address);
   };
   for (let i = 0; i < (options.receiveBuffers ?? 64); i++) refill();
-  queues[0]!.kick();
+  queues[0]!.notify();
   const out = bench.buffers + 0x2_0000;
   const put = (
     op: number,
@@ -164,7 +164,7 @@ function createVsock(options: { packed?: boolean; receiveBuffers?: number } = {}
       });
       refill();
     }
-    if (packets.length > 0) queues[0]!.kick();
+    if (packets.length > 0) queues[0]!.notify();
     return packets;
   };
   const ops = () => received().map(({ op }) => op);

@@ -55,7 +55,7 @@ function createGuest() {
     places.set(queues[0]!.add([{ address, length: BUFFER_BYTES, writable: true }]), address);
   };
   for (let i = 0; i < 64; i++) refill();
-  queues[0]!.kick();
+  queues[0]!.notify();
   const out = bench.buffers + 64 * BUFFER_BYTES;
   const send = (op: number, from: number, to: number, data = '', flags = 0) => {
     const words = [CID, 0, 2, 0, from, to, data.length, 1 | (op << 16), flags, 1 << 20, 0];
@@ -73,7 +73,7 @@ function createGuest() {
         const data = Buffer.from(bench.bytes.slice(at + 44, at + used.written)).toString();
         const packet = { op: u32(28) >>> 16, from: u32(16), to: u32(20), data };
         refill();
-        queues[0]!.kick();
+        queues[0]!.notify();
         return packet;
       }
       await turn();

@@ -40,7 +40,7 @@ function createVcpu({ timeline = false } = {}) {
   resetI8042(shared.i8042);
   const page = new ArrayBuffer(RUN_BYTES);
   const sent: number[] = [];
-  const pokes: string[] = [];
+  const requests: string[] = [];
   const state = createDeviceState({
     type: DEVICE_TYPE,
     features: [],
@@ -58,10 +58,10 @@ function createVcpu({ timeline = false } = {}) {
     virtio: [
       {
         state,
-        glue: {
-          poke: () => pokes.push('poke'),
-          sync: () => pokes.push('sync'),
-          notify: (queue) => pokes.push(`notify ${queue}`),
+        effects: {
+          requestSync: () => requests.push('requestSync'),
+          sync: () => requests.push('sync'),
+          notify: (queue) => requests.push(`notify ${queue}`),
         },
       },
     ],
@@ -131,7 +131,7 @@ function createVcpu({ timeline = false } = {}) {
     ring[COALESCED_RING.last / 4] = last + 1;
   };
   return {
-    ...{ vcpu, shared, board, state, view, sent, pokes, regs, mpStates },
+    ...{ vcpu, shared, board, state, view, sent, requests, regs, mpStates },
     ...{ reset, exit, write, read, mmio, coalesce },
   };
 }
@@ -235,11 +235,11 @@ describe('MMIO', () => {
   });
 
   test('a write reaches the register, and a notification the queue', () => {
-    const { mmio, state, pokes } = createVcpu();
+    const { mmio, state, requests } = createVcpu();
     mmio(device + MMIO_REGISTER.queueSel, 4, 0x0102n);
     mmio(device + MMIO_REGISTER.queueNotify, 4, 0n);
     expect(state.words[DEVICE_WORD.queueSel]).toBe(0x0102);
-    expect(pokes).toEqual(['notify 0']);
+    expect(requests).toEqual(['notify 0']);
   });
 });
 

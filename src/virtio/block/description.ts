@@ -1,7 +1,7 @@
 /** What a block device tells its driver. */
 import { putU64, viewOf } from '../../binary/bytes.ts';
 import { BLOCK_CONFIG, BLOCK_FEATURE, SECTOR_BYTES } from './regs.ts';
-import type { DeviceFacts } from '../transport/device.ts';
+import type { DeviceDescription } from '../transport/device.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 
 export interface BlockShape {
@@ -23,7 +23,7 @@ export const MAX_SEGMENTS_AT_ONCE = 64;
 /** 1 GiB in one range. */
 const MAX_RANGE_SECTORS = 2 ** 30 / SECTOR_BYTES;
 
-export function blockFacts(shape: BlockShape): DeviceFacts {
+export function describeBlock(shape: BlockShape): DeviceDescription {
   const { readOnly, queues, blockBytes } = shape;
   const config = new Uint8Array(BLOCK_CONFIG.size);
   const view = viewOf(config);

@@ -1,6 +1,6 @@
 /** What the driver of a shared folder finds. (Virtual I/O Device 1.2 §5.11) */
 import { viewOf } from '../../binary/bytes.ts';
-import type { DeviceFacts } from '../transport/device.ts';
+import type { DeviceDescription } from '../transport/device.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import { vhostRingFeatures } from '../vhost-user/device.ts';
 import type { VhostAgreement } from '../vhost-user/session.ts';
@@ -11,7 +11,7 @@ export const SHARE_QUEUES = FS_QUEUE.firstRequest + 1;
 /** Linux makes requests as long as a ring takes. */
 const QUEUE_SIZE = 1024;
 
-export function shareFacts(tag: string, agreement: VhostAgreement): DeviceFacts {
+export function describeShare(tag: string, agreement: VhostAgreement): DeviceDescription {
   const config = new Uint8Array(FS_CONFIG.size);
   config.set(Buffer.from(tag), FS_CONFIG.tag);
   viewOf(config).setUint32(FS_CONFIG.requestQueues, SHARE_QUEUES - FS_QUEUE.firstRequest, true);
@@ -21,6 +21,6 @@ export function shareFacts(tag: string, agreement: VhostAgreement): DeviceFacts 
     ringFeatures: vhostRingFeatures(agreement),
     queueSizes: Array.from({ length: SHARE_QUEUES }, () => QUEUE_SIZE),
     config,
-    servedElsewhere: true,
+    servedByBackend: true,
   };
 }
