@@ -1,9 +1,17 @@
 /** Runs the compiled `volt` as a user would, and gives each test a folder of its own. */
-import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { buildVolt } from '../../scripts/build.ts';
 
-export const VOLT = process.env['VOLT_BINARY'] ?? resolve(import.meta.dir, '../../volt');
+export const VOLT = process.env['VOLT_BINARY'] ?? builtVolt();
+
+/** ./volt, built now if it is not there yet: after a plain `npm ci`. `npm test` always builds it. */
+function builtVolt(): string {
+  const path = resolve(import.meta.dir, '../../volt');
+  if (!existsSync(path)) buildVolt(path);
+  return path;
+}
 
 /** Whether this process may use /dev/kvm; tests that need it are skipped by name otherwise. */
 export const kvmOpens = opensForWriting('/dev/kvm');

@@ -1,18 +1,20 @@
 /** Debian's kernels by ACPI: topology, NUMA, CPU hotplug, the power button, S5 and reboot, seen from inside. */
-import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, describe, expect } from 'bun:test';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fetchDebianKernel, type DebianKernel } from '../../scripts/debian-kernel.ts';
 import { buildGuestInitrd } from '../../scripts/initrd.ts';
 import { collectModules } from '../../scripts/kernel-modules.ts';
 import {
+  beforeAll,
+  EVERY_BOOT,
   LINUX_TEST,
   runOnLinuxHost,
   stopLinuxHost,
-  VOLT,
-  type CommandResult,
-  EVERY_BOOT,
+  test,
   thorough,
+  type CommandResult,
+  VOLT,
 } from './linux-host.ts';
 
 /** Bounds for a hang only. */

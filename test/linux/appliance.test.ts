@@ -1,8 +1,8 @@
 /** Volt as a service: the package on a Debian with systemd, its guests, their limits, and what happens to them. */
-import { afterAll, beforeAll, describe, expect } from 'bun:test';
+import { afterAll, describe, expect } from 'bun:test';
 import { ensurePackages } from '../../scripts/host-packages.ts';
 import { disposeAppliance, prepareAppliance, runOnAppliance } from './appliance-host.ts';
-import { EVERY_BOOT, LINUX_TEST, thorough } from './linux-host.ts';
+import { beforeAll, EVERY_BOOT, LINUX_TEST, thorough } from './linux-host.ts';
 
 /** Bound for a hang only. */
 const SECONDS = 350;

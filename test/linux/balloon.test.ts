@@ -1,10 +1,10 @@
 /** Debian's virtio_balloon: inflate, deflate, statistics, and free pages that go back to the host. */
-import { afterAll, beforeAll, expect } from 'bun:test';
+import { afterAll, expect } from 'bun:test';
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fetchDebianKernel, type DebianKernel } from '../../scripts/debian-kernel.ts';
 import { buildDeviceInitrd } from './device-initrd.ts';
-import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT, thorough } from './linux-host.ts';
+import { beforeAll, LINUX_TEST, runOnLinuxHost, stopLinuxHost, thorough, VOLT } from './linux-host.ts';
 
 const SECONDS = 200;
 const cache = resolve(import.meta.dir, '../../.cache/test');

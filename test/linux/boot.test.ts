@@ -1,17 +1,19 @@
 /** Unmodified Debian Linux boots through the compiled binary and finds its processors through Volt's MP tables. */
-import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, describe, expect } from 'bun:test';
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fetchDebianKernel, type DebianKernel } from '../../scripts/debian-kernel.ts';
 import { buildGuestInitrd } from '../../scripts/initrd.ts';
 import {
+  beforeAll,
+  EVERY_BOOT,
   LINUX_TEST,
   runOnLinuxHost,
   stopLinuxHost,
-  VOLT,
-  type CommandResult,
-  EVERY_BOOT,
+  test,
   thorough,
+  type CommandResult,
+  VOLT,
 } from './linux-host.ts';
 
 /** Bounds for a hang only. */

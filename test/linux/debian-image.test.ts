@@ -1,10 +1,18 @@
 /** A Debian made by scripts/debian-image.ts: used on its console like any machine, and left clean. */
-import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, describe, expect } from 'bun:test';
 import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { DEFAULT_IMAGE_OPTIONS, makeDebianImage } from '../../scripts/debian-image.ts';
 import { ensurePackages } from '../../scripts/host-packages.ts';
-import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT, EVERY_BOOT } from './linux-host.ts';
+import {
+  beforeAll,
+  EVERY_BOOT,
+  LINUX_TEST,
+  runOnLinuxHost,
+  stopLinuxHost,
+  test,
+  VOLT,
+} from './linux-host.ts';
 
 const folder = resolve(import.meta.dir, '../../.cache/test/debian');
 const path = `${folder}/debian.img`;

@@ -1,11 +1,11 @@
 /** Debian's own drivers on Volt's disks: every mode by fio, file systems, and what a killed Volt leaves behind. */
-import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, describe, expect } from 'bun:test';
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fetchDebianKernel, type DebianKernel } from '../../scripts/debian-kernel.ts';
 import { ensurePackages } from '../../scripts/host-packages.ts';
 import { buildDiskInitrd } from './disk-guest.ts';
-import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT, thorough } from './linux-host.ts';
+import { beforeAll, LINUX_TEST, runOnLinuxHost, stopLinuxHost, test, thorough, VOLT } from './linux-host.ts';
 
 const cache = resolve(import.meta.dir, '../../.cache/test');
 const initrd = join(cache, 'disk-initrd');

@@ -1,6 +1,6 @@
 /** The embedded SMP kernel where ring 0 is native: on VMX or SVM, here or in the nested host. */
-import { afterAll, describe, expect, test } from 'bun:test';
-import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT } from './linux-host.ts';
+import { afterAll, describe, expect } from 'bun:test';
+import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, test, VOLT } from './linux-host.ts';
 
 /** Bounds for a hang only. */
 const SECONDS = 120;

@@ -2,18 +2,26 @@
  * Where Linux guests run in the tests: this machine, if its KVM runs on VMX or SVM; otherwise a nested host, made
  * once for all test files and stopped when the test process ends.
  */
-import { test } from 'bun:test';
+import { beforeAll as beforeAllTests, test as anyTest } from 'bun:test';
 import { resolve } from 'node:path';
 import { runsLinuxHere } from '../../scripts/linux-capable.ts';
 import { startNestedHost, type NestedHost } from '../../scripts/nested-host.ts';
 
 /**
- * On an emulated host a boot takes half a minute, so a plain test run makes those that show most; `npm run test:linux`
- * makes all of them. On hardware there is nothing to save.
+ * On an emulated host a boot takes half a minute: `npm test` makes those that show most (VOLT_TEST_LINUX=short),
+ * `npm run test:linux` all of them, plain `bun test` none. On hardware there is nothing to save.
  */
-export const EVERY_BOOT = runsLinuxHere() || process.env['VOLT_TEST_LINUX'] === 'all';
+const IS_ASKED = process.env['VOLT_TEST_LINUX'] !== undefined;
+export const EVERY_BOOT = IS_ASKED && (runsLinuxHere() || process.env['VOLT_TEST_LINUX'] === 'all');
+export const test = anyTest.skipIf(!IS_ASKED);
 /** For tests that the short form leaves out, by name. */
-export const thorough = test.skipIf(!EVERY_BOOT);
+export const thorough = anyTest.skipIf(!EVERY_BOOT);
+if (!IS_ASKED) anyTest.skip('Linux guests (needs npm test, or VOLT_TEST_LINUX=short or all)', () => {});
+
+/** Kernels and images are made for tests that run. */
+export function beforeAll(prepare: () => unknown, timeoutMs?: number): void {
+  if (IS_ASKED) beforeAllTests(prepare as () => Promise<void>, timeoutMs);
+}
 
 export const VOLT = resolve(import.meta.dir, '../../volt');
 

@@ -1,11 +1,20 @@
 /** Debian's virtio_net on a tap of the host, in a network namespace of its own: ping, and TCP both ways. */
-import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { afterAll, describe, expect } from 'bun:test';
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fetchDebianKernel, type DebianKernel } from '../../scripts/debian-kernel.ts';
 import { ensurePackages } from '../../scripts/host-packages.ts';
 import { buildDeviceInitrd } from './device-initrd.ts';
-import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, thorough, VOLT, EVERY_BOOT } from './linux-host.ts';
+import {
+  beforeAll,
+  EVERY_BOOT,
+  LINUX_TEST,
+  runOnLinuxHost,
+  stopLinuxHost,
+  test,
+  thorough,
+  VOLT,
+} from './linux-host.ts';
 
 const SECONDS = 150;
 const cache = resolve(import.meta.dir, '../../.cache/test');

@@ -1,11 +1,11 @@
 /** A booted Linux with 4 busy CPUs, seen and steered by volt ps, ctl and top, and paused again and again. One boot. */
-import { afterAll, beforeAll, expect, test } from 'bun:test';
+import { afterAll, expect } from 'bun:test';
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fetchDebianKernel, type DebianKernel } from '../../scripts/debian-kernel.ts';
 import { buildGuestInitrd } from '../../scripts/initrd.ts';
 import type { RegisterSet, VcpuStatus } from '../../src/api/index.ts';
-import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT } from './linux-host.ts';
+import { beforeAll, LINUX_TEST, runOnLinuxHost, stopLinuxHost, test, VOLT } from './linux-host.ts';
 
 const cache = resolve(import.meta.dir, '../../.cache/test');
 const initrd = join(cache, 'guest-initrd');

@@ -1,11 +1,11 @@
 /** Debian's virtio_pmem: a file system that the guest maps past its page cache (DAX), found again by the host. */
-import { afterAll, beforeAll, expect } from 'bun:test';
+import { afterAll, expect } from 'bun:test';
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fetchDebianKernel, type DebianKernel } from '../../scripts/debian-kernel.ts';
 import { ensurePackages } from '../../scripts/host-packages.ts';
 import { buildDeviceInitrd } from './device-initrd.ts';
-import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, thorough, VOLT } from './linux-host.ts';
+import { beforeAll, LINUX_TEST, runOnLinuxHost, stopLinuxHost, thorough, VOLT } from './linux-host.ts';
 
 const SECONDS = 300;
 const cache = resolve(import.meta.dir, '../../.cache/test');

@@ -1,11 +1,11 @@
 /** Debian's vsock transport: connections both ways, many at once, with Firecracker's protocol on the host. */
-import { afterAll, beforeAll, expect } from 'bun:test';
+import { afterAll, expect } from 'bun:test';
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fetchDebianKernel, type DebianKernel } from '../../scripts/debian-kernel.ts';
 import { ensurePackages } from '../../scripts/host-packages.ts';
 import { buildDeviceInitrd } from './device-initrd.ts';
-import { LINUX_TEST, runOnLinuxHost, stopLinuxHost, VOLT, thorough } from './linux-host.ts';
+import { beforeAll, LINUX_TEST, runOnLinuxHost, stopLinuxHost, thorough, VOLT } from './linux-host.ts';
 
 const SECONDS = 150;
 const cache = resolve(import.meta.dir, '../../.cache/test');

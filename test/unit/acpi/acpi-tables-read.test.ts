@@ -1,10 +1,13 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import type { AcpiCpu, AcpiInputs } from '../../../src/acpi/acpi-inputs.ts';
 import { buildAcpiTables } from '../../../src/acpi/acpi-tables.ts';
 import { readAcpiTables, type AcpiContents } from '../../../src/acpi/acpi-tables-read.ts';
 import { mutate, seededRandom } from '../support/random.ts';
 import { coresOnly, cpusOf, machineOf, numaOf, randomMachine } from './machines.ts';
 import { memoryOf, readerOf, tamper } from './memory.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 function readBack(inputs: AcpiInputs): AcpiContents {
   return readAcpiTables(readerOf(memoryOf(buildAcpiTables(inputs))));

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import type { AcpiInputs } from '../../../src/acpi/acpi-inputs.ts';
 import { buildAcpiTables } from '../../../src/acpi/acpi-tables.ts';
 import { byteSum } from '../../../src/binary/checksum.ts';
@@ -6,6 +6,9 @@ import { LAYOUT } from '../../../src/machine/layout.ts';
 import { voltErrorOf } from '../support/errors.ts';
 import { seededRandom } from '../support/random.ts';
 import { coresOnly, cpusOf, machineOf, numaOf, randomMachine, virtioDevices } from './machines.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 function namesOf(inputs: AcpiInputs): string[] {
   return buildAcpiTables(inputs).tables.map(({ name }) => name);

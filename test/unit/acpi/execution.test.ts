@@ -1,9 +1,12 @@
-import { describe, expect, test as once } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test as once } from 'bun:test';
 import { HEADER } from '../../../src/acpi/acpi.layout.ts';
 import { buildDsdt } from '../../../src/acpi/dsdt.ts';
 import { checksumByte } from '../../../src/binary/checksum.ts';
 import { acpicaMissing, executeDsdt } from './acpica.ts';
 import { coresOnly, cpusOf, machineOf, numaOf, virtioDevices } from './machines.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const HOTPLUG_4 = buildDsdt(machineOf(cpusOf(coresOnly(4), 2), { cpuHotplug: true }));
 const HOTPLUG_1000 = buildDsdt(machineOf(cpusOf(coresOnly(1000), 1), { cpuHotplug: true }));

@@ -1,9 +1,12 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { LOCAL_X2APIC, MADT, MADT_TYPE } from '../../../src/acpi/acpi.layout.ts';
 import type { AcpiInputs } from '../../../src/acpi/acpi-inputs.ts';
 import { buildAcpiTables } from '../../../src/acpi/acpi-tables.ts';
 import { acpicaMissing, reassemble } from './acpica.ts';
 import { coresOnly, cpusOf, machineOf, numaOf, virtioDevices } from './machines.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const CPU_COUNTS = [1, 2, 4, 64, 255, 300, 1000];
 

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
+import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { writeFileSync } from 'node:fs';
 import { callOnce, connectControl } from '../../../src/api/control/client.ts';
 import { MAX_CLIENTS, serveControl, type ControlServer } from '../../../src/api/control/server.ts';
@@ -13,6 +13,9 @@ import {
   SocketFolder,
   until,
 } from './control-support.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 let folder: SocketFolder;
 let target: FakeTarget;

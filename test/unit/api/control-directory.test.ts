@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import {
   chmodSync,
   existsSync,
@@ -19,6 +19,9 @@ import {
 import { serveControl } from '../../../src/api/control/server.ts';
 import { voltErrorOf } from '../support/errors.ts';
 import { FAKE_STATUS, FakeTarget, SocketFolder } from './control-support.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 /** Above the largest process id that Linux gives. (PID_MAX_LIMIT, 2^22) */
 const DEAD_PID = 4_194_305;

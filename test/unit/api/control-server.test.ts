@@ -1,5 +1,5 @@
 /** The control socket over real Unix sockets, with a VM that only remembers. */
-import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
+import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { lstatSync, readdirSync } from 'node:fs';
 import { SyscallError } from '../../../src/ffi/errno.ts';
 import { MAX_CLIENTS, serveControl, type ControlServer } from '../../../src/api/control/server.ts';
@@ -16,6 +16,9 @@ import {
   until,
   type Message,
 } from './control-support.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 let folder: SocketFolder;
 let target: FakeTarget;

@@ -1,9 +1,12 @@
 /** `volt top`, run from source, against a VM that only remembers: on a terminal, in a pipe, once. */
-import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
+import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { serveControl, type ControlServer } from '../../../src/api/control/server.ts';
 import { FakeTarget, SocketFolder, until } from './control-support.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const MAIN = resolve(import.meta.dir, '../../../src/cli/main.ts');
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { bytesAsSource } from '../../../src/binary/byte-source.ts';
 import { viewOf } from '../../../src/binary/bytes.ts';
 import { parseElfSymbols } from '../../../src/boot/elf-symbols.ts';
@@ -8,6 +8,9 @@ import { buildSymbolTable, describeAddress } from '../../../src/boot/symbols.ts'
 import { parseSystemMap } from '../../../src/boot/system-map.ts';
 import { voltErrorOf } from '../support/errors.ts';
 import { mutate, seededRandom } from '../support/random.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const SMP_KERNEL = resolve(import.meta.dir, '../../../kernels/smp/smp.elf');
 const smpKernel = new Uint8Array(readFileSync(SMP_KERNEL));

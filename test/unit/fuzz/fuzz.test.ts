@@ -1,11 +1,14 @@
 /** The fuzzer itself, and a short run of every target that needs no KVM. */
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fuzz, type FuzzResult } from '../../../scripts/fuzz.ts';
 import { findTarget, TARGETS } from '../../../scripts/fuzz/targets.ts';
 import { TemporaryFolder } from '../../cli/volt-process.ts';
 import { TARGETS as BROKEN } from './broken-targets.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const MODULE = resolve(import.meta.dir, 'broken-targets.ts');
 const NEED_KVM = ['guest', 'process'];

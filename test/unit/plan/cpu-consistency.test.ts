@@ -1,5 +1,5 @@
 /** All accounts of the CPUs that a guest gets, read back from the bytes of thousands of machines, agree. */
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { bytesAsSource } from '../../../src/binary/byte-source.ts';
 import { parseConfig } from '../../../src/config/config.ts';
 import type { CpuidLevel } from '../../../src/cpuid/describe.ts';
@@ -8,6 +8,9 @@ import { inspectPlan } from '../../../src/plan/inspection.ts';
 import { planImage, planMachine, type MachinePlan } from '../../../src/plan/plan.ts';
 import { buildElf, LINUX_NOTE } from '../boot/images.ts';
 import { seededRandom, type Random } from '../support/random.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const KERNEL = bytesAsSource('kernel', buildElf({ notes: LINUX_NOTE }));
 

@@ -1,8 +1,11 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { checksumByte } from '../../../src/binary/checksum.ts';
 import { findFloatingPointer, readConfigTable, readFloatingPointer } from '../../../src/smp/mp-table-read.ts';
 import { mutate, seededRandom } from '../support/random.ts';
 import { readHexVector } from '../support/vectors.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const POINTER_BYTES = 16;
 const GOLDEN = readHexVector('mp-table/2-cpus.hex');

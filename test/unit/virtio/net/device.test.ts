@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import type { IoVector } from '../../../../src/virtio/transport/io-vector.ts';
 import { describeNet, NetDevice, type NetOptions } from '../../../../src/virtio/net/device.ts';
 import { PORT_RESULT, type GuestOffloads, type NetPort } from '../../../../src/virtio/net/port.ts';
@@ -9,6 +9,9 @@ import type { RateLimits } from '../../../../src/virtio/transport/rate-limiter.t
 import { seededRandom } from '../../support/random.ts';
 import { createDeviceBench, createTestClock, RING_SPACE, type BenchOptions } from '../device-bench.ts';
 import { DESCRIPTORS, DRIVER_AREA, HOST_BASE, putWords } from '../test-ram.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const NO_LIMITS: RateLimits = { bandwidth: undefined, ops: undefined };
 const MAC = Uint8Array.of(2, 0, 0, 0xaa, 0xbb, 0xcc);

@@ -1,9 +1,12 @@
-import { expect, test } from 'bun:test';
+import { expect, setDefaultTimeout, test } from 'bun:test';
 import { ConsolePump, terminalSink } from '../../../../src/vmm/serial/pump.ts';
 import { pushConsoleByte } from '../../../../src/vmm/serial/ring.ts';
 import { OPEN, openFile } from '../../../../src/ffi/file.ts';
 import { libc } from '../../../../src/ffi/libc.ts';
 import { createSharedState } from '../../../../src/vmm/bus/shared-state.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 /** A running pump and the pieces that its sink was given. */
 function startPump() {
