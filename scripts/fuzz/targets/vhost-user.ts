@@ -40,14 +40,14 @@ export const vhostUserTarget: FuzzTarget = {
       if (error instanceof VhostUserError) return kindOf(error.message);
       throw error;
     }
-    const options = { what: 'daemon', agreement, regions: [], kickFds: [10, 11], callFd: 9 };
+    const options = { name: 'daemon', agreement, regions: [], kickFds: [10, 11], callFd: 9 };
     const severed = { times: 0 };
     const device = new VhostDevice(options, {
       ...link,
-      allow: () => {},
-      sever: () => void severed.times++,
+      setTimeLimit: () => {},
+      shutDown: () => void severed.times++,
       watchNotifications: () => {},
-      refuse: refuseRequests,
+      refuseRequests,
     });
     const bench = createDeviceBench(describeShare('tag', agreement), device, [], { ramBytes: RAM_BYTES });
     const queues = bench.start();

@@ -59,7 +59,7 @@ function agreeWith(fd: number, where: string, outputFd: number | undefined): Vho
   let agreement: VhostAgreement;
   try {
     const socket = new VhostSocket(fd);
-    socket.allow(ANSWER_MS);
+    socket.setTimeLimit(ANSWER_MS);
     agreement = negotiate(socket);
   } catch (error) {
     if (!(error instanceof VhostUserError)) throw error;

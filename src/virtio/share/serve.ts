@@ -24,14 +24,14 @@ export function serveShare(
   const regions = ram.flatMap(({ address, bytes, fd }) =>
     fd === undefined ? [] : [{ address, bytes, fileOffset: 0, fd }],
   );
-  const options = { what, agreement, regions, kickFds: queueFds, callFd: interruptFd };
+  const options = { name: what, agreement, regions, kickFds: queueFds, callFd: interruptFd };
   const socket = new VhostSocket(fd);
   const device = new VhostDevice(options, {
     send: (message, fds) => socket.send(message, fds),
     receive: (target) => socket.receive(target),
-    allow: (ms) => socket.allow(ms),
-    sever: () => socket.sever(),
-    refuse: refuseRequests,
+    setTimeLimit: (ms) => socket.setTimeLimit(ms),
+    shutDown: () => socket.shutDown(),
+    refuseRequests,
     watchNotifications: () =>
       queueFds.forEach((kick, queue) =>
         events.watch(kick, EPOLL.in | EPOLL.edge, () => device.processQueue(queue)),

@@ -1,11 +1,12 @@
 /**
- * The state of one device that vCPU workers and its device worker share: words, configuration space and counters,
- * all in one SharedArrayBuffer.
+ * State of one device, shared by the vCPU workers and the device worker: words, configuration space and
+ * counters in one SharedArrayBuffer.
  *
- * Who writes what: vCPU workers everything the driver writes, under the bus lock; the device worker adds
- * bits to `status` and `interruptStatus` (both by Atomics), owns `generation`, `syncDone`, `failures` and the
- * counters. The configuration space exists twice, and the lowest bit of `generation` says which copy the driver
- * reads: so a change of many bytes shows as a whole, without a lock, together with its new generation.
+ * vCPU workers write everything that the driver writes, under the bus lock. The device worker sets bits of
+ * `status` and `interruptStatus` (both with Atomics) and owns `active`, `generation`, `syncDone`, `failures`
+ * and the counters. The configuration space is stored twice; bit 0 of `generation` selects the copy that the
+ * driver reads. A change of several bytes and its new generation therefore become visible together, without
+ * a lock. (Virtual I/O Device 1.2 §2.5.2)
  */
 import { CONFIG_BYTES, type DeviceDescription } from './device.ts';
 import { FEATURE } from './mmio.regs.ts';
@@ -26,23 +27,24 @@ export const DEVICE_WORD = {
   configBytes: 12,
   writableOffset: 13,
   writableBytes: 14,
-  /** Counts resets by the driver: what the device worker activated before the last one is over. */
+  /** Counts device resets by the driver. An activation from before the last reset is no longer valid. */
   resets: 15,
-  /** Counts the vCPUs' wishes that the device worker look at these words, and those fulfilled. Notified. */
+  /** Requests by vCPUs that the device worker examine these words, and the last request it completed. */
   syncWanted: 16,
+  /** Futex word: vCPUs wait on it. */
   syncDone: 17,
   /** Counts the driver's writes to the configuration space. */
   configWrites: 18,
   /** 1 while the device worker serves the device. */
   active: 19,
-  /** How often the device gave up on its driver. */
+  /** How often the device entered DEVICE_NEEDS_RESET. */
   failures: 20,
-  /** 1: another process serves the rings. */
+  /** 1: a vhost back-end processes the virtqueues. */
   servedByBackend: 21,
   size: 22,
 } as const;
 
-/** Words of one queue, behind those of the device. Addresses as two halves. */
+/** Words of one queue; they follow the device's words. An address is two words, low half first. */
 export const QUEUE_WORD = {
   sizeMax: 0,
   size: 1,
@@ -56,7 +58,9 @@ export const QUEUE_WORD = {
   wordCount: 9,
 } as const;
 
-/** Counters of one queue, written by the device worker alone. */
+/**
+ * Counters of one queue. Only the device worker writes them. `kicks` counts available buffer notifications.
+ */
 export const QUEUE_COUNTER = {
   kicks: 0,
   chains: 1,
@@ -71,7 +75,7 @@ export interface DeviceState {
   readonly buffer: SharedArrayBuffer;
   readonly queueCount: number;
   readonly words: Int32Array;
-  /** Two copies of CONFIG_BYTES. */
+  /** Two copies of the configuration space, CONFIG_BYTES each. */
   readonly config: Uint8Array;
   readonly counters: Float64Array;
 }
@@ -83,7 +87,7 @@ function offsets(queueCount: number) {
   return { counters, config, words, end: words + 4 * (DEVICE_WORD.size + queueCount * QUEUE_WORD.wordCount) };
 }
 
-/** The state of a device before its driver touched it. */
+/** State of a device that no driver has initialized yet. */
 export function createDeviceState(description: DeviceDescription): DeviceState {
   const queueCount = description.queueSizes.length;
   const state = viewDeviceState(new SharedArrayBuffer(offsets(queueCount).end), queueCount);
@@ -107,7 +111,7 @@ export function createDeviceState(description: DeviceDescription): DeviceState {
   return state;
 }
 
-/** The same state seen from another thread. */
+/** Views of the state in `buffer`, for another thread. */
 export function viewDeviceState(buffer: SharedArrayBuffer, queueCount: number): DeviceState {
   const at = offsets(queueCount);
   return {
@@ -119,11 +123,12 @@ export function viewDeviceState(buffer: SharedArrayBuffer, queueCount: number): 
   };
 }
 
+/** Index in `words` of one QUEUE_WORD of a queue. */
 export function queueWord(queue: number, word: number): number {
   return DEVICE_WORD.size + queue * QUEUE_WORD.wordCount + word;
 }
 
-/** What Volt's own rings can do. */
+/** Feature bits of the transport and the virtqueues that Volt implements. */
 const TRANSPORT_FEATURES = [
   FEATURE.ringIndirectDesc,
   FEATURE.ringEventIdx,
@@ -131,7 +136,7 @@ const TRANSPORT_FEATURES = [
   FEATURE.ringPacked,
 ] as const;
 
-/** Feature bit numbers as the two words of the registers. */
+/** Packs feature bit numbers into the two words that DeviceFeatures and DriverFeatures select. */
 export function featureWords(bits: readonly number[]): [low: number, high: number] {
   const words: [number, number] = [0, 0];
   for (const bit of bits) {
@@ -141,7 +146,7 @@ export function featureWords(bits: readonly number[]): [low: number, high: numbe
   return words;
 }
 
-/** Whether the driver accepted a feature bit. */
+/** Whether the driver accepted feature bit `bit` (0 to 63). */
 export function driverHasFeature(words: Int32Array, bit: number): boolean {
   const word = words[bit < 32 ? DEVICE_WORD.driverLow : DEVICE_WORD.driverHigh]!;
   return ((word >>> (bit & 31)) & 1) !== 0;

@@ -1,74 +1,79 @@
 /**
- * What a virtio device is, in two halves. Facts are plain data: the transport, which vCPU workers run, needs no
- * more. Behaviour lives in a device worker and never runs on a vCPU.
+ * The two interfaces of a virtio device. `DeviceDescription` is plain data and all that the transport on the
+ * vCPU workers needs. `VirtioDevice` is the behaviour; it runs on a device worker, never on a vCPU.
  */
 import type { GuestRam } from './guest-ram.ts';
 import type { QueueSetup, Virtqueue } from './queue.ts';
 
-/** Bytes of configuration space that a device can have at most. */
+/** Largest device configuration space, in bytes. */
 export const CONFIG_BYTES = 256;
 
 export interface DeviceDescription {
   /** One of DEVICE_TYPE. */
   readonly type: number;
-  /** Feature bits offered, by number; those of the transport and the rings are added by it. */
+  /** Offered device-type feature bits, by number, without those of transport and virtqueues. */
   readonly features: readonly number[];
-  /** Largest size of each queue, powers of two. */
+  /** Maximum size of each virtqueue (QueueNumMax), a power of two. */
   readonly queueSizes: readonly number[];
-  /** Configuration space as the device starts with; at most CONFIG_BYTES. */
+  /** Initial configuration space; at most CONFIG_BYTES. */
   readonly config: Uint8Array;
-  /** What of it the driver may write; the rest is read-only. */
+  /** The range of the configuration space that the driver may write; the rest is read-only. */
   readonly writableConfig?: { readonly offset: number; readonly bytes: number };
-  /** Feature bits of transport and rings where they are not all that Volt's own rings can do. */
+  /** Offered feature bits of transport and virtqueues; TRANSPORT_FEATURES by default. */
   readonly ringFeatures?: readonly number[];
-  /** Another process serves the rings; kicks and interrupts go between it and KVM, past the device worker. */
+  /** A vhost back-end processes the virtqueues. It exchanges notifications with KVM directly, by eventfd. */
   readonly servedByBackend?: true;
 }
 
-/** Whose fault it is that a device cannot go on. */
+/** Which side made a device fail. */
 export type FailureCause = 'driver' | 'host';
 
-/** What a device gets when its driver is ready (DRIVER_OK), valid until `reset`. */
+/** What a device gets on DRIVER_OK. Valid until the device's `reset`. */
 export interface DeviceContext {
   readonly ram: GuestRam;
-  /** By index; undefined where the driver set none up. */
+  /** By queue index; undefined for a queue that the driver did not enable. */
   readonly queues: readonly (Virtqueue | undefined)[];
-  /** Whether device and driver agreed on this feature bit. */
+  /** Whether this feature bit was negotiated. */
   hasFeature(bit: number): boolean;
-  /** To be called after `pushUsed`, once for a batch: interrupts the guest if its driver wants that. */
+  /**
+   * Sends a used buffer notification unless the driver suppresses it. Call once after a batch of `pushUsed`.
+   */
   interrupt(queue: number): void;
   /**
-   * The driver did what cannot be answered, or the host has nothing to answer it with: DEVICE_NEEDS_RESET, and the
-   * device is left alone until its reset.
+   * Sets DEVICE_NEEDS_RESET and deactivates the device until the driver resets it: the driver broke the
+   * protocol (cause 'driver', the default), or the host cannot serve it any more (cause 'host'). (§2.1.2)
    */
   fail(reason: string, cause?: FailureCause): void;
-  /** Where the driver put a queue; undefined where it set none up. What is there was checked to be RAM. */
+  /** Size and addresses of a queue, checked to lie in RAM; undefined for a queue that is not enabled. */
   queueSetup(queue: number): QueueSetup | undefined;
   /**
-   * The process that served the rings is lost, for good: DEVICE_NEEDS_RESET as with `fail`, but `queues` are now what it
-   * left of them, for a driver that does not reset. False when they make no sense; then the device has failed.
+   * Call when the vhost back-end is lost. Sets DEVICE_NEEDS_RESET like `fail`, but keeps the device active
+   * and reopens `queues` at the index where the back-end stopped, so that a driver that does not reset still
+   * gets answers. Returns false, with the device failed, if the rings are invalid.
    */
   reclaimQueues(reason: string): boolean;
-  /** Changes the configuration space and tells the driver so. Not for bytes the driver may write. */
+  /**
+   * Changes the configuration space and sends a configuration change notification. Not for `writableConfig`.
+   */
   setConfig(offset: number, bytes: Uint8Array): void;
-  /** A byte of the configuration space, to see what the driver wrote there. */
+  /** Reads one byte of the configuration space, for fields that the driver writes. */
   config(offset: number): number;
-  /** For `volt ctl … devices`: a chain was served, with so many payload bytes read from and written to the guest. */
+  /** Counts one completed descriptor chain and its payload bytes, for metrics and `volt ctl devices`. */
   count(queue: number, bytesFromGuest: number, bytesToGuest: number): void;
-  /** The same: a request was answered with an error, or a packet was lost. */
+  /** Counts a request that was answered with an error, or a lost packet. */
   countError(queue: number): void;
 }
 
 export interface VirtioDevice {
-  /** The driver is ready. Chains may wait already; every queue is kicked once right after this. */
+  /** DRIVER_OK is set. Buffers may already be available: `processQueue` follows for every enabled queue. */
   activate(context: DeviceContext): void;
-  /** The driver made chains available in this queue, or may have: a kick can come too often. */
+  /** The driver notified this queue. There may be nothing to process: notifications can be spurious. */
   processQueue(queue: number): void;
   /**
-   * The driver reset the device, or it failed, or the VM ends: when this returns, nothing may touch guest memory
-   * any more on behalf of the old context. May be called while not active.
+   * The driver reset the device, the device failed, or the VM ends. Once this returns, the device must not
+   * access guest memory through the old context. Idempotent.
    */
   reset(): void;
-  /** The driver wrote to the configuration space. */
+  /** The driver wrote to the writable range of the configuration space. */
   configWritten?(): void;
 }

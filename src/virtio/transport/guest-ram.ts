@@ -1,20 +1,20 @@
 /**
- * Guest RAM as devices see it: any thread may look at the same host mapping through windows of its own.
+ * Guest RAM as devices access it. Each thread creates its own typed-array windows onto the host mapping.
  *
- * Nothing here throws for an address that a guest chose: what does not lie in RAM is told by the result, and the
- * device decides. Windows begin every GiB and are 2 GiB long, so that every access of up to 1 GiB lies in one of
- * them, and so that indexes stay below 2^31, where typed arrays are fast.
+ * Guest-controlled addresses never make a function throw: the result says whether the range is in RAM.
+ * Windows start at each multiple of 1 GiB and are 2 GiB long. An access of up to 1 GiB therefore lies in one
+ * window, and indexes stay below 2^31, where typed arrays are fast.
  */
 import { GIB } from '../../machine/address.ts';
 
 const STRIDE_BYTES = GIB;
 const WINDOW_BYTES = 2 * GIB;
 
-/** One contiguous piece of guest RAM. `open` gives a live view of `bytes` bytes at `offset` in it. */
+/** One contiguous range of guest RAM. `open` returns a live view of `bytes` bytes at `offset`. */
 export interface RamRegion {
   readonly address: number;
   readonly bytes: number;
-  /** Where it lies in this process. */
+  /** Address of the mapping in this process. */
   readonly host: number;
   open(offset: number, bytes: number): Uint8Array;
 }
@@ -30,7 +30,7 @@ interface OpenRegion extends RamRegion {
 
 export class GuestRam {
   readonly #regions: readonly OpenRegion[];
-  /** Offset in the window of what #locate found: a second result without an object. */
+  /** Second result of `#locate`: the offset in the returned window. A field, to allocate no object. */
   #offset = 0;
 
   constructor(regions: readonly RamRegion[]) {
@@ -43,30 +43,30 @@ export class GuestRam {
     }));
   }
 
-  /** Whether `bytes` bytes from `address` all lie in one region of RAM. */
+  /** Whether the range lies in one region of RAM. */
   contains(address: number, bytes: number): boolean {
     return this.#regionOf(address, bytes) !== undefined;
   }
 
-  /** Where `bytes` bytes from `address` lie in this process; 0 when they do not all lie in one region of RAM. */
+  /** Host address of the range, or 0 if it does not lie in one region of RAM. */
   hostAddress(address: number, bytes: number): number {
     const region = this.#regionOf(address, bytes);
     return region === undefined ? 0 : region.host + (address - region.address);
   }
 
-  /** A live view of up to 1 GiB, or undefined when that is not all RAM. Allocates; for rings, set up once. */
+  /** A live view of up to 1 GiB, or undefined outside RAM. Allocates: only for rings, once per activation. */
   viewOf(address: number, bytes: number): Uint8Array | undefined {
     const window = this.#locate(address, bytes);
     return window?.bytes.subarray(this.#offset, this.#offset + bytes);
   }
 
-  /** Little-endian u32 at any address; undefined outside RAM. */
+  /** Little-endian u32 at `address`, which need not be aligned; undefined outside RAM. */
   loadU32(address: number): number | undefined {
     const window = this.#locate(address, 4);
     return window?.view.getUint32(this.#offset, true);
   }
 
-  /** False when `address` is not in RAM; then nothing was written. */
+  /** Returns false, and writes nothing, if `address` is not in RAM. */
   storeU8(address: number, value: number): boolean {
     const window = this.#locate(address, 1);
     if (window === undefined) return false;
@@ -74,7 +74,7 @@ export class GuestRam {
     return true;
   }
 
-  /** Copies guest memory out to `target[at…]`. False outside RAM, with nothing copied. */
+  /** Copies guest memory to `target[at…]`. Returns false, and copies nothing, outside RAM. */
   copyOut(address: number, target: Uint8Array, at: number, bytes: number): boolean {
     const window = this.#locate(address, bytes);
     if (window === undefined) return false;
@@ -87,7 +87,7 @@ export class GuestRam {
     return true;
   }
 
-  /** Copies `source[at…]` into guest memory. False outside RAM, with nothing copied. */
+  /** Copies `source[at…]` to guest memory. Returns false, and copies nothing, outside RAM. */
   copyIn(address: number, source: Uint8Array, at: number, bytes: number): boolean {
     const window = this.#locate(address, bytes);
     if (window === undefined) return false;
@@ -121,7 +121,7 @@ export class GuestRam {
   }
 }
 
-/** Below this a loop is faster than making two views. */
+/** Up to this size a loop is faster than creating a subarray. */
 const SMALL_BYTES = 64;
 
 function openWindow(region: OpenRegion, index: number): Window {

@@ -1,20 +1,20 @@
-/** Pieces of host memory for readv(2) and writev(2): `struct iovec { void *iov_base; size_t iov_len; }`. */
+/** An array of `struct iovec { void *iov_base; size_t iov_len; }` for readv(2) and writev(2). */
 import { TWO_POW_32 } from '../../binary/bytes.ts';
 import type { Chain } from './queue.ts';
 
 const WORDS = 4;
 
-/** Pieces that one readv or writev takes (UIO_MAXIOV). */
+/** Most elements of one readv or writev (UIO_MAXIOV). */
 export const MAX_PIECES = 1024;
 
-/** Made once and filled again and again. Pieces lie in `words` from `first` on. */
+/** Created once and reused. The `count` valid elements start at element `first` of `words`. */
 export class IoVector {
-  /** Four words each: address and length, low halves first. */
+  /** Four words per element: address and length, low halves first. */
   readonly words: Uint32Array;
   readonly capacity: number;
   first = 0;
   count = 0;
-  /** Bytes of all pieces. */
+  /** Total length of all elements. */
   bytes = 0;
 
   constructor(capacity: number) {
@@ -28,7 +28,7 @@ export class IoVector {
     this.bytes = 0;
   }
 
-  /** False when it is full. */
+  /** Appends an element. Returns false if the vector is full. */
   add(host: number, bytes: number): boolean {
     if (this.first + this.count === this.capacity) {
       if (this.first === 0) return false;
@@ -45,7 +45,7 @@ export class IoVector {
     return true;
   }
 
-  /** Adds a chain's buffers from index `from` up to `to`, without the first `skip` bytes of them. */
+  /** Appends the buffers `from` to `to` (exclusive) of a chain without their first `skip` bytes. */
   addBuffers(chain: Chain, from: number, to: number, skip = 0): boolean {
     for (let i = from; i < to; i++) {
       const length = chain.length[i]!;
@@ -59,7 +59,7 @@ export class IoVector {
     return true;
   }
 
-  /** Cuts off what is beyond `bytes` bytes. */
+  /** Shortens the vector to `bytes` bytes. */
   truncate(bytes: number): void {
     let [left, count] = [bytes, 0];
     for (; count < this.count && left > 0; count++) {
@@ -71,7 +71,7 @@ export class IoVector {
     this.bytes = bytes - left;
   }
 
-  /** Where piece `index` lies, counted from `first`. */
+  /** Host address of element `index`, counted from `first`. */
   hostOf(index: number): number {
     const at = (this.first + index) * WORDS;
     return this.words[at]! + this.words[at + 1]! * TWO_POW_32;
@@ -81,7 +81,7 @@ export class IoVector {
     return this.words[(this.first + index) * WORDS + 2]!;
   }
 
-  /** Forgets the first `count` pieces. */
+  /** Removes the first `count` elements. */
   drop(count: number): void {
     for (let i = 0; i < count; i++) this.bytes -= this.lengthOf(i);
     this.first += count;

@@ -1,6 +1,6 @@
-/** Registers and bits of virtio over MMIO, version 2. (Virtual I/O Device 1.2 §4.2.2, §2.1, §6) */
+/** Registers and bits of virtio over MMIO, version 2. (Virtual I/O Device 1.2) */
 
-/** Offsets in a device's page. All 32 bits wide; the device's configuration space follows at 0x100. */
+/** Register offsets in a device's page, all 32 bits wide. Configuration space starts at 0x100. (§4.2.2) */
 export const MMIO_REGISTER = {
   magicValue: 0x000,
   version: 0x004,
@@ -37,9 +37,10 @@ export const MMIO_REGISTER = {
 /** "virt", little-endian. */
 export const MMIO_MAGIC = 0x7472_6976;
 export const MMIO_VERSION = 2;
-/** "VOLT"; drivers do not look at it. */
+/** "VOLT", little-endian. Drivers ignore it. */
 export const MMIO_VENDOR = 0x544c_4f56;
 
+/** Device status bits. (§2.1) */
 export const STATUS = {
   acknowledgeBit: 0x01,
   driverBit: 0x02,
@@ -47,13 +48,14 @@ export const STATUS = {
   featuresOkBit: 0x08,
   needsResetBit: 0x40,
   failedBit: 0x80,
-  /** What a driver may set. */
+  /** Bits that a driver may set: all but DEVICE_NEEDS_RESET. */
   driverMask: 0x8f,
 } as const;
 
+/** Bits of InterruptStatus and InterruptACK. (§4.2.2) */
 export const INTERRUPT = { usedBufferBit: 0x1, configChangeBit: 0x2 } as const;
 
-/** Feature bits of every device. (§6) */
+/** Reserved feature bits, common to all device types. (§6) */
 export const FEATURE = {
   ringIndirectDesc: 28,
   ringEventIdx: 29,

@@ -1,8 +1,8 @@
 /**
- * The MMIO transport of one device: what a driver finds at its registers. (Virtual I/O Device 1.2 §4.2.2, §3.1)
+ * The MMIO transport: a device's registers. (Virtual I/O Device 1.2 §4.2.2, §3.1)
  *
- * Runs on vCPU workers under the bus lock and allocates nothing. It only keeps what the driver said: queues are
- * looked at, and found wrong, by the device worker, which is told through the effects.
+ * Runs on vCPU workers under the bus lock and allocates nothing. It only stores what the driver writes. The
+ * device worker, which `MmioEffects` reaches, opens the virtqueues and validates them.
  */
 import { CONFIG_BYTES } from './device.ts';
 import { DEVICE_WORD, QUEUE_WORD, queueWord, type DeviceState } from './device-state.ts';
@@ -16,13 +16,13 @@ import {
   STATUS,
 } from './mmio.regs.ts';
 
-/** How the transport reaches the device worker; made anew by each thread that runs it. */
+/** Effects of register writes on the device worker. Each vCPU worker creates its own. */
 export interface MmioEffects {
-  /** Makes the device worker look at the device's state soon. */
+  /** Asks the device worker to examine the device's state; does not wait. */
   requestSync(): void;
-  /** The same, and returns when it has: nothing that was in flight before is any more. */
+  /** Like `requestSync`, but waits until the device worker is done and no earlier I/O is in flight. */
   sync(): void;
-  /** A kick that did not come by ioeventfd. */
+  /** An available buffer notification that KVM did not turn into an ioeventfd signal. */
   notify(queue: number): void;
 }
 
@@ -36,7 +36,10 @@ const Q = QUEUE_WORD;
 const VERSION_1_BIT_HIGH = 1 << (FEATURE.version1 - 32);
 const NO_SHARED_MEMORY = 0xffff_ffff;
 
-/** One read of 1, 2 or 4 bytes at `offset` in the device's page. Registers answer to aligned 32-bit reads alone. */
+/**
+ * Reads 1, 2 or 4 bytes at `offset` in the device's page. Registers allow only aligned 32-bit access; other
+ * reads give 0. (§4.2.2.2)
+ */
 export function readMmio({ state }: MmioDevice, offset: number, size: number): number {
   if (offset >= R.config) return readConfig(state, offset - R.config, size);
   if (size !== 4 || offset % 4 !== 0) return 0;
@@ -72,7 +75,7 @@ export function readMmio({ state }: MmioDevice, offset: number, size: number): n
   }
 }
 
-/** One write of 1, 2 or 4 bytes. What makes no sense changes nothing. */
+/** Writes 1, 2 or 4 bytes at `offset` in the device's page. Invalid writes are ignored. */
 export function writeMmio(device: MmioDevice, offset: number, size: number, value: number): void {
   if (offset >= R.config) return writeConfig(device, offset - R.config, size, value);
   if (size !== 4 || offset % 4 !== 0) return;
@@ -127,8 +130,8 @@ export function writeMmio(device: MmioDevice, offset: number, size: number, valu
 }
 
 /**
- * Who serves the rings elsewhere raises the interrupt without a word to us, so each may have been for a used buffer. A
- * driver that finds none shrugs: it has to expect that. (§2.7.7.1)
+ * A vhost back-end raises the interrupt without Volt's involvement, so any interrupt of such a device may be
+ * a used buffer notification. Drivers have to expect spurious ones. (§2.7.7.1)
  */
 function interruptStatus(words: Int32Array): number {
   const standing =
@@ -138,20 +141,20 @@ function interruptStatus(words: Int32Array): number {
   return Atomics.load(words, W.interruptStatus) | standing;
 }
 
-/** Features come in halves by a selector; beyond the second there are none. */
+/** The 32 feature bits that the selector chooses. Only selectors 0 and 1 have any. */
 function halfOf(words: Int32Array, low: number, select: number): number {
   return select === 0 ? words[low]! >>> 0 : select === 1 ? words[low + 1]! >>> 0 : 0;
 }
 
 function writeDriverFeatures(words: Int32Array, value: number): void {
-  // Settled by FEATURES_OK. (§3.1.1)
+  // Feature negotiation ends with FEATURES_OK. (§3.1.1)
   if (Atomics.load(words, W.status) & STATUS.featuresOkBit) return;
   const select = words[W.driverFeaturesSel]!;
   if (select === 0) words[W.driverLow] = value;
   else if (select === 1) words[W.driverHigh] = value;
 }
 
-/** Index of a word of the selected queue, or -1: there is no such queue. */
+/** Index of a word of the queue that QueueSel selects, or -1 if there is no such queue. */
 function selectedQueueWord(words: Int32Array, word: number): number {
   const queue = words[W.queueSel]! >>> 0;
   return queue < words[W.queueCount]! ? queueWord(queue, word) : -1;
@@ -162,7 +165,7 @@ function readQueueWord(words: Int32Array, word: number): number {
   return at < 0 ? 0 : words[at]! >>> 0;
 }
 
-/** A queue that is ready keeps its place. (§4.2.2.2) */
+/** Size and addresses of a queue cannot change while QueueReady is 1. (§4.2.2.2) */
 function writeQueueWord(words: Int32Array, word: number, value: number): void {
   const at = selectedQueueWord(words, word);
   if (at >= 0 && words[selectedQueueWord(words, Q.ready)] === 0) words[at] = value;
@@ -173,7 +176,7 @@ function writeQueueReady({ state, effects }: MmioDevice, value: number): void {
   const at = selectedQueueWord(words, Q.ready);
   if (at < 0) return;
   Atomics.store(words, at, value & 1);
-  // Taking a queue away from a running device: it must have stopped when the driver reads 0 back.
+  // A device must have stopped using the queue when the driver reads 0 back. (§4.2.2.2)
   if (!(value & 1) && Atomics.load(words, W.status) & STATUS.driverOkBit) effects.sync();
 }
 
@@ -184,12 +187,15 @@ function writeStatus(device: MmioDevice, value: number): void {
   let added = value & STATUS.driverMask & ~before;
   if (added & STATUS.featuresOkBit && !featuresAgree(words)) added &= ~STATUS.featuresOkBit;
   if (added & STATUS.driverOkBit && !((before | added) & STATUS.featuresOkBit)) added &= ~STATUS.driverOkBit;
-  // Bits are only ever added: a driver that wants to take one back has to reset. (§2.1.1)
+  // The driver cannot clear a bit except by a reset. (§2.1.1)
   Atomics.or(words, W.status, added);
   if (added & STATUS.driverOkBit) device.effects.requestSync();
 }
 
-/** Only what was offered, and VERSION_1, without which a driver would lay out everything differently. */
+/**
+ * Whether the driver accepted only offered features, and VERSION_1: Volt has no legacy interface. (§2.2,
+ * §6.2)
+ */
 function featuresAgree(words: Int32Array): boolean {
   const notOffered =
     (words[W.driverLow]! & ~words[W.offeredLow]!) | (words[W.driverHigh]! & ~words[W.offeredHigh]!);
@@ -197,8 +203,9 @@ function featuresAgree(words: Int32Array): boolean {
 }
 
 /**
- * Drivers do not wait for a reset to take effect, so it has when this returns: the device worker lets go of the
- * queues first. It may set bits until then, hence the second clearing.
+ * Device reset. Drivers do not wait for it to take effect, so it is complete when this returns: `sync` waits
+ * until the device worker has released the queues. The worker may set status bits until then, so `status` is
+ * cleared again afterwards. (§2.4)
  */
 function reset({ state, effects }: MmioDevice): void {
   const { words } = state;

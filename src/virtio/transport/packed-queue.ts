@@ -1,7 +1,8 @@
 /**
- * A packed virtqueue: one ring in which driver and device take turns. (Virtual I/O Device 1.2 §2.8)
+ * A packed virtqueue: driver and device share one descriptor ring. (Virtual I/O Device 1.2 §2.8)
  *
- * A descriptor's flags say whose turn it is; they are read first and written last, through Atomics.
+ * The flags of a descriptor say whether it is available or used. They are read first and written last, with
+ * Atomics.
  */
 import { TWO_POW_32 } from '../../binary/bytes.ts';
 import type { GuestRam } from './guest-ram.ts';
@@ -32,7 +33,7 @@ const FLAGS_16 = PACKED_DESCRIPTOR.flags / 2;
 const LENGTH_32 = PACKED_DESCRIPTOR.length / 4;
 const ID_AND_FLAGS_32 = PACKED_DESCRIPTOR.id / 4;
 const USED_FLAGS = PACKED_FLAG.availBit | PACKED_FLAG.usedBit;
-/** Buffer ids are 16 bits, whatever the queue's size. */
+/** Buffer ids have 16 bits, independent of the queue size. */
 const ID_COUNT = 0x1_0000;
 
 export class PackedQueue implements Virtqueue {
@@ -45,7 +46,7 @@ export class PackedQueue implements Virtqueue {
   readonly #ring32: Uint32Array;
   readonly #driverEvent: Uint32Array;
   readonly #deviceEvent: Uint32Array;
-  /** Ring slots of each buffer that was taken and not pushed, by id. */
+  /** Number of descriptors of each buffer in flight, by buffer id; 0 if it is not in flight. */
   readonly #slots = new Uint16Array(ID_COUNT);
   #slotsTaken = 0;
   #nextAvail = 0;
@@ -53,15 +54,16 @@ export class PackedQueue implements Virtqueue {
   #nextUsed = 0;
   #usedWrap = 1;
   #pushedSlots = 0;
-  /** Slot of the first staged buffer and the flags it gets last; -1: none. */
+  /** Ring index of the first staged used descriptor (-1: none), and its flags, which are written last. */
   #stagedAt = -1;
   #stagedFlags = 0;
   #lastId = 0;
 
-  /** Throws QueueError for a setup that cannot be. */
+  /** Throws QueueError for an invalid size or address. */
   constructor(ram: GuestRam, setup: QueueSetup, features: QueueFeatures) {
     const { size } = setup;
-    if (size === 0 || size > MAX_QUEUE_SIZE) throw new QueueError(`a packed queue of ${size} entries`);
+    if (size === 0 || size > MAX_QUEUE_SIZE)
+      throw new QueueError(`a packed virtqueue has ${size} entries (expected 1 to ${MAX_QUEUE_SIZE})`);
     this.size = size;
     this.#ram = ram;
     this.#indirect = features.indirect;
@@ -100,7 +102,7 @@ export class PackedQueue implements Virtqueue {
       at = at + 1 === this.size ? 0 : at + 1;
       flags = Atomics.load(this.#ring16, at * HALF_WORDS + FLAGS_16);
     }
-    // More slots in flight than the ring has: it was made available again while the device had it.
+    // The driver reused a buffer id or a descriptor that is still in flight.
     if (slots + this.#slotsTaken > this.size || this.#slots[id] !== 0) return NEXT.broken;
     chain.id = id;
     this.#slots[id] = slots;
@@ -132,7 +134,7 @@ export class PackedQueue implements Virtqueue {
     const flags = this.#putUsed(id, writtenBytes);
     Atomics.store(this.#ring16, at * HALF_WORDS + FLAGS_16, flags);
     if (this.#stagedAt < 0) return;
-    // The driver reads in order: what was staged first shows all the rest.
+    // The driver reads used descriptors in order, so the first staged one makes all of them visible.
     Atomics.store(this.#ring16, this.#stagedAt * HALF_WORDS + FLAGS_16, this.#stagedFlags);
     this.#stagedAt = -1;
   }
@@ -148,7 +150,7 @@ export class PackedQueue implements Virtqueue {
     }
   }
 
-  /** Writes the next used descriptor except for its flags, which are returned. */
+  /** Writes the next used descriptor except its flags, which it returns. */
   #putUsed(id: number, writtenBytes: number): number {
     const at = this.#nextUsed;
     const slots = this.#slots[id]!;
@@ -157,7 +159,7 @@ export class PackedQueue implements Virtqueue {
     this.inFlight--;
     this.#ring32[at * WORDS + LENGTH_32] = writtenBytes;
     this.#ring16[at * HALF_WORDS + ID_16] = id;
-    const turn = this.#usedWrap === 1 ? USED_FLAGS : 0;
+    const used = this.#usedWrap === 1 ? USED_FLAGS : 0;
     const written = writtenBytes > 0 ? DESCRIPTOR_FLAG.writeBit : 0;
     this.#pushedSlots += slots;
     this.#nextUsed += slots;
@@ -165,7 +167,7 @@ export class PackedQueue implements Virtqueue {
       this.#nextUsed -= this.size;
       this.#usedWrap ^= 1;
     }
-    return turn | written;
+    return used | written;
   }
 
   shouldInterrupt(): boolean {
@@ -176,7 +178,7 @@ export class PackedQueue implements Virtqueue {
     const flags = (event >>> 16) & 3;
     if (flags === EVENT_FLAG.disable) return false;
     if (flags !== EVENT_FLAG.descriptor || !this.#eventIndex) return true;
-    // Positions count on over the ring's end, relative to the round that the device is in.
+    // The event offset relative to the current pass over the ring: negative if it is in the previous pass.
     const wrap = event & EVENT_SUPPRESS.wrapBit ? 1 : 0;
     const wanted = (event & ~EVENT_SUPPRESS.wrapBit & 0xffff) - (wrap === this.#usedWrap ? 0 : this.size);
     return ((this.#nextUsed - wanted - 1) & 0xffff) < (pushed & 0xffff);
@@ -187,9 +189,9 @@ export class PackedQueue implements Virtqueue {
   }
 
   enableNotifications(): boolean {
-    const place = this.#nextAvail | (this.#availWrap << 15);
+    const position = this.#nextAvail | (this.#availWrap << 15);
     const flags = this.#eventIndex ? EVENT_FLAG.descriptor : EVENT_FLAG.enable;
-    Atomics.store(this.#deviceEvent, 0, place | (flags << 16));
+    Atomics.store(this.#deviceEvent, 0, position | (flags << 16));
     return this.#isAvailable(Atomics.load(this.#ring16, this.#nextAvail * HALF_WORDS + FLAGS_16));
   }
 
@@ -200,7 +202,7 @@ export class PackedQueue implements Virtqueue {
   }
 }
 
-/** An indirect table of a packed queue is read from one end to the other; NEXT means nothing in it. (§2.8.7) */
+/** Adds all descriptors of an indirect table in order; VIRTQ_DESC_F_NEXT is reserved there. (§2.8.7) */
 function collectPackedIndirect(ram: GuestRam, chain: Chain, table: number, bytes: number): boolean {
   if (bytes === 0 || bytes % PACKED_DESCRIPTOR.size !== 0 || !ram.contains(table, bytes)) return false;
   const count = bytes / PACKED_DESCRIPTOR.size;

@@ -1,32 +1,35 @@
 /**
- * What devices see of a queue, split or packed: chains of buffers out, used buffers back. Everything that a guest
- * wrote is checked here, each field read once, so that a chain a device gets lies in RAM whole.
+ * The interface of a virtqueue, split or packed: descriptor chains out, used buffers back. The
+ * implementations read each guest-controlled field once and check it. Every buffer of a chain that a device
+ * gets is in RAM.
  */
 import type { GuestRam } from './guest-ram.ts';
 
-/** What `next` found. `broken`: the ring makes no sense, and the device needs a reset. */
+/** Result of `next`. `broken`: the ring or the chain is invalid, and the device needs a reset. */
 export const NEXT = { none: 0, chain: 1, broken: 2 } as const;
 export type Next = (typeof NEXT)[keyof typeof NEXT];
 
-/** Descriptors in one chain; more are refused. As many as one preadv takes (UIO_MAXIOV). */
+/**
+ * Most buffers of a descriptor chain: as many as one preadv takes (UIO_MAXIOV). Longer chains are invalid.
+ */
 export const MAX_CHAIN = 1024;
 
-/** Total bytes of a chain stay below this. (§2.7.5.2, §2.8.5.2) */
+/** The total length of a chain is below this. (§2.7.5.2, §2.8.5.2) */
 const MAX_CHAIN_BYTES = 2 ** 32;
 
 /**
- * One chain of buffers: first those that the device reads, then those that it writes. Made once and filled again
- * and again; its contents are valid until the next `next`.
+ * One descriptor chain: first the device-readable buffers, then the device-writable ones. Created once and
+ * reused; its contents are valid until the next call of `Virtqueue.next`.
  */
 export class Chain {
-  /** What `pushUsed` wants to hear. */
+  /** Buffer id, to pass to `pushUsed`. */
   id = 0;
   count = 0;
-  /** Index of the first buffer that the device writes; `count` when there is none. */
+  /** Index of the first device-writable buffer; `count` if there is none. */
   firstWritable = 0;
   readableBytes = 0;
   writableBytes = 0;
-  /** Guest physical address, host address and length of each buffer. None is empty. */
+  /** Guest physical address, host address and length of each buffer. No length is 0. */
   readonly address = new Float64Array(MAX_CHAIN);
   readonly host = new Float64Array(MAX_CHAIN);
   readonly length = new Float64Array(MAX_CHAIN);
@@ -39,12 +42,14 @@ export class Chain {
     this.writableBytes = 0;
   }
 
-  /** False when the buffer does not fit the chain, or is not RAM. */
+  /**
+   * Appends a buffer. Returns false if the chain becomes invalid or too long, or the buffer is not in RAM.
+   */
   add(ram: GuestRam, address: number, length: number, writable: boolean): boolean {
     const { count } = this;
-    // Buffers to read come first. (§2.7.4.2)
+    // Device-readable buffers come first. (§2.7.4.2)
     if (!writable && this.firstWritable < count) return false;
-    // No driver makes empty buffers; they carry nothing, so nobody needs to see them.
+    // Known drivers add no empty buffers. Devices need not handle them.
     if (length === 0) return true;
     if (count === MAX_CHAIN) return false;
     if (this.readableBytes + this.writableBytes + length >= MAX_CHAIN_BYTES) return false;
@@ -64,14 +69,17 @@ export class Chain {
   }
 
   /**
-   * Copies bytes that the driver wrote, from `offset` in the readable part, to `target[at…]`. Returns how many
-   * there were, up to `bytes`.
+   * Copies up to `bytes` bytes from `offset` in the device-readable part to `target[at…]`. Returns the number
+   * of bytes copied.
    */
   copyOut(ram: GuestRam, offset: number, target: Uint8Array, at = 0, bytes = target.length - at): number {
     return this.#forEach(ram, false, 0, this.firstWritable, offset, target, at, bytes);
   }
 
-  /** Copies `source[at…]` to `offset` in the writable part. Returns how many bytes fitted, up to `bytes`. */
+  /**
+   * Copies up to `bytes` bytes of `source[at…]` to `offset` in the device-writable part. Returns the number
+   * of bytes copied.
+   */
   copyIn(ram: GuestRam, offset: number, source: Uint8Array, at = 0, bytes = source.length - at): number {
     return this.#forEach(ram, true, this.firstWritable, this.count, offset, source, at, bytes);
   }
@@ -104,30 +112,39 @@ export class Chain {
   }
 }
 
-/** One queue. Devices work in rounds: `do { disableNotifications; while (next) …; } while (enableNotifications)`. */
+/**
+ * One virtqueue. A device processes it in a loop:
+ * `do { disableNotifications(); while (next(chain) === NEXT.chain) …; } while (enableNotifications())`.
+ */
 export interface Virtqueue {
   readonly size: number;
-  /** Takes the next chain the driver made available. */
+  /** Takes the next available descriptor chain. */
   next(chain: Chain): Next;
-  /** Hands a chain back: `id` as `next` gave it, and how many bytes were written from its first writable byte on. */
+  /** Marks a chain as used. `writtenBytes` counts from the start of its device-writable part. */
   pushUsed(id: number, writtenBytes: number): void;
-  /** The same, but the driver sees it only with the next `pushUsed`: for chains that belong together. */
+  /**
+   * Like `pushUsed`, but the next `pushUsed` makes it visible: for chains that the driver must see together.
+   */
   stageUsed(id: number, writtenBytes: number): void;
-  /** Puts back the chain that `next` gave last: the next `next` gives it again. */
+  /** Makes the chain of the last `next` available again. */
   undoNext(): void;
-  /** Whether the driver wants an interrupt for what was pushed since this was asked last. */
+  /** Whether the driver wants a used buffer notification for the buffers used since the last call. */
   shouldInterrupt(): boolean;
-  /** Says that kicks are not needed for now. */
+  /** Asks the driver to send no available buffer notifications. */
   disableNotifications(): void;
-  /** Says that the next chain needs a kick; true when one came meanwhile, for which there may be none. */
+  /**
+   * Asks the driver for available buffer notifications again. Returns true if a chain is already available,
+   * for which the driver may have sent no notification.
+   */
   enableNotifications(): boolean;
-  /** Chains taken and not yet pushed. */
+  /** Number of chains taken and not yet used. */
   readonly inFlight: number;
 }
 
-/** Where a driver put a queue, as it wrote it into the registers. */
+/** Size and guest physical addresses of a virtqueue, as the driver wrote them to the registers. */
 export interface QueueSetup {
   readonly size: number;
+  /** Descriptor area, driver area and device area. (§2.6) */
   readonly descriptors: number;
   readonly driver: number;
   readonly device: number;
@@ -136,14 +153,16 @@ export interface QueueSetup {
 export interface QueueFeatures {
   readonly indirect: boolean;
   readonly eventIndex: boolean;
-  /** Of a split ring: goes on where somebody else stopped who served it in order, rather than at its start. */
+  /**
+   * Split virtqueue only: continue at the used index, where a back-end that used buffers in order stopped.
+   */
   readonly resumed?: boolean;
 }
 
-/** A broken queue tells why by one of these. */
+/** The driver set up an invalid virtqueue; the message says why. */
 export class QueueError extends Error {}
 
-/** A view of one part of a ring; throws QueueError when it is misaligned or not RAM. */
+/** A view of one area of a virtqueue. Throws QueueError if it is misaligned or not in RAM. */
 export function ringPart(
   ram: GuestRam,
   what: string,

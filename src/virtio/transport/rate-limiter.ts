@@ -1,9 +1,10 @@
 /**
- * Token buckets, as Firecracker's rate_limiter describes them: a bucket holds `size` tokens, is full again `refillMs`
- * after it was empty, and has `burst` more that do not come back.
+ * Token buckets with the semantics of Firecracker's `rate_limiter`. A bucket holds `size` tokens, refills
+ * from empty in `refillMs`, and has `burst` additional tokens that are not refilled.
  *
- * Who finds a token left may go, even when it takes more than there are: the debt is paid before the next one goes.
- * So a request larger than the bucket passes too, and the rate is right in the long run.
+ * A request may start when a token is left, even if it costs more tokens than there are. The balance becomes
+ * negative and must recover before the next request. A request larger than the bucket therefore passes too,
+ * and the average rate is correct.
  */
 export interface TokenBucketConfig {
   readonly size: number;
@@ -23,7 +24,7 @@ export class TokenBucket {
   #tokens: number;
   #filledAt: number;
 
-  /** `now` in milliseconds, here and below. */
+  /** `now` is in milliseconds, here and below. */
   constructor(config: TokenBucketConfig, now: number) {
     this.#size = config.size;
     this.#perMs = config.size / config.refillMs;
@@ -32,11 +33,11 @@ export class TokenBucket {
     this.#filledAt = now;
   }
 
-  /** How long until there is a token; 0: now. */
+  /** Milliseconds until there is a token; 0 if there is one. */
   delayMs(now: number): number {
     this.#fill(now);
     if (this.#burst > 0 || this.#tokens > 0) return 0;
-    // A whole token, for balances of exactly 0 are common and would say "in 0 ms" again and again.
+    // Waits for a whole token: the balance is often exactly 0, for which the delay would be 0 ms for ever.
     return (1 - this.#tokens) / this.#perMs;
   }
 
@@ -52,7 +53,7 @@ export class TokenBucket {
   }
 }
 
-/** Both limits of a device. */
+/** A device's limits of bytes and operations. */
 export class RateLimiter {
   readonly #bandwidth: TokenBucket | undefined;
   readonly #ops: TokenBucket | undefined;
@@ -66,7 +67,7 @@ export class RateLimiter {
     return this.#bandwidth !== undefined || this.#ops !== undefined;
   }
 
-  /** How long the next request has to wait; 0: not at all. */
+  /** Milliseconds that the next request has to wait; 0 if it may start. */
   delayMs(now: number): number {
     return Math.max(this.#bandwidth?.delayMs(now) ?? 0, this.#ops?.delayMs(now) ?? 0);
   }

@@ -1,6 +1,6 @@
 /**
- * Runs one device on its device worker: brings it to life when the driver is ready, lets go when it is reset, and
- * gives up on a driver that breaks the rules. Pure: how interrupts reach the guest is passed in.
+ * Runs one device on its device worker: activates it on DRIVER_OK, deactivates it on reset, and sets
+ * DEVICE_NEEDS_RESET for a driver that breaks the protocol. Pure: its effects are passed in.
  */
 import { TWO_POW_32 } from '../../binary/bytes.ts';
 import { CONFIG_BYTES, type DeviceContext, type FailureCause, type VirtioDevice } from './device.ts';
@@ -22,10 +22,11 @@ const W = DEVICE_WORD;
 const Q = QUEUE_WORD;
 const C = QUEUE_COUNTER;
 
+/** Effects of a device on the machine and its user. */
 export interface RunnerEffects {
-  /** Raises the device's interrupt, an edge. */
+  /** Raises the device's interrupt, which is edge-triggered. */
   interrupt(): void;
-  /** The device gave up on its driver; for people. */
+  /** Reports to the user that the device entered DEVICE_NEEDS_RESET. */
   reportFailure?(reason: string, cause: FailureCause): void;
 }
 
@@ -37,7 +38,7 @@ export class DeviceRunner implements DeviceContext {
   readonly #state: DeviceState;
   readonly #effects: RunnerEffects;
   #active = false;
-  /** Value of the `resets` word for which it is active. */
+  /** Value of the `resets` word at activation. */
   #resets = 0;
   #configWrites = 0;
 
@@ -52,7 +53,10 @@ export class DeviceRunner implements DeviceContext {
     return this.#active;
   }
 
-  /** Looks what the driver did to the registers, and acts on it. After a kick of the control descriptor. */
+  /**
+   * Acts on the driver's register writes and completes `syncWanted`. Call it when the control eventfd is
+   * signalled.
+   */
   sync(): void {
     const { words } = this.#state;
     const wanted = Atomics.load(words, W.syncWanted);
@@ -66,11 +70,11 @@ export class DeviceRunner implements DeviceContext {
     Atomics.notify(words, W.syncDone);
   }
 
-  /** The driver kicked a queue. A kick may overtake the word that the driver is ready. */
+  /** The driver notified a queue. The notification may arrive before the request to sync on DRIVER_OK. */
   handleNotification(queue: number): void {
     const { words, counters } = this.#state;
     if (!this.#active) this.#followDriver();
-    // A reset that came meanwhile is acted on by sync, for which a vCPU waits.
+    // After a reset, a vCPU waits for `sync`, which deactivates the device.
     if (!this.#active || Atomics.load(words, W.resets) !== this.#resets) return;
     if (this.queues[queue] === undefined) return;
     const at = queue * C.size + C.kicks;
@@ -78,7 +82,7 @@ export class DeviceRunner implements DeviceContext {
     this.#device.processQueue(queue);
   }
 
-  /** The VM ends. */
+  /** Deactivates the device when the VM ends. */
   stop(): void {
     if (this.#active) this.#deactivate();
   }
@@ -150,10 +154,10 @@ export class DeviceRunner implements DeviceContext {
     const resets = Atomics.load(words, W.resets);
     if (this.#active && resets !== this.#resets) this.#deactivate();
     if (this.#active) {
-      const taken = this.queues.findIndex(
+      const disabled = this.queues.findIndex(
         (queue, i) => queue && Atomics.load(words, queueWord(i, Q.ready)) === 0,
       );
-      if (taken >= 0) this.fail(`its driver took queue ${taken} away`);
+      if (disabled >= 0) this.fail(`the driver disabled queue ${disabled} while the device was running`);
       return;
     }
     const status = Atomics.load(words, W.status);
@@ -171,7 +175,7 @@ export class DeviceRunner implements DeviceContext {
       this.#declareBroken(error.message, 'driver');
       return;
     }
-    // Reset meanwhile: what was read may be half of the old and half of the new.
+    // A reset during the reads: they may mix the old and the new setup.
     if (Atomics.load(words, W.resets) !== resets) {
       this.queues = [];
       return;
@@ -200,7 +204,7 @@ export class DeviceRunner implements DeviceContext {
   #openQueue(setup: QueueSetup, queue: number, resumed = false): Virtqueue {
     const sizeMax = this.#state.words[queueWord(queue, Q.sizeMax)]!;
     if (setup.size > sizeMax)
-      throw new QueueError(`queue ${queue} has ${setup.size} of at most ${sizeMax} entries`);
+      throw new QueueError(`queue ${queue} has ${setup.size} entries (expected at most ${sizeMax})`);
     const features = {
       indirect: this.hasFeature(FEATURE.ringIndirectDesc),
       eventIndex: this.hasFeature(FEATURE.ringEventIdx),
@@ -231,7 +235,7 @@ export class DeviceRunner implements DeviceContext {
     this.#effects.reportFailure?.(reason, cause);
   }
 
-  /** First what happened, then the edge: the driver that the edge wakes up must find it. */
+  /** Sets the InterruptStatus bit before the edge, so that the driver's interrupt handler finds it. */
   #raise(bit: number): void {
     Atomics.or(this.#state.words, W.interruptStatus, bit);
     this.#effects.interrupt();

@@ -1,9 +1,9 @@
 /**
  * A split virtqueue. (Virtual I/O Device 1.2 §2.7)
  *
- * The indexes that order driver and device go through Atomics, whose stores are full fences: publishing used
- * buffers and then looking whether the driver wants an interrupt must not change places, nor must asking for kicks
- * and looking once more for chains.
+ * The available and used indexes are accessed with Atomics, whose stores are full fences. Two pairs must not
+ * be reordered: writing the used index and reading whether the driver wants an interrupt, and enabling
+ * notifications and reading the available index again.
  */
 import { TWO_POW_32 } from '../../binary/bytes.ts';
 import type { GuestRam } from './guest-ram.ts';
@@ -44,18 +44,20 @@ export class SplitQueue implements Virtqueue {
   readonly #avail: Uint16Array;
   readonly #used16: Uint16Array;
   readonly #used32: Uint32Array;
-  /** 1 for each head that was taken and not pushed. */
+  /** 1 for each descriptor chain in flight, by the index of its head. */
   readonly #taken: Uint8Array;
   #nextAvail = 0;
   #nextUsed = 0;
   #interruptedAt = 0;
   #lastHead = 0;
 
-  /** Throws QueueError for a setup that cannot be. */
+  /** Throws QueueError for an invalid size or address. */
   constructor(ram: GuestRam, setup: QueueSetup, features: QueueFeatures) {
     const { size } = setup;
     if (size === 0 || size > MAX_QUEUE_SIZE || (size & (size - 1)) !== 0)
-      throw new QueueError(`a split queue of ${size} entries`);
+      throw new QueueError(
+        `a split virtqueue has ${size} entries (expected a power of two up to ${MAX_QUEUE_SIZE})`,
+      );
     this.size = size;
     this.#ram = ram;
     this.#mask = size - 1;
@@ -128,7 +130,7 @@ export class SplitQueue implements Virtqueue {
   }
 
   disableNotifications(): void {
-    // With the event index, an avail_event that lies behind does it.
+    // With VIRTIO_F_EVENT_IDX an old avail_event suppresses notifications. (§2.7.10)
     if (!this.#eventIndex) Atomics.store(this.#used16, 0, USED_NO_NOTIFY);
   }
 
@@ -138,7 +140,10 @@ export class SplitQueue implements Virtqueue {
     return Atomics.load(this.#avail, INDEX_16) !== this.#nextAvail;
   }
 
-  /** Follows a chain from its head; false when it loops, leaves RAM, or mixes what must not be mixed. */
+  /**
+   * Follows a chain from its head. Returns false if it loops, leaves RAM or the table, or is otherwise
+   * invalid.
+   */
   #collect(chain: Chain, head: number): boolean {
     const table = this.#descriptors;
     let index = head;
@@ -161,7 +166,7 @@ export class SplitQueue implements Virtqueue {
   }
 }
 
-/** An indirect table: a chain of its own, from its first entry. (§2.7.5.3) */
+/** Follows the chain in an indirect table from its first descriptor. (§2.7.5.3) */
 function collectIndirect(ram: GuestRam, chain: Chain, table: number, bytes: number): boolean {
   if (bytes === 0 || bytes % DESCRIPTOR.size !== 0 || !ram.contains(table, bytes)) return false;
   const count = bytes / DESCRIPTOR.size;

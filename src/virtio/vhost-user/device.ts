@@ -1,7 +1,7 @@
 /**
- * A virtio device that another process serves, told by vhost-user what to serve. Kicks go from KVM to that process and
- * interrupts back to KVM, by eventfds: no thread of Volt takes part in I/O, and what is here only starts and stops it.
- * It knows no kind of device.
+ * A virtio device whose virtqueues a vhost-user back-end processes. Notifications go between KVM and the
+ * back-end by eventfd, so no thread of Volt takes part in I/O. This class starts and stops the virtqueues,
+ * for any device type. Without a back-end it refuses requests itself.
  */
 import { featureWords } from '../transport/device-state.ts';
 import type { DeviceContext, VirtioDevice } from '../transport/device.ts';
@@ -15,54 +15,56 @@ import {
   type VhostLink,
 } from './session.ts';
 
-/** Rings that the other process may be handed; packed ones are not among them. */
+/**
+ * Feature bits of transport and virtqueues that may be negotiated with a back-end. Packed is not supported.
+ */
 const RING_FEATURES = [FEATURE.ringIndirectDesc, FEATURE.ringEventIdx, FEATURE.version1] as const;
 const FEATURE_BITS = 64;
 
-/** Of `bits`, those that the other side has. */
+/** The feature bits among `bits` that the back-end offers. */
 function featuresAmong({ features }: VhostAgreement, bits: readonly number[]): number[] {
   return bits.filter((bit) => ((features[bit < 32 ? 0 : 1] >>> (bit & 31)) & 1) !== 0);
 }
 
-/** Feature bits of transport and rings to offer to the driver. */
+/** Feature bits of transport and virtqueues to offer to the driver. */
 export function vhostRingFeatures(agreement: VhostAgreement): number[] {
   return featuresAmong(agreement, RING_FEATURES);
 }
 
 export interface VhostDeviceOptions {
-  /** The process, for messages: `virtiofsd`. */
-  readonly what: string;
+  /** Name of the back-end in messages, such as `virtiofsd`. */
+  readonly name: string;
   readonly agreement: VhostAgreement;
-  /** All RAM of the guest. */
+  /** All guest RAM. */
   readonly regions: readonly SharedRegion[];
-  /** The kick eventfd of each queue. */
+  /** Eventfd of each queue's available buffer notifications. */
   readonly kickFds: readonly number[];
-  /** The eventfd that raises the device's interrupt. */
+  /** Eventfd that raises the device's interrupt. */
   readonly callFd: number;
 }
 
 export interface VhostDeviceEffects extends VhostLink {
-  /** Has `kick` called from now on: the other process does not hear kicks any more. */
+  /** Makes notifications call `processQueue`, once the back-end no longer receives them. */
   watchNotifications(): void;
-  /** Answers what waits in a queue that nobody serves. */
-  refuse(context: DeviceContext, queue: number): void;
-  /** What is sent and received until the next call of this has so long, all together. */
-  allow(ms: number): void;
-  /** Ends the connection for good. */
-  sever(): void;
+  /** Answers all requests in a queue with an error. */
+  refuseRequests(context: DeviceContext, queue: number): void;
+  /** Limits the total time of all sends and receives until the next call. */
+  setTimeLimit(ms: number): void;
+  /** Closes the connection for good. */
+  shutDown(): void;
 }
 
 const START_MS = 5000;
-/** It finishes what it has taken first. */
+/** Longer: the back-end completes the requests that it has taken. */
 const STOP_MS = 8000;
 
 export class VhostDevice implements VirtioDevice {
   readonly #options: VhostDeviceOptions;
   readonly #link: VhostDeviceEffects;
   #context: DeviceContext | undefined;
-  /** Queues that the other process has. */
+  /** Queues that the back-end processes. */
   #running: number[] = [];
-  /** Why it is of no use any more. */
+  /** Why the back-end was lost; undefined while it works. */
   #lost: string | undefined;
 
   constructor(options: VhostDeviceOptions, link: VhostDeviceEffects) {
@@ -86,9 +88,9 @@ export class VhostDevice implements VirtioDevice {
     if (this.#lost !== undefined) this.#takeOver(context);
   }
 
-  /** Comes only when the other process is lost, and once for each queue when the driver is ready. */
+  /** Called only once the back-end is lost, and on activation. */
   processQueue(queue: number): void {
-    if (this.#lost !== undefined && this.#context) this.#link.refuse(this.#context, queue);
+    if (this.#lost !== undefined && this.#context) this.#link.refuseRequests(this.#context, queue);
   }
 
   reset(): void {
@@ -97,7 +99,7 @@ export class VhostDevice implements VirtioDevice {
     if (running.length > 0) this.#attempt(STOP_MS, () => stopRings(this.#link, running));
   }
 
-  /** The other process hung up, or spoke without being asked. */
+  /** The back-end closed the connection, or sent a message that was not requested. */
   disconnected(reason: string): void {
     if (this.#lost !== undefined) return;
     this.#lose(reason);
@@ -113,7 +115,7 @@ export class VhostDevice implements VirtioDevice {
   #attempt(ms: number, exchange: () => void): void {
     if (this.#lost !== undefined) return;
     try {
-      this.#link.allow(ms);
+      this.#link.setTimeLimit(ms);
       exchange();
     } catch (error) {
       if (!(error instanceof VhostUserError)) throw error;
@@ -122,8 +124,8 @@ export class VhostDevice implements VirtioDevice {
   }
 
   #lose(reason: string): void {
-    this.#lost = `${this.#options.what} ${reason}`;
-    this.#link.sever();
+    this.#lost = `${this.#options.name} ${reason}`;
+    this.#link.shutDown();
     this.#link.watchNotifications();
   }
 }

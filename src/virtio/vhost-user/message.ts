@@ -13,10 +13,10 @@ import {
   type VhostRequestName,
 } from './regs.ts';
 
-/** A u64 of feature bits as two words, the way the transport's registers have it. */
+/** A u64 of feature bits as two words, as in the transport's registers. */
 export type FeatureWords = readonly [low: number, high: number];
 
-/** A piece of guest RAM that the other process maps from a descriptor sent along. */
+/** A region of guest RAM that the back-end maps from a file descriptor sent with the message. */
 export interface VhostRegion {
   readonly address: number;
   readonly bytes: number;
@@ -24,12 +24,13 @@ export interface VhostRegion {
 }
 
 /**
- * The protocol names rings by addresses in the front-end's process, and translates them by the table of regions. Any
- * numbers do, so the other process gets guest addresses with this added, and learns nothing of where Volt has what.
+ * The protocol gives ring addresses in the front-end's address space, which the back-end translates by the
+ * memory table. Any consistent numbers work. Guest addresses plus this base do not disclose Volt's own
+ * address space.
  */
 const USER_BASE = 2 ** 44;
 
-/** One message, whole. */
+/** One message: header and payload. */
 export function encodeMessage(
   name: VhostRequestName,
   payload: Uint8Array,
@@ -68,10 +69,12 @@ export function encodeVringAddress(index: number, setup: QueueSetup): Uint8Array
   return payload;
 }
 
-/** The table of all RAM; each region's descriptor goes with the message, in the same order. */
+/** The memory table: all guest RAM. The regions' file descriptors accompany the message in the same order. */
 export function encodeMemTable(regions: readonly VhostRegion[]): Uint8Array {
   if (regions.length > MAX_VHOST_REGIONS)
-    throw new RangeError(`${regions.length} regions (expected at most ${MAX_VHOST_REGIONS})`);
+    throw new RangeError(
+      `Cannot encode a memory table: it has ${regions.length} regions (expected at most ${MAX_VHOST_REGIONS})`,
+    );
   const payload = new Uint8Array(MEM_TABLE.regions + regions.length * MEM_REGION.size);
   const view = new DataView(payload.buffer);
   view.setUint32(MEM_TABLE.count, regions.length, true);
@@ -85,7 +88,7 @@ export function encodeMemTable(regions: readonly VhostRegion[]): Uint8Array {
   return payload;
 }
 
-/** What is wrong with the header of an answer to `name` with `bytes` of payload, or undefined. */
+/** Why `header` is not that of a reply to `name` with `bytes` bytes of payload; undefined if it is. */
 export function replyProblem(name: VhostRequestName, header: Uint8Array, bytes: number): string | undefined {
   const view = new DataView(header.buffer, header.byteOffset, VHOST_HEADER.size);
   const request = view.getUint32(VHOST_HEADER.request, true);

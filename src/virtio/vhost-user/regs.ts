@@ -1,4 +1,6 @@
-/** Messages of the vhost-user protocol. (QEMU docs/interop/vhost-user.rst) All numbers little-endian here. */
+/**
+ * Messages of the vhost-user protocol: little-endian fields, byte offsets. (QEMU docs/interop/vhost-user.rst)
+ */
 
 export const VHOST_REQUEST = {
   getFeatures: 1,
@@ -54,8 +56,8 @@ export const MEM_REGION = {
 } as const;
 export const MAX_VHOST_REGIONS = 8;
 
-/** Bit of the features that says there are protocol features. It is none of virtio's and no driver sees it. */
+/** Feature bit of the protocol itself: the back-end has protocol features. Never offered to a driver. */
 export const PROTOCOL_FEATURES_BIT = 30;
 
-/** Bits of the protocol features. */
+/** Protocol feature bits. */
 export const VHOST_PROTOCOL_FEATURE = { multiQueue: 0, replyAck: 3 } as const;

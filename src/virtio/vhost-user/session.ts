@@ -1,6 +1,6 @@
 /**
- * The front-end's side of one vhost-user connection: what is asked, and what may come back. The other process is not
- * trusted: an answer that is not the expected one, to the byte, ends the session. (QEMU docs/interop/vhost-user.rst)
+ * The front-end of one vhost-user connection: its requests, and checks of the replies. The back-end is not
+ * trusted: any reply but the expected one ends the session. (QEMU docs/interop/vhost-user.rst)
  */
 import type { QueueSetup } from '../transport/queue.ts';
 import {
@@ -22,30 +22,30 @@ import {
   type VhostRequestName,
 } from './regs.ts';
 
-/** The other process is of no use: `message` says what it did, and fits behind its name. */
+/** The back-end failed. `message` is a clause that follows its name, such as "hung up". */
 export class VhostUserError extends Error {}
 
-/** A stream to the other process that waits, but not for ever. All throw VhostUserError. */
+/** A stream to the back-end, with a time limit. All functions throw VhostUserError. */
 export interface VhostLink {
-  /** Descriptors go along with the first byte. */
+  /** Sends `message`; `fds` accompany its first byte. */
   send(message: Uint8Array, fds: readonly number[]): void;
-  /** Fills `target`. Descriptors that come along are dropped unseen. */
+  /** Receives exactly `target.length` bytes. File descriptors that accompany them are discarded. */
   receive(target: Uint8Array): void;
 }
 
-/** What both sides can do, settled once for the life of a connection. */
+/** Result of feature negotiation with the back-end, once per connection. */
 export interface VhostAgreement {
-  /** Virtio's feature bits that the other side offers. */
+  /** Virtio feature bits that the back-end offers. */
   readonly features: FeatureWords;
-  /** Whether rings are enabled by message. */
+  /** Whether protocol features were negotiated; rings then start disabled. */
   readonly protocolFeatures: boolean;
-  /** Whether every message can be acknowledged. */
+  /** Whether the back-end acknowledges every message (REPLY_ACK). */
   readonly acknowledges: boolean;
-  /** Most queues it takes; undefined where it does not say. */
+  /** Most queues that the back-end supports; undefined if it does not say. */
   readonly queues: number | undefined;
 }
 
-/** A ring as the driver set it up, and the eventfds that stand for its notifications. */
+/** A virtqueue as the driver set it up, and the eventfds of its notifications. */
 export interface VhostRing {
   readonly index: number;
   readonly setup: QueueSetup;
@@ -53,7 +53,7 @@ export interface VhostRing {
   readonly callFd: number;
 }
 
-/** A region, and the descriptor to map it from. */
+/** A region and the file descriptor to map it from. */
 export interface SharedRegion extends VhostRegion {
   readonly fd: number;
 }
@@ -63,18 +63,18 @@ const MULTI_QUEUE_MASK = 1 << VHOST_PROTOCOL_FEATURE.multiQueue;
 const REPLY_ACK_MASK = 1 << VHOST_PROTOCOL_FEATURE.replyAck;
 const U64_BYTES = 8;
 
-/** First of all on a new connection. */
+/** Negotiates features: the first exchange on a connection. */
 export function negotiate(link: VhostLink): VhostAgreement {
-  const [low, high] = askU64(link, 'getFeatures');
+  const [low, high] = queryU64(link, 'getFeatures');
   const protocolFeatures = (low & PROTOCOL_FEATURES_MASK) !== 0;
   let shared = 0;
   if (protocolFeatures) {
-    shared = askU64(link, 'getProtocolFeatures')[0] & (MULTI_QUEUE_MASK | REPLY_ACK_MASK);
+    shared = queryU64(link, 'getProtocolFeatures')[0] & (MULTI_QUEUE_MASK | REPLY_ACK_MASK);
     link.send(encodeMessage('setProtocolFeatures', encodeU64([shared, 0]), false), []);
   }
   const acknowledges = (shared & REPLY_ACK_MASK) !== 0;
-  const [queues, more] = shared & MULTI_QUEUE_MASK ? askU64(link, 'getQueueNum') : [undefined, 0];
-  tell(link, acknowledges, 'setOwner', NO_PAYLOAD);
+  const [queues, more] = shared & MULTI_QUEUE_MASK ? queryU64(link, 'getQueueNum') : [undefined, 0];
+  sendRequest(link, acknowledges, 'setOwner', NO_PAYLOAD);
   return {
     features: [low & ~PROTOCOL_FEATURES_MASK, high],
     protocolFeatures,
@@ -83,7 +83,7 @@ export function negotiate(link: VhostLink): VhostAgreement {
   };
 }
 
-/** Hands rings and RAM over. The other side touches both from now on, until `stopRings` returns. */
+/** Shares RAM with the back-end and starts the rings. It accesses both until `stopRings` returns. */
 export function startRings(
   link: VhostLink,
   { protocolFeatures, acknowledges }: VhostAgreement,
@@ -91,28 +91,28 @@ export function startRings(
   regions: readonly SharedRegion[],
   rings: readonly VhostRing[],
 ): void {
-  const say = (name: VhostRequestName, payload: Uint8Array, fds: readonly number[] = []) =>
-    tell(link, acknowledges, name, payload, fds);
+  const send = (name: VhostRequestName, payload: Uint8Array, fds: readonly number[] = []) =>
+    sendRequest(link, acknowledges, name, payload, fds);
   const [low, high] = features;
-  say('setFeatures', encodeU64([low | (protocolFeatures ? PROTOCOL_FEATURES_MASK : 0), high]));
-  say(
+  send('setFeatures', encodeU64([low | (protocolFeatures ? PROTOCOL_FEATURES_MASK : 0), high]));
+  send(
     'setMemTable',
     encodeMemTable(regions),
     regions.map(({ fd }) => fd),
   );
   for (const { index, setup, callFd, kickFd } of rings) {
-    say('setVringNum', encodeVringState(index, setup.size));
-    say('setVringBase', encodeVringState(index, 0));
-    say('setVringAddr', encodeVringAddress(index, setup));
-    // Some start at the kick descriptor, and then want to know already whom to call.
-    say('setVringCall', encodeU64([index, 0]), [callFd]);
-    say('setVringKick', encodeU64([index, 0]), [kickFd]);
+    send('setVringNum', encodeVringState(index, setup.size));
+    send('setVringBase', encodeVringState(index, 0));
+    send('setVringAddr', encodeVringAddress(index, setup));
+    // Some back-ends start a ring on SET_VRING_KICK and need its call eventfd by then.
+    send('setVringCall', encodeU64([index, 0]), [callFd]);
+    send('setVringKick', encodeU64([index, 0]), [kickFd]);
   }
   if (!protocolFeatures) return;
-  for (const { index } of rings) say('setVringEnable', encodeVringState(index, 1));
+  for (const { index } of rings) send('setVringEnable', encodeVringState(index, 1));
 }
 
-/** Takes rings back: when this returns, the other side has let go of them. */
+/** Stops rings. Once this returns, the back-end no longer accesses them. */
 export function stopRings(link: VhostLink, indexes: readonly number[]): void {
   for (const index of indexes) {
     link.send(encodeMessage('getVringBase', encodeVringState(index, 0), false), []);
@@ -122,8 +122,8 @@ export function stopRings(link: VhostLink, indexes: readonly number[]): void {
   }
 }
 
-/** A message that has no answer of its own. */
-function tell(
+/** Sends a request that has no reply but the acknowledgement. */
+function sendRequest(
   link: VhostLink,
   acknowledges: boolean,
   name: VhostRequestName,
@@ -137,17 +137,18 @@ function tell(
     throw new VhostUserError(`refused the message ${name}`);
 }
 
-function askU64(link: VhostLink, name: VhostRequestName): FeatureWords {
+/** Sends a request whose reply is a u64. */
+function queryU64(link: VhostLink, name: VhostRequestName): FeatureWords {
   link.send(encodeMessage(name, NO_PAYLOAD, false), []);
   const payload = receiveReply(link, name, U64_BYTES);
   return [payload.getUint32(0, true), payload.getUint32(4, true)];
 }
 
-/** The payload of an answer, which has exactly `bytes`. */
+/** Receives a reply with exactly `bytes` bytes of payload. */
 function receiveReply(link: VhostLink, name: VhostRequestName, bytes: number): DataView {
   const header = new Uint8Array(VHOST_HEADER.size);
   link.receive(header);
-  // Its length is checked before a byte of the payload is read.
+  // The length is checked before any byte of the payload is read.
   const problem = replyProblem(name, header, bytes);
   if (problem !== undefined) throw new VhostUserError(problem);
   const payload = new Uint8Array(bytes);

@@ -1,4 +1,4 @@
-/** The socket of a vhost-user connection. Whoever is at its other end may be slow, silent, gone or malicious. */
+/** The socket of a vhost-user connection. The back-end may be slow, silent, gone or malicious. */
 import { VhostUserError, type VhostLink } from './session.ts';
 import { ERRNO, errnoName } from '../../ffi/errno.ts';
 import { sendWithFds, shutdownSocket, waitForSocket } from '../../ffi/socket-fds.ts';
@@ -9,16 +9,16 @@ export const HUNG_UP = 'hung up';
 export class VhostSocket implements VhostLink {
   readonly #fd: number;
   #deadline = 0;
-  #allowedMs = 0;
+  #timeLimitMs = 0;
 
-  /** A Unix stream that does not block, and that somebody else owns. */
+  /** `fd` is a non-blocking Unix stream socket; the caller owns it. */
   constructor(fd: number) {
     this.#fd = fd;
   }
 
-  /** What is sent and received until the next call of this has so long, all together. */
-  allow(ms: number): void {
-    this.#allowedMs = ms;
+  /** Limits the total time of all sends and receives until the next call. */
+  setTimeLimit(ms: number): void {
+    this.#timeLimitMs = ms;
     this.#deadline = performance.now() + ms;
   }
 
@@ -32,7 +32,7 @@ export class VhostSocket implements VhostLink {
 
   receive(target: Uint8Array): void {
     for (let done = 0; done < target.length;) {
-      // Without room for control data: the kernel closes descriptors that come along.
+      // Without a control buffer, the kernel closes file descriptors that accompany the bytes. (unix(7))
       const got = receiveBytes(this.#fd, target.subarray(done), target.length - done);
       if (got === 0) throw new VhostUserError(HUNG_UP);
       if (got > 0) done += got;
@@ -40,8 +40,8 @@ export class VhostSocket implements VhostLink {
     }
   }
 
-  /** Ends the connection for good. */
-  sever(): void {
+  /** Closes the connection for good. */
+  shutDown(): void {
     shutdownSocket(this.#fd);
   }
 
@@ -50,6 +50,6 @@ export class VhostSocket implements VhostLink {
     if (errno === ERRNO.EPIPE || errno === ERRNO.ECONNRESET) throw new VhostUserError(HUNG_UP);
     if (errno !== ERRNO.EAGAIN) throw new VhostUserError(`cannot be reached: ${errnoName(errno)}`);
     if (!waitForSocket(this.#fd, write, this.#deadline - performance.now()))
-      throw new VhostUserError(`did not answer within ${this.#allowedMs / 1000} s`);
+      throw new VhostUserError(`did not answer within ${this.#timeLimitMs / 1000} s`);
   }
 }

@@ -26,7 +26,7 @@ function createBench(answers: Readonly<Record<string, Uint8Array | undefined>> =
   const link = createScriptedLink(answers);
   let watched = 0;
   const options = {
-    what: 'virtiofsd',
+    name: 'virtiofsd',
     agreement,
     regions: [{ address: 0, bytes: 0x40_0000, fileOffset: 0, fd: 7 }],
     kickFds: [10, 11],
@@ -35,10 +35,10 @@ function createBench(answers: Readonly<Record<string, Uint8Array | undefined>> =
   const device = new VhostDevice(options, {
     send: (message, fds) => link.send(message, fds),
     receive: (target) => link.receive(target),
-    allow: () => {},
-    sever: () => (link.severed = true),
+    setTimeLimit: () => {},
+    shutDown: () => (link.severed = true),
     watchNotifications: () => void watched++,
-    refuse: refuseRequests,
+    refuseRequests,
   });
   const bench = createDeviceBench(describeShare('files', agreement), device, [FEATURE.ringEventIdx]);
   return { ...bench, device, link, watched: () => watched };

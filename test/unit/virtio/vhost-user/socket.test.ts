@@ -14,7 +14,7 @@ function createBench() {
   const [ours, theirs] = createSocketPair(true);
   stack.push(ours, theirs);
   const socket = new VhostSocket(ours.fd);
-  socket.allow(MS);
+  socket.setTimeLimit(MS);
   return { socket, ours, theirs };
 }
 
@@ -87,10 +87,10 @@ describe('a vhost-user socket', () => {
   test('is of no use once severed, whoever else has it open', () => {
     const { socket, ours } = createBench();
 
-    socket.sever();
+    socket.shutDown();
 
     const again = new VhostSocket(ours.fd);
-    again.allow(MS);
+    again.setTimeLimit(MS);
     expect(() => again.send(Buffer.from('hello'), [])).toThrow('hung up');
   });
 });
