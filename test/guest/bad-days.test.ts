@@ -137,7 +137,9 @@ describe('a full disk under the log of the console (needs unshare)', () => {
     expect(stderr).toMatch(
       /^volt: the console's file has no room \(ENOSPC\); the guest goes on without it\n/,
     );
-    expect(stderr).toMatch(/\nvolt: the console's file has room again; \d+ bytes are missing from it\n/);
+    expect(stderr).toMatch(
+      /\nvolt: the console's file has room again; \d+ bytes of the console are missing from it\n/,
+    );
     expect(stdout).toMatch(/\n\[volt: \d+ bytes of console output had no room on the disk\]\n/);
   });
 });
