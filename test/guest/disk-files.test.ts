@@ -138,10 +138,10 @@ describe.skipIf(!kvmOpens)('overlays (needs /dev/kvm)', () => {
     utimesSync(disk, 1, 1);
     const changed = await boot('--disk', `path=${disk},overlay=${overlay}`);
 
-    expect(none.stderr).toContain('Cannot use overlay={dir}/text: it is no overlay of this version');
+    expect(none.stderr).toContain('Cannot use overlay={dir}/text: it is not a Volt overlay of this version');
     expect(directory.stderr).toContain('it is a directory');
     expect(changed.stderr).toContain(
-      'Cannot use overlay={dir}/o: its base image was changed since it was made',
+      'Cannot use overlay={dir}/o: its base image has changed since the overlay was created',
     );
     expect([none.exitCode, directory.exitCode, changed.exitCode]).toEqual([2, 2, 2]);
   });

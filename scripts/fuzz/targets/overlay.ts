@@ -94,7 +94,7 @@ class Bench {
     if (op !== BLOCK_OP.zero) {
       const chain = new Chain();
       chain.add(this.#ram, 0, bytes, op === BLOCK_OP.read);
-      request.takeBuffers(chain, 0, chain.count, 0, bytes);
+      request.setBuffers(chain, 0, chain.count, 0, bytes);
     }
     backend.start(request);
     return result;

@@ -1,26 +1,26 @@
-/** What a block device tells its driver. */
+/** Features, queues and configuration space of a block device. (Virtual I/O Device 1.2 §5.2.2 to §5.2.4) */
 import { putU64, viewOf } from '../../binary/bytes.ts';
 import { BLOCK_CONFIG, BLOCK_FEATURE, SECTOR_BYTES } from './regs.ts';
 import type { DeviceDescription } from '../transport/device.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 
 export interface BlockShape {
-  /** At most BLOCK_ID_BYTES of it are told. */
+  /** Serial number for VIRTIO_BLK_T_GET_ID, cut to BLOCK_ID_BYTES. */
   readonly id: string;
   readonly sectors: number;
   readonly readOnly: boolean;
   readonly queues: number;
-  /** Smallest unit the disk likes, in bytes: 512 or 4096. */
+  /** Logical block size in bytes: 512 or 4096. */
   readonly blockBytes: number;
-  /** Whether the driver has to flush what must not be lost; otherwise it takes every write for safe. */
+  /** Offers VIRTIO_BLK_F_FLUSH; without it the driver assumes a write-through cache. (§5.2.5.2) */
   readonly flush: boolean;
 }
 
 const QUEUE_SIZE = 256;
-/** With header and status a request fits the queue without indirect tables. */
+/** With its header and status a request then fits the queue without indirect descriptors. */
 const MAX_DATA_SEGMENTS = QUEUE_SIZE - 2;
-export const MAX_SEGMENTS_AT_ONCE = 64;
-/** 1 GiB in one range. */
+export const MAX_RANGE_SEGMENTS = 64;
+/** 1 GiB in one discard or write-zeroes segment. */
 const MAX_RANGE_SECTORS = 2 ** 30 / SECTOR_BYTES;
 
 export function describeBlock(shape: BlockShape): DeviceDescription {
@@ -33,10 +33,10 @@ export function describeBlock(shape: BlockShape): DeviceDescription {
   view.setUint16(BLOCK_CONFIG.minIoSize, 1, true);
   view.setUint16(BLOCK_CONFIG.numQueues, queues, true);
   view.setUint32(BLOCK_CONFIG.maxDiscardSectors, MAX_RANGE_SECTORS, true);
-  view.setUint32(BLOCK_CONFIG.maxDiscardSegments, MAX_SEGMENTS_AT_ONCE, true);
+  view.setUint32(BLOCK_CONFIG.maxDiscardSegments, MAX_RANGE_SEGMENTS, true);
   view.setUint32(BLOCK_CONFIG.discardSectorAlignment, blockBytes / SECTOR_BYTES, true);
   view.setUint32(BLOCK_CONFIG.maxWriteZeroesSectors, MAX_RANGE_SECTORS, true);
-  view.setUint32(BLOCK_CONFIG.maxWriteZeroesSegments, MAX_SEGMENTS_AT_ONCE, true);
+  view.setUint32(BLOCK_CONFIG.maxWriteZeroesSegments, MAX_RANGE_SEGMENTS, true);
   view.setUint8(BLOCK_CONFIG.writeZeroesMayUnmap, 1);
   const F = BLOCK_FEATURE;
   return {

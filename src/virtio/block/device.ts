@@ -1,6 +1,6 @@
 /**
- * The block device: parses requests, hands them to its backend, and reports how they ended. Several may be on their
- * way at once and end in any order. (Virtual I/O Device 1.2 §5.2)
+ * The block device: parses requests, starts them on its backend and returns their status. Several may be in
+ * flight and may complete in any order. (Virtual I/O Device 1.2 §5.2.6)
  */
 import { TWO_POW_32 } from '../../binary/bytes.ts';
 import { BLOCK_OP, BlockRequest, type BlockOp } from './request.ts';
@@ -13,20 +13,20 @@ import {
   BLOCK_STATUS,
   SECTOR_BYTES,
 } from './regs.ts';
-import { MAX_SEGMENTS_AT_ONCE, type BlockShape } from './description.ts';
+import { MAX_RANGE_SEGMENTS, type BlockShape } from './description.ts';
 import type { DeviceContext, VirtioDevice } from '../transport/device.ts';
 import { Chain, NEXT } from '../transport/queue.ts';
 import { RateLimiter, type RateLimits } from '../transport/rate-limiter.ts';
 
-/** Where the bytes are. Every request that is started is ended once, by the function given to `connect`. */
+/** Storage behind the device. The backend completes each started request once, by `complete` of `connect`. */
 export interface BlockBackend {
-  /** `finish(request, errno)`: errno is 0 when all of it was done; else `request.done` bytes of it were. */
-  connect(finish: (request: BlockRequest, errno: number) => void): void;
-  /** May end it before it returns. */
+  /** `complete(request, errno)`: errno 0 means all bytes were transferred, else `request.done` of them. */
+  connect(complete: (request: BlockRequest, errno: number) => void): void;
+  /** Starts the request, and may complete it before returning. */
   start(request: BlockRequest): void;
-  /** After a batch of starts. */
+  /** Submits the requests started since the last call. */
   commit(): void;
-  /** Returns when all that was started has ended. */
+  /** Blocks until no request is in flight. */
   drain(): void;
 }
 
@@ -45,15 +45,16 @@ export class BlockDevice implements VirtioDevice {
   readonly #chain = new Chain();
   readonly #header = new Uint8Array(BLOCK_HEADER.size);
   readonly #headerView = new DataView(this.#header.buffer);
-  readonly #segments = new Uint8Array(MAX_SEGMENTS_AT_ONCE * BLOCK_SEGMENT.size);
+  readonly #segments = new Uint8Array(MAX_RANGE_SEGMENTS * BLOCK_SEGMENT.size);
   readonly #segmentsView = new DataView(this.#segments.buffer);
   readonly #id: Uint8Array;
   readonly #free: BlockRequest[] = [];
   #made = 0;
   #context: DeviceContext | undefined;
-  /** Queues with used buffers that the driver was not told of, one bit each. */
-  #told = 0;
-  #waiting = false;
+  /** Bit mask of queues with used buffers that have not raised an interrupt yet. */
+  #pendingInterrupts = 0;
+  /** The rate limit holds requests back until a timer expires. */
+  #throttled = false;
   #cancelTimer = NO_TIMER;
 
   constructor(shape: BlockShape, backend: BlockBackend, effects: BlockEffects, limits: RateLimits) {
@@ -63,67 +64,71 @@ export class BlockDevice implements VirtioDevice {
     this.#limiter = new RateLimiter(limits, effects.now());
     this.#id = new Uint8Array(BLOCK_ID_BYTES);
     this.#id.set(new TextEncoder().encode(shape.id).subarray(0, BLOCK_ID_BYTES));
-    backend.connect((request, errno) => this.#ended(request, errno));
+    backend.connect((request, errno) => this.#completed(request, errno));
   }
 
   activate(context: DeviceContext): void {
     this.#context = context;
   }
 
-  /** What is in flight ends first: it reads from and writes to guest memory. Its driver is not told any more. */
+  /**
+   * Waits for requests in flight, which access guest memory; their used buffers are not returned any more.
+   */
   reset(): void {
     this.#context = undefined;
     this.#backend.drain();
-    this.#told = 0;
+    this.#pendingInterrupts = 0;
     this.#cancelTimer();
-    this.#waiting = false;
+    this.#throttled = false;
   }
 
   processQueue(index: number): void {
     const context = this.#context;
     const queue = context?.queues[index];
-    if (!context || !queue || this.#waiting) return;
+    if (!context || !queue || this.#throttled) return;
     do {
       queue.disableNotifications();
       for (;;) {
-        if (this.#mustWait()) {
-          this.#settle();
+        if (this.#throttle()) {
+          this.#flushBatch();
           return;
         }
         const next = queue.next(this.#chain);
         if (next === NEXT.none) break;
-        if (next === NEXT.broken) return context.fail(`queue ${index} makes no sense`);
-        if (!this.#take(context, index)) return;
+        if (next === NEXT.broken)
+          return context.fail(`queue ${index} has an invalid ring or descriptor chain`);
+        if (!this.#parseRequest(context, index)) return;
       }
-      this.#settle();
-      // What the backend ended in #settle may have found the driver breaking the rules.
+      this.#flushBatch();
+      // Completing a request can fail the device when the driver has corrupted its ring.
       if (this.#context !== context) return;
     } while (queue.enableNotifications());
   }
 
-  /** For backends that end requests outside of `kick`: tells the driver what ended. */
-  settleLater(): void {
+  /** Raises the interrupts of requests that the backend completed outside `processQueue`. */
+  raiseInterrupts(): void {
     this.#interrupt();
   }
 
-  #settle(): void {
+  /** Submits started requests to the backend and raises the interrupts that are pending. */
+  #flushBatch(): void {
     this.#backend.commit();
     this.#interrupt();
   }
 
   #interrupt(): void {
-    const told = this.#told;
-    this.#told = 0;
-    for (let queue = 0; told >>> queue !== 0; queue++) {
-      if ((told >>> queue) & 1) this.#context?.interrupt(queue);
+    const pending = this.#pendingInterrupts;
+    this.#pendingInterrupts = 0;
+    for (let queue = 0; pending >>> queue !== 0; queue++) {
+      if ((pending >>> queue) & 1) this.#context?.interrupt(queue);
     }
   }
 
-  /** Starts the request in #chain. False when the device gave up on its driver. */
-  #take(context: DeviceContext, queue: number): boolean {
+  /** Parses and starts the request in #chain. False when the request is malformed, which fails the device. */
+  #parseRequest(context: DeviceContext, queue: number): boolean {
     const chain = this.#chain;
     if (chain.readableBytes < BLOCK_HEADER.size || chain.writableBytes === 0) {
-      context.fail('a request has no room for its header or status');
+      context.fail('a block request has no room for its header or status byte');
       return false;
     }
     chain.copyOut(context.ram, 0, this.#header);
@@ -134,28 +139,29 @@ export class BlockDevice implements VirtioDevice {
     request.done = 0;
     request.bytes = 0;
     request.iovecCount = 0;
-    // The status byte is the last one, wherever it lies.
+    // The status is the last device-writable byte, whatever the buffers' layout. (§2.7.4, §5.2.6)
     const last = chain.count - 1;
     request.statusAddress = chain.address[last]! + chain.length[last]! - 1;
     const sector =
       this.#headerView.getUint32(BLOCK_HEADER.sector, true) +
       this.#headerView.getUint32(BLOCK_HEADER.sector + 4, true) * TWO_POW_32;
-    const out = chain.readableBytes - BLOCK_HEADER.size;
-    const into = chain.writableBytes - 1;
-    this.#limiter.charge(out + into);
+    const outBytes = chain.readableBytes - BLOCK_HEADER.size;
+    const inBytes = chain.writableBytes - 1;
+    this.#limiter.charge(outBytes + inBytes);
     switch (request.type) {
       case BLOCK_REQUEST.in:
-        if (!this.#fits(sector, into)) this.#end(request, BLOCK_STATUS.ioError, 0);
+        if (!this.#isInDisk(sector, inBytes)) this.#end(request, BLOCK_STATUS.ioError, 0);
         else {
-          request.takeBuffers(chain, chain.firstWritable, chain.count, 0, into);
-          this.#start(request, BLOCK_OP.read, sector * SECTOR_BYTES, into);
+          request.setBuffers(chain, chain.firstWritable, chain.count, 0, inBytes);
+          this.#start(request, BLOCK_OP.read, sector * SECTOR_BYTES, inBytes);
         }
         break;
       case BLOCK_REQUEST.out:
-        if (this.#shape.readOnly || !this.#fits(sector, out)) this.#end(request, BLOCK_STATUS.ioError, 0);
+        if (this.#shape.readOnly || !this.#isInDisk(sector, outBytes))
+          this.#end(request, BLOCK_STATUS.ioError, 0);
         else {
-          request.takeBuffers(chain, 0, chain.firstWritable, BLOCK_HEADER.size, out);
-          this.#start(request, BLOCK_OP.write, sector * SECTOR_BYTES, out);
+          request.setBuffers(chain, 0, chain.firstWritable, BLOCK_HEADER.size, outBytes);
+          this.#start(request, BLOCK_OP.write, sector * SECTOR_BYTES, outBytes);
         }
         break;
       case BLOCK_REQUEST.flush:
@@ -165,12 +171,12 @@ export class BlockDevice implements VirtioDevice {
         this.#end(
           request,
           BLOCK_STATUS.ok,
-          chain.copyIn(context.ram, 0, this.#id, 0, Math.min(into, BLOCK_ID_BYTES)),
+          chain.copyIn(context.ram, 0, this.#id, 0, Math.min(inBytes, BLOCK_ID_BYTES)),
         );
         break;
       case BLOCK_REQUEST.discard:
       case BLOCK_REQUEST.writeZeroes:
-        this.#takeRanges(context, request, out);
+        this.#startRanges(context, request, outBytes);
         break;
       default:
         this.#end(request, BLOCK_STATUS.unsupported, 0);
@@ -178,13 +184,14 @@ export class BlockDevice implements VirtioDevice {
     return true;
   }
 
-  /** Whether `bytes` from `sector` are whole sectors of this disk. A read or write of nothing is no request. */
-  #fits(sector: number, bytes: number): boolean {
+  /** Whether `bytes` from `sector` on are whole sectors inside this disk, at least one. */
+  #isInDisk(sector: number, bytes: number): boolean {
     if (bytes === 0 || bytes % SECTOR_BYTES !== 0) return false;
     return sector <= this.#shape.sectors && bytes / SECTOR_BYTES <= this.#shape.sectors - sector;
   }
 
-  #takeRanges(context: DeviceContext, request: BlockRequest, bytes: number): void {
+  /** Parses the segments of a discard or write-zeroes request, and starts the first. (§5.2.6) */
+  #startRanges(context: DeviceContext, request: BlockRequest, bytes: number): void {
     const status = this.#readRanges(context, request, bytes);
     if (status !== BLOCK_STATUS.ok) {
       request.ranges.length = 0;
@@ -206,10 +213,10 @@ export class BlockDevice implements VirtioDevice {
         view.getUint32(at + BLOCK_SEGMENT.sector + 4, true) * TWO_POW_32;
       const count = view.getUint32(at + BLOCK_SEGMENT.sectorCount, true);
       const flags = view.getUint32(at + BLOCK_SEGMENT.flags, true);
-      // Only write-zeroes knows a flag, and only one. (§5.2.6.2)
+      // Only write-zeroes has a flag: unmap. Reserved bits must be refused. (§5.2.6.2)
       const known = request.type === BLOCK_REQUEST.writeZeroes ? BLOCK_SEGMENT_UNMAP : 0;
       if (flags & ~known) return BLOCK_STATUS.unsupported;
-      if (!this.#fits(sector, count * SECTOR_BYTES)) return BLOCK_STATUS.ioError;
+      if (!this.#isInDisk(sector, count * SECTOR_BYTES)) return BLOCK_STATUS.ioError;
       request.ranges.push([sector * SECTOR_BYTES, count * SECTOR_BYTES, (flags & BLOCK_SEGMENT_UNMAP) !== 0]);
     }
     return BLOCK_STATUS.ok;
@@ -229,7 +236,7 @@ export class BlockDevice implements VirtioDevice {
     this.#backend.start(request);
   }
 
-  #ended(request: BlockRequest, errno: number): void {
+  #completed(request: BlockRequest, errno: number): void {
     if (errno === 0 && request.ranges.length > 0) {
       this.#startRange(request);
       return;
@@ -240,31 +247,32 @@ export class BlockDevice implements VirtioDevice {
   }
 
   /**
-   * `written`: bytes of data that the guest finds in its buffers. The used length counts what was written without a
-   * gap from the first byte on, so the status byte counts only behind complete data. (§2.7.8.2)
+   * Returns the chain with its status. `written` is the number of data bytes in the guest's buffers. The used
+   * length counts bytes written without a gap from the first, so it includes the status only after complete
+   * data. (§2.7.8.2)
    */
   #end(request: BlockRequest, status: number, written: number): void {
     const context = this.#context;
     this.#free.push(request);
-    // Reset meanwhile: this chain is nobody's.
+    // The device was reset: its queues are gone.
     if (!context) return;
     context.ram.storeU8(request.statusAddress, status);
-    const whole =
+    const isComplete =
       request.op !== BLOCK_OP.read || request.type !== BLOCK_REQUEST.in || status === BLOCK_STATUS.ok;
-    context.queues[request.queue]?.pushUsed(request.chainId, whole ? written + 1 : written);
+    context.queues[request.queue]?.pushUsed(request.chainId, isComplete ? written + 1 : written);
     context.count(request.queue, request.op === BLOCK_OP.write ? request.done : 0, written);
     if (status === BLOCK_STATUS.ioError) context.countError(request.queue);
-    this.#told |= 1 << request.queue;
+    this.#pendingInterrupts |= 1 << request.queue;
   }
 
-  /** True while the rate limit holds; then a timer goes on with all queues. */
-  #mustWait(): boolean {
+  /** True while the rate limit is exceeded; a timer then processes all queues again. */
+  #throttle(): boolean {
     if (!this.#limiter.limited) return false;
     const delay = this.#limiter.delayMs(this.#effects.now());
     if (delay === 0) return false;
-    this.#waiting = true;
+    this.#throttled = true;
     const cancel = this.#effects.after(delay, () => {
-      this.#waiting = false;
+      this.#throttled = false;
       for (let queue = 0; queue < this.#shape.queues; queue++) this.processQueue(queue);
     });
     this.#cancelTimer = () => {

@@ -1,37 +1,37 @@
-/** A raw file or block device as the backend of a disk, with blocking calls: one request at a time. */
+/** A raw file or block device as the backend of a disk, by blocking system calls: one request at a time. */
 import type { BlockBackend } from './device.ts';
 import { BLOCK_OP, type BlockRequest } from './request.ts';
 import { discardBlocks, flushFile, punchHole, transferVectors, zeroRange } from '../../ffi/block-file.ts';
 import { transferBounced, writeBouncedZeroes } from './bounce.ts';
 import { ERRNO } from '../../ffi/errno.ts';
 
-/** What of its file a backend has to know. */
+/** Properties of the open file that decide which calls a backend may use. */
 export interface FileTraits {
-  /** It was opened with O_DIRECT. */
+  /** Opened with O_DIRECT. */
   readonly direct?: boolean;
-  /** It is a block device. */
+  /** A block device rather than a regular file. */
   readonly device?: boolean;
 }
 
-/** preadv takes this many. */
+/** Most iovecs that preadv(2) and pwritev(2) accept. */
 const UIO_MAXIOV = 1024;
 
 export class FileBackend implements BlockBackend {
   readonly #fd: number;
   readonly #traits: FileTraits;
-  #finish: (request: BlockRequest, errno: number) => void = () => {};
+  #complete: (request: BlockRequest, errno: number) => void = () => {};
 
   constructor(fd: number, traits: FileTraits = {}) {
     this.#fd = fd;
     this.#traits = traits;
   }
 
-  connect(finish: (request: BlockRequest, errno: number) => void): void {
-    this.#finish = finish;
+  connect(complete: (request: BlockRequest, errno: number) => void): void {
+    this.#complete = complete;
   }
 
   start(request: BlockRequest): void {
-    this.#finish(request, perform(this.#fd, request, this.#traits));
+    this.#complete(request, performRequest(this.#fd, request, this.#traits));
   }
 
   commit(): void {}
@@ -39,8 +39,8 @@ export class FileBackend implements BlockBackend {
   drain(): void {}
 }
 
-/** Does all of the request. Returns 0 or errno, with `request.done` telling how far it came. */
-export function perform(fd: number, request: BlockRequest, traits: FileTraits): number {
+/** Performs the whole request. Returns 0 or errno; after an error `request.done` bytes were transferred. */
+export function performRequest(fd: number, request: BlockRequest, traits: FileTraits): number {
   switch (request.op) {
     case BLOCK_OP.read:
     case BLOCK_OP.write:
@@ -54,7 +54,7 @@ export function perform(fd: number, request: BlockRequest, traits: FileTraits): 
   }
 }
 
-/** A call may do less than it was asked; the rest is asked for again. */
+/** A call may transfer less than it was asked for; the rest is requested again. */
 function transferAll(fd: number, request: BlockRequest, direct: boolean): number {
   const write = request.op === BLOCK_OP.write;
   while (request.iovecCount > 0) {
@@ -63,27 +63,28 @@ function transferAll(fd: number, request: BlockRequest, direct: boolean): number
     const done = transferVectors(write, fd, request.iovecs, request.firstIovec, count, at);
     if (done === -ERRNO.EINVAL && direct) return transferBounced(fd, request);
     if (done < 0) return -done;
-    // The file is shorter than the disk was when it was opened: somebody cut it.
+    // End of file: it was truncated after it was opened.
     if (done === 0) return ERRNO.EIO;
     request.advance(done);
   }
   return 0;
 }
 
-/** A hint: where the host cannot, nothing happens. */
+/** A discard is a hint: it succeeds without effect where the host cannot do it. */
 function discard(fd: number, { offset, bytes }: BlockRequest, device: boolean): number {
-  // A hole in a block device has to read as zeroes, which not all can promise that take discards.
+  // Punching a hole in a block device requires that it reads as zeroes, which not every device that discards
+  // ensures.
   const errno = device ? discardBlocks(fd, offset, bytes) : punchHole(fd, offset, bytes);
-  return cannot(errno) ? 0 : errno;
+  return isUnsupported(errno) ? 0 : errno;
 }
 
-/** Where the host has no call for it, zeroes are written. */
+/** Writes zeroes where the host can neither punch a hole nor zero the range. */
 function writeZeroes(fd: number, { offset, bytes, mayUnmap }: BlockRequest): number {
   const punched = mayUnmap ? punchHole(fd, offset, bytes) : ERRNO.EOPNOTSUPP;
-  const errno = cannot(punched) ? zeroRange(fd, offset, bytes) : punched;
-  return cannot(errno) ? writeBouncedZeroes(fd, offset, bytes) : errno;
+  const errno = isUnsupported(punched) ? zeroRange(fd, offset, bytes) : punched;
+  return isUnsupported(errno) ? writeBouncedZeroes(fd, offset, bytes) : errno;
 }
 
-function cannot(errno: number): boolean {
+function isUnsupported(errno: number): boolean {
   return errno === ERRNO.EOPNOTSUPP || errno === ERRNO.ENOSYS;
 }

@@ -1,4 +1,4 @@
-/** Opens the files of a disk. */
+/** Opens a disk's image, and its overlay if it has one. */
 import { dirname } from 'node:path';
 import {
   statFile,
@@ -29,9 +29,9 @@ import { SECTOR_BYTES } from './regs.ts';
 import type { BlockStart } from './serve.ts';
 import type { BlockConfig } from './spec.ts';
 
-/** Throws VoltError 'image' that says what is wrong with the disk's files. */
+/** Throws VoltError 'image' when the disk's files cannot be used. */
 export function openBlock(config: BlockConfig): OpenDevice<BlockStart> {
-  checkTogether(config);
+  checkSettings(config);
   using stack = new DisposableStack();
   const file = stack.use(openDisk(config));
   const found = file.shape;
@@ -64,8 +64,8 @@ export function openBlock(config: BlockConfig): OpenDevice<BlockStart> {
   return { description: describeBlock(shape), start, blocks: true, close: () => files.dispose() };
 }
 
-/** What makes no sense in one disk. */
-function checkTogether({ path, overlay, readOnly, direct }: BlockConfig): void {
+/** Refuses settings that exclude each other. */
+function checkSettings({ path, overlay, readOnly, direct }: BlockConfig): void {
   if (overlay !== undefined && readOnly)
     throw imageError(
       path,
@@ -106,12 +106,12 @@ function checkShape({ path }: BlockConfig, shape: OpenFileInfo, written: boolean
   if (blockBytes > LARGEST_BLOCK_BYTES)
     throw imageError(path, `it has blocks of ${blockBytes} bytes`, `at most ${LARGEST_BLOCK_BYTES}`);
   if (bytes === 0 || bytes % blockBytes !== 0) {
-    const what = blockBytes === SECTOR_BYTES ? 'sectors' : 'blocks';
-    throw imageError(path, `it has ${bytes} bytes`, `whole ${what} of ${blockBytes} bytes, at least one`);
+    const units = blockBytes === SECTOR_BYTES ? 'sectors' : 'blocks';
+    throw imageError(path, `it has ${bytes} bytes`, `whole ${units} of ${blockBytes} bytes, at least one`);
   }
 }
 
-/** Opens an overlay, or makes it where there is no file yet. */
+/** Opens an overlay, or creates it if the file does not exist or is empty. */
 function openOverlay(
   path: string,
   baseFd: number,
@@ -133,7 +133,10 @@ function openOverlay(
   }
 }
 
-/** The header comes last: a file that a crash left without it is refused, and not taken for an empty overlay. */
+/**
+ * The header is written last: after a crash, a file without one is refused rather than taken for an empty
+ * overlay.
+ */
 function createOverlay(fd: number, path: string, shape: OverlayShape): void {
   const failed =
     setFileLength(fd, shape.fileBytes) ||
@@ -141,6 +144,9 @@ function createOverlay(fd: number, path: string, shape: OverlayShape): void {
     writeAllAt(fd, encodeOverlayHeader(shape), 0) ||
     flushFile(fd);
   if (failed)
-    throw new VoltError('host', `Cannot make overlay=${path}: ${errnoName(failed)} (expected room for it)`);
+    throw new VoltError(
+      'host',
+      `Cannot create overlay=${path}: ${errnoName(failed)}; free space on its file system`,
+    );
   syncDirectory(dirname(path));
 }

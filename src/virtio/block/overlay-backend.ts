@@ -1,9 +1,9 @@
 /**
- * A disk made of a base image, which is only read, and an overlay that takes what the guest writes.
+ * A disk made of a base image, which is only read, and an overlay, which receives the guest's writes.
  *
- * Durability: bits of the bitmap change in memory at once and in the file only in `save`, between two flushes: first
- * the data, then the bits, so that a bit never stands for data that a crash lost. What a guest wrote and did not
- * flush may be lost, as by any disk with a cache.
+ * Durability: bitmap bits change in memory at once, but in the file only in `save`, between two flushes: data
+ * first, then bits, so that no bit refers to data that a crash has lost. Writes that the guest has not
+ * flushed may be lost, as with any write-back cache.
  */
 import type { BlockBackend } from './device.ts';
 import { BLOCK_OP, type BlockRequest } from './request.ts';
@@ -18,17 +18,17 @@ export interface OverlayFiles {
   readonly baseFd: number;
   readonly overlayFd: number;
   readonly shape: OverlayShape;
-  /** Every write is to be safe when it ends. */
+  /** A write is durable before it completes. */
   readonly writeThrough: boolean;
 }
 
 export class OverlayBackend implements BlockBackend {
   readonly #files: OverlayFiles;
   readonly #bitmap: Uint8Array;
-  /** Blocks of the bitmap that differ from the file. */
+  /** Bitmap blocks that differ from the file. */
   readonly #dirty = new Set<number>();
   readonly #scratch = new Uint8Array(BLOCK);
-  #finish: (request: BlockRequest, errno: number) => void = () => {};
+  #complete: (request: BlockRequest, errno: number) => void = () => {};
 
   /** Reads the bitmap. Throws SyscallError. */
   constructor(files: OverlayFiles) {
@@ -38,25 +38,25 @@ export class OverlayBackend implements BlockBackend {
     readAt(files.overlayFd, this.#bitmap, bitmapOffset);
   }
 
-  connect(finish: (request: BlockRequest, errno: number) => void): void {
-    this.#finish = finish;
+  connect(complete: (request: BlockRequest, errno: number) => void): void {
+    this.#complete = complete;
   }
 
   start(request: BlockRequest): void {
     let errno = this.#perform(request);
     const changes = request.op !== BLOCK_OP.read && request.op !== BLOCK_OP.flush;
     if (errno === 0 && changes && this.#files.writeThrough) errno = this.save();
-    this.#finish(request, errno);
+    this.#complete(request, errno);
   }
 
   commit(): void {}
 
-  /** The driver lets go, or the machine ends: whoever opens the overlay next finds everything. */
+  /** On a reset or at the machine's end everything is saved, so the next user of the overlay finds it. */
   drain(): void {
     this.save();
   }
 
-  /** Makes everything written so far safe. Returns 0 or errno. */
+  /** Makes all writes so far durable. Returns 0 or errno. */
   save(): number {
     const { overlayFd, shape } = this.#files;
     const failed = flushFile(overlayFd);
@@ -86,7 +86,7 @@ export class OverlayBackend implements BlockBackend {
     }
   }
 
-  /** Runs of blocks from the same file at once. */
+  /** Reads each run of blocks that lie in the same file with one transfer. */
   #read(request: BlockRequest): number {
     const { baseFd, overlayFd, shape } = this.#files;
     const end = request.offset + request.bytes;
@@ -107,7 +107,7 @@ export class OverlayBackend implements BlockBackend {
     return 0;
   }
 
-  /** Whole blocks go straight to the overlay; a block that is written in part is copied from the base first. */
+  /** Whole blocks go straight to the overlay; a partly written block is copied from the base first. */
   #write(request: BlockRequest): number {
     const { overlayFd, shape } = this.#files;
     const { offset, bytes } = request;
@@ -116,7 +116,7 @@ export class OverlayBackend implements BlockBackend {
       this.#copyUp(offset) ||
       this.#copyUp(end) ||
       transferPart(overlayFd, request, shape.dataOffset + offset, bytes);
-    // Blocks that were written only in part keep what the base has for them.
+    // After an error, blocks that were written only in part keep the base's content.
     const done = errno === 0 ? bytes : request.done;
     for (let block = Math.floor(offset / BLOCK); block * BLOCK < offset + done; block++) {
       const written = Math.min((block + 1) * BLOCK, shape.diskBytes) <= offset + done;
@@ -125,7 +125,9 @@ export class OverlayBackend implements BlockBackend {
     return errno;
   }
 
-  /** The block that `edge` lies inside of is brought into the overlay, if it is not there. */
+  /**
+   * Copies the block around `edge` from the base into the overlay, unless it is there or `edge` is aligned.
+   */
   #copyUp(edge: number): number {
     const { baseFd, overlayFd, shape } = this.#files;
     const block = Math.floor(edge / BLOCK);
@@ -139,8 +141,8 @@ export class OverlayBackend implements BlockBackend {
   }
 
   /**
-   * Whole blocks become holes of the overlay, which read as zeroes and hide the base. Of the ragged ends a discard
-   * takes no notice; zeroes are written there.
+   * Whole blocks become holes in the overlay, which read as zeroes and hide the base. Partial blocks at
+   * either end are zeroed when `exact` (write-zeroes), and left alone otherwise (discard).
    */
   #clear(offset: number, bytes: number, exact: boolean): number {
     const { overlayFd, shape } = this.#files;
@@ -156,18 +158,18 @@ export class OverlayBackend implements BlockBackend {
     if (last <= first) return 0;
     const at = shape.dataOffset + first * BLOCK;
     const errno = punchHole(overlayFd, at, (last - first) * BLOCK);
-    const cannot = errno === ERRNO.EOPNOTSUPP || errno === ERRNO.ENOSYS;
-    if (cannot && !exact) return 0;
-    for (let block = first; cannot && block < last; block++) {
+    const unsupported = errno === ERRNO.EOPNOTSUPP || errno === ERRNO.ENOSYS;
+    if (unsupported && !exact) return 0;
+    for (let block = first; unsupported && block < last; block++) {
       const failed = writeAllAt(overlayFd, this.#scratch.fill(0), shape.dataOffset + block * BLOCK);
       if (failed) return failed;
     }
-    if (errno && !cannot) return errno;
+    if (errno && !unsupported) return errno;
     for (let block = first; block < last; block++) this.#add(block);
     return 0;
   }
 
-  /** Less than a block, inside one. */
+  /** Zeroes a range inside one block. */
   #writeZeroes(from: number, to: number): number {
     if (from >= to) return 0;
     const { overlayFd, shape } = this.#files;
@@ -190,14 +192,14 @@ export class OverlayBackend implements BlockBackend {
   }
 }
 
-/** The next `bytes` bytes of a request's buffers, from or to one place of one file. Returns 0 or errno. */
+/** Transfers the request's next `bytes` bytes from or to `fileOffset` of one file. Returns 0 or errno. */
 function transferPart(fd: number, request: BlockRequest, fileOffset: number, bytes: number): number {
   const write = request.op === BLOCK_OP.write;
   for (let left = bytes; left > 0;) {
-    let whole = 0;
+    let covered = 0;
     let count = 0;
-    while (count < request.iovecCount && whole + request.iovecLength(count) <= left)
-      whole += request.iovecLength(count++);
+    while (count < request.iovecCount && covered + request.iovecLength(count) <= left)
+      covered += request.iovecLength(count++);
     const at = fileOffset + (bytes - left);
     const done =
       count > 0

@@ -1,8 +1,10 @@
-/** One block request on its way: what the guest asked for, and where its data lies in this process. */
+/** A block request in flight: the operation, and the host addresses of its data buffers. */
 import { TWO_POW_32 } from '../../binary/bytes.ts';
 import type { Chain } from '../transport/queue.ts';
 
-/** What a backend is asked to do. `zero` leaves the range reading as zeroes; `discard` may leave anything. */
+/**
+ * Operations of a backend. After `zero` the range reads as zeroes; after `discard` its content is undefined.
+ */
 export const BLOCK_OP = { read: 0, write: 1, flush: 2, discard: 3, zero: 4 } as const;
 export type BlockOp = (typeof BLOCK_OP)[keyof typeof BLOCK_OP];
 
@@ -11,36 +13,40 @@ const IOVEC_WORDS = 4;
 const INITIAL_IOVECS = 128;
 
 export class BlockRequest {
-  /** Number of this object in its pool. */
+  /** Index of this object in its pool. */
   readonly index: number;
   op: BlockOp = BLOCK_OP.flush;
-  /** Where on the disk, in bytes. */
+  /** Byte offset on the disk. */
   offset = 0;
-  /** How much, in bytes; of a read or write as much as the iovecs hold. */
+  /** Length in bytes; of a read or write the sum of its iovecs. */
   bytes = 0;
-  /** `zero`: the range may be given back to the host. */
+  /** Of `zero`: the range may be deallocated on the host. */
   mayUnmap = false;
-  /** Bytes done so far, from the start. */
+  /** Bytes transferred so far, from the start. */
   done = 0;
-  /** iovecs of what is not done yet: `iovecCount` of them from `firstIovec` on. */
+  /** iovecs of the bytes still to transfer: `iovecCount` of them from `firstIovec` on. */
   iovecs = new Uint32Array(INITIAL_IOVECS * IOVEC_WORDS);
   firstIovec = 0;
   iovecCount = 0;
 
-  /** For the device: which chain this is, and where its status goes. */
+  /** For the device: the chain, and the guest address of its status byte. */
   queue = 0;
   chainId = 0;
   statusAddress = 0;
-  /** Ranges of a discard or write-zeroes that are still to come, as [offset, bytes, mayUnmap]. */
+  /** Remaining ranges of a discard or write-zeroes, as [offset, bytes, mayUnmap]. */
   readonly ranges: [number, number, boolean][] = [];
+  /** One of BLOCK_REQUEST, or what the driver wrote instead. */
   type = 0;
 
   constructor(index: number) {
     this.index = index;
   }
 
-  /** Takes `bytes` bytes of buffers of the chain, from buffer `first` on, after the first `skip` bytes of them. */
-  takeBuffers(chain: Chain, first: number, last: number, skip: number, bytes: number): void {
+  /**
+   * Sets the iovecs to `bytes` bytes of the chain's buffers `first` to `last - 1`, after the first `skip`
+   * bytes.
+   */
+  setBuffers(chain: Chain, first: number, last: number, skip: number, bytes: number): void {
     if ((last - first) * IOVEC_WORDS > this.iovecs.length)
       this.iovecs = new Uint32Array((last - first) * IOVEC_WORDS);
     this.firstIovec = 0;
@@ -59,18 +65,19 @@ export class BlockRequest {
     this.iovecCount = count;
   }
 
-  /** Host address and length of one of the iovecs that are left. */
+  /** Host address of remaining iovec `i`. */
   iovecAddress(i: number): number {
     const at = (this.firstIovec + i) * IOVEC_WORDS;
     return this.iovecs[at]! + this.iovecs[at + 1]! * TWO_POW_32;
   }
 
+  /** Bytes of remaining iovec `i`. */
   iovecLength(i: number): number {
     const at = (this.firstIovec + i) * IOVEC_WORDS;
     return this.iovecs[at + 2]! + this.iovecs[at + 3]! * TWO_POW_32;
   }
 
-  /** `bytes` more are done: the iovecs begin behind them. */
+  /** Records `bytes` more as transferred, and drops them from the iovecs. */
   advance(bytes: number): void {
     this.done += bytes;
     while (bytes > 0 && this.iovecCount > 0) {

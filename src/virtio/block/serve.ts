@@ -1,4 +1,4 @@
-/** Serves a disk from its file, by system calls or io_uring, or from an overlay. */
+/** Serves a disk from its file, by system calls or io_uring, or from an overlay over it. */
 import { EPOLL } from '../../ffi/epoll.ts';
 import { Uring, type UringParams } from '../../ffi/uring.ts';
 import type { ServeContext } from '../host/serve-device.ts';
@@ -18,9 +18,9 @@ export interface BlockStart {
   readonly fd: number;
   readonly overlay:
     { readonly fd: number; readonly shape: OverlayShape; readonly writeThrough: boolean } | undefined;
-  /** `Cached`: by io_uring, but for writes, which the page cache takes at once. */
+  /** `Cached`: by io_uring, except writes, which the page cache completes at once. */
   readonly engine: 'Sync' | 'Async' | 'Cached';
-  /** undefined: without io_uring. */
+  /** undefined: io_uring is not used. */
   readonly ring: UringParams | undefined;
   readonly traits: FileTraits;
   readonly limits: RateLimits;
@@ -43,13 +43,13 @@ export function serveBlock(start: BlockStart, { events }: ServeContext): VirtioD
     return new BlockDevice(shape, new OverlayBackend(files), effects, limits);
   }
   if (!start.ring) return new BlockDevice(shape, new FileBackend(fd, start.traits), effects, limits);
-  const options = { ...start.traits, writeAtOnce: start.engine === 'Cached' };
+  const options = { ...start.traits, writesBlock: start.engine === 'Cached' };
   const backend = new UringBackend(fd, new Uring(start.ring), options);
   const device = new BlockDevice(shape, backend, effects, limits);
   events.atEnd(() => backend[Symbol.dispose]());
   events.watch(backend.ringFd, EPOLL.in | EPOLL.edge, () => {
     backend.collect();
-    device.settleLater();
+    device.raiseInterrupts();
   });
   return device;
 }

@@ -1,6 +1,6 @@
 /**
- * Disks in a configuration: Firecracker's section `drives`. The keys `format`, `direct`, `overlay` and
- * `queues` are Volt's own.
+ * Disks in a configuration, in the shape of Firecracker's section `drives`. The keys `format`, `direct`,
+ * `overlay` and `queues` are Volt's own.
  */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
@@ -19,9 +19,9 @@ export interface BlockConfig {
   readonly kind: 'block';
   readonly id: string;
   readonly path: string;
-  /** Copy-on-write file in front of `path`, which is then only read. */
+  /** Copy-on-write file over `path`, which is then only read. */
   readonly overlay: string | undefined;
-  /** undefined: raw, unless the file starts like a container format. */
+  /** undefined: raw, but an image that starts like a container format is refused. */
   readonly format: (typeof FORMATS)[number] | undefined;
   readonly readOnly: boolean;
   readonly root: boolean;
@@ -81,7 +81,7 @@ const FLAG_KEYS = [
   'engine',
 ];
 
-/** `path=FILE,readonly,…`, or a bare path, which is the only form whose path may hold commas. */
+/** `path=FILE,readonly,…`, or a bare path, which may contain commas. */
 function parseFlag(value: string, index: number): JsonObject {
   if (!/(^|,)path=/.test(value)) return { drive_id: `disk${index}`, path_on_host: value };
   const settings = readSettings('--disk', value, FLAG_KEYS);
@@ -118,7 +118,7 @@ export const BLOCK = defineSpec<BlockConfig>({
   flag: {
     name: 'disk',
     value: '<settings>',
-    help: 'a disk: FILE, or path=FILE,root,readonly,overlay=FILE,… (docs/disks.md); may be given again; without root= the first one is the root',
+    help: 'a disk: FILE, or path=FILE,root,readonly,overlay=FILE,… (docs/disks.md); may be given again; without root the first one is the root',
     parse: parseFlag,
   },
   rootWords: ({ root, readOnly }) => (root ? `root=/dev/vda ${readOnly ? 'ro' : 'rw'}` : undefined),

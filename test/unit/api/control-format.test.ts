@@ -29,7 +29,7 @@ describe('tables', () => {
       'ID     KIND   ADDRESS     GSI  STATE   QUEUE     SIZE  REQUESTS  FROM GUEST  TO GUEST  KICKS  INTERRUPTS  ERRORS\n' +
         'disk0  block  0xd0000000    5  failed      0  128/256        97     1.5 KiB       0 B     42          61       2\n' +
         'disk0: flush, version1\n' +
-        'disk0: failed: queue 0 makes no sense\n',
+        'disk0: failed: queue 0 has an invalid ring or descriptor chain\n',
     );
   });
 

@@ -31,7 +31,7 @@ export const FAKE_DEVICE: DeviceStatus = {
   address: 0xd000_0000,
   gsi: 5,
   state: 'failed',
-  failure: 'queue 0 makes no sense',
+  failure: 'queue 0 has an invalid ring or descriptor chain',
   failures: 1,
   features: ['flush', 'version1'],
   queues: [

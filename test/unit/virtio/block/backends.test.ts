@@ -100,7 +100,7 @@ class Bench implements Disposable {
       const chain = new Chain();
       for (let at = 0; at < bytes; at += piece)
         chain.add(this.#ram, at, Math.min(piece, bytes - at), op === BLOCK_OP.read);
-      request.takeBuffers(chain, 0, chain.count, 0, bytes);
+      request.setBuffers(chain, 0, chain.count, 0, bytes);
     }
     let result = -1;
     backend.connect((_, errno) => (result = errno));
@@ -154,7 +154,7 @@ const BACKENDS: readonly [string, (bench: Bench) => BlockBackend][] = [
   ['io_uring', (bench) => new UringBackend(bench.open(bench.path), bench.openRing())],
   [
     'io_uring, but for writes',
-    (bench) => new UringBackend(bench.open(bench.path), bench.openRing(), { writeAtOnce: true }),
+    (bench) => new UringBackend(bench.open(bench.path), bench.openRing(), { writesBlock: true }),
   ],
   [
     'direct pread and pwrite',

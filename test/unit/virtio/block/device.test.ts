@@ -223,7 +223,7 @@ describe('a block request', () => {
 
     device.processQueue(0);
 
-    expect(failures).toEqual(['a request has no room for its header or status']);
+    expect(failures).toEqual(['a block request has no room for its header or status byte']);
   });
 });
 
