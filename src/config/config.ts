@@ -1,7 +1,7 @@
 /**
- * The one gate for configuration. Flags and files both come here in the shape of Firecracker's --config-file
- * (sections in kebab-case, keys in snake_case, with one section `volt` for what Firecracker does not have) and
- * leave as a VmConfig. Nothing behind this gate sees unvalidated input.
+ * Validation of all configuration. Flags and files both arrive here in the format of Firecracker's
+ * --config-file (sections in kebab-case, keys in snake_case, and a section `volt` for settings that
+ * Firecracker does not have), and become a VmConfig. All other code sees validated input only.
  */
 import * as v from 'valibot';
 import { MIB } from '../machine/address.ts';
@@ -26,49 +26,56 @@ import { addKernelWords, contradictingWords, turnsAcpiOff } from './kernel-words
 import { checkDevices, parseDevices, rootWord, unknownDeviceKeys } from './devices.ts';
 import type { DeviceConfig } from '../virtio/host/specs.ts';
 
-/** vCPUs of a machine that says nothing of them. */
+/** vCPUs if the configuration has no count. */
 export const DEFAULT_CPUS = 2;
-/** `reboot=k` resets through the i8042, which every kernel can; `panic=-1` does so after a panic, without waiting. */
+/**
+ * `reboot=k` resets through the i8042, which every kernel supports; `panic=-1` resets at once after a panic.
+ */
 export const DEFAULT_CMDLINE = 'console=ttyS0 reboot=k panic=-1';
 
-/** Later than Linux, whose own watchdogs tell of a CPU that hangs after about 21 seconds, and know more of it. */
+/** Longer than the timeouts of Linux's own watchdogs (about 21 seconds), which print more details. */
 export const DEFAULT_HANG_REPORT_SECONDS = 30;
 const HUGE_PAGE_MIB = 2;
 
-/** Of vCPUs, present or to be plugged; a host's KVM may allow fewer. */
+/** Limit of vCPUs, present or hot-pluggable; the host's KVM may allow fewer. */
 export const MAX_CPUS = 4096;
-/** Most of what one level of the topology may count. */
+/** Limit of the count at one level of the topology. */
 const MAX_LEVEL = 1024;
 export const REBOOT_ACTIONS = ['restart', 'always', 'exit'] as const;
-/** How a status that the guest wrote to port 0xF4 becomes an exit code: from 64 on, or as QEMU's isa-debug-exit does. */
+/**
+ * Exit code for a status n that the guest wrote to port 0xF4: 64 + n, or 2n + 1 as with QEMU's
+ * isa-debug-exit.
+ */
 export const EXIT_CODE_STYLES = ['volt', 'qemu'] as const;
 export type ExitCodeStyle = (typeof EXIT_CODE_STYLES)[number];
 /** Boot protocols by the names that `--boot` and `volt.boot` take. */
 export const BOOT_PROTOCOLS = ['linux', 'bzimage', 'pvh', 'multiboot'] as const;
 
-/** A machine, validated: what `parseConfig` gives and `VirtualMachine` takes. */
+/** A validated machine configuration: the result of `parseConfig`, and the argument of `VirtualMachine`. */
 export interface VmConfig {
   /** undefined: the embedded SMP kernel. */
   readonly kernelPath: string | undefined;
   readonly initrdPath: string | undefined;
-  /** What errors call these files: the flag or the key that named them. */
+  /** Names of these files in errors: the flag or key that they came from. */
   readonly fileNames: { readonly kernel: string; readonly initrd: string; readonly symbols: string };
   readonly cmdline: string;
-  /** vCPUs from the start. */
+  /** vCPUs at the start. */
   readonly cpus: number;
-  /** vCPUs that there may be once CPUs are plugged. */
+  /** Limit of vCPUs that hotplug can reach. */
   readonly maxCpus: number;
   /** Whether vCPUs can be plugged and removed while the guest runs. */
   readonly cpuHotplug: boolean;
-  /** With room for `maxCpus`. */
+  /** Covers `maxCpus` vCPUs. */
   readonly topology: Topology;
   readonly memoryBytes: number;
   readonly hugepages: boolean;
-  /** undefined: one memory for all. */
+  /** undefined: no NUMA nodes. */
   readonly numa: NumaPlan | undefined;
   readonly acpi: boolean;
   readonly mpTables: boolean;
-  /** What a reset by the guest does: `restart` gives up a guest that does not come up, `always` does not. */
+  /**
+   * Action on a reset by the guest: `restart` ends a guest that keeps resetting itself, `always` does not.
+   */
   readonly reboot: (typeof REBOOT_ACTIONS)[number];
   readonly exitCodeStyle: ExitCodeStyle;
   readonly console: ConsoleConfig;
@@ -77,20 +84,20 @@ export interface VmConfig {
   /** Host CPUs that each vCPU's thread may run on, by vCPU index; others run anywhere. */
   readonly affinity: ReadonlyMap<number, readonly number[]>;
   readonly boot: (typeof BOOT_PROTOCOLS)[number] | undefined;
-  /** Virtio devices, in the order of their places. */
+  /** Virtio devices, in the order of their slots. */
   readonly devices: readonly DeviceConfig[];
   /** System.map or ELF file with the guest's symbols; undefined: those of the kernel file itself. */
   readonly symbolsPath: string | undefined;
-  /** After so many seconds without progress the guest is said to hang; 0: never. */
+  /** Seconds without progress after which a hang is reported; 0: never. */
   readonly hangReportSeconds: number;
 }
 
-/** Every section and key that Volt acts on. */
+/** Every section and key that has an effect. */
 const SECTIONS = {
   'boot-source': {
     kernel_image_path: optional(filePath),
     initrd_path: optional(filePath),
-    boot_args: optional(v.string((issue) => `${found(issue.input)} (expected a text)`)),
+    boot_args: optional(v.string((issue) => `${found(issue.input)} (expected a string)`)),
   },
   'machine-config': {
     vcpu_count: v.optional(wholeNumber(1, MAX_CPUS), DEFAULT_CPUS),
@@ -119,7 +126,7 @@ const SECTIONS = {
   },
 } as const;
 
-/** Keys that Firecracker's own files may hold and that change nothing in Volt, or cannot be honoured yet. */
+/** Keys of Firecracker's files that have no effect in Volt. */
 const IGNORED_SILENTLY = new Set(['machine-config.track_dirty_pages', '$schema']);
 
 const FileSchema = v.object(
@@ -139,14 +146,14 @@ function toVmConfig(
   const { 'machine-config': machine, 'boot-source': boot, volt } = file;
   const cpus = machine.vcpu_count;
   const cmdline = boot.boot_args ?? (boot.kernel_image_path === undefined ? '' : DEFAULT_CMDLINE);
-  // A kernel that does not read the DSDT can learn of them from its command line only.
+  // A kernel that does not read the DSDT finds the devices by its command line only.
   const announces = !volt.acpi || volt.virtio_cmdline || turnsAcpiOff(cmdline);
   const deviceWords = announces ? virtioCmdline(placeDevices(devices)) : '';
   const maxCpus = volt.max_cpus ?? cpus;
   if (maxCpus < cpus) {
     throw new VoltError(
       'config',
-      `Cannot use ${nameOf('volt.max_cpus')}: ${maxCpus} (expected at least the ${cpus} vCPUs that are there from the start)`,
+      `Cannot use ${nameOf('volt.max_cpus')}: ${maxCpus} (expected at least the ${cpus} vCPUs that are present at the start)`,
     );
   }
   const { sockets, dies, cores, threads = machine.smt ? 2 : undefined } = volt;
@@ -187,42 +194,42 @@ function toVmConfig(
   return config;
 }
 
-/** What a guest without ACPI cannot be told. */
+/** Refuses features that need ACPI tables, if there are none. */
 function checkTables(config: VmConfig, nameOf: (path: string) => string): void {
   if (config.acpi) return;
   const refuse = (path: string, found: string) =>
-    new VoltError('config', `Cannot use ${nameOf(path)}: ${found} without ACPI (expected ACPI to be on)`);
-  if (config.maxCpus > config.cpus)
-    throw refuse('volt.max_cpus', `${config.maxCpus} vCPUs are to be plugged`);
-  if (config.numa) throw refuse('volt.numa', 'NUMA nodes are told');
+    new VoltError('config', `Cannot use ${nameOf(path)}: ${found}; turn ACPI on`);
+  if (config.maxCpus > config.cpus) throw refuse('volt.max_cpus', 'hotplug of vCPUs needs ACPI tables');
+  if (config.numa) throw refuse('volt.numa', 'NUMA nodes need ACPI tables');
   if (config.mpTables && !fitsMpTables(config)) {
     throw refuse(
       'machine-config.vcpu_count',
-      `${config.cpus} vCPUs, where MP tables have 8-bit APIC ids and reach ${MP_TABLE_MAX_CPUS},`,
+      `${config.cpus} vCPUs, but MP tables have 8-bit APIC ids and support ${MP_TABLE_MAX_CPUS}`,
     );
   }
 }
 
-/** MP tables have 8-bit APIC ids, and one of them is for the I/O APIC. */
+/** Whether MP tables can describe the vCPUs: APIC ids have 8 bits, and the I/O APIC needs one. */
 export function fitsMpTables({ topology, cpus }: Pick<VmConfig, 'topology' | 'cpus'>): boolean {
   return cpus <= MP_TABLE_MAX_CPUS && placeCpus(topology, cpus).at(-1)!.apicId < MP_TABLE_MAX_CPUS;
 }
 
-/** What `parseConfig` takes: sections of keys, from a JSON file or from flags. */
+/** The argument of `parseConfig`: sections of keys, from a JSON file or from flags. */
 export type ConfigInput = Readonly<Record<string, unknown>>;
 
-/** A configuration that passed the gate. */
+/** A valid configuration. */
 export interface ParsedConfig {
   readonly config: VmConfig;
-  /** Keys that were not understood, as `section.key`. */
+  /** Unknown keys, which were ignored, as `section.key`. */
   readonly unknownKeys: readonly string[];
-  /** What is allowed, but will not do what its author expects, a sentence each. */
+  /** Valid settings that will not work as intended, one sentence each. */
   readonly warnings: readonly string[];
 }
 
 /**
- * Validates. `nameOf` turns a path such as `machine-config.vcpu_count` into what the user wrote, for the error:
- * `--cpus`, say, or `vm.json: machine-config.vcpu_count`. Throws VoltError 'config' with the first problem.
+ * Validates. `nameOf` turns a path such as `machine-config.vcpu_count` into the name that the user knows, for
+ * errors: `--cpus`, or `vm.json: machine-config.vcpu_count`. Throws VoltError 'config' with the first
+ * problem.
  */
 export function parseConfig(input: unknown, nameOf: (path: string) => string = (path) => path): ParsedConfig {
   const result = v.safeParse(FileSchema, input);
@@ -242,10 +249,10 @@ export function parseConfig(input: unknown, nameOf: (path: string) => string = (
 function warningsOf(config: VmConfig): string[] {
   const { acpi, mpTables, cpus, maxCpus, numa, cmdline } = config;
   const machine = { acpi, mpTables, cpus, maxCpus, numa: numa !== undefined };
-  const unfindable = !acpi && !mpTables && cpus > 1;
+  const findsOneCpu = !acpi && !mpTables && cpus > 1;
   return [
-    ...(unfindable
-      ? ['without ACPI and MP tables the guest finds one CPU only; leave one of them on, or use --cpus 1']
+    ...(findsOneCpu
+      ? ['without ACPI and MP tables the guest finds one CPU only; turn one of them on, or use --cpus 1']
       : []),
     ...contradictingWords(cmdline, machine),
   ];
@@ -260,7 +267,7 @@ function checkVcpuNumbers(config: VmConfig, nameOf: (path: string) => string): v
     if (index >= config.maxCpus) {
       throw new VoltError(
         'config',
-        `Cannot use ${nameOf('volt.cpu_affinity')}: there is no vCPU ${index} (expected a vCPU from 0 to ${config.maxCpus - 1})`,
+        `Cannot use ${nameOf('volt.cpu_affinity')}: vCPU ${index} does not exist (expected a vCPU from 0 to ${config.maxCpus - 1})`,
       );
     }
   }
@@ -284,7 +291,9 @@ function unknownKeys(input: ConfigInput): string[] {
   });
 }
 
-/** Later sections win, key by key, and lists of devices are joined: `mergeConfig(file, flags)`. */
+/**
+ * Merges `mergeConfig(file, flags)`: the later section wins, key by key; lists of devices are concatenated.
+ */
 export function mergeConfig(base: ConfigInput, over: ConfigInput): ConfigInput {
   const merged: Record<string, unknown> = { ...base };
   for (const [name, content] of Object.entries(over)) {
@@ -293,7 +302,7 @@ export function mergeConfig(base: ConfigInput, over: ConfigInput): ConfigInput {
       merged[name] = [...before, ...content];
       continue;
     }
-    // What is no section stays, for the schema to refuse it.
+    // A value that is not a section is kept, so that the schema refuses it.
     if (before !== undefined && !isSection(before)) continue;
     merged[name] = isSection(before) && isSection(content) ? { ...before, ...content } : content;
   }

@@ -1,4 +1,6 @@
-/** Virtio devices in a configuration: the sections that the devices' specs name, in the order of their slots. */
+/**
+ * Virtio devices in a configuration: the sections named in the devices' specs, in the order of their slots.
+ */
 import * as v from 'valibot';
 import { ISA_IRQ_COUNT, VIRTIO_GSIS } from '../machine/irqs.ts';
 import { ALL_SPECS, SPECS, type DeviceConfig } from '../virtio/host/specs.ts';
@@ -20,7 +22,7 @@ export function parseDevices(input: Sections, nameOf: NameOf): DeviceConfig[] {
   });
 }
 
-/** What the kernel's command line says about the root device, for each device that is one. */
+/** The kernel parameter `root=…` of each device that is a root device. */
 function rootWordsOf(devices: readonly DeviceConfig[]): string[] {
   return devices.flatMap((device) => {
     const index = devices.filter(({ kind }) => kind === device.kind).indexOf(device);
@@ -35,28 +37,32 @@ export function rootWord(devices: readonly DeviceConfig[]): string {
 
 const THESE = 'these devices';
 
-/** Throws VoltError 'config' for devices that cannot be together, or that the guest could not find. */
+/** Throws VoltError 'config' for devices that conflict, or that the guest could not find. */
 export function checkDevices(devices: readonly DeviceConfig[], acpi: boolean): void {
   const fail = (problem: string) => new VoltError('config', `Cannot use ${THESE}: ${problem}`);
   const repeated = devices.find(
     ({ kind, id }, i) => devices.findIndex((each) => each.kind === kind && each.id === id) !== i,
   );
-  if (repeated) throw fail(`two ${repeated.kind} devices are called ${repeated.id} (expected different ids)`);
-  if (rootWordsOf(devices).length > 1) throw fail('two of them are the root device (expected one)');
+  if (repeated)
+    throw fail(`two ${repeated.kind} devices have the id ${repeated.id} (expected different ids)`);
+  if (rootWordsOf(devices).length > 1) throw fail('two of them are root devices (expected at most one)');
   if (devices.length > VIRTIO_GSIS.length) {
     throw fail(
-      `${devices.length} virtio devices (expected at most ${VIRTIO_GSIS.length}: one interrupt each)`,
+      `${devices.length} virtio devices (expected at most ${VIRTIO_GSIS.length}, one per interrupt)`,
     );
   }
   const isa = VIRTIO_GSIS.filter((gsi) => gsi < ISA_IRQ_COUNT).length;
   if (!acpi && devices.length > isa) {
     throw fail(
-      `${devices.length} virtio devices without ACPI (expected at most ${isa}: MP tables know ISA interrupts alone)`,
+      `${devices.length} virtio devices without ACPI (expected at most ${isa}, because MP tables have ISA interrupts only)`,
     );
   }
 }
 
-/** Keys of a device's section that no spec knows, as `section.key` or `section[i].key`; undefined: no such section. */
+/**
+ * Unknown keys of a device's section, as `section.key` or `section[i].key`; undefined: not a device's
+ * section.
+ */
 export function unknownDeviceKeys(section: string, content: unknown): string[] | undefined {
   const spec = ALL_SPECS.find((each) => each.section === section);
   if (!spec) return undefined;

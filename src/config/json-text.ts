@@ -1,14 +1,14 @@
 /**
- * JSON as people write it into configuration files: RFC 8259, with the line and column of what is wrong. Keys that
- * stand twice in one object are refused, because one of them would have no effect.
+ * A parser for JSON configuration files (RFC 8259) whose errors have line and column. Duplicate keys in an
+ * object are refused, because one of them would have no effect.
  */
 import { VoltError } from '../volt-error.ts';
 
-/** As in serde_json, and far below what overflows a stack. */
+/** As in serde_json; far below the depth that overflows the stack. */
 const MAX_DEPTH = 128;
 const SHOWN_CHARACTERS = 20;
 
-/** Parses the bytes of a file. Throws VoltError 'config' whose message says what is wrong and where. */
+/** Parses the bytes of a file. Throws VoltError 'config' with the problem and its position. */
 export function parseJsonText(bytes: Uint8Array): unknown {
   const text = decode(bytes);
   const reader = new JsonReader(text);
@@ -19,7 +19,10 @@ export function parseJsonText(bytes: Uint8Array): unknown {
 
 function decode(bytes: Uint8Array): string {
   if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf)
-    throw new VoltError('config', 'it starts with a byte order mark, which JSON does not allow');
+    throw new VoltError(
+      'config',
+      'it starts with a byte order mark, which JSON does not allow; save it as UTF-8 without one',
+    );
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
@@ -29,7 +32,7 @@ function decode(bytes: Uint8Array): string {
   }
 }
 
-/** Bytes before the first sequence that is not UTF-8. */
+/** Number of bytes before the first invalid UTF-8 sequence. */
 function countValid(bytes: Uint8Array): number {
   const isValid = (length: number, isWhole = false) => {
     try {
@@ -45,7 +48,7 @@ function countValid(bytes: Uint8Array): number {
     if (isValid(middle)) low = middle;
     else high = middle - 1;
   }
-  // Back to the start of a sequence that is not continued.
+  // Back to the start of an incomplete sequence.
   while (low > 0 && !isValid(low, true)) low--;
   return low;
 }
@@ -92,7 +95,7 @@ class JsonReader {
       const start = this.#at;
       const key = this.#readString();
       if (entries.has(key))
-        throw this.#error(`the key ${JSON.stringify(key)} stands here a second time`, start);
+        throw this.#error(`duplicate key ${JSON.stringify(key)}; remove one of the two`, start);
       this.#skipSpace();
       if (!this.#take(':')) throw this.#error(`expected : after a key, found ${this.#found()}`);
       entries.set(key, this.readValue(depth + 1));
@@ -119,12 +122,12 @@ class JsonReader {
     const token = /"(?:[^"\\]|\\[^])*"/y;
     token.lastIndex = this.#at;
     const quoted = token.exec(this.#text)?.[0];
-    if (quoted === undefined) throw this.#error('this text has no closing quote');
+    if (quoted === undefined) throw this.#error('this string has no closing quote');
     let value: string;
     try {
       value = JSON.parse(quoted) as string;
     } catch {
-      throw this.#error('this text has a control character or an escape that JSON does not know');
+      throw this.#error('this string has a control character or an invalid escape sequence');
     }
     this.#at += quoted.length;
     return value;

@@ -1,9 +1,9 @@
 /**
- * Words on a Linux kernel's command line: where words that Volt adds belong, and words that contradict the machine.
- * (Linux Documentation/admin-guide/kernel-parameters.rst and .txt)
+ * Parameters on a Linux kernel's command line: where Volt inserts its own, and which of the user's contradict
+ * the machine. (Linux Documentation/admin-guide/kernel-parameters.rst and .txt)
  */
 
-/** The machine as far as words of the command line can contradict it. */
+/** Properties of the machine that parameters on the command line can contradict. */
 export interface MachineFeatures {
   readonly acpi: boolean;
   readonly mpTables: boolean;
@@ -12,19 +12,19 @@ export interface MachineFeatures {
   readonly numa: boolean;
 }
 
-/** Words separated by spaces; a part in double quotes belongs to its word. */
+/** Splits at spaces outside double quotes. */
 function splitWords(cmdline: string): string[] {
   return cmdline.match(/(?:"[^"]*"?|[^\s"])+/g) ?? [];
 }
 
-/** The kernel's own words: those before the first `--`, behind which arguments of init stand. */
+/** The kernel's own parameters: those before the first `--`; the rest are arguments of init. */
 export function kernelWords(cmdline: string): string[] {
   const words = splitWords(cmdline);
   const end = words.indexOf('--');
   return end < 0 ? words : words.slice(0, end);
 }
 
-/** Adds words for the kernel: at the end, or before the first `--` that stands outside quotes. */
+/** Adds kernel parameters at the end, or before the first `--` outside quotes. */
 export function addKernelWords(cmdline: string, added: readonly string[]): string {
   const text = added.filter((words) => words !== '').join(' ');
   if (text === '') return cmdline;
@@ -33,7 +33,7 @@ export function addKernelWords(cmdline: string, added: readonly string[]): strin
   return [own, text, ofInit].filter((part) => part !== '').join(' ');
 }
 
-/** Index of the first `--` that is a word of its own outside quotes; the length where there is none. */
+/** Index of the first separate `--` outside quotes; the length if there is none. */
 function findInitArguments(cmdline: string): number {
   for (const match of cmdline.matchAll(/(?:"[^"]*"?|[^\s"])+/g)) if (match[0] === '--') return match.index;
   return cmdline.length;
@@ -44,7 +44,7 @@ export function namesRoot(cmdline: string): boolean {
   return lastValue(kernelWords(cmdline), 'root') !== undefined;
 }
 
-/** Whether the kernel will not look at ACPI tables although the machine has them. */
+/** Whether the command line makes the kernel ignore ACPI tables. */
 export function turnsAcpiOff(cmdline: string): boolean {
   return lastValue(kernelWords(cmdline), 'acpi') === 'off';
 }
@@ -54,7 +54,7 @@ interface Contradiction {
   readonly consequence: (machine: MachineFeatures) => string;
 }
 
-/** The first of `names` that is among the words, with or without a value. */
+/** The first word that is one of `names`, with or without a value. */
 const anyOf =
   (...names: readonly string[]) =>
   (words: readonly string[]) =>
@@ -67,22 +67,23 @@ const CONTRADICTIONS: readonly Contradiction[] = [
   {
     applies: (words, machine) => (usesAcpi(words, machine) ? anyOf('noapic')(words) : undefined),
     consequence: () =>
-      'this machine routes its interrupts through the I/O APIC alone, and Linux panics without it; drop the word',
+      'this machine routes interrupts through the I/O APIC only, and Linux panics without it; remove the parameter',
   },
   {
     applies: (words, machine) =>
       usesAcpi(words, machine) ? words.find((word) => word === 'nosmp' || word === 'maxcpus=0') : undefined,
     consequence: () =>
-      'it turns the I/O APIC off as well, without which Linux panics on this machine; use --cpus 1, or maxcpus=1',
+      'it also turns off the I/O APIC, without which Linux panics on this machine; use --cpus 1, or maxcpus=1',
   },
   {
     applies: anyOf('nolapic', 'disableapic'),
     consequence: () =>
-      'the local APIC is where this machine delivers every interrupt, timers included; drop the word',
+      'this machine delivers every interrupt, timers included, to the local APIC; remove the parameter',
   },
   {
     applies: anyOf('nolapic_timer', 'noapictimer'),
-    consequence: () => 'the local APIC timer is the only timer interrupt of this machine; drop the word',
+    consequence: () =>
+      'the local APIC timer is the only timer interrupt of this machine; remove the parameter',
   },
   {
     applies: (words, machine) =>
@@ -90,12 +91,12 @@ const CONTRADICTIONS: readonly Contradiction[] = [
         ? anyOf('no-kvmclock')(words)
         : undefined,
     consequence: () =>
-      'without kvmclock Linux calibrates the TSC by a PIT, HPET or PM timer, which hardware-reduced ACPI has not, and hangs; drop the word, or add tsc_early_khz=KHZ or --no-acpi',
+      'without kvmclock Linux calibrates the TSC by a PIT, HPET or PM timer, which hardware-reduced ACPI does not have, and hangs; remove the parameter, or add tsc_early_khz=KHZ or --no-acpi',
   },
   {
     applies: (words) =>
       words.find((word) => /^clocksource=(hpet|acpi_pm|pit)$/.test(word) || word === 'hpet=force'),
-    consequence: () => 'this machine has no such timer; kvm-clock and tsc are there',
+    consequence: () => 'this machine does not have that timer; use kvm-clock or tsc',
   },
   {
     applies: (words, { maxCpus }) =>
@@ -103,7 +104,7 @@ const CONTRADICTIONS: readonly Contradiction[] = [
         const limit = /^(?:maxcpus|nr_cpus)=(\d+)$/.exec(word)?.[1];
         return limit !== undefined && Number(limit) > 0 && Number(limit) < maxCpus;
       }),
-    consequence: ({ maxCpus }) => `the guest leaves the rest of its ${maxCpus} vCPUs alone`,
+    consequence: ({ maxCpus }) => `the guest does not use the rest of its ${maxCpus} vCPUs`,
   },
   {
     applies: (words, machine) => {
@@ -113,11 +114,11 @@ const CONTRADICTIONS: readonly Contradiction[] = [
     consequence: ({ mpTables, cpus }) =>
       cpus > 1 && !mpTables
         ? 'without ACPI and MP tables the guest finds one CPU only'
-        : 'without ACPI the guest learns nothing of NUMA nodes and plugged CPUs',
+        : 'without ACPI the guest has no NUMA nodes and no CPU hotplug',
   },
 ];
 
-/** One sentence for each word that will not do what its author expects on this machine. */
+/** One sentence for each parameter that will not work as intended on this machine. */
 export function contradictingWords(cmdline: string, machine: MachineFeatures): string[] {
   const words = kernelWords(cmdline);
   return CONTRADICTIONS.flatMap(({ applies, consequence }) => {
@@ -126,7 +127,7 @@ export function contradictingWords(cmdline: string, machine: MachineFeatures): s
   });
 }
 
-/** Value of the last word `name=…`, which is the one that counts; undefined without one. */
+/** Value of the last parameter `name=…`, which is the effective one; undefined without one. */
 function lastValue(words: readonly string[], name: string): string | undefined {
   return words.findLast((word) => word.startsWith(`${name}=`))?.slice(name.length + 1);
 }

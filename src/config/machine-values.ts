@@ -1,4 +1,4 @@
-/** Values of the configuration that are texts or lists with a meaning of their own. */
+/** Schemas of configuration values with a syntax of their own. */
 import * as v from 'valibot';
 import { MIB } from '../machine/address.ts';
 import { parseCpuList } from '../machine/cpu-list.ts';
@@ -6,14 +6,14 @@ import { MINIMUM_MEMORY_BYTES } from '../machine/layout.ts';
 import { MAX_NUMA_NODES, type NumaRequest } from '../smp/numa.ts';
 import { found, optional, text, wholeNumber } from '../schema/values.ts';
 
-/** RAM of a machine that says nothing of it, in MiB. */
+/** RAM if the configuration has no size, in MiB. */
 export const DEFAULT_MEMORY_MIB = 512;
-/** Least RAM of a machine, in MiB. */
+/** Minimum RAM, in MiB. */
 export const MINIMUM_MEMORY_MIB = MINIMUM_MEMORY_BYTES / MIB;
-/** Most RAM of a machine, in MiB. */
+/** Maximum RAM, in MiB. */
 export const MAXIMUM_MEMORY_MIB = 16 * 1024 * 1024;
 
-/** Where `runInTerminal` takes the guest's serial console. */
+/** What `runInTerminal` connects the guest's serial console to. */
 export type ConsoleConfig =
   { readonly kind: 'stdio' } | { readonly kind: 'none' } | { readonly kind: 'file'; readonly path: string };
 
@@ -30,7 +30,7 @@ export const ConsoleSchema = v.pipe(
 
 /** `0=2,1=3`: vCPU 0 on host CPU 2, vCPU 1 on 3; several host CPUs for one as `0=0-1` or `0=1+3`. */
 export const AffinitySchema = v.pipe(
-  v.string((issue) => `${found(issue.input)} (expected a text such as 0=2,1=3)`),
+  v.string((issue) => `${found(issue.input)} (expected a string such as 0=2,1=3)`),
   v.rawTransform(({ dataset, addIssue, NEVER }) => {
     const map = new Map<number, readonly number[]>();
     for (const pair of dataset.value === '' ? [] : dataset.value.split(',')) {
@@ -70,7 +70,7 @@ export const HangReportSchema = v.union(
 );
 
 const cpuList = v.pipe(
-  v.string((issue) => `${found(issue.input)} (expected a text such as "0-1,4")`),
+  v.string((issue) => `${found(issue.input)} (expected a string such as "0-1,4")`),
   v.rawTransform(({ dataset, addIssue, NEVER }) => {
     const cpus = parseCpuList(dataset.value.replaceAll('+', ','));
     if (cpus) return cpus as readonly number[];
@@ -79,7 +79,7 @@ const cpuList = v.pipe(
   }),
 );
 
-/** A figure to each node in turn. */
+/** One number per node, in the order of nodes. */
 const figures = (min: number, max: number) =>
   v.array(
     wholeNumber(min, max),
@@ -97,7 +97,7 @@ const NumaNodeSchema = v.strictObject(
     host_node: optional(wholeNumber(0, 1023)),
   },
   (issue) =>
-    `${found(issue.input)} (expected an object of node, cpus, mem_size_mib, distance, latency_ns, bandwidth_mbps and host_node)`,
+    `${found(issue.input)} (expected an object with node, cpus, mem_size_mib, distance, latency_ns, bandwidth_mbps, host_node)`,
 );
 export const NumaSchema = v.pipe(
   v.array(NumaNodeSchema, (issue) => `${found(issue.input)} (expected a list of nodes)`),
@@ -129,7 +129,7 @@ export function toNumaRequest({
   };
 }
 
-/** What the machine has when only its nodes say how much, in MiB. */
+/** Memory of the machine if only its nodes have sizes, in MiB. */
 export function memoryOfNodes(nodes: readonly NumaNodeInput[]): number {
   const sum = nodes.reduce((total, { mem_size_mib: mib }) => total + (mib ?? 0), 0);
   const complete = nodes.length > 0 && nodes.every(({ mem_size_mib: mib }) => mib !== undefined);

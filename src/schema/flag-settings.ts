@@ -3,25 +3,25 @@ import { VoltError } from '../volt-error.ts';
 import { parseMib, UNIT_FACTORS } from './sizes.ts';
 
 const MAX_QUANTITY = 2 ** 50;
-/** A page a second. Who writes less has forgotten the unit. */
+/** A page per second; a smaller value most likely lacks its unit. */
 const MIN_BYTES_PER_SECOND = 4096;
 
 export interface FlagSettings {
-  /** Value of a key that needs one; `what` names it in errors. */
+  /** Value of a key that needs one; `what` describes it in errors. */
   text(key: string, what: string): string | undefined;
-  /** Whether a key that takes no value is there: true or undefined, as a configuration file has it. */
+  /** Whether a key without a value is present: true or undefined, as in a configuration file. */
   present(key: string): true | undefined;
-  /** A whole number from 1 on, with K, M, G or T behind it. */
+  /** A whole number of at least 1, with an optional suffix K, M, G or T. */
   quantity(key: string, what: string): number | undefined;
   /** A size such as 128M, in MiB. */
   mib(key: string): number | undefined;
-  /** The value that the table has for one of its words. */
+  /** The table's value for the word that was given. */
   choice(key: string, table: Readonly<Record<string, string>>): string | undefined;
-  /** `bw` and `iops` as a rate limiter with a bucket of one second, if either is there. */
+  /** `bw` and `iops` as a rate limiter with a bucket of one second, if either is given. */
   rateLimiter(): Record<string, unknown> | undefined;
 }
 
-/** Throws VoltError 'usage' for a key that is not among `keys`, or there twice. */
+/** Throws VoltError 'usage' for a key that is not in `keys`, or that is given twice. */
 export function readSettings(flag: string, text: string, keys: readonly string[]): FlagSettings {
   const bad = (found: string, expected: string) =>
     new VoltError('usage', `Cannot use ${flag} ${text}: ${found} (expected ${expected})`);
@@ -82,7 +82,7 @@ export function readSettings(flag: string, text: string, keys: readonly string[]
   };
 }
 
-/** What is left of a section when keys that were not given are left out. */
+/** The section without the keys whose value is undefined. */
 export function dropUndefined(object: Readonly<Record<string, unknown>>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined));
 }

@@ -1,7 +1,7 @@
 /** A family of the OpenMetrics data model. (prometheus/OpenMetrics, specification, "Data Model") */
 
 export interface Sample {
-  /** Behind the family's name: `_total` for counters, `_info` for infos, nothing for gauges. */
+  /** The sample's name is the family's with the suffix `_total` (counter), `_info` (info) or none (gauge). */
   readonly labels?: Readonly<Record<string, string | number>>;
   readonly value: number;
 }

@@ -1,4 +1,4 @@
-/** Sizes as people write them. */
+/** Sizes with units, as in flags. */
 import { VoltError } from '../volt-error.ts';
 
 /** Factors of the binary units. */
@@ -11,8 +11,8 @@ export const UNIT_FACTORS: Readonly<Record<string, number>> = {
 };
 
 /**
- * `512M` → 512, `2G` → 2048, in MiB. Binary units; `MB`, `MiB` and small letters mean the same. Throws VoltError
- * 'usage' with a sentence for the caller to put behind the flag's name.
+ * `512M` → 512, `2G` → 2048, in MiB. Binary units; `MB`, `MiB` and lower case mean the same. Throws VoltError
+ * 'usage' with a sentence that the caller puts after the flag's name.
  */
 export function parseMib(text: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*([kmgt])(?:i?b)?$/i.exec(text.trim());

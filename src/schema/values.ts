@@ -1,9 +1,9 @@
-/** Kinds of values in a configuration, each with the words of its error. */
+/** Schemas of the kinds of values in a configuration, with their error messages. */
 import * as v from 'valibot';
 
 const LONGEST_QUOTE = 200;
 
-/** What the user wrote, for an error: JSON, cut where nobody would read on. */
+/** The value found, for an error: as JSON, truncated to a readable length. */
 export function found(input: unknown, longest = LONGEST_QUOTE): string {
   if (input === undefined) return 'nothing';
   if (typeof input === 'string' && input.length > longest)
@@ -12,7 +12,7 @@ export function found(input: unknown, longest = LONGEST_QUOTE): string {
     const text = JSON.stringify(input);
     return text.length > longest ? `${text.slice(0, longest)}…` : text;
   } catch {
-    return 'something nested too deeply to show';
+    return 'a value that is nested too deeply to show';
   }
 }
 
@@ -23,11 +23,11 @@ export function wholeNumber(min: number, max: number, reason = '') {
 }
 
 export const text = v.pipe(
-  v.string((issue) => `${found(issue.input)} (expected a text)`),
-  v.nonEmpty(() => '"" (expected a text that is not empty)'),
+  v.string((issue) => `${found(issue.input)} (expected a string)`),
+  v.nonEmpty(() => '"" (expected a string that is not empty)'),
   v.check(
     (value) => !value.includes('\0'),
-    (issue) => `${found(issue.input)} (expected a text without a NUL character)`,
+    (issue) => `${found(issue.input)} (expected a string without a NUL character)`,
   ),
 );
 /** PATH_MAX without the final NUL. (Linux include/uapi/linux/limits.h) */
@@ -46,7 +46,7 @@ export function oneOf<const T extends readonly string[]>(values: T) {
   return v.picklist(values, (issue) => `${found(issue.input)} (expected ${values.join(', ')})`);
 }
 
-/** valibot takes an array for an object; a section is none. */
+/** A section is an object; valibot alone would accept an array too. */
 export const section = <const T extends v.ObjectEntries>(entries: T) =>
   v.pipe(
     v.custom<Record<string, unknown>>(isSection, (issue) => `${found(issue.input)} (expected an object)`),
@@ -57,12 +57,12 @@ export function isSection(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** A list, absent when it is empty. */
+/** A list of items. */
 export function listOf<const T extends v.GenericSchema>(item: T) {
   return v.array(item, (issue) => `${found(issue.input)} (expected a list)`);
 }
 
-/** A key that may be left out, or null, as Firecracker's own files have it: both mean the default. */
+/** A key that may be missing or null, as in Firecracker's files: both mean the default. */
 export function optional<const T extends v.GenericSchema>(schema: T): v.NullishSchema<T, () => undefined>;
 export function optional<const T extends v.GenericSchema, const D extends v.InferInput<T>>(
   schema: T,

@@ -73,15 +73,15 @@ const MACHINE_FLAGS: readonly BadInput[] = [
   ].map(([given, shown]) => badFlags(['--cpus', given!], `Cannot use --cpus: ${shown} (expected ${CPUS})`)),
   badFlags(
     ['--cpus', '255', '--no-acpi'],
-    'Cannot use --cpus: 255 vCPUs, where MP tables have 8-bit APIC ids and reach 254, without ACPI (expected ACPI to be on)',
+    'Cannot use --cpus: 255 vCPUs, but MP tables have 8-bit APIC ids and support 254; turn ACPI on',
   ),
   badFlags(
     ['--cpus', '2,max=4', '--no-acpi'],
-    'Cannot use --cpus max: 4 vCPUs are to be plugged without ACPI (expected ACPI to be on)',
+    'Cannot use --cpus max: hotplug of vCPUs needs ACPI tables; turn ACPI on',
   ),
   badFlags(
     ['--cpus', '4,max=2'],
-    'Cannot use --cpus max: 2 (expected at least the 4 vCPUs that are there from the start)',
+    'Cannot use --cpus max: 2 (expected at least the 4 vCPUs that are present at the start)',
   ),
   badFlags(
     ['--cpus', '4,sockets=x'],
@@ -139,7 +139,7 @@ const MACHINE_FLAGS: readonly BadInput[] = [
   ),
   badFlags(
     ['--numa', 'cpus=0-1', '--no-acpi'],
-    'Cannot use --numa: NUMA nodes are told without ACPI (expected ACPI to be on)',
+    'Cannot use --numa: NUMA nodes need ACPI tables; turn ACPI on',
   ),
   ...['0M', '16M', '99999999T'].map((given) =>
     badFlags(
@@ -176,12 +176,12 @@ const MACHINE_FLAGS: readonly BadInput[] = [
   badFlags(['--pmem', 'readonly'], 'Cannot use --pmem readonly: it names no file (expected path=FILE)'),
   badFlags(
     [...Array.from({ length: 9 }, (_, i) => ['--pmem', `path=/p${i}`]).flat(), '--no-acpi'],
-    'Cannot use these devices: 9 virtio devices without ACPI (expected at most 8: MP tables know ISA interrupts alone)',
+    'Cannot use these devices: 9 virtio devices without ACPI (expected at most 8, because MP tables have ISA interrupts only)',
   ),
   badFlags(['--console', 'bogus'], 'Cannot use --console: "bogus" (expected stdio, none or file=PATH)'),
   badFlags(['--console', 'file='], 'Cannot use --console: "file=" (expected stdio, none or file=PATH)'),
-  badFlags(['--kernel', ''], 'Cannot use --kernel: "" (expected a text that is not empty)'),
-  badFlags(['--initrd', ''], 'Cannot use --initrd: "" (expected a text that is not empty)'),
+  badFlags(['--kernel', ''], 'Cannot use --kernel: "" (expected a string that is not empty)'),
+  badFlags(['--initrd', ''], 'Cannot use --initrd: "" (expected a string that is not empty)'),
   badFlags(
     ['--boot', 'bogus'],
     `option '--boot <protocol>' argument 'bogus' is invalid. Allowed choices are linux, bzimage, pvh, multiboot; ${HELP}`,
@@ -339,11 +339,11 @@ const CONFIG_KEYS: readonly BadInput[] = [
     '{dir}/vm.json: machine-config: 5 (expected an object)',
     ['--cpus', '2'],
   ),
-  badKey('boot-source', 'kernel_image_path', 5, 'a text'),
-  badKey('boot-source', 'kernel_image_path', '', 'a text that is not empty'),
-  badKey('boot-source', 'kernel_image_path', 'with a NUL \0', 'a text without a NUL character'),
-  badKey('boot-source', 'initrd_path', 5, 'a text'),
-  badKey('boot-source', 'boot_args', 5, 'a text'),
+  badKey('boot-source', 'kernel_image_path', 5, 'a string'),
+  badKey('boot-source', 'kernel_image_path', '', 'a string that is not empty'),
+  badKey('boot-source', 'kernel_image_path', 'with a NUL \0', 'a string without a NUL character'),
+  badKey('boot-source', 'initrd_path', 5, 'a string'),
+  badKey('boot-source', 'boot_args', 5, 'a string'),
   badKey('machine-config', 'vcpu_count', 0, CPUS),
   badKey('machine-config', 'vcpu_count', 5000, CPUS),
   badKey('machine-config', 'vcpu_count', '2', CPUS),
@@ -352,7 +352,7 @@ const CONFIG_KEYS: readonly BadInput[] = [
   badKey('machine-config', 'mem_size_mib', '512M', MEMORY),
   badKey('machine-config', 'smt', 1, 'true or false'),
   badKey('machine-config', 'huge_pages', '1G', 'None, 2M'),
-  badKey('volt', 'console', 7, 'a text'),
+  badKey('volt', 'console', 7, 'a string'),
   badKey('volt', 'console', 'tty', 'stdio, none or file=PATH'),
   badKey('volt', 'boot', 'uefi', 'linux, bzimage, pvh, multiboot'),
   badConfig(

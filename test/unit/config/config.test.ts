@@ -191,12 +191,12 @@ describe('every limit', () => {
     ],
     [
       { 'boot-source': { kernel_image_path: '' } },
-      'boot-source.kernel_image_path: "" (expected a text that is not empty)',
+      'boot-source.kernel_image_path: "" (expected a string that is not empty)',
     ],
-    [{ 'boot-source': { kernel_image_path: 5 } }, 'boot-source.kernel_image_path: 5 (expected a text)'],
+    [{ 'boot-source': { kernel_image_path: 5 } }, 'boot-source.kernel_image_path: 5 (expected a string)'],
     [
       { 'boot-source': { kernel_image_path: 'k', boot_args: 1 } },
-      'boot-source.boot_args: 1 (expected a text)',
+      'boot-source.boot_args: 1 (expected a string)',
     ],
     [{ 'boot-source': 'vmlinux' }, 'boot-source: "vmlinux" (expected an object)'],
     [volt({ console: 'tty' }), 'volt.console: "tty" (expected stdio, none or file=PATH)'],

@@ -69,7 +69,7 @@ describe('drives in the JSON of Firecracker', () => {
       { drives: [drive('a/b')] },
       'Cannot use drives.0.drive_id: "a/b" (expected up to 64 letters',
     ],
-    ['an id twice', { drives: [drive('a'), drive('a')] }, 'two block devices are called a'],
+    ['an id twice', { drives: [drive('a'), drive('a')] }, 'two block devices have the id a'],
     [
       'two roots',
       { drives: ['a', 'b'].map((id) => drive(id, { is_root_device: true })) },
@@ -136,7 +136,7 @@ test('without ACPI devices of every kind are announced, and no more than have IS
   );
   expect(irqs).toEqual([5, 6, 7, 10, 11, 12, 14, 15].map((irq, i) => [i, irq]));
   expect(nine.message).toBe(
-    'Cannot use these devices: 9 virtio devices without ACPI (expected at most 8: MP tables know ISA interrupts alone)',
+    'Cannot use these devices: 9 virtio devices without ACPI (expected at most 8, because MP tables have ISA interrupts only)',
   );
   expect(parse({ ...rest, drives: [drive('d')], volt: {} }).config.devices).toHaveLength(9);
 });

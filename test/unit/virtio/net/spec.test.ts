@@ -59,7 +59,7 @@ describe('network interfaces in the JSON of Firecracker', () => {
   test('have different names', () => {
     const same = { iface_id: 'a', host_dev_name: 'tap0' };
 
-    expect(voltErrorOf(() => parseNet(same, same)).message).toContain('two net devices are called a');
+    expect(voltErrorOf(() => parseNet(same, same)).message).toContain('two net devices have the id a');
   });
 });
 

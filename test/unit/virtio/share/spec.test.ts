@@ -46,7 +46,7 @@ describe('shares in a configuration', () => {
       'are for whoever started the daemon',
     ],
     ['a tag twice', [share({}), share({ id: 'b' })], 'two shares have the tag files'],
-    ['an id twice', [share({}), share({ tag: 'b' })], 'two share devices are called share0'],
+    ['an id twice', [share({}), share({ tag: 'b' })], 'two share devices have the id share0'],
   ])('are refused: %s', (_what, shares, message) => {
     expect(voltErrorOf(() => parse(...shares)).message).toContain(message);
   });
