@@ -135,7 +135,7 @@ describe.skipIf(!loopsWork)('a block device (needs /dev/kvm, root and loop devic
     const read = await runKernel(guest, ['--disk', `path=${loop.path},readonly`]);
 
     expect(written.stderr).toBe(
-      `volt: Cannot use --disk ${loop.path}: this block device takes no writes (expected readonly, or an overlay=FILE)\n`,
+      `volt: Cannot use --disk ${loop.path}: this block device is read-only; add readonly or overlay=FILE\n`,
     );
     expect(written.exitCode).toBe(2);
     expect([...read.bytes.subarray(8)]).toEqual([OK, IO_ERROR]);
@@ -173,7 +173,7 @@ describe.skipIf(!loopsWork)('a block device (needs /dev/kvm, root and loop devic
     });
 
     expect(stderr).toBe(
-      `volt: Cannot use --disk ${loop.path}: it is in use (expected a disk that is not mounted, nor part of another)\n`,
+      `volt: Cannot use --disk ${loop.path}: it is in use; unmount it, or remove it from the array or volume that uses it\n`,
     );
     expect(exitCode).toBe(2);
   });

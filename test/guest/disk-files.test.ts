@@ -40,8 +40,8 @@ describe.skipIf(!kvmOpens)('disks (needs /dev/kvm)', () => {
       'path=/dev/null,readonly',
       'it is neither a file nor a block device (expected a disk image or a block device)',
     ],
-    ['path={dir}/disk,readonly,overlay={dir}/o', 'readonly and overlay are both given (expected one of them'],
-    ['path={dir}/disk,direct,overlay={dir}/o', 'direct and overlay are both given (expected one of them'],
+    ['path={dir}/disk,readonly,overlay={dir}/o', 'readonly and overlay are both given; omit one of them'],
+    ['path={dir}/disk,direct,overlay={dir}/o', 'direct and overlay are both given; omit one of them'],
   ])('are refused in one line: %s', async (disk, message) => {
     using folder = new TemporaryFolder();
     const { boot } = await prepare(folder);
@@ -67,7 +67,7 @@ describe.skipIf(!kvmOpens)('disks (needs /dev/kvm)', () => {
     const content = new Uint8Array(8 * SECTOR);
     content.set(magic, offset);
     const image = await folder.write('image', content);
-    const problem = `it is a ${name} file, not a raw image; ${advice}, or say format=raw if the guest is to see the file as it is`;
+    const problem = `it is a ${name} file, not a raw image; ${advice}, or add format=raw to give the guest the file as it is`;
 
     const plain = await boot('--disk', image);
     const direct = await boot('--disk', `path=${image},readonly,cache=writethrough`);
@@ -104,9 +104,9 @@ describe.skipIf(!kvmOpens)('disks (needs /dev/kvm)', () => {
     const overlays = await whileHeld(true, `,overlay=${join(folder.path, 'o')}`);
 
     expect(twoWriters.stderr).toBe(
-      `volt: Cannot use --disk {dir}/disk: another machine uses it (expected a disk of its own, an overlay=FILE, or readonly for all)\n`,
+      `volt: Cannot use --disk {dir}/disk: another machine uses it; use a disk that no other machine uses, add overlay=FILE, or give it to all with readonly\n`,
     );
-    expect(readerBesideWriter.stderr).toContain('another machine writes it');
+    expect(readerBesideWriter.stderr).toContain('another machine writes to it');
     expect(writerBesideReader.stderr).toContain('another machine uses it');
     expect([twoReaders.stdout, overlays.stdout]).toEqual(['up', 'up']);
   });

@@ -166,7 +166,7 @@ describe.skipIf(!kvmOpens)('persistent memory (needs /dev/kvm)', () => {
     ['{dir}/nothing', 'there is no such file (expected a file that you may write, or readonly)'],
     ['{dir}', 'it is neither a file nor a block device (expected a file or a block device)'],
     ['/dev/null', 'it is neither a file nor a block device (expected a file or a block device)'],
-    ['{dir}/empty', 'it has 0 bytes (expected bytes to map: truncate -s 2M makes some)'],
+    ['{dir}/empty', 'it has 0 bytes; make it larger: truncate -s 2M FILE'],
   ])('of %s is refused in one line', async (path, found) => {
     using folder = new TemporaryFolder();
     await folder.write('empty', '');
@@ -187,7 +187,7 @@ describe.skipIf(!kvmOpens)('persistent memory (needs /dev/kvm)', () => {
       ...['--pmem', `path=${file}`],
     ]);
 
-    expect(run.stderr).toStartWith(`volt: Cannot use --pmem ${file}: this machine uses it already`);
+    expect(run.stderr).toStartWith(`volt: Cannot use --pmem ${file}: this machine already uses it`);
   });
 });
 
@@ -207,7 +207,7 @@ describe.skipIf(!loopsWork)('persistent memory in a file with holes (needs /dev/
 
     expect([first.exitCode, statSync(fits).blocks * 512]).toEqual([0, BYTES]);
     expect(second.stderr).toBe(
-      `volt: Cannot use --pmem ${large}: there is no room for all its ${BYTES} bytes (expected a file system with that much free)\n`,
+      `volt: Cannot use --pmem ${large}: there is no room for all its ${BYTES} bytes; use a file system with that much free space\n`,
     );
     expect([third.exitCode, statSync(large).blocks]).toEqual([0, 0]);
   });

@@ -15,7 +15,7 @@ import {
 import { errnoName } from '../../ffi/errno.ts';
 import { OPEN, readAt } from '../../ffi/file.ts';
 import { VoltError } from '../../volt-error.ts';
-import { checkRaw, openImageFile, imageError, type ImageFile } from '../host/image-files.ts';
+import { checkRaw, imageFileError, openImageFile, type ImageFile } from '../host/image-files.ts';
 import type { OpenDevice } from '../host/open-device.ts';
 import { describeBlock, type BlockShape } from './description.ts';
 import {
@@ -67,17 +67,13 @@ export function openBlock(config: BlockConfig): OpenDevice<BlockStart> {
 /** Refuses settings that exclude each other. */
 function checkSettings({ path, overlay, readOnly, direct }: BlockConfig): void {
   if (overlay !== undefined && readOnly)
-    throw imageError(
-      path,
-      'readonly and overlay are both given',
-      'one of them: an overlay is there to be written',
-    );
+    throw imageFileError(path, 'readonly and overlay are both given', {
+      fix: 'omit one of them: an overlay is always writable',
+    });
   if (overlay !== undefined && direct)
-    throw imageError(
-      path,
-      'direct and overlay are both given',
-      'one of them: an overlay copies parts of blocks',
-    );
+    throw imageFileError(path, 'direct and overlay are both given', {
+      fix: 'omit one of them: an overlay copies parts of blocks, and direct I/O transfers whole ones',
+    });
 }
 
 function openDisk(config: BlockConfig): ImageFile {
@@ -100,14 +96,19 @@ function openDisk(config: BlockConfig): ImageFile {
 function checkShape({ path }: BlockConfig, shape: OpenFileInfo, written: boolean): void {
   const { kind, bytes, blockBytes, readOnly } = shape;
   if (kind === 'other')
-    throw imageError(path, 'it is neither a file nor a block device', 'a disk image or a block device');
+    throw imageFileError(path, 'it is neither a file nor a block device', {
+      expected: 'a disk image or a block device',
+    });
   if (readOnly && written)
-    throw imageError(path, 'this block device takes no writes', 'readonly, or an overlay=FILE');
+    throw imageFileError(path, 'this block device is read-only', { fix: 'add readonly or overlay=FILE' });
   if (blockBytes > LARGEST_BLOCK_BYTES)
-    throw imageError(path, `it has blocks of ${blockBytes} bytes`, `at most ${LARGEST_BLOCK_BYTES}`);
+    throw imageFileError(path, `it has blocks of ${blockBytes} bytes`, {
+      expected: `at most ${LARGEST_BLOCK_BYTES}`,
+    });
   if (bytes === 0 || bytes % blockBytes !== 0) {
     const units = blockBytes === SECTOR_BYTES ? 'sectors' : 'blocks';
-    throw imageError(path, `it has ${bytes} bytes`, `whole ${units} of ${blockBytes} bytes, at least one`);
+    const expected = `whole ${units} of ${blockBytes} bytes, at least one`;
+    throw imageFileError(path, `it has ${bytes} bytes`, { expected });
   }
 }
 
@@ -120,7 +121,8 @@ function openOverlay(
   const shape = overlayShape(baseBytes, readMtimeMs(baseFd));
   const file = openImageFile(path, OPEN.readWrite | OPEN.create, true, false);
   try {
-    if (file.shape.kind !== 'file') throw imageError(path, 'as an overlay it is no file', 'a file');
+    if (file.shape.kind !== 'file')
+      throw imageFileError(path, 'the overlay is not a regular file', { expected: 'a file' });
     if (statFile(file.fd).bytes === 0) createOverlay(file.fd, path, shape);
     const header = new Uint8Array(OVERLAY_HEADER.size);
     readAt(file.fd, header, 0);

@@ -1,21 +1,26 @@
-/** Image files and block devices behind disks and persistent memory: opened and locked. */
+/** Opens and locks the image files and block devices of disks and persistent memory. */
 import { fstatSync, readdirSync } from 'node:fs';
 import { directBlockBytes, fileKind, statFile, lockFile, type OpenFileInfo } from '../../ffi/block-file.ts';
 import { ERRNO, SyscallError } from '../../ffi/errno.ts';
 import { OPEN, openFile, OwnedFd, readAt } from '../../ffi/file.ts';
+import { describePathProblem } from '../../ffi/stat.ts';
 import { createUring, type UringParams } from '../../ffi/uring.ts';
 import { VoltError } from '../../volt-error.ts';
 import { IMAGE_HEAD_BYTES, recogniseContainer } from './image-format.ts';
 
 export interface ImageFile extends Disposable {
   readonly fd: number;
-  /** As it was when it was opened. */
+  /** Size and kind when it was opened. */
   readonly shape: OpenFileInfo;
-  /** An io_uring for it; undefined where the host has none, or forbids it. */
+  /** Creates an io_uring for the file; undefined if the host does not support or allow it. */
   openRing(): UringParams | undefined;
 }
 
-/** Opens and locks. Throws VoltError 'image'. */
+/**
+ * Opens and locks an image. `flags` are those of open(2); `exclusive` locks against all others, otherwise
+ * only against writers; `direct` means O_DIRECT; `flag` names the image in messages. Throws VoltError
+ * 'image'.
+ */
 export function openImageFile(
   path: string,
   flags: number,
@@ -37,26 +42,25 @@ export function openImageFile(
   };
 }
 
-/** A file that is read past the page cache has the blocks of the disk that it lies on. */
+/** With O_DIRECT, the logical block size of the disk under the file system counts. */
 function shapeOf(fd: number, direct: boolean): OpenFileInfo {
   const shape = statFile(fd);
   if (shape.kind !== 'file' || !direct) return shape;
   return { ...shape, blockBytes: directBlockBytes(fd) ?? shape.blockBytes };
 }
 
-/** Throws VoltError 'image' for an image in a container format: its content is not the disk's. */
+/** Throws VoltError 'image' for an image in a container format: the guest would see the container. */
 export function checkRaw({ fd, shape }: ImageFile, path: string, flag = DISK_FLAG): void {
   if (shape.kind === 'other') return;
   const head = new Uint8Array(IMAGE_HEAD_BYTES);
-  // By a description of its own: reads past the page cache would have to be aligned.
+  // A new open file description without O_DIRECT, which would require aligned reads.
   using file = openFile(`/proc/self/fd/${fd}`, OPEN.readOnly);
   readAt(file.fd, head, 0);
   const container = recogniseContainer(head);
   if (!container) return;
-  throw new VoltError(
-    'image',
-    `Cannot use ${flag} ${path}: it is a ${container.name} file, not a raw image; ${container.advice}, or say format=raw if the guest is to see the file as it is`,
-  );
+  const found = `it is a ${container.name} file, not a raw image`;
+  const fix = `${container.advice}, or add format=raw to give the guest the file as it is`;
+  throw imageFileError(path, found, { fix }, flag);
 }
 
 const RING_ENTRIES = 256;
@@ -70,18 +74,6 @@ function makeRing(): UringParams | undefined {
   }
 }
 
-const FOUND: Readonly<Record<number, string>> = {
-  [ERRNO.ENOENT]: 'there is no such file',
-  [ERRNO.ENOTDIR]: 'a part of the path is not a directory',
-  [ERRNO.EACCES]: 'permission denied',
-  [ERRNO.EPERM]: 'not permitted',
-  [ERRNO.EISDIR]: 'it is a directory',
-  [ERRNO.ELOOP]: 'too many symbolic links',
-  [ERRNO.EROFS]: 'its file system is read-only',
-  [ERRNO.ETXTBSY]: 'it is a program that runs',
-  [ERRNO.ENXIO]: 'there is no such device',
-};
-
 function openAndLock(
   path: string,
   flags: number,
@@ -91,34 +83,37 @@ function openAndLock(
 ): OwnedFd {
   let file: OwnedFd;
   try {
-    // A FIFO without a writer must not hold us up.
+    // Opening a FIFO without a writer would block.
     file = openFile(path, flags | OPEN.nonBlocking);
-    if (exclusive && fileKind(file.fd) === 'block-device') file = claim(file, path, flags);
+    if (exclusive && fileKind(file.fd) === 'block-device') file = reopenExclusively(file, path, flags);
   } catch (error) {
     if (direct && error instanceof SyscallError && error.errno === ERRNO.EINVAL)
-      throw imageError(path, 'its file system has no direct I/O', 'a disk without direct', flag);
+      throw imageFileError(path, 'its file system does not support direct I/O', { fix: 'omit direct' }, flag);
     throw openImageError(path, error, exclusive, flag);
   }
   if (lockFile(file.fd, exclusive)) return file;
-  const isOurs = countOpen(file.fd) > 1;
+  const isOurs = countDescriptors(file.fd) > 1;
   file.close();
   if (isOurs)
-    throw imageError(
+    throw imageFileError(
       path,
-      'this machine uses it already, as another disk, as persistent memory or as an overlay',
-      'each file once',
+      'this machine already uses it as another disk, as persistent memory or as an overlay',
+      { fix: 'give each file once' },
       flag,
     );
-  throw imageError(
-    path,
-    exclusive ? 'another machine uses it' : 'another machine writes it',
-    exclusive ? 'a disk of its own, an overlay=FILE, or readonly for all' : 'a disk that nobody writes',
-    flag,
-  );
+  if (exclusive)
+    throw imageFileError(
+      path,
+      'another machine uses it',
+      { fix: 'use a disk that no other machine uses, add overlay=FILE, or give it to all with readonly' },
+      flag,
+    );
+  const fix = 'use a disk that no other machine writes to';
+  throw imageFileError(path, 'another machine writes to it', { fix }, flag);
 }
 
-/** Descriptors of this process for the same file. */
-function countOpen(fd: number): number {
+/** Counts the file descriptors of this process that refer to the same file. */
+function countDescriptors(fd: number): number {
   const { dev, ino } = fstatSync(fd);
   return readdirSync('/proc/self/fd').filter((name) => {
     try {
@@ -130,25 +125,41 @@ function countOpen(fd: number): number {
   }).length;
 }
 
-/** A block device that nobody else has claimed: no mount, no RAID, no other machine. EBUSY where somebody has. */
-function claim(file: OwnedFd, path: string, flags: number): OwnedFd {
+/**
+ * Reopens a block device with O_EXCL, which fails with EBUSY if a mount, an array or another program has
+ * claimed it. (open(2))
+ */
+function reopenExclusively(file: OwnedFd, path: string, flags: number): OwnedFd {
   file.close();
   return openFile(path, flags | OPEN.nonBlocking | OPEN.exclusive);
 }
 
-/** What to throw for a file that did not open. */
+/** The error for a file that could not be opened: VoltError 'image' for a SyscallError, otherwise `error`. */
 export function openImageError(path: string, error: unknown, written: boolean, flag: string): unknown {
   if (!(error instanceof SyscallError)) return error;
   if (error.errno === ERRNO.EBUSY)
-    return imageError(path, 'it is in use', 'a disk that is not mounted, nor part of another', flag);
-  const found = FOUND[error.errno] ?? error.message;
+    return imageFileError(
+      path,
+      'it is in use',
+      { fix: 'unmount it, or remove it from the array or volume that uses it' },
+      flag,
+    );
+  const found = describePathProblem(error.code) ?? error.message;
   const expected = written ? 'a file that you may write, or readonly' : 'a file that you may read';
-  return imageError(path, found, expected, flag);
+  return imageFileError(path, found, { expected }, flag);
 }
 
 const DISK_FLAG = '--disk';
 
-/** What to throw for a disk that does not do. */
-export function imageError(path: string, found: string, expected: string, flag = DISK_FLAG): VoltError {
-  return new VoltError('image', `Cannot use ${flag} ${path}: ${found} (expected ${expected})`);
+/**
+ * "Cannot use <flag> <path>: <found> (expected <expected>)", or "Cannot use <flag> <path>: <found>; <fix>"
+ */
+export function imageFileError(
+  path: string,
+  found: string,
+  advice: { readonly expected: string } | { readonly fix: string },
+  flag = DISK_FLAG,
+): VoltError {
+  const end = 'fix' in advice ? `; ${advice.fix}` : ` (expected ${advice.expected})`;
+  return new VoltError('image', `Cannot use ${flag} ${path}: ${found}${end}`);
 }

@@ -4,7 +4,7 @@ import { ERRNO, errnoName } from '../../ffi/errno.ts';
 import { OPEN, openFile } from '../../ffi/file.ts';
 import { MAP, Mapping, mapMemory, PROT } from '../../ffi/mapping.ts';
 import { alignUp, MIB, PAGE_BYTES } from '../../machine/address.ts';
-import { checkRaw, openImageFile, openImageError, imageError } from '../host/image-files.ts';
+import { checkRaw, imageFileError, openImageError, openImageFile } from '../host/image-files.ts';
 import type { OpenContext, OpenDevice } from '../host/open-device.ts';
 import { describePmem } from './device.ts';
 import { PMEM_UNIT_BYTES, type PmemPlacement } from './placement.ts';
@@ -27,12 +27,14 @@ function lookAt({ path, readOnly }: PmemConfig): OpenFileInfo {
   } catch (error) {
     throw openImageError(path, error, !readOnly, FLAG);
   }
-  const bad = (found: string, expected: string) => imageError(path, found, expected, FLAG);
+  const bad = (found: string, advice: { expected: string } | { fix: string }) =>
+    imageFileError(path, found, advice, FLAG);
   const { kind, bytes } = shape;
-  if (kind === 'other') throw bad('it is neither a file nor a block device', 'a file or a block device');
-  if (shape.readOnly && !readOnly) throw bad('this block device takes no writes', 'readonly');
+  if (kind === 'other')
+    throw bad('it is neither a file nor a block device', { expected: 'a file or a block device' });
+  if (shape.readOnly && !readOnly) throw bad('this block device is read-only', { fix: 'add readonly' });
   if (bytes === 0)
-    throw bad('it has 0 bytes', `bytes to map: truncate -s ${PMEM_UNIT_BYTES / MIB}M makes some`);
+    throw bad('it has 0 bytes', { fix: `make it larger: truncate -s ${PMEM_UNIT_BYTES / MIB}M FILE` });
   return shape;
 }
 
@@ -46,7 +48,12 @@ export function openPmem(config: PmemConfig, { pmem }: OpenContext): OpenDevice<
   if (config.format === undefined) checkRaw(file, path, FLAG);
   const { address, bytes, fileBytes } = placement;
   if (file.shape.bytes !== fileBytes)
-    throw imageError(path, `its size changes: it had ${fileBytes} bytes`, 'a file that nobody changes', FLAG);
+    throw imageFileError(
+      path,
+      `its size changed while Volt started: it had ${fileBytes} bytes`,
+      { fix: 'use a file that no other program changes' },
+      FLAG,
+    );
   if (!readOnly && file.shape.kind === 'file') fillHoles(file.fd, path, fileBytes);
   const files = stack.move();
   return {
@@ -68,7 +75,7 @@ function fillHoles(fd: number, path: string, bytes: number): void {
   if (errno === 0 || errno === ERRNO.EOPNOTSUPP || errno === ERRNO.ENOSYS) return;
   const full = errno === ERRNO.ENOSPC || errno === ERRNO.EDQUOT;
   const found = full ? `there is no room for all its ${bytes} bytes` : `no room for it: ${errnoName(errno)}`;
-  throw imageError(path, found, 'a file system with that much free', FLAG);
+  throw imageFileError(path, found, { fix: 'use a file system with that much free space' }, FLAG);
 }
 
 /**
