@@ -1,7 +1,7 @@
 /** Serves the balloon: pages that the guest gives up go back to the host. */
 import { EPOLL } from '../../ffi/epoll.ts';
 import { releaseMemory, releaseSharedMemory } from '../../ffi/memory-advice.ts';
-import type { RamRegion, ServeContext } from '../host/serve-device.ts';
+import type { MappedRegion, ServeContext } from '../host/serve-device.ts';
 import type { VirtioDevice } from '../transport/device.ts';
 import { BalloonDevice } from './device.ts';
 import { viewBalloonState } from './state.ts';
@@ -26,7 +26,7 @@ export function serveBalloon(start: BalloonStart, { events, ram }: ServeContext)
  * How pages of `ram` go back to the host. Shared RAM has descriptors. A region without one is persistent memory, which
  * devices see as RAM too: releasing its pages would remove them from the file.
  */
-export function releaseFunction(ram: readonly RamRegion[]): (host: number, bytes: number) => void {
+export function releaseFunction(ram: readonly MappedRegion[]): (host: number, bytes: number) => void {
   const shared = ram.filter(({ fd }) => fd !== undefined);
   if (shared.length === 0) return releaseMemory;
   return (host, bytes) => {

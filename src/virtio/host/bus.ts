@@ -1,26 +1,31 @@
-/** Virtio devices on the bus of one vCPU worker. Runs under the bus lock and allocates nothing per access. */
+/**
+ * The MMIO registers of all virtio devices, on a vCPU worker. Runs under the bus lock; accesses allocate
+ * nothing.
+ */
 import { readMmio, writeMmio, type MmioDevice } from '../transport/mmio.ts';
 import { DEVICE_WORD, viewDeviceState, type DeviceState } from '../transport/device-state.ts';
 import { signalEventFd } from '../../ffi/epoll.ts';
 import { PAGE_BYTES } from '../../machine/address.ts';
 import { LAYOUT } from '../../machine/layout.ts';
 
-/** What a vCPU worker is told of one device. */
+/** What a vCPU worker needs to reach one device. */
 export interface VirtioLink {
   readonly buffer: SharedArrayBuffer;
   readonly queueCount: number;
-  /** Wakes the device worker up. */
+  /** Control eventfd of the device worker. */
   readonly controlFd: number;
-  /** Kicks each queue. */
+  /** Eventfd that notifies each queue. */
   readonly queueFds: readonly number[];
 }
 
 export type VirtioBus = readonly MmioDevice[];
 
-/** A device worker that has to finish I/O first lets a vCPU wait; it looks this often whether the VM is ending. */
+/** While a vCPU waits for a device worker to complete I/O, it checks this often whether the VM is ending. */
 const ENDING_CHECK_MS = 50;
 
-/** `isEnding` says whether the VM is being stopped: nobody waits for a device any more then. */
+/**
+ * The devices in slot order. `isEnding`: whether the VM is stopping, in which case no access waits any more.
+ */
 export function createVirtioBus(links: readonly VirtioLink[], isEnding: () => boolean): VirtioBus {
   return links.map(({ buffer, queueCount, controlFd, queueFds }) => {
     const state = viewDeviceState(buffer, queueCount);
@@ -50,7 +55,7 @@ function waitForSync(state: DeviceState, wanted: number, isEnding: () => boolean
 
 const FIRST = LAYOUT.virtio.address;
 
-/** Index of the device whose page `address` lies in, or -1. */
+/** Slot of the device whose registers `address` lies in, or -1. */
 export function virtioSlot(bus: VirtioBus, address: number): number {
   const slot = Math.floor((address - FIRST) / PAGE_BYTES);
   return slot >= 0 && slot < bus.length ? slot : -1;

@@ -1,6 +1,6 @@
 /**
- * The virtio devices of one machine, as the main thread sees them: their state, their eventfds in KVM, and
- * the workers that serve them. A device whose I/O may block gets a worker of its own; all others share one.
+ * The virtio devices of one machine, on the main thread: their state, their eventfds in KVM, and the device
+ * workers. A device whose I/O may block gets its own worker; all others share one.
  */
 import { createEventFd, signalEventFd } from '../../ffi/epoll.ts';
 import type { HostPointer } from '../../ffi/libc.ts';
@@ -25,11 +25,11 @@ export interface MachineDevice {
   readonly description: DeviceDescription;
   readonly state: DeviceState;
   readonly balloon: BalloonControl | undefined;
-  /** Why it failed last. */
+  /** Reason of the last failure. */
   failure: string | undefined;
 }
 
-/** Everything of the host and the machine that its devices need. */
+/** Resources of the host and the machine that the devices need. */
 export interface DeviceSetOptions {
   readonly configs: readonly DeviceConfig[];
   readonly open: OpenDevices;
@@ -44,24 +44,24 @@ interface DeviceWorker {
   readonly words: Int32Array;
 }
 
-/** How long the end of a VM waits for I/O that is in flight. */
+/** How long `stop` waits for I/O in flight. */
 const STOP_TIMEOUT_MS = 10_000;
 
 export class DeviceSet implements Disposable {
   readonly devices: readonly MachineDevice[];
-  /** What vCPU workers need to reach the devices. */
+  /** What vCPU workers need to reach the devices, in slot order. */
   readonly links: readonly VirtioLink[];
   readonly #stack = new DisposableStack();
   readonly #workers: DeviceWorker[] = [];
   #started = false;
 
-  /** Opens the devices, unless they are open. Throws VoltError for one that cannot be opened. */
+  /** Opens the devices that are not open yet. Throws VoltError if one cannot be opened. */
   constructor({ configs, open, pmem, vm, memory }: DeviceSetOptions) {
     try {
       const placements = placeDevices(configs);
       const devices: MachineDevice[] = [];
       const served: { device: ServedDevice; blocks: boolean }[] = [];
-      // For devices all of it is RAM, in which drivers may have rings and buffers.
+      // Persistent memory is RAM to devices: a driver may place virtqueues and buffers in it.
       const regions: MemoryRegion[] = [...memory.regions];
       configs.forEach((config, slot) => {
         const placement = placements[slot]!;
@@ -95,8 +95,8 @@ export class DeviceSet implements Disposable {
   }
 
   /**
-   * Lets the workers run. `filter` is a placed system call filter that each worker installs before it looks
-   * at a ring; `onReport` is called with what goes wrong in them.
+   * Starts the workers. Each installs the system call filter at `filter` before it accesses a virtqueue.
+   * `onReport` receives failures and messages of the devices and workers.
    */
   start(filter: HostPointer | undefined, onReport: (report: VirtioReport) => void): void {
     this.#started = true;
@@ -114,8 +114,8 @@ export class DeviceSet implements Disposable {
   }
 
   /**
-   * Stops all devices and blocks until their workers touch guest memory no more; what was in flight is
-   * finished. False when one would not stop.
+   * Stops all devices: completes I/O in flight and blocks until no worker accesses guest memory. Returns
+   * false if a worker did not stop in time.
    */
   stop(): boolean {
     if (!this.#started) return true;
@@ -134,20 +134,20 @@ export class DeviceSet implements Disposable {
     });
   }
 
-  /** After `stop`. */
+  /** Call it after `stop`. */
   [Symbol.dispose](): void {
     for (const { worker } of this.#workers.splice(0)) worker.terminate();
     this.#stack.dispose();
   }
 
-  /** Gives each device its worker; returns how vCPUs reach the devices, in the order of their slots. */
+  /** Creates the workers and assigns the devices to them. Returns the links in slot order. */
   #assignWorkers(
     served: readonly { device: ServedDevice; blocks: boolean }[],
     ram: readonly MemoryRegion[],
   ): VirtioLink[] {
-    const alone = served.filter(({ blocks }) => blocks).map(({ device }) => [device]);
-    const together = served.filter(({ blocks }) => !blocks).map(({ device }) => device);
-    const groups = together.length > 0 ? [...alone, together] : alone;
+    const dedicated = served.filter(({ blocks }) => blocks).map(({ device }) => [device]);
+    const shared = served.filter(({ blocks }) => !blocks).map(({ device }) => device);
+    const groups = shared.length > 0 ? [...dedicated, shared] : dedicated;
     const controlOf = new Map<ServedDevice, number>();
     for (const devices of groups) {
       const controlFd = this.#stack.use(createEventFd()).fd;

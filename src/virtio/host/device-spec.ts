@@ -1,51 +1,56 @@
-/** Contract of a device's `spec.ts`: how people name the device and its settings. Pure. */
+/** Interface of a device's `spec.ts`: its configuration, flag, feature names and metrics. Pure. */
 import type * as v from 'valibot';
 import type { MetricFamily } from '../../schema/metric-family.ts';
 import type { BalloonStatus } from '../balloon/status.ts';
 
-/** What every device's part of a configuration has. */
+/** Fields of every device's configuration. */
 export interface DeviceConfigBase {
   readonly kind: string;
-  /** What messages, metrics and `volt ctl` call the device. */
+  /** Name of the device in messages, metrics and `volt ctl`. */
   readonly id: string;
 }
 
-/** A section, or an item of a section that is a list, as it stands in the JSON of a configuration file. */
+/** A section of a configuration file, or one item of a section that is a list, as parsed from JSON. */
 export type JsonObject = Readonly<Record<string, unknown>>;
 
-/** One flag of `volt run`, with the device's settings as its value. */
+/** The flag of `volt run` that adds the device. */
 export interface DeviceFlag {
   /** Without the dashes. */
   readonly name: string;
-  /** As help shows it: `<settings>`, `[settings]`, or undefined for a flag that takes no value. */
+  /**
+   * Placeholder of the value in help: `<settings>`, `[settings]`, or undefined for a flag without a value.
+   */
   readonly value: string | undefined;
   readonly help: string;
-  /** `index` counts flags of this name, for ids that are not given. Throws VoltError 'usage'. */
+  /**
+   * Parses the flag's value to the JSON of a configuration file. `index` counts flags of this name and
+   * provides the default id. Throws VoltError 'usage'.
+   */
   readonly parse: (text: string, index: number) => JsonObject;
 }
 
 export interface DeviceSpec<Config extends DeviceConfigBase> {
   readonly kind: Config['kind'];
-  /** Section of the configuration file. */
+  /** Key of the section in a configuration file. */
   readonly section: string;
-  /** Whether the section is a list, with an item for each flag. */
+  /** Whether the section is a list, with one item per flag. */
   readonly isList: boolean;
-  /** Keys of the section, or of each of its items. Called only for a configuration that has the section. */
+  /** Keys of the section or of its items. Only called for a configuration with this section. */
   readonly entries: () => v.ObjectEntries;
-  /** From the section to its devices, in the order of their slots. Called only when there is such a section. */
+  /** Validates the section and gives its devices in slot order. Only called for a configuration with it. */
   readonly schema: () => v.GenericSchema<unknown, readonly Config[]>;
   readonly flag: DeviceFlag;
-  /** The words of a kernel's command line for a device that is its root; `index` counts devices of this kind. */
+  /** Kernel parameters that make the device the root file system; `index` counts devices of this kind. */
   readonly rootWords?: (config: Config, index: number) => string | undefined;
-  /** Unix sockets that Volt binds for the device and removes at its end. */
+  /** Unix sockets that Volt binds for the device and removes when the VM ends. */
   readonly socketPaths?: (config: Config) => readonly string[];
-  /** Feature bits of the device type, by the specification's names in camel case. */
+  /** Feature bits of the device type by the specification's names, in camel case. */
   readonly featureBits?: Readonly<Record<string, number>>;
   /** Metrics that only this kind of device has. */
   readonly metrics?: (status: BalloonStatus) => readonly MetricFamily[];
 }
 
-/** Infers what `SPECS` has to know of a device. */
+/** Returns `spec`, with its configuration type inferred. */
 export function defineSpec<const Config extends DeviceConfigBase>(
   spec: DeviceSpec<Config>,
 ): DeviceSpec<Config> {

@@ -1,4 +1,4 @@
-/** The event loop of a device worker: one epoll instance, and timers. */
+/** The event loop of a device worker: an epoll instance and timers. */
 import { Epoll } from '../../ffi/epoll.ts';
 import type { EventSources } from './serve-device.ts';
 
@@ -30,7 +30,7 @@ export class EventLoop implements EventSources, Disposable {
     return () => this.#timers.delete(timer);
   }
 
-  /** Waits for descriptors and timers, and calls their handlers. */
+  /** Waits until a descriptor is ready or a timer expires, and calls the handlers. */
   runOnce(): void {
     this.#epoll.wait(this.#timers.size === 0 ? -1 : this.#untilNextTimer());
     if (this.#timers.size > 0) this.#runTimers();

@@ -1,4 +1,6 @@
-/** What a helper process such as passt or virtiofsd writes to stderr: kept, so that its last line can say why it ended. */
+/**
+ * Keeps what a helper process such as passt or virtiofsd writes to stderr: its last line says why it ended.
+ */
 import type { OwnedFd } from '../../ffi/file.ts';
 import { createSocketPair } from '../../ffi/socket-pair.ts';
 import { receiveBytes } from '../../ffi/unix-stream.ts';
@@ -6,12 +8,12 @@ import { receiveBytes } from '../../ffi/unix-stream.ts';
 const READ_BYTES = 4096;
 const MAX_SHOWN_CHARACTERS = 200;
 
-/** Neither end blocks: a helper that writes much loses output rather than time. */
+/** Neither end blocks. A helper that fills the buffer loses output instead of waiting. */
 export function createHelperOutput(): [ours: OwnedFd, theirs: OwnedFd] {
   return createSocketPair(true);
 }
 
-/** The last line that was written and not read yet; empty without one. */
+/** Reads all pending output and returns its last line; empty if there is none. */
 function readLastLine(fd: number): string {
   const bytes = new Uint8Array(READ_BYTES);
   let text = '';
@@ -20,7 +22,10 @@ function readLastLine(fd: number): string {
   return text.trim().split('\n').at(-1)!.trim().slice(0, MAX_SHOWN_CHARACTERS);
 }
 
-/** `, last message: "Address already in use"`, for what is said of a helper; empty where it wrote nothing. */
+/**
+ * A suffix for messages about a helper: `, last message: "Address already in use"`; empty if it wrote
+ * nothing.
+ */
 export function quoteLastLine(fd: number): string {
   const line = readLastLine(fd);
   return line === '' ? '' : `, last message: "${line}"`;

@@ -1,13 +1,13 @@
 /**
- * Container formats of disk images, by their magic numbers. Volt serves raw images only: a guest that writes to a
- * container as if it were a raw disk destroys it.
+ * Container formats of disk images, by their magic numbers. Volt supports raw images only. A guest that
+ * writes to a container as if it were a raw disk destroys it.
  */
 
 interface Magic {
   readonly name: string;
   readonly offset: number;
   readonly bytes: Uint8Array;
-  /** What turns such an image into a raw one. */
+  /** How to make a raw image of it. */
   readonly advice: string;
 }
 
@@ -37,7 +37,7 @@ const MAGICS: readonly Magic[] = [
   { name: 'zstd', offset: 0, bytes: Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd), advice: 'unpack it: unzstd' },
 ];
 
-/** Bytes at the start of an image that `recogniseContainer` looks at. */
+/** Bytes from the start of an image that `recogniseContainer` needs. */
 export const IMAGE_HEAD_BYTES = 512;
 
 /** The container format of an image that starts with `head`; undefined for a raw image. */

@@ -1,4 +1,6 @@
-/** A Unix socket of a device: made for this user alone, in the place of nothing but one that nobody has open any more. */
+/**
+ * Listening Unix sockets of devices: accessible to this user only; replace stale sockets, but no other file.
+ */
 import { lstatSync, rmSync } from 'node:fs';
 import { SyscallError } from '../../ffi/errno.ts';
 import type { OwnedFd } from '../../ffi/file.ts';
@@ -14,21 +16,21 @@ const TAKEN: Readonly<Partial<Record<ListenerState, string>>> = {
 };
 
 /**
- * Throws VoltError 'host' that begins with `Cannot use <flag><path>`. `suffixBytes`: how much longer names of related
- * sockets are.
+ * Binds a socket and listens. `flag` precedes the path in messages; `suffixBytes` is the longest suffix that
+ * related sockets append to the path. Throws VoltError 'host'.
  */
 export function openListeningSocket(flag: string, path: string, suffixBytes = 0): OwnedFd {
   const bad = (found: string, expected: string, cause?: unknown) =>
     new VoltError('host', `Cannot use ${flag}${path}: ${found} (expected ${expected})`, { cause });
   const bytes = Buffer.byteLength(path);
-  const most = MAX_SOCKET_PATH_BYTES - suffixBytes;
-  if (bytes > most) throw bad(`the path has ${bytes} bytes`, `at most ${most}`);
+  const maxBytes = MAX_SOCKET_PATH_BYTES - suffixBytes;
+  if (bytes > maxBytes) throw bad(`the path has ${bytes} bytes`, `at most ${maxBytes}`);
   const state = probeListener(path);
   const taken = TAKEN[state];
   if (taken !== undefined) throw bad(taken, 'a path of its own for each guest');
   if (state === 'dead') rmSync(path, { force: true });
   if (state === 'missing' && lstatSync(path, { throwIfNoEntry: false }))
-    throw bad('it is a symbolic link to nothing', 'a path of its own for each guest');
+    throw bad('it is a dangling symbolic link', 'a path of its own for each guest');
   const mask = process.umask(0o177);
   try {
     return listenAt(path);

@@ -1,29 +1,28 @@
-/** Contract of a device's `open.ts`, which runs on the main thread: from a configuration to open files. */
+/** Interface of a device's `open.ts`, which opens a configured device's files on the main thread. */
 import type { Mapping } from '../../ffi/mapping.ts';
 import type { BalloonControl } from '../balloon/control.ts';
 import type { PmemPlacement } from '../pmem/placement.ts';
 import type { DeviceDescription } from '../transport/device.ts';
 
-/** A device whose files are open. It outlives resets of the guest: each machine in turn uses the same one. */
+/** A device with open files. It stays open across guest resets, for the machine that follows. */
 export interface OpenDevice<Start = unknown> {
-  /** What the driver will find. */
   readonly description: DeviceDescription;
-  /** What the device worker makes the device of: plain data, as it crosses threads by message. */
+  /** Argument of the device's `serve` function: plain data, because a message carries it to the worker. */
   readonly start: Start;
-  /** Whether serving it may block for long. Such a device gets a worker of its own. */
+  /** Whether its I/O may block for long. Such a device gets its own worker. */
   readonly blocks: boolean;
-  /** Of a balloon: how the main thread controls it while it runs. */
+  /** Balloon only: control of the running device by the main thread. */
   readonly balloon?: BalloonControl;
-  /** Of persistent memory: maps the guest's view of the file, anew for each machine. */
+  /** Persistent memory only: maps the file as the guest sees it. Called once per machine. */
   readonly mapRegion?: () => Mapping;
-  /** Closes its files, after the worker has stopped. */
+  /** Closes the files. Call it after the worker has stopped. */
   close(): void;
 }
 
 export interface OpenContext {
-  /** Of persistent memory: where it lies in the guest. */
+  /** Persistent memory only: its guest physical range. */
   readonly pmem: PmemPlacement | undefined;
 }
 
-/** Throws VoltError that says what is wrong with the device's files; nothing is left open then. */
+/** Opens a device. Throws VoltError if a file cannot be used, and then leaves nothing open. */
 export type OpenFunction<Config, Start> = (config: Config, context: OpenContext) => OpenDevice<Start>;

@@ -1,4 +1,4 @@
-/** How each kind of device is opened, and the devices that stay open while a guest resets itself. */
+/** The `open` function of each device kind, and the open devices, which persist across guest resets. */
 import { openBalloon } from '../balloon/open.ts';
 import { openBlock } from '../block/open.ts';
 import { openConsole } from '../console/open.ts';
@@ -25,9 +25,9 @@ const OPEN: { readonly [Kind in DeviceKind]: OpenFunction<ConfigOf<Kind>, StartO
 };
 
 /**
- * The open devices of one guest. They are opened for its first machine and used again by the one that is made after a
- * reset: in the sandbox no tap, no socket and no file can be opened any more. Closed by dispose, or when the process
- * ends, because sockets would be left behind.
+ * The open devices of one guest. Its first machine opens them, and the machine after a reset uses them again:
+ * in the sandbox no tap, socket or file can be opened. They are closed on dispose or on process exit, which
+ * removes their sockets.
  */
 export class OpenDevices implements Disposable {
   readonly #open = new Map<DeviceConfig, OpenDevice>();
@@ -35,8 +35,8 @@ export class OpenDevices implements Disposable {
   readonly #closeAtExit = () => this[Symbol.dispose]();
 
   /**
-   * The device of this configuration object, opened if it is not yet. `pmem` says where persistent memory lies. Throws
-   * VoltError 'image', 'host' or 'usage' that says what is wrong with the device's files.
+   * Returns the device of this configuration object; opens it the first time. `pmem` has the guest physical
+   * range of persistent memory. Throws VoltError 'image', 'host' or 'usage' if a file cannot be used.
    */
   open(config: DeviceConfig, pmem: readonly PmemPlacement[]): OpenDevice {
     const known = this.#open.get(config);
@@ -48,7 +48,7 @@ export class OpenDevices implements Disposable {
     return device;
   }
 
-  /** Bytes of the file of persistent memory, the same for each machine. Throws VoltError 'image'. */
+  /** Size of a persistent memory file in bytes, the same for each machine. Throws VoltError 'image'. */
   pmemBytes(config: PmemConfig): number {
     const bytes = this.#pmemBytes.get(config) ?? findPmemBytes(config);
     this.#pmemBytes.set(config, bytes);

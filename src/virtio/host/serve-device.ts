@@ -1,36 +1,36 @@
-/** Contract of a device's `serve.ts`, which runs on the device worker: from open files to a device that runs. */
+/** Interface of a device's `serve.ts`, which creates the device from its open files on a device worker. */
 import type { VirtioDevice } from '../transport/device.ts';
 
-/** One region of the guest's memory, mapped at `host`; `fd` is there where other processes may map it too. */
-export interface RamRegion {
+/** One region of guest RAM, mapped at `host`. `fd`: file descriptor from which other processes can map it. */
+export interface MappedRegion {
   readonly address: number;
   readonly bytes: number;
   readonly host: number;
   readonly fd: number | undefined;
 }
 
-/** What the worker's event loop offers its devices: file descriptors to wait for, and timers. */
+/** The worker's event loop: file descriptors and timers that devices wait for. */
 export interface EventSources {
-  /** `events` of EPOLL; the handler runs on the worker, between requests. */
+  /** Calls `handler` on the worker for `events`, which are EPOLL bits. */
   watch(fd: number, events: number, handler: (events: number) => void): void;
   changeWatch(fd: number, events: number): void;
-  /** To be called before the descriptor is closed. */
+  /** Call it before closing the descriptor. */
   unwatch(fd: number): void;
-  /** Calls `handler` once, `delayMs` from now or a little later. Returns a function that cancels it. */
+  /** Calls `handler` once, after at least `delayMs`. Returns a function that cancels the timer. */
   after(delayMs: number, handler: () => void): () => void;
-  /** Calls `release` when the worker ends, after the devices were stopped. */
+  /** Calls `release` when the worker ends, after its devices have stopped. */
   atEnd(release: () => void): void;
 }
 
-/** What a device may use of its worker and of the machine. */
+/** Resources of the worker and the machine that a device may use. */
 export interface ServeContext {
   readonly events: EventSources;
-  readonly ram: readonly RamRegion[];
-  /** Eventfds that KVM signals when the driver notifies a queue. */
+  readonly ram: readonly MappedRegion[];
+  /** Eventfd of each queue, which KVM signals when the driver notifies the queue. */
   readonly queueFds: readonly number[];
   /** Eventfd that raises the device's interrupt. */
   readonly interruptFd: number;
-  /** Tells people, in a sentence without the device's id, what became of the device. */
+  /** Reports a change of the device to the user. `text` is a clause that follows the device's id. */
   readonly report: (text: string) => void;
 }
 

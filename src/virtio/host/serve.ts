@@ -1,4 +1,4 @@
-/** How each kind of device is served on its worker. No schemas are loaded here. */
+/** The `serve` function of each device kind. Loads no configuration schemas, which no worker needs. */
 import { serveBalloon } from '../balloon/serve.ts';
 import { serveBlock } from '../block/serve.ts';
 import { serveConsole } from '../console/serve.ts';
@@ -22,10 +22,10 @@ const SERVE = {
   entropy: serveEntropy,
 } satisfies { readonly [Kind in DeviceKind]: ServeFunction<never> };
 
-/** What a device of this kind is made of on its worker. */
+/** Argument of the `serve` function of a device kind. */
 export type StartOf<Kind extends DeviceKind> = Parameters<(typeof SERVE)[Kind]>[0];
 
-/** `start` as `open` gave it for this kind. */
+/** Creates a device on its worker. `start` is that of its `OpenDevice`. */
 export function serveDevice(kind: DeviceKind, start: unknown, context: ServeContext): VirtioDevice {
   return (SERVE[kind] as ServeFunction<unknown>)(start, context);
 }

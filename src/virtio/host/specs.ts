@@ -1,4 +1,4 @@
-/** Every device that Volt has, by kind, in the order of their slots on the bus. */
+/** The `spec` of each device kind, in slot order. */
 import { BALLOON } from '../balloon/spec.ts';
 import { BLOCK } from '../block/spec.ts';
 import { CONSOLE } from '../console/spec.ts';
@@ -22,22 +22,22 @@ const specs = {
 
 export type DeviceKind = keyof typeof specs;
 
-/** The configuration of a device of one kind. */
+/** Configuration type of a device kind. */
 export type ConfigOf<Kind extends DeviceKind> =
   (typeof specs)[Kind] extends DeviceSpec<infer Config> ? Config : never;
 
 export type DeviceConfig = { [Kind in DeviceKind]: ConfigOf<Kind> }[DeviceKind];
 
 /**
- * The same for whoever treats all devices alike. A spec's functions are only ever given configurations that its own
- * schema made.
+ * The specs by kind, for code that treats all devices alike. Pass a spec's functions only configurations from
+ * its own schema.
  */
 export const SPECS = specs as unknown as Readonly<Record<DeviceKind, DeviceSpec<DeviceConfig>>>;
 
-/** In the order of their slots. */
+/** All specs, in slot order. */
 export const ALL_SPECS: readonly DeviceSpec<DeviceConfig>[] = Object.values(SPECS);
 
-/** Unix sockets that Volt binds for these devices. */
+/** Paths of the Unix sockets that Volt binds for these devices. */
 export function socketPathsOf(devices: readonly DeviceConfig[]): string[] {
   return devices.flatMap((device) => SPECS[device.kind].socketPaths?.(device) ?? []);
 }

@@ -1,4 +1,4 @@
-/** What a virtio device and its driver are at, read from their shared state without disturbing either. */
+/** Status of a virtio device, read from its shared state without stopping the device or its driver. */
 import {
   DEVICE_WORD,
   driverHasFeature,
@@ -13,17 +13,17 @@ import { SPECS } from './specs.ts';
 
 export interface QueueStatus {
   readonly index: number;
-  /** Entries: as the driver set it up, 0 before that, and at most. */
+  /** Entries as the driver set the queue up; 0 before that. */
   readonly size: number;
   readonly maxSize: number;
-  /** These are not there for a device that another process serves, past Volt. */
+  /** Available buffer notifications. A device with a vhost back-end has no counters. */
   readonly kicks?: number;
-  /** Requests served. */
+  /** Descriptor chains processed. */
   readonly chains?: number;
   readonly bytesFromGuest?: number;
   readonly bytesToGuest?: number;
   readonly interrupts?: number;
-  /** Requests that were answered with an error, packets that were lost. */
+  /** Requests answered with an error, and lost packets. */
   readonly errors?: number;
 }
 
@@ -32,12 +32,12 @@ export interface DeviceStatus {
   readonly kind: string;
   readonly address: number;
   readonly gsi: number;
-  /** `reset`: no driver; `starting`: one that is not ready; `failed`: it needs a reset. */
+  /** `reset`: no driver; `starting`: no DRIVER_OK yet; `failed`: DEVICE_NEEDS_RESET or FAILED is set. */
   readonly state: 'reset' | 'starting' | 'running' | 'failed';
-  /** Why it failed last. */
+  /** Reason of the last failure. */
   readonly failure?: string;
   readonly failures: number;
-  /** Agreed on with the driver, by the names of the specification in camel case. */
+  /** Negotiated features by the specification's names, in camel case. */
   readonly features: readonly string[];
   readonly queues: readonly QueueStatus[];
 }

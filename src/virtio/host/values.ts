@@ -1,4 +1,4 @@
-/** Values that the sections of several devices have in common. */
+/** Schemas of values that several devices' sections share. */
 import * as v from 'valibot';
 import type { RateLimits, TokenBucketConfig } from '../transport/rate-limiter.ts';
 import { found, optional, section, text, wholeNumber } from '../../schema/values.ts';
@@ -12,7 +12,7 @@ const BucketSchema = v.pipe(
     one_time_burst: optional(wholeNumber(0, MAX_TOKENS)),
     refill_time: wholeNumber(0, MAX_REFILL_MS, ' ms'),
   }),
-  // A bucket without size or time is no limit: so Firecracker reads it.
+  // As in Firecracker, a bucket of size 0 or refill time 0 is no limit.
   v.transform(({ size, one_time_burst, refill_time }): TokenBucketConfig | undefined =>
     size === 0 || refill_time === 0 ? undefined : { size, burst: one_time_burst ?? 0, refillMs: refill_time },
   ),
@@ -28,7 +28,7 @@ export const RateLimiterSchema = v.pipe(
   })),
 );
 
-/** What appears in file names and on terminals. */
+/** A device id. It appears in file names and on terminals. */
 export const DeviceId = v.pipe(
   text,
   v.regex(

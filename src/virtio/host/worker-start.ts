@@ -1,41 +1,41 @@
-/** What the main thread tells a device worker, and the words they share. */
+/** Messages between the main thread and a device worker, and the words that they share. */
 import type { HostPointer } from '../../ffi/libc.ts';
 import type { FailureCause } from '../transport/device.ts';
-import type { RamRegion } from './serve-device.ts';
+import type { MappedRegion } from './serve-device.ts';
 import type { DeviceKind } from './specs.ts';
 
-/** One device that a worker serves. */
+/** One device of a worker. */
 export interface ServedDevice {
   readonly kind: DeviceKind;
-  /** Index of the device in its machine. */
   readonly slot: number;
-  /** What messages to people call it. */
+  /** Name of the device in messages. */
   readonly id: string;
-  /** Device state, shared with the vCPUs' threads. */
+  /** Device state, shared with the vCPU workers. */
   readonly buffer: SharedArrayBuffer;
   readonly queueFds: readonly number[];
-  /** Raises the device's interrupt. */
+  /** Eventfd that raises the device's interrupt. */
   readonly interruptFd: number;
-  /** From `open`. */
+  /** `start` of its `OpenDevice`. */
   readonly start: unknown;
 }
 
 export interface VirtioWorkerStart {
-  /** The worker's own words, WORKER_WORD. */
+  /** The words WORKER_WORD. */
   readonly control: SharedArrayBuffer;
+  /** Eventfd that asks the worker to examine `control` and its devices' state. */
   readonly controlFd: number;
-  /** Of the thread. */
+  /** Name of the thread. */
   readonly name: string;
-  readonly ram: readonly RamRegion[];
+  readonly ram: readonly MappedRegion[];
   readonly devices: readonly ServedDevice[];
   /** System call filter for this thread, from `placeFilter`. */
   readonly filter: HostPointer | undefined;
 }
 
-/** Words of one device worker. `stopped` is notified. */
+/** Words of one device worker. `stopped` is a futex word, on which the main thread waits. */
 export const WORKER_WORD = { stopWanted: 0, stopped: 1, size: 2 } as const;
 
-/** What a worker reports: a device or its driver failed, a sentence for people, or the worker itself failed. */
+/** A report of a worker: a device failed, a message for the user, or the worker itself failed. */
 export type VirtioReport =
   | {
       readonly kind: 'device-failed';

@@ -1,7 +1,7 @@
 /**
- * Entry point of a device worker: sleeps in epoll until a queue of one of its devices is kicked, and serves it.
- * No vCPU takes part in I/O, and no message is read while it runs: what it must know comes by shared words and an
- * eventfd.
+ * Entry point of a device worker: waits in epoll until the driver notifies a queue, then processes the queue.
+ * No vCPU takes part in I/O. While it runs the worker receives no messages, only signals of its control
+ * eventfd, after which it reads the shared words.
  */
 import { DEVICE_WORD, viewDeviceState } from '../transport/device-state.ts';
 import { GuestRam } from '../transport/guest-ram.ts';
@@ -11,7 +11,7 @@ import { arrayBufferAt, type HostPointer } from '../../ffi/libc.ts';
 import { installFilter } from '../../ffi/sandbox.ts';
 import { setThreadName } from '../../ffi/thread.ts';
 import { EventLoop } from './event-loop.ts';
-import type { RamRegion } from './serve-device.ts';
+import type { MappedRegion } from './serve-device.ts';
 import { serveDevice } from './serve.ts';
 import { useNormalJitPolicy } from '../../runtime/jit-policy.ts';
 import { WORKER_WORD, type ServedDevice, type VirtioReport, type VirtioWorkerStart } from './worker-start.ts';
@@ -39,7 +39,7 @@ function serve(start: VirtioWorkerStart, words: Int32Array): void {
   using events = new EventLoop();
   const runners = start.devices.map((device) => startDevice(device, start.ram, ram, events));
   events.watch(start.controlFd, EPOLL.in | EPOLL.edge, () => runners.forEach((runner) => runner.sync()));
-  // What happened before the descriptors were watched.
+  // Handles requests from before the descriptors were watched.
   runners.forEach((runner) => runner.sync());
   useNormalJitPolicy();
   while (Atomics.load(words, WORKER_WORD.stopWanted) === 0) events.runOnce();
@@ -48,7 +48,7 @@ function serve(start: VirtioWorkerStart, words: Int32Array): void {
 
 function startDevice(
   { kind, slot, id, buffer, queueFds, interruptFd, start }: ServedDevice,
-  regions: readonly RamRegion[],
+  regions: readonly MappedRegion[],
   ram: GuestRam,
   events: EventLoop,
 ): DeviceRunner {
@@ -59,7 +59,7 @@ function startDevice(
     interrupt: () => signalEventFd(interruptFd),
     reportFailure: (reason, cause) => postMessage({ kind: 'device-failed', slot, id, reason, cause }),
   });
-  // Notifications of queues that another process serves would wake this thread for nothing.
+  // Notifications of a device with a vhost back-end would only wake this thread.
   if (state.words[DEVICE_WORD.servedByBackend] === 0) {
     queueFds.forEach((fd, queue) =>
       events.watch(fd, EPOLL.in | EPOLL.edge, () => runner.handleNotification(queue)),
@@ -68,12 +68,12 @@ function startDevice(
   return runner;
 }
 
-function viewRegion({ address, bytes, host }: RamRegion) {
+function viewRegion({ address, bytes, host }: MappedRegion) {
   return {
     address,
     bytes,
     host,
-    // SAFETY: guest RAM stays mapped until this worker has said that it stopped.
+    // SAFETY: guest RAM stays mapped until this worker has set its `stopped` word.
     open: (offset: number, length: number) =>
       new Uint8Array(arrayBufferAt((host + offset) as HostPointer, length)),
   };
