@@ -28,6 +28,7 @@ export function confine(config: VmConfig, sockets: readonly string[]): Confineme
     cpus: config.maxCpus,
     reads: reads.filter((path) => path !== undefined),
     removesIn,
+    devices: new Set(config.devices.map(({ kind }) => kind)),
   });
 }
 

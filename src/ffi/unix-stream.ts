@@ -1,9 +1,8 @@
 /** Non-blocking Unix stream sockets, to and from arrays and host memory. (unix(7)) */
-import { putU64 } from '../binary/bytes.ts';
 import { OwnedFd } from './file.ts';
-import { addressOf, checked, lastErrno, libc } from './libc.ts';
+import { checked, lastErrno, libc } from './libc.ts';
 import { netLibc } from './net-libc.ts';
-import { AF_UNIX, IOVEC, MSG, MSGHDR, SHUT, SOCK } from './socket-abi.ts';
+import { AF_UNIX, MSG, SHUT, SOCK } from './socket-abi.ts';
 import { MAX_SOCKET_PATH_BYTES, socketAddress, STREAM_NONBLOCK_CLOEXEC } from './unix-socket.ts';
 
 const BACKLOG = 128;
@@ -45,21 +44,6 @@ export function connectStream(path: string): number {
   if (libc.connect(fd, address, address.length) === 0) return fd;
   libc.close(fd);
   return -1;
-}
-
-const message = new Uint8Array(MSGHDR.size);
-const messageView = new DataView(message.buffer);
-
-/**
- * sendmsg(2) of `count` iovecs from iovec `first` on, four words each. Returns the number of bytes sent, or
- * -errno.
- * SAFETY: the caller has checked that every iovec lies in mapped memory, which stays mapped during the call.
- */
-export function sendVector(fd: number, words: Uint32Array, first: number, count: number): number {
-  putU64(messageView, MSGHDR.iovecs, addressOf(words) + IOVEC.size * first);
-  messageView.setUint32(MSGHDR.iovecCount, count, true);
-  const sent = Number(netLibc().sendmsg(fd, message, MSG.noSignal));
-  return sent >= 0 ? sent : -lastErrno();
 }
 
 /** send(2). Returns the number of bytes sent, or -errno. */

@@ -33,7 +33,10 @@ const POLL_MICROSECONDS = 10;
 /** Shared by all machines of the process. */
 let code: HostPointer | undefined;
 
-/** The AP threads of one machine. Construct before the sandbox is entered, which allows no new sockets. */
+/**
+ * The AP threads of one machine. Construct before the sandbox is entered, which allows neither new sockets
+ * nor new executable memory.
+ */
 export class ApThreads implements Disposable {
   /** SAFETY: rows that the threads write; unmapped on dispose, after all threads have left KVM_RUN. */
   readonly #rows: Mapping;
@@ -47,6 +50,7 @@ export class ApThreads implements Disposable {
    * not returned.
    */
   constructor(limit: number, onExit: (exits: readonly ApExit[]) => void) {
+    code ??= mapCode(apThreadCode());
     this.#rows = new Mapping({
       bytes: limit * AP_THREAD.size,
       prot: PROT.read | PROT.write,
@@ -68,7 +72,6 @@ export class ApThreads implements Disposable {
    * running.
    */
   start(vcpus: readonly ApThreadStart[], onStarted: (index: number, threadId: number) => void): void {
-    code ??= mapCode(apThreadCode());
     let failure: unknown;
     const started = vcpus.filter((vcpu) => {
       try {

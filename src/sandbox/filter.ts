@@ -1,9 +1,17 @@
 /**
- * seccomp filters as classic BPF, from the rules. (Linux: Documentation/userspace-api/seccomp_filter.rst, uapi
- * linux/bpf_common.h, linux/seccomp.h)
+ * Builds seccomp filters, which are classic BPF, from the rules. (Linux
+ * Documentation/userspace-api/seccomp_filter.rst, uapi linux/bpf_common.h, linux/seccomp.h)
  */
 import { viewOf } from '../binary/bytes.ts';
-import { SYSCALL_RULES, type ArgumentTest, type SyscallRule, type ThreadClass } from './rules.ts';
+import type { OptionalDevice } from './optional-devices.ts';
+import {
+  OWN_PID,
+  SYSCALL_RULES,
+  type ArgumentTest,
+  type Condition,
+  type SyscallRule,
+  type ThreadClass,
+} from './rules.ts';
 import { syscallNumber } from './syscalls.ts';
 
 /** struct sock_filter */
@@ -31,8 +39,20 @@ interface Instruction {
 const load = (k: number): Instruction => ({ code: OPCODE.load, k });
 const ret = (k: number): Instruction => ({ code: OPCODE.ret, k });
 
-/** The program for threads of a class, as an array of struct sock_filter. What no rule lets through traps. */
-export function buildFilter(of: ThreadClass): Uint8Array {
+/**
+ * The program for threads of a class, as an array of struct sock_filter. `pid` is the process that may signal itself.
+ * Whatever no rule allows traps.
+ */
+export function buildFilter(of: ThreadClass, pid: number): Uint8Array {
+  return encode(buildProgram(of, pid).program);
+}
+
+/** Byte offsets of the instructions that recognize the calls of an optional device: by another `k` they never do. */
+export function findOptionalCalls(of: ThreadClass, device: OptionalDevice): number[] {
+  return buildProgram(of, 1).optional[device].map((index) => index * INSTRUCTION.size + INSTRUCTION.k);
+}
+
+function buildProgram(of: ThreadClass, pid: number) {
   const program: Instruction[] = [
     load(SECCOMP_DATA.architecture),
     { code: OPCODE.jumpEqual, k: AUDIT_ARCH_X86_64, jumpTrue: 1, jumpFalse: 0 },
@@ -41,38 +61,53 @@ export function buildFilter(of: ThreadClass): Uint8Array {
     { code: OPCODE.jumpAtLeast, k: X32_BIT, jumpTrue: 0, jumpFalse: 1 },
     ret(VERDICT.trap),
   ];
+  const optional: Record<OptionalDevice, number[]> = { vsock: [], share: [] };
   for (const [name, rule] of Object.entries(SYSCALL_RULES)) {
     if (of !== 'process' && !rule.also?.includes(of)) continue;
-    const block = verdictBlock(rule, of);
-    program.push({ code: OPCODE.jumpEqual, k: syscallNumber(name), jumpTrue: 0, jumpFalse: block.length });
-    program.push(...block);
+    const block = verdictBlock(rule, of, pid);
+    if (rule.needs) optional[rule.needs].push(program.length);
+    program.push(jumpIfEqual(syscallNumber(name), 0, block.length), ...block);
   }
   program.push(ret(VERDICT.trap));
-  return encode(program);
+  return { program, optional };
 }
 
-/** Decides about one call; ends in a return on every way. */
-function verdictBlock(rule: SyscallRule, of: ThreadClass): Instruction[] {
-  if (rule.errno !== undefined) return [ret(VERDICT.errno | rule.errno)];
-  const tests = of === 'vcpu' ? (rule.vcpuWhen ?? rule.when) : rule.when;
-  if (!tests) return [ret(VERDICT.allow)];
-  return [...tests.flatMap(testBlock), ret(VERDICT.trap)];
+/** Decides about one call; every path ends in a return. */
+function verdictBlock(rule: SyscallRule, of: ThreadClass, pid: number): Instruction[] {
+  const narrower = of === 'vcpu' ? rule.vcpuWhen : of === 'device' ? rule.deviceWhen : undefined;
+  const conditions = narrower ?? rule.when;
+  if (!conditions) return [ret(VERDICT.allow)];
+  const otherwise = rule.errno === undefined ? VERDICT.trap : VERDICT.errno | rule.errno;
+  return [...conditions.flatMap((condition) => conditionBlock(condition, pid)), ret(otherwise)];
 }
 
-/** Allows where the test holds, else goes on behind itself. */
-function testBlock({ argument, mask, equals }: ArgumentTest): Instruction[] {
-  const compares = equals.map((k, i): Instruction => ({
-    code: OPCODE.jumpEqual,
-    k,
-    jumpTrue: equals.length - 1 - i,
-    jumpFalse: i === equals.length - 1 ? 1 : 0,
-  }));
-  return [
-    load(SECCOMP_DATA.arguments + 8 * argument),
-    ...(mask === undefined ? [] : [{ code: OPCODE.and, k: mask }]),
-    ...compares,
-    ret(VERDICT.allow),
-  ];
+/** Allows the call when all tests hold; otherwise execution continues behind the block. */
+function conditionBlock(condition: Condition, pid: number): Instruction[] {
+  return condition.reduceRight<Instruction[]>(
+    (behind, test) => [...testBlock(test, pid, behind.length), ...behind],
+    [ret(VERDICT.allow)],
+  );
+}
+
+/** Continues behind itself when the test holds, otherwise `skipped` instructions further. */
+function testBlock({ argument, mask, equals, is64Bit }: ArgumentTest, pid: number, skipped: number) {
+  const low = SECCOMP_DATA.arguments + 8 * argument;
+  const block = [load(low), ...(mask === undefined ? [] : [{ code: OPCODE.and, k: mask }])];
+  equals.forEach((value, i) => {
+    const isLast = i === equals.length - 1;
+    block.push(jumpIfEqual(value === OWN_PID ? pid : value, equals.length - 1 - i, isLast ? skipped : 0));
+  });
+  return is64Bit ? [load(low + 4), jumpIfEqual(0, 0, block.length + skipped), ...block] : block;
+}
+
+/** Jumps count instructions behind this one, in 8 bits. Throws RangeError when a block is too long for that. */
+function jumpIfEqual(k: number, jumpTrue: number, jumpFalse: number): Instruction {
+  const furthest = Math.max(jumpTrue, jumpFalse);
+  if (furthest > 0xff)
+    throw new RangeError(
+      `Cannot build a filter: a jump is ${furthest} instructions long (expected at most 255)`,
+    );
+  return { code: OPCODE.jumpEqual, k, jumpTrue, jumpFalse };
 }
 
 function encode(program: readonly Instruction[]): Uint8Array {

@@ -1,14 +1,29 @@
 /**
- * The sandbox's programs, made while Volt is built: `import … with { type: 'macro' }` puts what these functions return
- * in the place of their calls. Made at every start they would take 2 ms of it.
+ * The sandbox's filters and signal handler, built together with Volt: `import … with { type: 'macro' }` replaces calls of
+ * these functions with their results. Building them takes 2 ms, too much for each start.
  */
-import { buildFilter } from './filter.ts';
+import { buildFilter, findOptionalCalls } from './filter.ts';
+import type { OptionalDevice } from './optional-devices.ts';
 import type { ThreadClass } from './rules.ts';
 import { buildTrapPage } from './trap-handler.ts';
 
-/** A filter program in base64. */
-export function prebuiltFilter(of: ThreadClass): string {
-  return Buffer.from(buildFilter(of)).toString('base64');
+export interface PrebuiltFilter {
+  /** The program, in base64. */
+  readonly base64: string;
+  /** Byte offsets of u32 fields that take the id of the process. */
+  readonly pids: readonly number[];
+  /** Byte offsets of u32 fields that take NEVER for a guest without the device. */
+  readonly optional: Readonly<Record<OptionalDevice, readonly number[]>>;
+}
+
+export function prebuiltFilter(of: ThreadClass): PrebuiltFilter {
+  const [none, all] = [buildFilter(of, 0), buildFilter(of, 0xffff_ffff)];
+  return {
+    base64: Buffer.from(none).toString('base64'),
+    // The first byte of each field that differs.
+    pids: [...none.keys()].filter((at) => at % 4 === 0 && none[at] !== all[at]),
+    optional: { vsock: findOptionalCalls(of, 'vsock'), share: findOptionalCalls(of, 'share') },
+  };
 }
 
 export interface PrebuiltPage {
@@ -22,7 +37,7 @@ export interface PrebuiltPage {
 export function prebuiltTrapPage(before: string, after: string, exitCode: number): PrebuiltPage {
   const text = { before, after, exitCode };
   const page = buildTrapPage(0, text);
-  // Where the page for another address differs; one that has a bit in its fifth byte alone shows the fields' starts.
+  // This address differs from 0 in its fifth byte alone, which shows where the fields start.
   const other = buildTrapPage(2 ** 32, text);
   const fifth = 4;
   const addresses = [...page.keys()].filter((at) => page[at] !== other[at]).map((at) => at - fifth);

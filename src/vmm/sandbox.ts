@@ -25,7 +25,9 @@ import {
 import { pauseThread } from '../ffi/thread.ts';
 import { isTerminal } from '../ffi/terminal.ts';
 import { encodePathRule, encodeRuleset, FS_RIGHT } from '../sandbox/landlock.ts';
+import { NEVER, OPTIONAL_DEVICES } from '../sandbox/optional-devices.ts';
 import { prebuiltFilter, prebuiltTrapPage } from '../sandbox/prebuilt.ts' with { type: 'macro' };
+import type { PrebuiltFilter } from '../sandbox/prebuilt.ts';
 import { CALL_ROW, TRAP_PAGE } from '../sandbox/trap-page.ts';
 import { VoltError } from '../volt-error.ts';
 import { sourceDirectory } from '../runtime/worker-url.ts';
@@ -37,6 +39,8 @@ export interface SandboxOptions {
   readonly reads: readonly string[];
   /** Directories in which Volt removes a file at its end: those of sockets. */
   readonly removesIn: readonly string[];
+  /** Kinds of the guest's devices; those of OPTIONAL_DEVICES need system calls of their own. */
+  readonly devices: ReadonlySet<string>;
 }
 
 /** Placed filters, for each thread of a class to lay over itself. */
@@ -95,13 +99,25 @@ export function enterSandbox(options: SandboxOptions): Sandbox {
     ...(hasCapabilities() ? [capset] : []),
   ]);
   const missing = missingForSandbox();
+  const place = (filter: PrebuiltFilter) => placeFilter(completeFilter(filter, process.pid, options.devices));
   const filters = hasSeccomp() ? { vcpu: place(VCPU_FILTER), device: place(DEVICE_FILTER) } : undefined;
   if (filters) installFilter(place(PROCESS_FILTER), 'all');
   return { filters, landlockAbi: abi, missing };
 }
 
-function place(filter: string): HostPointer {
-  return placeFilter(Buffer.from(filter, 'base64'));
+/** Fills in this process's id, and disables the calls of devices that the guest does not have. */
+function completeFilter(
+  { base64, pids, optional }: PrebuiltFilter,
+  pid: number,
+  devices: ReadonlySet<string>,
+): Uint8Array {
+  const program = Buffer.from(base64, 'base64');
+  for (const at of pids) program.writeUInt32LE(pid, at);
+  for (const device of OPTIONAL_DEVICES) {
+    if (devices.has(device)) continue;
+    for (const at of optional[device]) program.writeUInt32LE(NEVER, at);
+  }
+  return program;
 }
 
 function trapPageAt(address: number): Uint8Array {

@@ -204,6 +204,12 @@ describe('a forbidden system call ends the process and is named', () => {
     ["on a vCPU's thread: pinning", 'vcpu', ''],
     ["on a device's thread: a second filter", 'device', ''],
     ['on a worker made later: socket', 'worker', ''],
+    ['a signal to another process', 'tgkill', 'process'],
+    ["on a vCPU's thread: a signal to another process", 'tgkill', 'vcpu'],
+    ["on a device's thread: a signal to another process", 'tgkill', 'device'],
+    ['limits of another process', 'prlimit', 'process'],
+    ["on a vCPU's thread: limits of another process", 'prlimit', 'vcpu'],
+    ["on a device's thread: limits of another process", 'prlimit', 'device'],
   ])('%s', async (_what, action, parameter) => {
     const named: Record<string, string> = {
       spawn: 'socketpair',
@@ -212,6 +218,7 @@ describe('a forbidden system call ends the process and is named', () => {
       vcpu: 'sched_setaffinity',
       device: 'seccomp',
       worker: 'socket',
+      prlimit: 'prlimit64',
     };
 
     expect(await sandboxed(action, parameter)).toEqual(forbidden(named[action] ?? action));

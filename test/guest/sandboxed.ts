@@ -7,6 +7,7 @@ import { confine, parseConfig, VirtualMachine } from '../../src/api/index.ts';
 import { placeFilter, installFilter } from '../../src/ffi/sandbox.ts';
 import { libc } from '../../src/ffi/libc.ts';
 import { buildFilter } from '../../src/sandbox/filter.ts';
+import type { ThreadClass } from '../../src/sandbox/rules.ts';
 import { ConsolePump } from '../../src/vmm/serial/pump.ts';
 import { enterSandbox } from '../../src/vmm/sandbox.ts';
 import { VmControl } from '../../src/api/vm-control.ts';
@@ -14,6 +15,9 @@ import { VmControl } from '../../src/api/vm-control.ts';
 const AF_INET = 2;
 const SOCK_STREAM = 1;
 const SYS_PTRACE = 101;
+const PARENT = process.ppid;
+const SYS_PRLIMIT64 = 302;
+const RLIMIT_NOFILE = 7;
 const SYS_BEYOND = 400;
 
 /** Its code comes with it, since no file can be read any more. */
@@ -30,18 +34,31 @@ const ACTIONS: Readonly<Record<string, () => unknown>> = {
   unknown: () => libc.syscall(SYS_BEYOND, 0, 0, 0, 0, 0, 0),
   read: () => console.log(reading(parameter)),
   vcpu: () => {
-    installFilter(placeFilter(buildFilter('vcpu')), 'this');
+    installFilter(placeFilter(buildFilter('vcpu', process.pid)), 'this');
     libc.sched_setaffinity(0, 8, new Uint8Array(8).fill(255));
   },
   device: () => {
-    installFilter(placeFilter(buildFilter('device')), 'this');
-    installFilter(placeFilter(buildFilter('device')), 'this');
+    installFilter(placeFilter(buildFilter('device', process.pid)), 'this');
+    installFilter(placeFilter(buildFilter('device', process.pid)), 'this');
+  },
+  tgkill: () => {
+    narrow(parameter);
+    libc.tgkill(PARENT, PARENT, 0);
+  },
+  prlimit: () => {
+    narrow(parameter);
+    // Without a new limit this only reads.
+    libc.syscall(SYS_PRLIMIT64, PARENT, RLIMIT_NOFILE, 0, 0, 0, 0);
   },
   worker: () => new Promise((_, reject) => (new Worker(SOCKET_WORKER).onerror = reject)),
   load: () => runUnderLoad(Number(parameter)),
 };
 
-if (action !== 'load') enterSandbox({ cpus: 1, reads: [], removesIn: [] });
+function narrow(of: string): void {
+  if (of !== 'process') installFilter(placeFilter(buildFilter(of as ThreadClass, process.pid)), 'this');
+}
+
+if (action !== 'load') enterSandbox({ cpus: 1, reads: [], removesIn: [], devices: new Set() });
 await ACTIONS[action]!();
 console.log('still here');
 process.exit(0);

@@ -4,7 +4,7 @@ import type { IoVector } from '../transport/io-vector.ts';
 import { EPOLL } from '../../ffi/epoll.ts';
 import { ERRNO } from '../../ffi/errno.ts';
 import { readVector, writeVector } from '../../ffi/tap.ts';
-import { acceptStream, closeStream, sendVector } from '../../ffi/unix-stream.ts';
+import { acceptStream, closeStream } from '../../ffi/unix-stream.ts';
 import type { EventSources } from '../host/serve-device.ts';
 
 export interface ConsolePortStart {
@@ -58,7 +58,7 @@ export class ConsolePorts implements ConsoleHost {
     }
     const client = this.#clients[port]!;
     if (client < 0) return source.bytes;
-    const sent = sendVector(client, source.words, source.first, source.count);
+    const sent = writeVector(client, source.words, source.first, source.count);
     if (sent >= 0) return sent;
     if (sent === -ERRNO.EAGAIN || sent === -ERRNO.EINTR) return PORT_IO.wouldBlock;
     this.#drop(port);

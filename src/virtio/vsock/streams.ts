@@ -6,7 +6,7 @@ import type { IoVector } from '../transport/io-vector.ts';
 import { STREAM_RESULT, type VsockHost } from './host.ts';
 import { EPOLL } from '../../ffi/epoll.ts';
 import { ERRNO } from '../../ffi/errno.ts';
-import { readVector } from '../../ffi/tap.ts';
+import { readVector, writeVector } from '../../ffi/tap.ts';
 import {
   acceptStream,
   closeStream,
@@ -14,7 +14,6 @@ import {
   shutdownWrites,
   receiveBytes,
   sendBytes,
-  sendVector,
 } from '../../ffi/unix-stream.ts';
 import type { EventSources } from '../host/serve-device.ts';
 
@@ -73,7 +72,7 @@ export class VsockStreams implements VsockHost {
   }
 
   write(stream: number, source: IoVector): number {
-    return resultOf(sendVector(stream, source.words, source.first, source.count));
+    return resultOf(writeVector(stream, source.words, source.first, source.count));
   }
 
   writeBytes(stream: number, bytes: Uint8Array): number {

@@ -42,7 +42,7 @@ describe('a waiting thread', () => {
   test('lays its filter over itself alone', () => {
     using eventFd = createEventFd();
     using threads = new ApThreads(1, () => {});
-    const filter = placeFilter(buildFilter('vcpu'));
+    const filter = placeFilter(buildFilter('vcpu', process.pid));
     const before = filtersOf('self');
 
     threads.start([{ ...waiting(0, eventFd.fd), filter }], () => {});

@@ -3,9 +3,14 @@ import { describe, expect, test } from 'bun:test';
 import { buildFilter, INSTRUCTION, VERDICT, X32_BIT } from '../../../src/sandbox/filter.ts';
 import { SYSCALL_RULES, THREAD_CLASSES } from '../../../src/sandbox/rules.ts';
 import { SYSCALL_COUNT, SYSCALL_NAMES, syscallNumber } from '../../../src/sandbox/syscalls.ts';
+import { IOCTL } from '../../../src/kvm/abi.ts';
+import { MACHINE_KVM_IOCTL, VCPU_KVM_IOCTL } from '../../../src/sandbox/ioctls.ts';
+import { NEVER } from '../../../src/sandbox/optional-devices.ts';
+import { prebuiltFilter } from '../../../src/sandbox/prebuilt.ts';
 import { judge } from './bpf-machine.ts';
 
-const filters = Object.fromEntries(THREAD_CLASSES.map((of) => [of, buildFilter(of)]));
+const PID = 4711;
+const filters = Object.fromEntries(THREAD_CLASSES.map((of) => [of, buildFilter(of, PID)]));
 const call = (of: string, name: string, ...args: number[]) =>
   judge(filters[of]!, { number: syscallNumber(name), arguments: args.map((arg) => BigInt(arg >>> 0)) });
 
@@ -48,11 +53,13 @@ describe('a filter', () => {
 describe('what the process may do', () => {
   test('it never starts a program or a process', () => {
     const CLONE_THREAD = 0x10000;
+    const PTHREAD_CREATE = 0x3d0f00;
     for (const name of ['execve', 'execveat', 'fork', 'vfork']) {
       expect(call('process', name)).toBe(VERDICT.trap);
     }
     expect(call('process', 'clone', 17)).toBe(VERDICT.trap);
-    expect(call('process', 'clone', CLONE_THREAD | 0xf00)).toBe(VERDICT.allow);
+    expect(call('process', 'clone', PTHREAD_CREATE)).toBe(VERDICT.allow);
+    expect(call('process', 'clone', CLONE_THREAD)).toBe(VERDICT.trap);
     expect(call('process', 'clone3')).toBe(VERDICT.errno | ENOSYS);
   });
 
@@ -72,11 +79,13 @@ describe('what the process may do', () => {
   test('it makes Unix sockets alone, to connect, which a vCPU may not', () => {
     const [AF_UNIX, AF_INET, AF_NETLINK, AF_PACKET, AF_VSOCK] = [1, 2, 16, 17, 40];
 
-    expect(call('process', 'socket', AF_UNIX)).toBe(VERDICT.allow);
-    expect(call('vcpu', 'socket', AF_UNIX)).toBe(VERDICT.trap);
+    const STREAM = 0x80801;
+    expect(call('process', 'socket', AF_UNIX, STREAM)).toBe(VERDICT.allow);
+    expect(call('process', 'socket', AF_UNIX)).toBe(VERDICT.trap);
+    expect(call('vcpu', 'socket', AF_UNIX, STREAM)).toBe(VERDICT.trap);
     expect(call('vcpu', 'connect')).toBe(VERDICT.trap);
     for (const family of [AF_INET, AF_NETLINK, AF_PACKET, AF_VSOCK])
-      expect(call('process', 'socket', family)).toBe(VERDICT.trap);
+      expect(call('process', 'socket', family, STREAM)).toBe(VERDICT.trap);
   });
 
   test('it makes no listening sockets, mounts, traces, modules and namespaces', () => {
@@ -110,6 +119,39 @@ describe('what the process may do', () => {
     expect(call('process', 'prctl', PR_SET_NAME)).toBe(VERDICT.allow);
     expect(call('process', 'prctl', PR_SET_DUMPABLE)).toBe(VERDICT.trap);
     expect(call('process', 'prctl', PR_SET_SECCOMP)).toBe(VERDICT.trap);
+  });
+});
+
+describe('arguments', () => {
+  test('of KVM are those of kvm/abi.ts', () => {
+    const known: Record<string, number> = { ...VCPU_KVM_IOCTL, ...MACHINE_KVM_IOCTL };
+    expect(known).toEqual(Object.fromEntries(Object.entries(IOCTL).map(([name, k]) => [name, Number(k)])));
+  });
+
+  test('that are pointers are compared as a whole', () => {
+    const prlimit = (limit: bigint) =>
+      judge(filters['process']!, { number: syscallNumber('prlimit64'), arguments: [0n, 7n, limit, 0n] });
+    expect([prlimit(0n), prlimit(0x1_0000_0000n)]).toEqual([VERDICT.allow, VERDICT.trap]);
+  });
+
+  test.each(THREAD_CLASSES)('of %s name no process but this one', (of) => {
+    const KICK = 34;
+    expect(call(of, 'tgkill', PID, 5, KICK)).toBe(VERDICT.allow);
+    expect(call(of, 'tgkill', PID + 1, 5, KICK)).toBe(VERDICT.trap);
+    expect(call(of, 'prlimit64', PID + 1, 7, 0)).toBe(VERDICT.trap);
+  });
+
+  test('of a prebuilt filter become those of a built one, without the devices that a guest lacks', () => {
+    for (const of of THREAD_CLASSES) {
+      const { base64, pids, optional } = prebuiltFilter(of);
+      const program = Buffer.from(base64, 'base64') as Buffer<ArrayBuffer>;
+      for (const at of pids) program.writeUInt32LE(PID, at);
+      expect(program.equals(filters[of]!)).toBe(true);
+      for (const at of optional.vsock) program.writeUInt32LE(NEVER, at);
+      const number = syscallNumber('connect');
+      expect(judge(program, { number })).toBe(VERDICT.trap);
+      expect(judge(program, { number: syscallNumber('read') })).toBe(VERDICT.allow);
+    }
   });
 });
 

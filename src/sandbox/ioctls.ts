@@ -1,0 +1,68 @@
+/**
+ * The ioctls of a running guest, by number. `test/unit/sandbox/filter.test.ts` compares those of KVM with kvm/abi.ts,
+ * which this room cannot import.
+ */
+
+/** What the thread of a vCPU asks KVM. (linux/kvm.h; Documentation/virt/kvm/api.rst) */
+export const VCPU_KVM_IOCTL = {
+  run: 0xae80,
+  getRegs: 0x8090_ae81,
+  getSregs: 0x8138_ae83,
+  getMpState: 0x8004_ae98,
+  getVcpuEvents: 0x8040_ae9f,
+  irqLine: 0x4008_ae61,
+  createPit2: 0x4040_ae77,
+  getPitState: 0x8070_ae9f,
+  setPitState: 0x4070_aea0,
+} as const;
+
+/** What the main thread asks besides: to build the machine again after its guest's reset, and to add vCPUs. */
+export const MACHINE_KVM_IOCTL = {
+  getApiVersion: 0xae00,
+  createVm: 0xae01,
+  checkExtension: 0xae03,
+  getVcpuMmapSize: 0xae04,
+  getSupportedCpuid: 0xc008_ae05,
+  createVcpu: 0xae41,
+  setUserMemoryRegion: 0x4020_ae46,
+  setTssAddr: 0xae47,
+  setIdentityMapAddr: 0x4008_ae48,
+  createIrqchip: 0xae60,
+  registerCoalesced: 0x4010_ae67,
+  unregisterCoalesced: 0x4010_ae68,
+  irqfd: 0x4020_ae76,
+  setBootCpuId: 0xae78,
+  ioeventfd: 0x4040_ae79,
+  setRegs: 0x4090_ae82,
+  setSregs: 0x4138_ae84,
+  setMsrs: 0x4008_ae89,
+  setFpu: 0x41a0_ae8d,
+  getLapic: 0x8400_ae8e,
+  setLapic: 0x4400_ae8f,
+  setCpuid2: 0x4008_ae90,
+  setMpState: 0x4004_ae99,
+  setVcpuEvents: 0x4040_aea0,
+  getTscKhz: 0xaea3,
+  enableCap: 0x4068_aea3,
+  signalMsi: 0x4020_aea5,
+  kvmclockCtrl: 0xaead,
+} as const;
+
+/** Of terminals; TIOCSTI, which types for the user, is not among them. (asm-generic/ioctls.h) */
+export const TERMINAL_IOCTL = {
+  getAttributes: 0x5401,
+  setAttributes: 0x5402,
+  getForegroundGroup: 0x540f,
+  getWindowSize: 0x5413,
+  getPtyNumber: 0x8004_5430,
+} as const;
+
+/** What a guest's network driver negotiates with its device. (linux/if_tun.h) */
+export const TAP_IOCTL = {
+  setOffload: 0x4004_54d0,
+  setHeaderSize: 0x4004_54d8,
+  setQueue: 0x4004_54d9,
+} as const;
+
+/** Discards blocks of a disk that is a block device. (linux/fs.h) */
+export const BLKDISCARD = 0x1277;
