@@ -33,7 +33,7 @@ function fuzzRandom(seed: number): (limit: number) => number {
 
 export interface FuzzCounts {
   rounds: number;
-  /** Rounds in which the device gave up on its driver. */
+  /** Rounds in which the device set DEVICE_NEEDS_RESET. */
   gaveUp: number;
   /** Requests that reached the backend, and chains that came back. */
   requests: number;
@@ -125,7 +125,7 @@ export function createFuzzer(from: number | ((limit: number) => number)): {
   return { round: () => runRound(bench, random), counts };
 }
 
-/** One life of a driver: reset, negotiation, a ring, some kicks with more changes between them. */
+/** One life of a driver: reset, negotiation, a ring, some notifications with more changes between them. */
 function runRound({ bytes, view, mmio, backend, counts }: Bench, random: (limit: number) => number): void {
   const write = (register: number, value: number) => writeMmio(mmio, register, 4, value);
   const packed = random(2) === 1;
@@ -146,7 +146,7 @@ function runRound({ bytes, view, mmio, backend, counts }: Bench, random: (limit:
   for (let i = 0; i < 4; i++) putRequest(view, BUFFERS + 32 * i, random);
   setUpQueue(write, size, random);
   write(R.status, 15);
-  for (let kick = 0; kick < 3; kick++) {
+  for (let round = 0; round < 3; round++) {
     if (!packed) offer(view, size, decent, random);
     write(R.queueNotify, random(8) === 0 ? random(4) : 0);
     misbehave(view, mmio, size, random);

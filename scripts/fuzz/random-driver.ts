@@ -1,7 +1,7 @@
 /**
- * A driver that makes random choices, behind the real transport and real rings. It is honest for a while: then the device has
- * to serve it, answer each chain once, and never give up on it. When it has done what no driver does, the device may give up
- * on it, until it is reset; but it must never reach what is not RAM.
+ * A driver that makes random choices, behind the real transport and real rings. It is honest for a while:
+ * then the device has to serve it, answer each chain once, and never give up on it. When it has done what no
+ * driver does, the device may give up on it, until it is reset; but it must never reach what is not RAM.
  */
 import type { DeviceDescription, VirtioDevice } from '../../src/virtio/transport/device.ts';
 import { FEATURE, MMIO_REGISTER as R } from '../../src/virtio/transport/mmio.regs.ts';
@@ -132,7 +132,7 @@ export class RandomDriver {
     return this.choose(40) === 0 ? 1 + this.choose(300) : 1;
   }
 
-  /** Makes a chain available where the ring has room, and kicks as a rule. False where it has none. */
+  /** Makes a chain available and usually notifies the device. Returns false if the ring is full. */
   offer(queue: number, buffers: readonly TestBuffer[]): boolean {
     const pending = this.#outstanding[queue]!;
     const table = this.#indirect && this.choose(3) === 0 ? this.#table(buffers.length) : undefined;

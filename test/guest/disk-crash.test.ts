@@ -34,12 +34,12 @@ function writingGuest(): Uint8Array {
   const wrapSector = [0x81, 0x25, ...u32(header + 8), ...u32(BLOCKS * SECTORS_PER_BLOCK - 1)]; // and dword, imm32
   const count = [0xff, 0x05, ...u32(data)]; // inc dword [address]
   const offerTwo = [0x66, 0x83, 0x05, ...u32(AVAIL + 2), 2]; // add word [address], 2
-  const kick = virtioAsm.write(R.queueNotify, 0);
+  const notify = virtioAsm.write(R.queueNotify, 0);
   // mov ax, [available index]; cmp ax, [used index]
   const wait = asm.untilZero([0x66, 0xa1, ...u32(AVAIL + 2), 0x66, 0x3b, 0x05, ...u32(USED + 2)]);
   const tell = [...asm.readEax(data), ...asm.printEax(4)];
   const FLUSH_BIT = 1 << 9;
-  const loop = asm.forEver([...addSector, ...wrapSector, ...count, ...offerTwo, ...kick, ...wait, ...tell]);
+  const loop = asm.forEver([...addSector, ...wrapSector, ...count, ...offerTwo, ...notify, ...wait, ...tell]);
   const chains = [write, flush];
   return virtioImage([virtioAsm.start(FLUSH_BIT), loop], chains, bytes, [0, 1, 0, 1, 0, 1, 0, 1]);
 }

@@ -1,6 +1,6 @@
 /**
- * Tiny virtio drivers: rings laid out in the guest's image, and code that sets up one queue, kicks it and waits. The
- * first device lies at the first place of the bus.
+ * Tiny virtio drivers: rings laid out in the guest's image, and code that sets up one queue, notifies it and
+ * waits. The first device lies at the first place of the bus.
  */
 import { putU64, viewOf } from '../../src/binary/bytes.ts';
 import { MMIO_REGISTER as R } from '../../src/virtio/transport/mmio.regs.ts';
@@ -27,7 +27,9 @@ export interface GuestBuffer {
 export const virtioAsm = {
   read: (register: number) => asm.readEax(DEVICE + register),
   write: (register: number, value: number) => [...asm.loadEax(value), ...asm.storeEax(DEVICE + register)],
-  /** Resets the device, agrees on VERSION_1 and features of the low half, sets up queue 0, and says DRIVER_OK. */
+  /**
+   * Resets the device, agrees on VERSION_1 and features of the low half, sets up queue 0, and says DRIVER_OK.
+   */
   start: (features = 0) => {
     const { write } = virtioAsm;
     return [
@@ -43,7 +45,7 @@ export const virtioAsm = {
       ...[...write(R.queueReady, 1), ...write(R.status, 15)],
     ];
   },
-  /** Makes chains available up to index `count`, which the image holds already, and kicks. */
+  /** Makes chains available up to index `count`, which the image holds already, and notifies the device. */
   offer: (count: number) => [
     ...[...asm.loadEax(count * 0x1_0000), ...asm.storeEax(AVAIL)],
     ...virtioAsm.write(R.queueNotify, 0),
@@ -76,8 +78,9 @@ function word(value: number): number[] {
 }
 
 /**
- * An image with `code` first, then a split ring in which chain i of `chains` is made of `chains[i]`, in order, and
- * `data` at DATA. At most 8 buffers in all. `order` says which chain each entry of the available ring names.
+ * An image with `code` first, then a split ring in which chain i of `chains` is made of `chains[i]`, in
+ * order, and `data` at DATA. At most 8 buffers in all. `order` says which chain each entry of the available
+ * ring names.
  */
 export function virtioImage(
   code: readonly (readonly number[])[],

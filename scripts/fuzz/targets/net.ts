@@ -177,7 +177,7 @@ export const netTarget: FuzzTarget = {
             const buffers = driver.buffers(length, false);
             const packet = packetOf(sent++, length);
             driver.put(buffers, packet);
-            // Before it is offered: the kick that tells the device comes with it.
+            // Before the chain is offered, because offering it notifies the device.
             const place = port.toSend?.push(packet) ?? 0;
             if (!driver.offer(2 * pair + 1, buffers)) port.toSend?.splice(place - 1, 1);
           }

@@ -62,7 +62,7 @@ export function deviceFamilies(devices: readonly DeviceStatus[]): MetricFamily[]
     {
       name: 'volt_device_kicks',
       type: 'counter',
-      help: 'How often the driver told the device of requests; several may come with one kick.',
+      help: 'Available buffer notifications from the driver; one may stand for several requests.',
       samples: perQueue(({ kicks }) => kicks),
     },
     {

@@ -67,7 +67,7 @@ function createBench(shape: Partial<BlockShape> = {}, limits: RateLimits = NO_LI
   };
   device.activate(context);
   const driver = splitDriver(memory, SIZE);
-  /** Header at BUFFERS, data, status; kicked. */
+  /** Header at BUFFERS, data, status; notified. */
   const ask = (type: number, sector: number, data: readonly TestBuffer[] = [], at = BUFFERS) => {
     memory.view.setUint32(at, type, true);
     memory.view.setUint32(at + 8, sector, true);

@@ -76,7 +76,7 @@ test('a driver that offers entropy is given up on', () => {
   expect(filled).toEqual([]);
 });
 
-test('a limit makes requests wait for a timer, kicks or not', () => {
+test('a limit makes requests wait for a timer, notifications or not', () => {
   const bandwidth = { size: 16, burst: 0, refillMs: 1000 };
   const { device, driver, filled, timers, clock } = createBench({ bandwidth, ops: undefined });
   [0, 1].forEach((i) => driver.add([{ address: BUFFERS + 16 * i, length: 16, writable: true }]));

@@ -244,7 +244,7 @@ describe('a running device', () => {
     expect(bench.device.diary).toEqual(['activate', 'reset', 'activate', 'chain 0']);
   });
 
-  test('ignores kicks of queues that are not there', () => {
+  test('ignores notifications of queues that do not exist', () => {
     const bench = createBench();
     bench.start();
 

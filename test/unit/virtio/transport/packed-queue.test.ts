@@ -162,7 +162,7 @@ describe('interrupts of a packed queue', () => {
   });
 });
 
-describe('kicks of a packed queue', () => {
+describe('available buffer notifications of a packed queue', () => {
   test('are held off, and wanted at a place', () => {
     const { queue, driver, chain, view } = open(ALL_FEATURES);
     driver.add([{ address: BUFFERS, length: 1 }]);

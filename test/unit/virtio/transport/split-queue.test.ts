@@ -177,7 +177,7 @@ describe('interrupts of a split queue', () => {
   });
 });
 
-describe('kicks of a split queue', () => {
+describe('available buffer notifications of a split queue', () => {
   test('are held off and wanted by the flag without the event index', () => {
     const { queue, view } = open();
 

@@ -44,7 +44,7 @@ function createBench(answers: Readonly<Record<string, Uint8Array | undefined>> =
   return { ...bench, device, link, watched: () => watched };
 }
 
-/** Puts a request of FUSE into a queue's ring, without a kick. */
+/** Puts a request of FUSE into a queue's ring, without a notification. */
 function addRequest(bench: ReturnType<typeof createBench>, queue: ReturnType<typeof bench.start>[number]) {
   bench.view.setUint32(REQUEST, 56, true);
   bench.view.setUint32(REQUEST + 8, 77, true);
