@@ -1,9 +1,11 @@
-/** `volt check`: opens and builds everything that a run would, and says whether it could start. */
+/**
+ * `volt check`: opens and builds everything that `volt run` would, and reports whether the guest could start.
+ */
 import { checkMachine, EXIT_CODE, hostWarnings } from '../api/index.ts';
 import { createLog, setLogFormat, writeStdout } from './log.ts';
 import { toConfig, type MachineFlags } from './machine-options.ts';
 
-/** Returns the exit code: 0, or throws what a run would throw. */
+/** Returns exit code 0, or throws the error that `volt run` would throw. */
 export function check(flags: MachineFlags & { readonly json?: true | undefined }): number {
   setLogFormat(flags.logFormat);
   const warnings: string[] = [];

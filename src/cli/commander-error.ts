@@ -1,4 +1,4 @@
-/** Commander's own errors in Volt's form: one line, and where to read on. */
+/** Commander's errors in Volt's format: one line, with the command that shows the help. */
 export function commanderError(text: string, helpCommand: string, what: string): string {
   const line = text
     .trim()

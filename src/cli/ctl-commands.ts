@@ -1,4 +1,4 @@
-/** `volt ctl`: one call to a running guest's control socket, printed for people or as JSON. */
+/** `volt ctl`: one call to a running guest's control socket; the answer is printed as text or JSON. */
 import {
   Argument,
   Command,
@@ -34,7 +34,7 @@ import { guestSocket } from './find-guest.ts';
 import { writeLine, writeStdout } from './log.ts';
 import { toMib } from './size.ts';
 
-/** Takes everything after `volt ctl`. Returns the process's exit code. */
+/** Runs the words after `volt ctl`. Returns the process's exit code. */
 export async function ctl(words: readonly string[], outer: CommandUnknownOpts): Promise<number> {
   const json = words[0] === '--json';
   const [guest, ...rest] = json ? words.slice(1) : words;
@@ -42,7 +42,7 @@ export async function ctl(words: readonly string[], outer: CommandUnknownOpts): 
   if (guest === undefined || guest.startsWith('-')) {
     throw new VoltError(
       'usage',
-      `Cannot run volt ctl: ${guest === undefined ? 'no guest is named' : `there is no option ${guest}`} (expected volt ctl [--json] <path|pid> <command>)`,
+      `Cannot run volt ctl: ${guest === undefined ? 'no guest is named' : `unknown option ${guest}`} (expected volt ctl [--json] <path|pid> <command>)`,
     );
   }
   const program = commandsFor(guest, json, outer);
@@ -66,16 +66,16 @@ export function describeCtlCommands(): string {
 /** The commands of `volt ctl`, for the guest that its help names. */
 export function commandsFor(guest: string, json: boolean, outer: CommandUnknownOpts): CommandUnknownOpts {
   const program = new Command(`volt ctl ${guest}`)
-    .description('Steers this guest.')
+    .description('Controls this guest.')
     .option('--json', 'print the answer as JSON');
-  // Before any subcommand is made, which takes them over: one-line errors, and no exit in the middle.
+  // Before any subcommand is added, because subcommands copy them: one-line errors, and no process.exit.
   (program as CommandUnknownOpts).copyInheritedSettings(outer);
   program.helpOption('-h, --help', 'print this help').configureOutput({
     outputError: (text, write) => write(commanderError(text, 'volt ctl --help', 'commands')),
   });
   const wantsJson = () => json || program.opts().json;
 
-  /** One call; `print` is for people, and nothing where there is nothing to say. */
+  /** Makes one call; `print` formats the answer as text, and is missing for methods without a result. */
   const send = async <M extends ControlMethod>(
     method: M,
     params: ControlParams<M>,
@@ -89,7 +89,7 @@ export function commandsFor(guest: string, json: boolean, outer: CommandUnknownO
 
   program
     .command('status')
-    .description('what the guest is and whether it runs')
+    .description('state, uptime, vCPUs, memory and kernel of the guest')
     .action(() => send('status', {}, formatStatus));
   program
     .command('vcpus')
@@ -101,13 +101,13 @@ export function commandsFor(guest: string, json: boolean, outer: CommandUnknownO
     .action(() => send('devices', {}, formatDevices));
   program
     .command('balloon')
-    .description('memory that the guest has given back, and what it says of the rest')
-    .argument('[size]', 'ask the guest for so much, such as 128M', toMib)
+    .description('size of the memory balloon, and statistics of guest memory')
+    .argument('[size]', 'set the requested size first, such as 128M', toMib)
     .action((mib) => send('balloon', mib === undefined ? {} : { mib }, formatBalloon));
   program
     .command('where')
-    .description('where each vCPU is now: its state, RIP, and the function there if its name is known')
-    .option('--symbols <file>', "System.map or ELF file; default: what the guest's process knows")
+    .description('state and RIP of each vCPU, with the function at RIP if known')
+    .option('--symbols <file>', "System.map or ELF file (default: the symbols of the guest's process)")
     .action(async ({ symbols }) => {
       const symbolOf = symbols === undefined ? undefined : openSymbols(symbols);
       using client = await connectTo(guest);
@@ -117,29 +117,29 @@ export function commandsFor(guest: string, json: boolean, outer: CommandUnknownO
     });
   program
     .command('regs')
-    .description('registers of a vCPU, which leaves the guest for a moment unless it is paused')
+    .description('registers of a vCPU, which leaves the guest for a moment unless paused')
     .argument('<vcpu>', "the vCPU's number", toNumber)
     .action((vcpu) => send('regs', { vcpu }, formatRegs));
   program
     .command('pause')
-    .description('take vCPUs out of the guest; answers when they are')
+    .description('pause vCPUs; returns when they have left the guest')
     .argument('[vcpus...]', 'their numbers; without any, all', collect)
     .action((vcpus) => send('pause', vcpus.length > 0 ? { vcpus } : {}));
   program
     .command('resume')
-    .description('let paused vCPUs run again')
+    .description('resume paused vCPUs')
     .argument('[vcpus...]', 'their numbers; without any, all', collect)
     .action((vcpus) => send('resume', vcpus.length > 0 ? { vcpus } : {}));
   program
     .command('stop')
-    .description('end the guest without asking it; answers when it has ended')
+    .description('end the guest at once, without a shutdown; returns when it has ended')
     .action(() => send('stop', {}));
   program
     .command('ipi')
     .description('send an interrupt')
     .addOption(new Option('--mode <mode>', 'delivery mode').choices(IPI_MODES).makeOptionMandatory())
     .addOption(new Option('--to <vcpu>', 'a vCPU, or all').argParser(toDestination).makeOptionMandatory())
-    .option('--except <vcpu>', 'with --to all: not to this one', toNumber)
+    .option('--except <vcpu>', 'with --to all: exclude this vCPU', toNumber)
     .option('--vector <vector>', 'such as 48 or 0x30; NMI and INIT have none', toNumber)
     .addOption(new Option('--trigger <trigger>', 'trigger mode').choices(['edge', 'level'] as const))
     .option('--deassert', 'level: de-assert')
@@ -161,7 +161,7 @@ Examples:
     .command('start-ap')
     .description('start an AP: INIT, then SIPI')
     .argument('<vcpu>', "the AP's number", toNumber)
-    .argument('<vector>', 'it starts at vector x 0x1000; such as 8 or 0x08', toNumber)
+    .argument('<vector>', 'such as 8 or 0x08: the AP starts at vector x 0x1000', toNumber)
     .action((vcpu, vector) => send('start-ap', { vcpu, vector }));
   program
     .command('affinity')
@@ -173,32 +173,30 @@ Examples:
     .command('nice')
     .description("set the nice value of a vCPU's thread")
     .argument('<vcpu>', "the vCPU's number", toNumber)
-    .argument('<nice>', 'from -20, most of the host, to 19', toNice)
+    .argument('<nice>', 'from -20 (highest priority) to 19', toNice)
     .allowUnknownOption()
     .action((vcpu, nice) => send('nice', { vcpu, nice }));
   program
     .command('mp-state')
-    .description("set a paused vCPU's MP state as KVM knows it")
+    .description("set a paused vCPU's MP state (KVM_SET_MP_STATE)")
     .argument('<vcpu>', "the vCPU's number", toNumber)
     .addArgument(new Argument('<state>', 'one of').choices(MP_STATE_NAMES))
-    .argument('[vector]', 'with sipi-received: where it starts, / 0x1000', toNumber)
+    .argument('[vector]', "with sipi-received: the SIPI's vector", toNumber)
     .action((vcpu, state, vector) =>
       send('mp-state', { vcpu, state, ...(vector === undefined ? {} : { vector }) }),
     );
   program
     .command('cpus')
-    .description(
-      'plug or remove vCPUs until there are so many; answers when the guest has taken or given them',
-    )
-    .argument('<count>', 'at most the max of --cpus', toNumber)
+    .description('plug or eject vCPUs to reach this number; returns when the guest has taken or ejected them')
+    .argument('<count>', 'at most max=M of --cpus', toNumber)
     .action((count) => send('cpus', { count }, formatCpuChange));
   program
     .command('powerdown')
-    .description('press the power button: a guest that listens shuts itself down')
+    .description('press the power button; a guest that listens to it shuts itself down')
     .action(() => send('powerdown', {}));
   program
     .command('events')
-    .description('print what happens, one line of JSON each, until the guest ends or Ctrl-C')
+    .description('print events, one line of JSON each, until the guest ends or Ctrl-C')
     .action(async () => {
       using client = await connectTo(guest);
       for await (const event of client.events()) if (!writeLine(JSON.stringify(event))) return;
@@ -229,7 +227,7 @@ interface IpiFlags {
 
 function toIpi({ mode, to, except, vector, trigger, deassert }: IpiFlags): ControlParams<'ipi'> {
   if (except !== undefined && to !== 'all') {
-    throw new VoltError('usage', `Cannot use --except ${except} with --to ${to} (expected --to all)`);
+    throw new VoltError('usage', `Cannot use --except ${except}: --to is ${to} (expected --to all)`);
   }
   return {
     mode,

@@ -1,8 +1,8 @@
-/** Answers of the control socket as people read them. */
+/** Formats answers of the control socket as text. */
 import type { ControlResult } from '../api/index.ts';
 
 const MIB = 1024 * 1024;
-/** Enough to see what a vCPU does; `--json` has all. */
+/** `--json` has all. */
 const SHOWN_EXIT_REASONS = 3;
 
 /** Columns as wide as they need to be; those in `right` are aligned to the right. */
@@ -58,8 +58,8 @@ export function formatVcpus(vcpus: ControlResult<'vcpus'>): string {
 export function formatBalloon(balloon: ControlResult<'balloon'>): string {
   const { wantedMib, actualMib, inflatedBytes, reportedBytes, stats } = balloon;
   const rows: [string, string][] = [
-    ['wanted', `${wantedMib} MiB`],
-    ['given back', `${actualMib} MiB`],
+    ['requested size', `${wantedMib} MiB`],
+    ['actual size', `${actualMib} MiB`],
     ['released by the balloon', `${inflatedBytes} bytes`],
     ['released as free pages', `${reportedBytes} bytes`],
     ...Object.entries(stats).map(([name, value]): [string, string] => [printable(name), String(value)]),
@@ -107,7 +107,7 @@ export function formatDevices(devices: ControlResult<'devices'>): string {
   return `${table}${notes.join('')}`;
 }
 
-/** Nobody here counts for a device that another process serves. */
+/** Counters are undefined for a device that another process serves. */
 function formatCount(count: number | undefined, format: (count: number) => string): string {
   return count === undefined ? '-' : format(count);
 }
@@ -134,7 +134,7 @@ export function formatPlace({ rip, symbol }: Place): string {
   return symbol === undefined ? rip : `${rip} ${symbol}`;
 }
 
-/** A line for each vCPU; `symbolOf`, where given, knows better than the guest's process. */
+/** A line per vCPU; `symbolOf`, if given, takes precedence over the symbols of the guest's process. */
 export function formatWhere(
   vcpus: ControlResult<'vcpus'>,
   symbolOf?: (address: bigint) => string | undefined,
@@ -148,7 +148,7 @@ export function formatWhere(
   return formatTable(['VCPU', 'STATE', 'RIP', 'SYMBOL'], rows, [0]);
 }
 
-/** The same vCPUs with the names that `symbolOf` has for where they are. */
+/** The same vCPUs, with symbols from `symbolOf`. */
 export function withSymbols(
   vcpus: ControlResult<'vcpus'>,
   symbolOf: ((address: bigint) => string | undefined) | undefined,
@@ -160,7 +160,7 @@ export function withSymbols(
   });
 }
 
-/** `sipi-received 0x08`: where the vCPU will start, in pages. */
+/** `sipi-received 0x08`: with the SIPI's vector. */
 export function formatMpState({
   mpState,
   sipiVector,
@@ -221,7 +221,7 @@ function formatExits(exits: Readonly<Record<string, number>>): string {
     : `${total} (${shown.join(', ')}${sorted.length > shown.length ? ', …' : ''})`;
 }
 
-/** What a guest's process says must not steer this terminal. */
+/** Replaces control characters in text from a guest's process. */
 export function printable(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
 }
@@ -230,7 +230,7 @@ export function formatCpuChange({ present, added, removed, unanswered }: Control
   const what = [
     ...(added.length > 0 ? [`added ${added.join(', ')}`] : []),
     ...(removed.length > 0 ? [`removed ${removed.join(', ')}`] : []),
-    ...(unanswered.length > 0 ? [`the guest has not answered for ${unanswered.join(', ')}`] : []),
+    ...(unanswered.length > 0 ? [`not acknowledged by the guest: ${unanswered.join(', ')}`] : []),
   ];
   return `${present} vCPUs${what.length > 0 ? `: ${what.join('; ')}` : ''}\n`;
 }

@@ -1,4 +1,4 @@
-/** `volt ctl` as the list of commands knows it; what it does is loaded when it is called. */
+/** Declares `volt ctl`; its code is loaded when it is called. */
 import type { CommandUnknownOpts } from '@commander-js/extra-typings';
 
 const EXAMPLES = `
@@ -13,9 +13,9 @@ Examples:
 export function addCtlCommand(program: CommandUnknownOpts): void {
   program
     .command('ctl')
-    .description('steer a running guest through its control socket')
+    .description('control a running guest through its control socket')
     .usage('[--json] <path|pid> <command> [args]')
-    .argument('[words...]', 'the socket or process id of a guest, a command and what belongs to it')
+    .argument('[words...]', 'the socket or process id of a guest, a command, and its arguments')
     .helpOption(false)
     .allowUnknownOption()
     .addHelpText('after', EXAMPLES)

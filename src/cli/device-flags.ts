@@ -1,4 +1,6 @@
-/** The flags of virtio devices, made from the devices' specs, and their way into the sections of a configuration. */
+/**
+ * The flags of virtio devices, from the devices' specs, and their conversion to sections of a configuration.
+ */
 import { Option, type CommandUnknownOpts } from '@commander-js/extra-typings';
 import { ALL_SPECS, type ConfigInput } from '../api/index.ts';
 
@@ -18,7 +20,7 @@ export function addDeviceFlags(command: CommandUnknownOpts): void {
   }
 }
 
-/** The sections that the given flags fill. A flag without a value is an empty section. */
+/** Sections for the flags that were given. A flag without a value becomes an empty section. */
 export function deviceSections(flags: Flags): ConfigInput {
   const given = ALL_SPECS.map(({ section, flag }) => [section, flags[keyOf(flag.name)]] as const);
   return Object.fromEntries(
@@ -34,7 +36,7 @@ export function deviceFlagOf(section: string, flags: Flags): string | undefined 
   return flag && flags[keyOf(flag.name)] !== undefined ? `--${flag.name}` : undefined;
 }
 
-/** As commander names a flag's value: `virtio-console` → `virtioConsole`. */
+/** Commander's name of a flag's value: `virtio-console` → `virtioConsole`. */
 function keyOf(name: string): string {
   return name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase());
 }

@@ -1,10 +1,10 @@
-/** `volt doctor`: one line a check of this host. */
+/** `volt doctor`: one line per check of this host. */
 import { checkHost, EXIT_CODE, stdoutIsTerminal, type HostCheck } from '../api/index.ts';
 import { writeStdout } from './log.ts';
 
 const COLOUR = { ok: '32', warn: '33', fail: '31' } as const;
 
-/** Returns 1 when Volt cannot run here. */
+/** Returns the exit code: 1 if Volt cannot run on this host. */
 export function doctor(flags: { readonly json?: true | undefined }): number {
   const checks = checkHost();
   const failed = checks.some((check) => check.state === 'fail');

@@ -1,7 +1,7 @@
 /**
- * Imported before anything else by main.ts: an environment that would change the JavaScript engine under Volt is
- * refused before Volt relies on that engine. The build takes the names of Bun's own variables out of the executable
- * (scripts/seal-executable.ts), so that these are all that is left.
+ * Imported first by main.ts: refuses environment variables that change the JavaScript engine, before Volt
+ * relies on the engine. The build removes the names of Bun's own variables from the executable
+ * (scripts/seal-executable.ts), so only these remain.
  */
 import { writeSync } from 'node:fs';
 
@@ -13,7 +13,7 @@ const found = Object.keys(process.env).find((name) => name.startsWith(ENGINE_PRE
 if (found !== undefined) {
   writeSync(
     2,
-    `volt: Cannot start with ${found.replace(/[^\w]/g, '?')} in the environment: it changes the engine that Volt runs on (expected it unset)\n`,
+    `volt: Cannot start with ${found.replace(/[^\w]/g, '?')} in the environment: it changes Volt's JavaScript engine; unset it\n`,
   );
   process.exit(EXIT_USAGE);
 }

@@ -1,10 +1,10 @@
-/** The last stop of every error: one line on stderr and an exit code. */
+/** Turns the error that ends a command into one line on stderr and an exit code. */
 import { CommanderError } from '@commander-js/extra-typings';
 import { EXIT_CODE, SyscallError, VoltError } from '../api/index.ts';
 import { createLog, oneLine } from './log.ts';
 
 export function fail(error: unknown): number {
-  // Commander has printed its own message, and help and version are no failure.
+  // Commander has printed its own message; help and version are not failures.
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_CODE.ok : EXIT_CODE.usage;
   const log = createLog('error');
   if (error instanceof VoltError) {
@@ -17,7 +17,7 @@ export function fail(error: unknown): number {
   }
   log.error(
     oneLine(
-      `Cannot go on: ${error instanceof Error ? error.message : String(error)} (a defect of Volt; please report it)`,
+      `Cannot continue: ${error instanceof Error ? error.message : String(error)}; this is a defect of Volt, please report it`,
     ),
   );
   return EXIT_CODE.failed;

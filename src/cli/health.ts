@@ -1,9 +1,9 @@
-/** `volt health`: one line and an exit code for monitors, after the convention of their plug-ins. */
+/** `volt health`: one line and an exit code, by the convention of monitoring plug-ins. */
 import { callOnce, findSocket, listSockets, type GuestSocket } from '../api/index.ts';
 import { formatDuration } from './ctl-format.ts';
 import { oneLine, writeStdout } from './log.ts';
 
-/** As Nagios and its successors take them. */
+/** Exit codes of Nagios plug-ins. */
 const HEALTH = { ok: 0, warning: 1, critical: 2 } as const;
 type Health = keyof typeof HEALTH;
 
@@ -18,7 +18,7 @@ export interface HealthFlags {
   readonly timeout: number;
 }
 
-/** Of one guest, or without a name of all that `volt ps` lists. Returns the exit code. */
+/** Checks one guest, or without a name all that `volt ps` lists. Returns the exit code. */
 export async function health(guest: string | undefined, flags: HealthFlags): Promise<number> {
   const timeoutMs = flags.timeout * 1000;
   const guests = guest === undefined ? await listSockets() : [await askGuest(guest, timeoutMs)];

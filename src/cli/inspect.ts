@@ -1,4 +1,4 @@
-/** `volt inspect`: prints what Volt would build, or the MP tables of a file. */
+/** `volt inspect`: prints the structures that Volt would build, or the MP tables in a file. */
 import {
   dumpWrites,
   EXIT_CODE,
@@ -17,7 +17,7 @@ export interface InspectFlags extends MachineFlags {
   readonly from?: string | undefined;
 }
 
-/** Returns the exit code: 0, or 1 when something does not add up. */
+/** Returns the exit code: 0, or 1 if a check failed. */
 export function inspect(flags: InspectFlags): number {
   setLogFormat(flags.logFormat);
   const log = createLog(flags.logLevel);
@@ -73,8 +73,8 @@ function formatInspection(inspection: Inspection): string[] {
     ...formatEntry(inspection),
     '',
     inspection.problems.length === 0
-      ? 'Checks    checksums, counts, ids and overlaps are all right'
-      : 'Checks    see below',
+      ? 'Checks    checksums, counts, ids and overlaps: no problems'
+      : 'Checks    problems, listed below',
   ];
 }
 
@@ -154,7 +154,7 @@ function formatPmem({ pmem }: Inspection): string[] {
   if (pmem.length === 0) return [];
   const rows = pmem.map(
     ({ id, address: at, bytes, fileBytes }) =>
-      `  ${range(at, bytes)}  ${id}${fileBytes < bytes ? `, ${fileBytes} bytes of it a file` : ''}`,
+      `  ${range(at, bytes)}  ${id}${fileBytes < bytes ? `, of which the file has ${fileBytes} bytes` : ''}`,
   );
   return ['Persistent memory', ...rows, ''];
 }

@@ -1,4 +1,4 @@
-/** Volt's own words: on stderr, one line each, with colour only on a terminal. */
+/** Volt's messages: one line each on stderr, with colour only on a terminal. */
 import { fstatSync, writeSync } from 'node:fs';
 import { stderrIsTerminal, VoltError } from '../api/index.ts';
 
@@ -8,14 +8,14 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 export const LOG_FORMATS = ['text', 'json'] as const;
 export type LogFormat = (typeof LOG_FORMATS)[number];
 
-/** What the command line asked for, for errors that end the command too. */
+/** `--log-format`, which also applies to the error that ends the command. */
 let format: LogFormat = 'text';
 
 export function setLogFormat(wanted: LogFormat): void {
   format = wanted;
 }
 
-/** syslog's severities, which systemd takes at the beginning of a line. (sd-daemon(3)) */
+/** syslog's severities, which systemd reads from a prefix of the line. (sd-daemon(3)) */
 const SEVERITY = { error: 3, warn: 4, info: 6, debug: 7 } as const satisfies Record<LogLevel, number>;
 
 const STDERR = 2;
@@ -30,7 +30,7 @@ export type Log = Readonly<Record<LogLevel | 'always', (line: string) => void>>;
 export function createLog(level: LogLevel): Log {
   const terminal = stderrIsTerminal();
   const colour = terminal && !process.env['NO_COLOR'];
-  // A console in raw mode does not turn LF into CR LF by itself; in cooked mode the CR does no harm.
+  // A terminal in raw mode does not turn LF into CR LF; in cooked mode the additional CR has no effect.
   const newline = terminal ? '\r\n' : '\n';
   const journal = !terminal && stderrIsJournal();
   const say = (of: LogLevel, line: string) => {
@@ -48,7 +48,10 @@ export function createLog(level: LogLevel): Log {
   return { always, error: write('error'), warn: write('warn'), info: write('info'), debug: write('debug') };
 }
 
-/** Children of a service inherit the variable, but not always its stderr. (systemd.exec(5), $JOURNAL_STREAM) */
+/**
+ * Children of a service inherit the variable, but not always its stderr, so both are compared.
+ * (systemd.exec(5))
+ */
 function stderrIsJournal(): boolean {
   const stream = process.env['JOURNAL_STREAM'];
   if (stream === undefined) return false;
@@ -65,23 +68,23 @@ function jsonLine(level: LogLevel, message: string): string {
   return `${JSON.stringify(entry)}\n`;
 }
 
-/** What guests and files say may hold line ends, and other characters that would steer a terminal. */
+/** Replaces line ends and control characters, which text from guests and files may contain. */
 export function oneLine(text: string): string {
   return text.replace(/\s*[\r\n]\s*/g, ' ').replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, '?');
 }
 
-/** Written at once: a line must be out before the process ends. */
+/** Writes synchronously: a line must be written before the process ends. */
 export function writeStderr(text: string): void {
   try {
     writeSync(STDERR, text);
   } catch {
-    // stderr is closed or full; there is nobody to tell.
+    // stderr is closed or full, and there is no other place to report that.
   }
 }
 
 /**
- * For commands whose result is text. A reader that went away is no error; a result that could not be written is one:
- * throws VoltError 'host'.
+ * For commands whose result is text. A reader that has closed the pipe is not an error. Any other failure to
+ * write the result throws VoltError 'host'.
  */
 export function writeStdout(text: string): void {
   const bytes = Buffer.from(text, 'utf8');
@@ -94,14 +97,17 @@ export function writeStdout(text: string): void {
       if (code !== 'EAGAIN')
         throw new VoltError(
           'host',
-          `Cannot write to stdout: ${code}; ${text.length - done} bytes of the result are missing`,
+          `Cannot write to stdout: ${code}, ${text.length - done} bytes of the result are missing; make room or redirect it`,
         );
       Bun.sleepSync(1);
     }
   }
 }
 
-/** For results that come again and again. False when nobody reads any more: `volt ctl … events | head` is to end. */
+/**
+ * For a stream of results. Returns false when the reader has closed the pipe, so that `volt ctl … events |
+ * head` ends.
+ */
 export function writeLine(line: string): boolean {
   const bytes = Buffer.from(`${line}\n`, 'utf8');
   for (let done = 0; done < bytes.length;) {

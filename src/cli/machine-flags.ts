@@ -1,13 +1,16 @@
-/** Flags that hold several settings, taken apart into keys of the configuration. */
+/** Parses flags with several settings into keys of the configuration. */
 import { VoltError } from '../api/index.ts';
 import { toMib } from './size.ts';
 
-/** A text that is no decimal number stays a text, for the schema to refuse with its own words. */
+/**
+ * Text that is not a decimal number is returned unchanged, so that the schema refuses it with its own
+ * message.
+ */
 export function toNumber(text: string): number | string {
   return /^-?\d+(\.\d+)?$/.test(text) ? Number(text) : text;
 }
 
-/** Names in `--cpus` by their keys in the section `volt`. */
+/** Settings of `--cpus`, with their keys in the section `volt`. */
 const CPUS_KEYS = {
   sockets: 'sockets',
   dies: 'dies',
@@ -80,7 +83,7 @@ function splitSettings(
       );
     }
     if (seen.has(name))
-      throw new VoltError('usage', `Cannot use ${flag}: ${name} twice (expected each setting once)`);
+      throw new VoltError('usage', `Cannot use ${flag}: ${name} is given twice (expected each setting once)`);
     seen.add(name);
     return [name, value[0]!];
   });

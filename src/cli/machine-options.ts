@@ -1,4 +1,7 @@
-/** The flags that describe a machine, shared by `run` and `inspect`, and their way into a VmConfig. */
+/**
+ * The flags that describe a machine, shared by `run`, `check` and `inspect`, and their conversion to a
+ * VmConfig.
+ */
 import { readFileSync } from 'node:fs';
 import {
   type Command,
@@ -30,7 +33,7 @@ import { toMib } from './size.ts';
 
 const MAX_CONFIG_BYTES = 1024 * 1024;
 
-/** Where each flag goes in the configuration; errors name the flag if it was given. */
+/** The flag for each key of the configuration; errors name the flag if it was given. */
 const FLAG_OF_PATH: Readonly<Record<string, { flag: string; key: keyof MachineFlags }>> = {
   'boot-source.kernel_image_path': { flag: '--kernel', key: 'kernel' },
   'boot-source.initrd_path': { flag: '--initrd', key: 'initrd' },
@@ -97,7 +100,7 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     .optionsGroup('Machine:')
     .option(
       '-c, --cpus <count>',
-      `vCPUs and their topology: 8,sockets=2,cores=2,threads=2; max=16 leaves room to plug more (default: ${DEFAULT_CPUS})`,
+      `vCPUs and their topology: 8,sockets=2,cores=2,threads=2; max=16 allows hotplug up to 16 (default: ${DEFAULT_CPUS})`,
     )
     .option(
       '-m, --memory <size>',
@@ -107,13 +110,13 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     .option('--hugepages', "back guest RAM with the host's reserved 2 MiB pages")
     .option(
       '--numa <node>',
-      'a NUMA node: node=0,cpus=0-1,memory=1G,distance=10:20,host=0; once for each',
+      'a NUMA node: node=0,cpus=0-1,memory=1G,distance=10:20,host=0; one flag per node',
       (text: string, before: readonly NumaFlag[] | undefined) => [...(before ?? []), parseNumaFlag(text)],
     )
     .option('--boot-cpu <n>', 'the vCPU that is the BSP (default: 0)')
     .option(
       '--cpu-affinity <list>',
-      'host CPUs for vCPUs: 0=2,1=3 or 0=0-1; may be given again (default: any)',
+      'host CPUs for vCPUs: 0=2,1=3 or 0=0-1; may be repeated (default: any)',
       (text: string, before: string | undefined) => (before === undefined ? text : `${before},${text}`),
     )
     .option('--no-acpi', 'boot without ACPI tables')
@@ -121,46 +124,46 @@ export function machineOptions<T extends Command<[], {}>>(command: T) {
     .addOption(
       new Option(
         '--reboot <when>',
-        'always: start the guest again however often it resets itself (default: not after 5 runs of less than 10 minutes)',
+        'always: start the guest again after every reset (default: end it after 5 runs in a row of less than 10 minutes)',
       ).choices(['always'] as const),
     )
     .option('--no-reboot', 'end when the guest resets itself, instead of starting it again')
     .addOption(
       new Option(
         '--exit-code <style>',
-        "what a status n on port 0xf4 becomes: volt's 64+n, or 2n+1 as with QEMU's isa-debug-exit (default: volt)",
+        "exit code for a status n on port 0xf4: volt: 64+n; qemu: 2n+1, as with QEMU's isa-debug-exit (default: volt)",
       ).choices(EXIT_CODE_STYLES),
     )
     .option('--virtio-cmdline', 'announce virtio devices on the command line too, for kernels without ACPI')
     .optionsGroup('Devices:')
     .option(
       '--console <where>',
-      'serial console: stdio, none or file=PATH, which is appended to (default: stdio)',
+      'serial console: stdio, none, or file=PATH to append to a file (default: stdio)',
     );
   addDeviceFlags(described as unknown as CommandUnknownOpts);
   return described
     .optionsGroup('Configuration and messages:')
-    .option('--config <file>', "a file in the JSON of Firecracker's --config-file; flags win over it")
+    .option('--config <file>', "a JSON file in the format of Firecracker's --config-file; flags override it")
     .addOption(
-      new Option('--log-level <level>', 'how much Volt says on stderr')
+      new Option('--log-level <level>', 'least severity of messages on stderr')
         .choices(LOG_LEVELS)
         .default('warn' as const),
     )
     .addOption(
-      new Option('--log-format <format>', 'text, or one JSON object a line')
+      new Option('--log-format <format>', 'text, or one JSON object per line')
         .choices(LOG_FORMATS)
         .default('text' as const),
     );
 }
 
-/** A size that the schema would refuse is refused in the units of whoever wrote it. */
+/** Checks the range here as well as in the schema, so that the error has the units of the flag. */
 function toMemoryMib(text: string): number {
   const mib = toMib(text);
   if (mib >= MINIMUM_MEMORY_MIB && mib <= MAXIMUM_MEMORY_MIB) return mib;
   throw new InvalidArgumentError(`Expected ${MINIMUM_MEMORY_MIB}M to ${MAXIMUM_MEMORY_MIB / 2 ** 20}T.`);
 }
 
-/** Flags and file to a VmConfig. Throws VoltError; warns of keys that it does not know. */
+/** Converts flags and file to a VmConfig. Throws VoltError; warns about unknown keys. */
 export function toConfig(flags: MachineFlags, log: Log): VmConfig {
   const fromFile = flags.config === undefined ? {} : readConfigFile(flags.config);
   const nameOf = (path: string) => {
@@ -190,8 +193,8 @@ export function toConfig(flags: MachineFlags, log: Log): VmConfig {
 }
 
 /**
- * The first `--disk` is the root device, unless a device or the kernel's command line names another. Disks of a file are
- * left as they are: Firecracker's have to say so.
+ * Makes the first `--disk` the root device, unless a device or the kernel's command line names another. Disks
+ * of a file are not changed: as in Firecracker, `is_root_device` says which one it is.
  */
 function withRoot(input: ConfigInput, { disk }: MachineFlags): ConfigInput {
   const boot = input['boot-source'] as { boot_args?: unknown; kernel_image_path?: unknown } | undefined;
@@ -203,7 +206,7 @@ function withRoot(input: ConfigInput, { disk }: MachineFlags): ConfigInput {
   return { ...input, drives: [{ ...disk[0], is_root_device: true }, ...disk.slice(1)] };
 }
 
-/** Keys that Firecracker requires in a `machine-config`, and Volt has a default for. */
+/** Warnings for keys that Firecracker requires in a `machine-config`, and that have defaults in Volt. */
 function missingKeys(file: ConfigInput, flags: MachineFlags): string[] {
   const machine = file['machine-config'];
   if (typeof machine !== 'object' || machine === null) return [];
@@ -219,7 +222,7 @@ function missingKeys(file: ConfigInput, flags: MachineFlags): string[] {
 
 function hasKernel(file: ConfigInput): boolean {
   const boot = file['boot-source'] as { kernel_image_path?: unknown } | null | undefined;
-  // What is no section is left to the schema.
+  // The schema refuses a value that is not a section.
   return typeof boot === 'object' || boot === undefined ? (boot?.kernel_image_path ?? null) !== null : true;
 }
 
@@ -282,7 +285,7 @@ function readConfigFile(path: string): ConfigInput {
     throw new VoltError('config', `Cannot use --config ${path}: ${error.message}`, { cause: error });
   }
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
-    throw fail('it holds no object', 'an object with sections such as "boot-source"');
+    throw fail('its JSON is not an object', 'an object with sections such as "boot-source"');
   }
   return parsed as ConfigInput;
 }

@@ -1,15 +1,16 @@
-/** Entry point of the `volt` executable: looks at the environment before anything else is loaded. */
+/** Entry point of the `volt` executable: checks the environment before any other module is loaded. */
 import { writeSync } from 'node:fs';
 import './environment.ts';
 
-/** As for anything that this host does not allow; api/ is not loaded yet. */
+/** EXIT_CODE.failed; api/ is not loaded yet. */
 const EXIT_FAILED = 1;
 
-// Not a static import: the bundler would run what other entry points use too before the line above.
+// Not a static import: the bundler would run modules that it shares with other entry points before
+// environment.ts.
 const { main } = await import('./program.ts').catch(explainLoading);
 await main();
 
-/** bun:ffi compiles a call to each C function, which takes memory that is writable and executable. */
+/** bun:ffi compiles a trampoline for each C function, which needs writable and executable memory. */
 function explainLoading(error: unknown): never {
   if (!(error instanceof Error) || !error.message.includes('requires the JIT')) throw error;
   writeSync(

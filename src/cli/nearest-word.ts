@@ -1,6 +1,6 @@
-/** The word that somebody who mistyped probably meant. */
+/** The most likely intended word for a mistyped one. */
 
-/** Undefined where no word is near: at most a third of its letters may differ. */
+/** Undefined if no word is similar: at most a third of its letters may differ. */
 export function nearestWord(typed: string, words: readonly string[]): string | undefined {
   const near = words
     .map((word) => ({ word, distance: editDistance(typed, word) }))
@@ -9,7 +9,7 @@ export function nearestWord(typed: string, words: readonly string[]): string | u
   return near[0]?.word;
 }
 
-/** Letters to insert, delete, replace, or swap with their neighbour. (Optimal string alignment) */
+/** Number of insertions, deletions, replacements and swaps of adjacent letters. (Optimal string alignment) */
 function editDistance(a: string, b: string): number {
   const rows = Array.from({ length: a.length + 1 }, (_, i) => [i, ...Array<number>(b.length).fill(0)]);
   for (let j = 1; j <= b.length; j++) rows[0]![j] = j;

@@ -14,7 +14,7 @@ Examples:
   volt --cpus 2 --kernel vmlinux --initrd initrd.img
   volt --cpus 4 --memory 2G --kernel vmlinuz --cmdline "console=ttyS0 quiet"
   volt --config vm.json --timeline
-  volt check --config vm.json         would it start here?
+  volt check --config vm.json         check whether it would start
   volt inspect --cpus 4 --kernel vmlinux
   volt doctor
   volt --kernel vmlinux --control     then, elsewhere: volt ps; volt top
@@ -30,23 +30,23 @@ Exit codes:
          --exit-code qemu, also where n is 0
   128+n  signal n ended volt; 130 also after Ctrl-A x`;
 
-/** Columns of a terminal that nobody made larger. */
+/** Columns of a terminal of the default size. */
 const HELP_WIDTH = 80;
 
 const TOP_HELP = `
 Columns:
   HOST      the host CPU that the vCPU's thread runs on
-  CPU%      of one host CPU
-  STEAL%    of the time in which it was ready to run and had no host CPU
+  CPU%      CPU time, in percent of one host CPU
+  STEAL%    share of the time in which it was ready to run without a host CPU
   EXITS/s   exits from the guest to volt
-  MOST      the most frequent exit, by KVM's reason
-  RIP       where it was when it was looked at
+  MOST      the most frequent exits, by KVM's reason
+  RIP       instruction pointer at the last sample
 
 Keys:
-  q, Ctrl-C leave
-  space     look now
+  q, Ctrl-C quit
+  space     refresh now
 
-Without a terminal on stdout, tables are printed one after the other.`;
+If stdout is not a terminal, tables are printed one after the other.`;
 
 const INTERVAL = { shortest: 0.1, longest: 3600 } as const;
 
@@ -62,15 +62,18 @@ function describeOptions(command: CommandUnknownOpts): string {
   return text.slice(text.indexOf('Kernel:\n')).trimEnd();
 }
 
-/** Flags that may be given once: a second one would replace the first without a word. */
+/** Refuses repeated flags, whose second value would silently replace the first. */
 function refuseRepeats(command: CommandUnknownOpts): void {
   for (const option of command.options) {
-    // A flag that collects its values has a parser, and so a list or text before it.
+    // A flag that collects its values has a parser.
     if (option.parseArg !== undefined && REPEATABLE.has(option.name())) continue;
     let isGiven = false;
     command.on(`option:${option.name()}`, () => {
       if (isGiven)
-        throw new VoltError('usage', `Cannot use ${option.long} twice: the first would have no effect`);
+        throw new VoltError(
+          'usage',
+          `Cannot use ${option.long} twice: the first would have no effect; remove one of them`,
+        );
       isGiven = true;
     });
   }
@@ -92,7 +95,7 @@ function toId(text: string): number {
   throw new InvalidArgumentError('Expected a number such as 65534.');
 }
 
-/** Man pages and completions are made from it too. */
+/** Man pages and completions are generated from this as well. */
 export const program = new Command('volt')
   .description('Boots a Linux or other x86-64 kernel under KVM.')
   .version(VERSION, '-V, --version', 'print the version')
@@ -116,7 +119,7 @@ const runCommand = machineOptions(program.command('run', { isDefault: true }))
   )
   .option(
     '--hang-report <seconds>',
-    `say so when no vCPU makes progress for so long, or off (default: ${DEFAULT_HANG_REPORT_SECONDS})`,
+    `report a guest in which no vCPU makes progress for so long; off: never (default: ${DEFAULT_HANG_REPORT_SECONDS})`,
   )
   .option(
     '--metrics <addr|path>',
@@ -124,12 +127,15 @@ const runCommand = machineOptions(program.command('run', { isDefault: true }))
   )
   .option(
     '--shutdown-timeout <s>',
-    'after SIGTERM: how long a guest that hears the power button may take to power off; 0 does not ask',
+    'after SIGTERM: time for the guest to power off after the power button is pressed; 0: end it at once',
     toSeconds,
     60,
   )
   .optionsGroup('Confinement:')
-  .option('--jail <dir>', 'run with DIR as the whole file system; paths are those in it; needs root')
+  .option(
+    '--jail <dir>',
+    'run with DIR as the root of the file system; all paths are relative to it; needs root',
+  )
   .option('--uid <n>', 'in the jail: the user to become', toId)
   .option('--gid <n>', 'in the jail: the group to become', toId)
   .option('--netns <path>', 'in the jail: the network namespace to join')
@@ -141,7 +147,9 @@ const runCommand = machineOptions(program.command('run', { isDefault: true }))
   });
 
 machineOptions(program.command('check'))
-  .description('open and build everything that a run would, without running the guest')
+  .description(
+    'check a configuration on this host: open and build all that run would, without running the guest',
+  )
   .option('--json', 'as JSON')
   .action(async (flags) => {
     const { check } = await import('./check.ts');
@@ -149,10 +157,12 @@ machineOptions(program.command('check'))
   });
 
 machineOptions(program.command('inspect'))
-  .description('print what volt would build, and check it; needs no /dev/kvm')
+  .description(
+    'print the memory map, tables and registers that volt would build, and check them; needs no /dev/kvm',
+  )
   .option('--json', 'as JSON')
   .option('--dump <dir>', 'write each structure to DIR, named by structure and guest address')
-  .option('--from <file>', 'decode and check the MP tables in a memory dump or a dumped structure instead')
+  .option('--from <file>', 'instead, decode and check the MP tables in a memory dump or dumped structure')
   .action(async (flags) => {
     const { inspect } = await import('./inspect.ts');
     process.exitCode = inspect(flags);
@@ -160,9 +170,11 @@ machineOptions(program.command('inspect'))
 
 program
   .command('selftest')
-  .description('boot the embedded kernel with 1, 2, 4, … CPUs and show whether they all came up and talk')
-  .option('-c, --cpus <count>', 'most CPUs to try', '8')
-  .option('--quick', 'measure as little as possible')
+  .description(
+    'boot the embedded kernel with 1, 2, 4, … CPUs and check that all come up and exchange interrupts',
+  )
+  .option('-c, --cpus <count>', 'largest number of CPUs', '8')
+  .option('--quick', 'shorten the measurements')
   .option(
     '--timeout <seconds>',
     'stop a guest after this long; on a busy host, after up to ten times as long',
@@ -176,7 +188,7 @@ program
 
 program
   .command('doctor')
-  .description('check whether this host can run volt, and say what to do where it cannot')
+  .description('check whether this host can run volt, with advice on what is missing')
   .option('--json', 'as JSON')
   .action(async (flags) => {
     const { doctor } = await import('./doctor.ts');
@@ -195,9 +207,9 @@ program
 
 program
   .command('health')
-  .description('tell whether guests run: exit code 0 for yes, 1 for a paused one, 2 for none or no answer')
-  .argument('[guest]', 'the socket or process id of a guest; without it, all that volt ps lists')
-  .option('--timeout <seconds>', 'how long a guest may take to answer', toInterval, 5)
+  .description('check whether guests run: exit code 0 if so, 1 if one is paused, 2 if none runs or answers')
+  .argument('[guest]', 'the socket or process id of a guest (default: all that volt ps lists)')
+  .option('--timeout <seconds>', 'time for a guest to answer', toInterval, 5)
   .option('--json', 'as JSON')
   .action(async (guest, flags) => {
     const { health } = await import('./health.ts');
@@ -206,13 +218,13 @@ program
 
 program
   .command('top')
-  .description('show what the vCPUs of a running guest do, each second')
-  .argument('[guest]', 'its control socket or process id (default: the one that runs)')
-  .option('-d, --interval <seconds>', 'how often to look', toInterval, 1)
+  .description('show the activity of the vCPUs of a running guest, refreshed every second')
+  .argument('[guest]', 'its control socket or process id (default: the only running guest)')
+  .option('-d, --interval <seconds>', 'time between refreshes', toInterval, 1)
   .option('--once', 'print one table after one interval')
   .option('--json', 'print a line of JSON for each interval')
-  .option('--symbols <file>', "System.map or ELF file; default: what the guest's process knows")
-  .option('--no-sample', 'leave vCPUs in the guest: state and RIP are those of the last look')
+  .option('--symbols <file>', "System.map or ELF file (default: the symbols of the guest's process)")
+  .option('--no-sample', 'do not make vCPUs leave the guest: state and RIP are those of the last sample')
   .addHelpText('after', TOP_HELP)
   .action(async (guest, flags) => {
     const { top } = await import('./top.ts');
@@ -224,7 +236,7 @@ addCtlCommand(program);
 program.addHelpText('after', () => `\nOptions of volt run:\n\n${describeOptions(runCommand)}\n${EXAMPLES}`);
 program.commands.forEach(refuseRepeats);
 
-/** A first word that is no command: commander would take it for an argument of `run`. */
+/** Refuses an unknown command, which commander would take for an argument of `run`. */
 function checkCommand(word: string | undefined): void {
   const names = [...program.commands.map((command) => command.name()), 'help'];
   if (word === undefined || word.startsWith('-') || names.includes(word)) return;
@@ -233,14 +245,14 @@ function checkCommand(word: string | undefined): void {
   throw new VoltError('usage', `unknown command '${word}'; ${hint}`);
 }
 
-/** The commands of `volt ctl` are loaded for its help, and when one is called. */
+/** Loads the commands of `volt ctl` for its help; otherwise they are loaded when one is called. */
 async function addCtlHelp([first, second]: readonly string[]): Promise<void> {
   if (first !== 'ctl' && !(first === 'help' && second === 'ctl')) return;
   const { describeCtlCommands } = await import('./ctl-commands.ts');
   program.commands.find((command) => command.name() === 'ctl')!.addHelpText('after', describeCtlCommands());
 }
 
-/** Does what the command line says and ends the process. */
+/** Runs the command line and exits. */
 export async function main(): Promise<never> {
   try {
     checkCommand(process.argv[2]);

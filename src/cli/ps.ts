@@ -1,4 +1,4 @@
-/** `volt ps`: this user's running guests. */
+/** `volt ps`: lists this user's running guests. */
 import { EXIT_CODE, listSockets } from '../api/index.ts';
 import { formatDuration, formatTable } from './ctl-format.ts';
 import { writeStdout } from './log.ts';

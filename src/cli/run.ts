@@ -61,7 +61,7 @@ export async function run(flags: RunFlags): Promise<number> {
     return filters;
   };
   const restart = () => {
-    log.info('the guest has reset itself; starting it anew');
+    log.info('the guest has reset itself; starting it again');
     vm = create(vm.configAfterReset);
     control.attach(vm);
     return vm;
@@ -81,7 +81,7 @@ export async function run(flags: RunFlags): Promise<number> {
   control.noteEnd(end);
   for (const line of end.lines) log.error(line);
   if (end.lines.length === 0) log.info(`guest ended: ${end.kind} on vCPU ${end.vcpu}`);
-  // Where everybody was matters most when the guest failed, or was stopped because it hung.
+  // The vCPUs' states matter most when the guest failed, or was stopped because it hung.
   const tell = end.lines.length > 0 ? log.error : log.info;
   for (const state of end.states) tell(`  ${state}`);
   if (flags.timeline) printTimeline(vm.timeline.rows(vm.shared, vm.config.bootCpu));
@@ -90,10 +90,13 @@ export async function run(flags: RunFlags): Promise<number> {
 
 const JAIL_FLAGS = ['--jail', '--uid', '--gid', '--netns', '--cgroup'];
 
-/** Starts this command again in the jail, without the words that made it. Does not return. */
+/** Runs this command again in the jail, without the jail's flags. Does not return. */
 async function startInJail(directory: string, { uid, gid, netns, cgroup }: RunFlags): Promise<never> {
   if (uid === undefined || gid === undefined || uid === 0) {
-    throw new VoltError('usage', 'Cannot use --jail: it needs --uid and --gid of a user other than root');
+    throw new VoltError(
+      'usage',
+      'Cannot use --jail: it needs --uid and --gid of a user other than root; add them',
+    );
   }
   const { enterJail } = await import('../api/jail.ts');
   const words = process.argv.slice(2);
@@ -106,16 +109,16 @@ async function startInJail(directory: string, { uid, gid, netns, cgroup }: RunFl
 
 function tellMissing(missing: readonly string[], log: Log): void {
   if (missing.length === 0) return;
-  log.info(`the sandbox has holes: this host has no ${missing.join(' and no ')}; volt doctor says more`);
+  log.info(`the sandbox is incomplete: this host has no ${missing.join(' and no ')}; see volt doctor`);
 }
 
-/** Before the guest starts, so that a path that does not do is told at once and nothing of its life is missed. */
+/** Opened before the guest starts, so that a bad path is reported at once and clients get every event. */
 function openControlSocket(control: VmControl, where: string | true | undefined): ControlServer | undefined {
   if (where === undefined) return undefined;
   return openControl(control, where === true ? undefined : where);
 }
 
-/** Loaded only when it is wanted. */
+/** Loads the code of metrics only if the flag was given. */
 async function openMetricsServer(
   vm: () => VirtualMachine,
   control: VmControl,
@@ -126,7 +129,9 @@ async function openMetricsServer(
   return openMetrics(vm, control, VERSION, where);
 }
 
-/** Loaded only where a service manager wants to be told, as systemd does of units of Type=notify. */
+/**
+ * Loads its code only if a service manager expects notifications, as systemd does for units of Type=notify.
+ */
 async function openServiceManager(): Promise<((state: string) => void) | undefined> {
   const address = process.env['NOTIFY_SOCKET'];
   if (address === undefined) return undefined;
@@ -138,7 +143,7 @@ const STUCK_WORDS: Readonly<Record<StuckReason, string>> = {
   'halted-for-good': 'halted with interrupts off',
   spins: 'spins with interrupts off',
   'waits-for-sipi': 'waits for a SIPI',
-  stalled: 'does not come out of KVM',
+  stalled: 'does not leave KVM_RUN',
 };
 
 function reportHangs(control: VmControl, seconds: number, say: (line: string) => void): void {
@@ -152,13 +157,13 @@ function reportHangs(control: VmControl, seconds: number, say: (line: string) =>
   });
 }
 
-/** `--json` is a word that the embedded kernel understands. */
+/** `--json` becomes a parameter on the embedded kernel's command line. */
 function runConfig(config: VmConfig, flags: RunFlags): VmConfig {
   if (!flags.json) return config;
   if (config.kernelPath !== undefined) {
     throw new VoltError(
       'usage',
-      'Cannot use --json with --kernel (expected the embedded kernel, whose report it is)',
+      'Cannot use --json with --kernel: only the embedded kernel prints a JSON report; remove one of the two flags',
     );
   }
   return { ...config, cmdline: `${config.cmdline} json`.trim() };

@@ -1,4 +1,4 @@
-/** `volt selftest`: a table of what the embedded kernel found with 1, 2, 4, … CPUs. */
+/** `volt selftest`: a table of the embedded kernel's results with 1, 2, 4, … CPUs. */
 import {
   EXIT_CODE,
   MP_TABLE_MAX_CPUS,
@@ -32,13 +32,13 @@ export async function selftest(flags: SelftestFlags): Promise<number> {
   return passed ? EXIT_CODE.ok : EXIT_CODE.failed;
 }
 
-/** A failure on a host that was busy says little about Volt. */
+/** A failure on a busy host is not a reliable result. */
 export function formatVerdict(rows: readonly SelftestRow[]): string {
   const failed = rows.filter((row) => !row.passed);
   if (failed.length === 0) return 'All passed.';
   return failed.every((row) => row.busyHost)
-    ? 'Some failed, and the host was busy: run it again when the host is idle.'
-    : 'Some failed.';
+    ? 'Some runs failed, and the host was busy; run it again when the host is idle.'
+    : 'Some runs failed.';
 }
 
 export function formatRow(row: SelftestRow): string {

@@ -2,7 +2,7 @@
 import { InvalidArgumentError } from '@commander-js/extra-typings';
 import { parseMib } from '../api/index.ts';
 
-/** For commander, which puts the flag's name before the error. MiB. */
+/** An argument parser for commander, which puts the flag's name before the error. Returns MiB. */
 export function toMib(text: string): number {
   try {
     return parseMib(text);

@@ -1,11 +1,11 @@
-/** What `volt top` shows: the difference of two looks at the same vCPUs. Pure. */
+/** Rates for `volt top`: the difference of two samples of the same vCPUs. Pure. */
 import type { ControlResult } from '../api/index.ts';
 
 export type Vcpus = ControlResult<'vcpus'>;
 
 export interface Look {
   readonly vcpus: Vcpus;
-  /** When the answer came, in milliseconds of any clock that does not jump. */
+  /** Time of the answer, in milliseconds on a monotonic clock. */
   readonly atMs: number;
 }
 
@@ -17,16 +17,16 @@ export interface VcpuRates {
   readonly hostCpu?: number;
   /** Percent of one host CPU. */
   readonly cpuPercent?: number;
-  /** Percent of the time in which it was ready to run and had no host CPU. */
+  /** Percent of the time in which the thread was ready to run and had no host CPU. */
   readonly stealPercent?: number;
   readonly exitsPerSecond: number;
-  /** By KVM's reason, the most frequent first; those that did not happen are left out. */
+  /** By KVM's exit reason, the most frequent first; reasons without exits are left out. */
   readonly exits: Readonly<Record<string, number>>;
   readonly rip?: string;
   readonly symbol?: string;
 }
 
-/** Counters of exits are 32 bits wide and start again at 0. */
+/** Exit counters are 32 bits wide and wrap around. */
 const COUNTER_SPAN = 2 ** 32;
 const NS_PER_MS = 1e6;
 
@@ -66,7 +66,7 @@ function exitRates(
   return Object.fromEntries(rates.filter(([, rate]) => rate > 0).sort(([, a], [, b]) => b - a));
 }
 
-/** undefined where one of the looks does not know. A thread that was made anew starts again at 0. */
+/** undefined if a sample has no value. The time of a new thread starts at 0. */
 function percent(before: number | undefined, after: number | undefined, ms: number): number | undefined {
   if (before === undefined || after === undefined) return undefined;
   return round((Math.max(0, after - before) * 100) / (ms * NS_PER_MS));

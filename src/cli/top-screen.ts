@@ -1,4 +1,4 @@
-/** The terminal of `volt top`: its other screen, keys without Enter, and as it was before on every way out. */
+/** The terminal of `volt top`: alternate screen and raw mode, restored on every way out. */
 import { writeStdout } from './log.ts';
 
 const ENTER = '\x1b[?1049h\x1b[?25l';
@@ -11,13 +11,13 @@ const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 const SMALLEST = { columns: 20, rows: 2 } as const;
 
 export interface Screen extends Disposable {
-  /** Settles with the process's exit code when somebody wants to leave: by q, Ctrl-C or a signal. */
+  /** Resolves with the process's exit code when the user quits by q or Ctrl-C, or a signal arrives. */
   readonly left: Promise<number>;
   readonly size: { readonly columns: number; readonly rows: number };
   draw(lines: readonly string[]): void;
 }
 
-/** `onKey` gets other keys than those that leave; `onResize` is called when the window has another size. */
+/** `onKey` gets all keys except those that quit; `onResize` is called when the window's size changes. */
 export function openScreen(onKey: (key: string) => void, onResize: () => void): Screen {
   const { promise: left, resolve: leave } = Promise.withResolvers<number>();
   const { stdin, stdout } = process;
@@ -66,7 +66,7 @@ export function openScreen(onKey: (key: string) => void, onResize: () => void): 
   };
 }
 
-/** Erased before it is written: after a line as wide as the window the cursor still stands on its last character. */
+/** Erases before writing: after a line as wide as the window, the cursor is still on its last character. */
 function eraseFirst(line: string, i: number, lines: readonly string[]): string {
   return `${i === lines.length - 1 ? CLEAR_BELOW : CLEAR_LINE}${line}`;
 }

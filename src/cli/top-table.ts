@@ -4,7 +4,7 @@ import { formatDuration, formatMpState, formatPlace, printable } from './ctl-for
 import type { VcpuRates } from './top-rates.ts';
 
 export interface TableOptions {
-  /** Characters a line; no line is longer. */
+  /** Maximum number of characters per line. */
   readonly width: number;
   readonly colour: boolean;
 }
@@ -12,8 +12,8 @@ export interface TableOptions {
 interface Column {
   readonly title: string;
   readonly right?: true;
-  /** In a narrow window columns go, that with the highest number first; those without one stay. */
-  readonly goes?: number;
+  /** In a narrow window, columns are removed in the order of this number, the highest first; others stay. */
+  readonly removal?: number;
   readonly cell: (vcpu: VcpuRates) => string;
 }
 
@@ -22,13 +22,13 @@ const SHOWN_EXIT_REASONS = 3;
 const COLUMNS: readonly Column[] = [
   { title: 'VCPU', right: true, cell: ({ index }) => String(index) },
   { title: 'STATE', cell: ({ state }) => state },
-  { title: 'MP STATE', goes: 4, cell: formatMpState },
-  { title: 'HOST', right: true, goes: 3, cell: ({ hostCpu }) => String(hostCpu ?? '-') },
+  { title: 'MP STATE', removal: 4, cell: formatMpState },
+  { title: 'HOST', right: true, removal: 3, cell: ({ hostCpu }) => String(hostCpu ?? '-') },
   { title: 'CPU%', right: true, cell: ({ cpuPercent }) => formatPercent(cpuPercent) },
-  { title: 'STEAL%', right: true, goes: 2, cell: ({ stealPercent }) => formatPercent(stealPercent) },
+  { title: 'STEAL%', right: true, removal: 2, cell: ({ stealPercent }) => formatPercent(stealPercent) },
   { title: 'EXITS/s', right: true, cell: ({ exitsPerSecond }) => String(Math.round(exitsPerSecond)) },
-  { title: 'MOST', goes: 5, cell: ({ exits }) => formatReasons(exits) },
-  { title: 'RIP', goes: 1, cell: formatPlace },
+  { title: 'MOST', removal: 5, cell: ({ exits }) => formatReasons(exits) },
+  { title: 'RIP', removal: 1, cell: formatPlace },
 ];
 
 const STATE_COLOUR: Readonly<Record<string, string>> = {
@@ -39,7 +39,7 @@ const STATE_COLOUR: Readonly<Record<string, string>> = {
   stopped: '31',
 };
 
-/** A line for the guest, one of titles, and one for each vCPU. */
+/** A line for the guest, one with titles, and one per vCPU. */
 export function formatTop(
   status: ControlResult<'status'>,
   rates: readonly VcpuRates[],
@@ -74,9 +74,9 @@ function columnsThatFit(rates: readonly VcpuRates[], width: number): FittedColum
   }));
   const total = () => columns.reduce((sum, column) => sum + column.width + 2, -2);
   while (total() > width) {
-    const last = Math.max(...columns.map(({ column }) => column.goes ?? 0));
+    const last = Math.max(...columns.map(({ column }) => column.removal ?? 0));
     if (last === 0) break;
-    columns = columns.filter(({ column }) => column.goes !== last);
+    columns = columns.filter(({ column }) => column.removal !== last);
   }
   return columns;
 }
@@ -85,7 +85,7 @@ function fit(text: string, width: number, { right }: Column): string {
   return right ? text.padStart(width) : text.padEnd(width);
 }
 
-/** Colours the state, which is the second cell, after its line was cut. */
+/** Colours the state, which is the second cell, after the line was truncated. */
 function paint(line: string, row: readonly string[], { state }: VcpuRates, colour: boolean): string {
   const code = colour ? STATE_COLOUR[state] : undefined;
   const start = row[0]!.length + 2;

@@ -1,4 +1,4 @@
-/** `volt top`: what the vCPUs of a running guest do, again and again. */
+/** `volt top`: the activity of a running guest's vCPUs, refreshed periodically. */
 import {
   connectControl,
   EXIT_CODE,
@@ -49,7 +49,7 @@ export async function top(guest: string | undefined, flags: TopFlags): Promise<n
   try {
     return live ? await showLive(observe, flags.interval) : await printEach(observe, flags);
   } catch (error) {
-    // It answered before: it has ended meanwhile.
+    // It has answered before, so it has ended since.
     if (!(error instanceof VoltError) || error.code !== 'host' || flags.once) throw error;
     createLog('error').always('the guest has ended');
     return EXIT_CODE.ok;
@@ -65,7 +65,7 @@ async function look(
   return { vcpus: withSymbols(vcpus, symbolOf), atMs: performance.now() };
 }
 
-/** A table, or a line of JSON, for each interval, until nobody reads any more. */
+/** Prints a table, or a line of JSON, per interval until the reader closes the pipe. */
 async function printEach(observe: () => Promise<Observation>, flags: TopFlags): Promise<number> {
   for (let first = true; ; first = false) {
     await Bun.sleep(flags.interval * 1000);
@@ -84,7 +84,7 @@ async function showLive(observe: () => Promise<Observation>, interval: number): 
   let wake = () => {};
   const draw = () => {
     const { columns, rows } = screen.size;
-    const lines = last ? formatTop(last.status, last.rates, { width: columns, colour }) : ['Looking…'];
+    const lines = last ? formatTop(last.status, last.rates, { width: columns, colour }) : ['Sampling…'];
     const hidden = lines.length - rows;
     screen.draw(hidden > 0 ? [...lines.slice(0, rows - 1), `… ${hidden + 1} more`] : lines);
   };

@@ -99,7 +99,7 @@ const MACHINE_FLAGS: readonly BadInput[] = [
     ['--cpus', '2,nodes=1'],
     'Cannot use --cpus: "nodes=1" (expected sockets=…, dies=…, cores=…, threads=…, max=…)',
   ),
-  badFlags(['--cpus', '2,max=4,max=5'], 'Cannot use --cpus: max twice (expected each setting once)'),
+  badFlags(['--cpus', '2,max=4,max=5'], 'Cannot use --cpus: max is given twice (expected each setting once)'),
   badFlags(
     ['--numa', 'node=0,speed=9'],
     'Cannot use --numa: "speed=9" (expected node=…, cpus=…, memory=…, distance=…, latency=…, bandwidth=…, host=…)',
@@ -201,7 +201,7 @@ const COMMAND_LINE: readonly BadInput[] = [
   badFlags(['doctor', '--cpus', '2'], `unknown option '--cpus'; ${HELP}`),
   badFlags(
     ['--json', '--kernel', '/dev/null'],
-    'Cannot use --json with --kernel (expected the embedded kernel, whose report it is)',
+    'Cannot use --json with --kernel: only the embedded kernel prints a JSON report; remove one of the two flags',
   ),
   badFlags(['selftest', '--cpus', '0'], 'Cannot use --cpus: "0" (expected a whole number from 1 to 254)'),
   badFlags(
@@ -306,7 +306,7 @@ const CONFIG_FILES: readonly BadInput[] = [
     badConfig(
       `a configuration file that is ${JSON.stringify(value)}`,
       value,
-      `--config {dir}/vm.json: it holds no object (expected ${SECTIONS})`,
+      `--config {dir}/vm.json: its JSON is not an object (expected ${SECTIONS})`,
     ),
   ),
   ...[{}, { 'boot-source': {} }].map((value) =>

@@ -8,8 +8,14 @@ setDefaultTimeout(60_000);
 test.each([
   [['frob'], "unknown command 'frob'; volt --help lists all commands"],
   [['doctr'], "unknown command 'doctr'; did you mean doctor?"],
-  [['-m', '1G', '--memory', '2G'], 'Cannot use --memory twice: the first would have no effect'],
-  [['--balloon', '--balloon', 'size=1M'], 'Cannot use --balloon twice: the first would have no effect'],
+  [
+    ['-m', '1G', '--memory', '2G'],
+    'Cannot use --memory twice: the first would have no effect; remove one of them',
+  ],
+  [
+    ['--balloon', '--balloon', 'size=1M'],
+    'Cannot use --balloon twice: the first would have no effect; remove one of them',
+  ],
   [
     ['ctl', 'status'],
     'Cannot run volt ctl status: no guest is named before the command (expected volt ctl <path|pid> status; volt ps lists guests)',

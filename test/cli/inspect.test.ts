@@ -40,7 +40,7 @@ describe('volt inspect', () => {
     expect(stdout).toContain('ACPI      965 bytes in 6 tables, RSDP at 0xeffc0\n');
     expect(stdout).toContain('  0 BSP        0   0    0      0    -        0  SMT 1>>0, core 2>>1\n');
     expect(stdout).toContain('Entry     32-bit protected mode\n  rip 0x1');
-    expect(stdout).toEndWith('Checks    checksums, counts, ids and overlaps are all right\n');
+    expect(stdout).toEndWith('Checks    checksums, counts, ids and overlaps: no problems\n');
     expect(stderr).toBe('');
     expect(exitCode).toBe(0);
   });

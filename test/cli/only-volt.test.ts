@@ -107,7 +107,7 @@ describe("Bun's environment variables", () => {
     expect(ran).toEqual({
       stdout: '',
       stderr:
-        'volt: Cannot start with BUN_JSC_useJIT in the environment: it changes the engine that Volt runs on (expected it unset)\n',
+        "volt: Cannot start with BUN_JSC_useJIT in the environment: it changes Volt's JavaScript engine; unset it\n",
       exitCode: 2,
     });
   });

@@ -120,7 +120,7 @@ describe('volt ctl', () => {
 
   test.each([
     ['ctl', 'no guest is named'],
-    ['ctl --wrong', 'there is no option --wrong'],
+    ['ctl --wrong', 'unknown option --wrong'],
     ['ctl SOCKET reboot', "unknown command 'reboot'"],
     ['ctl SOCKET regs', "missing required argument 'vcpu'"],
     ['ctl SOCKET regs one', 'Expected a whole number such as 3 or 0x30'],
@@ -130,7 +130,7 @@ describe('volt ctl', () => {
     ['ctl SOCKET ipi --to 1', "required option '--mode <mode>' not specified"],
     ['ctl SOCKET ipi --mode nmi', "required option '--to <vcpu>' not specified"],
     ['ctl SOCKET ipi --mode smi --to 1', 'Allowed choices are fixed, lowest-priority'],
-    ['ctl SOCKET ipi --mode nmi --to 1 --except 0', 'Cannot use --except 0 with --to 1 (expected --to all)'],
+    ['ctl SOCKET ipi --mode nmi --to 1 --except 0', 'Cannot use --except 0: --to is 1 (expected --to all)'],
     ['ctl SOCKET nmi --wrong', "unknown option '--wrong'"],
   ])('%s is a usage error in one line', async (words, message) => {
     const run = await volt(...words.replace('SOCKET', server.path).split(' '));

@@ -41,8 +41,8 @@ describe('tables', () => {
 
   test('of a balloon say what is wanted, what is, and what the guest says', () => {
     expect(formatBalloon(FAKE_BALLOON)).toBe(
-      'wanted                  128 MiB\n' +
-        'given back              64.5 MiB\n' +
+      'requested size          128 MiB\n' +
+        'actual size             64.5 MiB\n' +
         'released by the balloon 67633152 bytes\n' +
         'released as free pages  0 bytes\n' +
         'free_memory             1000\n',

@@ -153,7 +153,7 @@ describe('volt top in a pipe', () => {
     const none = await volt('top', '--once');
 
     expect(several.stderr).toBe(
-      `volt: Cannot tell which guest is meant: 2 run (expected volt top with one of 1, ${process.pid})\n`,
+      `volt: Cannot choose a guest: 2 run; use volt top with one of 1, ${process.pid}\n`,
     );
     expect(none.stderr).toContain('none runs with a control socket');
   });
@@ -189,7 +189,7 @@ describe('volt top on a terminal', () => {
 
   test('looks at once on a space, and honours the width and height of the window', async () => {
     await using session = new TopSession('-d', '3600', server.path);
-    await session.shows('Looking');
+    await session.shows('Sampling');
     session.type(' ');
     await session.shows('STEAL%');
     session.output = '';

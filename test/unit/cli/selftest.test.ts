@@ -48,11 +48,11 @@ describe('a row of volt selftest', () => {
 describe('the last line of volt selftest', () => {
   test.each<[string, SelftestRow[], string]>([
     ['all passed', [PASSED, { ...PASSED, ...BUSY }], 'All passed.'],
-    ['one failed on a quiet host', [FAILED, { ...FAILED, ...BUSY }], 'Some failed.'],
+    ['one failed on a quiet host', [FAILED, { ...FAILED, ...BUSY }], 'Some runs failed.'],
     [
       'failures on a busy host only',
       [PASSED, { ...FAILED, ...BUSY }],
-      'Some failed, and the host was busy: run it again when the host is idle.',
+      'Some runs failed, and the host was busy; run it again when the host is idle.',
     ],
   ])('%s', (_, rows, text) => {
     expect(formatVerdict(rows)).toBe(text);

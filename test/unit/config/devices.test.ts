@@ -73,7 +73,7 @@ describe('drives in the JSON of Firecracker', () => {
     [
       'two roots',
       { drives: ['a', 'b'].map((id) => drive(id, { is_root_device: true })) },
-      'two of them are the root',
+      'two of them are root devices',
     ],
     ['too many queues', { drives: [drive('a', { queues: 17 })] }, 'Cannot use drives.0.queues: 17'],
     [

@@ -47,7 +47,7 @@ describe('pmem in the JSON of Firecracker', () => {
       drives: [{ drive_id: 'b', path_on_host: 'b', is_root_device: true }],
     };
 
-    expect(voltErrorOf(() => parseConfig(sections)).message).toContain('two of them are the root device');
+    expect(voltErrorOf(() => parseConfig(sections)).message).toContain('two of them are root devices');
   });
 });
 
