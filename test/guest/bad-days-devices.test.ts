@@ -39,7 +39,7 @@ describe('a network that goes away (needs /dev/kvm)', () => {
       await goesOn(volt);
       const { stdout, exitCode } = await volt.ctl('devices');
 
-      expect(volt.stderr).toBe('volt: lan: its tap is gone; the guest goes on with its link down\n');
+      expect(volt.stderr).toBe('volt: lan: its tap was deleted; the guest continues with its link down\n');
       expect(stdout).toContain('lan');
       expect(exitCode).toBe(0);
     },
@@ -56,7 +56,7 @@ describe('a network that goes away (needs /dev/kvm)', () => {
       await goesOn(volt);
 
       expect(volt.stderr).toMatch(
-        /^volt: lan: passt has ended(, last message: "[^"\n]+")?; the guest goes on with its link down\n$/,
+        /^volt: lan: passt has exited(, last message: "[^"\n]+")?; the guest continues with its link down\n$/,
       );
     },
   );

@@ -35,7 +35,7 @@ test.skipIf(!usable).each([
     );
 
     // passt finds no interface in this namespace, and ends when it has looked.
-    const lines = stderr.split('\n').filter((line) => !line.includes('passt has ended'));
+    const lines = stderr.split('\n').filter((line) => !line.includes('passt has exited'));
     expect(lines).toEqual([expect.stringMatching(/^volt: the guest has reset itself \d+ times/), '']);
     expect(stdout).toMatch(/^R{3,}$/);
     expect([existsSync(vsock), existsSync(port)]).toEqual([false, false]);

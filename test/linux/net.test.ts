@@ -146,7 +146,7 @@ describe('Debian 6.1 with a network', () => {
         'VOLT-GUEST check=check exit=0',
         'VOLT-GUEST done',
       ]);
-      expect(stderr).toBe('volt: net0: its tap is gone; the guest goes on with its link down\n');
+      expect(stderr).toBe('volt: net0: its tap was deleted; the guest continues with its link down\n');
       expect(exitCode).toBe(0);
     },
     LINUX_TEST,

@@ -1,4 +1,7 @@
-/** The network device: pairs of queues, and a control queue. (Virtual I/O Device 1.2 §5.1) */
+/**
+ * The network device: pairs of receive and transmit queues, and a control queue. (Virtual I/O Device 1.2
+ * §5.1)
+ */
 import type { DeviceContext, DeviceDescription, VirtioDevice } from '../transport/device.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import type { GuestOffloads, NetEffects } from './port.ts';
@@ -7,7 +10,7 @@ import { Transmitter } from './transmit.ts';
 import {
   ETHERNET_HEADER_BYTES,
   LARGEST_PACKET_BYTES,
-  NET_ANSWER,
+  NET_ACK,
   NET_CONFIG,
   NET_CONTROL,
   NET_CONTROL_CLASS,
@@ -22,7 +25,7 @@ import { RateLimiter, type RateLimits } from '../transport/rate-limiter.ts';
 
 const NET_QUEUE_SIZE = 256;
 const CONTROL_QUEUE_SIZE = 16;
-/** Class, command and the longest data, which is 64 bits of offloads. */
+/** Class, command, and the longest data, a u64 of offloads. (§5.1.6.5) */
 const CONTROL_BYTES = 10;
 const CONTROL_COMMANDS_AT_ONCE = 64;
 
@@ -30,13 +33,13 @@ export interface NetOptions {
   /** Six bytes; without them the driver chooses an address. */
   readonly mac: Uint8Array | undefined;
   readonly pairs: number;
-  /** Told to the driver if not undefined. */
+  /** Offered as VIRTIO_NET_F_MTU unless undefined. */
   readonly mtu: number | undefined;
-  /** Whether what is behind the device takes and gives packets with unfinished checksums and segmentation. */
+  /** Whether the ports accept and deliver packets with partial checksums and pending segmentation. */
   readonly offloads: boolean;
 }
 
-/** What the driver finds. */
+/** Features, queues and configuration space. (§5.1.2 to §5.1.4) */
 export function describeNet({ mac, pairs, mtu, offloads }: NetOptions): DeviceDescription {
   const control = offloads || pairs > 1;
   const config = new Uint8Array(NET_CONFIG.size);
@@ -80,7 +83,7 @@ const OFFLOAD_FEATURES = [
 
 export interface NetSettings {
   readonly pairs: number;
-  /** Longest frame without its Ethernet header that the host sends when it may not leave segmentation to the guest. */
+  /** The host's MTU in bytes, which bounds received packets while segmentation offloads are off. */
   readonly hostMtu: number;
   readonly receiveLimits: RateLimits;
   readonly transmitLimits: RateLimits;
@@ -96,7 +99,7 @@ export class NetDevice implements VirtioDevice {
   #receivers: (Receiver | undefined)[] = [];
   #transmitters: (Transmitter | undefined)[] = [];
   #controlQueue = 0;
-  /** What of the segmentation features is on. */
+  /** Offloads that the guest currently accepts in received packets. */
   #offloads: GuestOffloads = NO_OFFLOADS;
   #cancelTimer: (() => void) | undefined;
   #linkUp = true;
@@ -111,14 +114,14 @@ export class NetDevice implements VirtioDevice {
   activate(context: DeviceContext): void {
     const { pairs } = this.#settings;
     this.#context = context;
-    const agreed = context.hasFeature(F.mq) ? pairs : 1;
-    // Behind the queues that were agreed on, not behind all there are. (§5.1.2)
-    this.#controlQueue = 2 * agreed;
+    const usedPairs = context.hasFeature(F.mq) ? pairs : 1;
+    // The control queue follows the last negotiated pair, not the last one offered. (§5.1.2)
+    this.#controlQueue = 2 * usedPairs;
     this.#offloads = offloadsOf((bit) => context.hasFeature(bit));
     this.#effects.setOffloads(this.#offloads);
     this.#effects.setActivePorts(1);
-    const options = { mergeable: context.hasFeature(F.mrgRxbuf), longest: this.#longestPacket() };
-    for (let pair = 0; pair < agreed; pair++) {
+    const options = { mergeable: context.hasFeature(F.mrgRxbuf), maxPacketBytes: this.#maxPacketBytes() };
+    for (let pair = 0; pair < usedPairs; pair++) {
       const [receive, transmit] = [2 * pair, 2 * pair + 1];
       const port = this.#effects.ports[pair]!;
       const [rx, tx] = [context.queues[receive], context.queues[transmit]];
@@ -127,9 +130,9 @@ export class NetDevice implements VirtioDevice {
       this.#transmitters[pair] =
         tx && new Transmitter(context, tx, transmit, port, this.#effects, this.#transmitLimiter);
     }
-    // It may have come or gone while there was no driver to tell.
-    const toldUp = (context.config(NET_CONFIG.status) & NET_STATUS.linkUpBit) !== 0;
-    if (toldUp !== this.#linkUp) this.#tellLink(context);
+    // The link may have changed while there was no driver to notify.
+    const reportedUp = (context.config(NET_CONFIG.status) & NET_STATUS.linkUpBit) !== 0;
+    if (reportedUp !== this.#linkUp) this.#reportLink(context);
   }
 
   reset(): void {
@@ -141,41 +144,41 @@ export class NetDevice implements VirtioDevice {
   }
 
   processQueue(queue: number): void {
-    if (queue === this.#controlQueue) this.#runControl();
-    else if (queue % 2 === 0) this.#receivers[queue / 2]?.run();
-    else this.#transmitters[(queue - 1) / 2]?.run();
+    if (queue === this.#controlQueue) this.#processControlQueue();
+    else if (queue % 2 === 0) this.#receivers[queue / 2]?.processQueue();
+    else this.#transmitters[(queue - 1) / 2]?.processQueue();
   }
 
-  /** The port of this pair has packets for the guest, or may have. */
+  /** This pair's port may have packets for the guest. */
   portReadable(pair: number): void {
     this.#receivers[pair]?.portReadable();
   }
 
-  /** The port of this pair takes packets again. */
+  /** This pair's port accepts packets again. */
   portWritable(pair: number): void {
     this.#transmitters[pair]?.portWritable();
   }
 
-  /** What is behind the device came or went. False when that is no news. */
+  /** Sets the link status and reports it to the driver. False when it has not changed. */
   setLink(up: boolean): boolean {
     if (up === this.#linkUp) return false;
     this.#linkUp = up;
-    if (this.#context) this.#tellLink(this.#context);
+    if (this.#context) this.#reportLink(this.#context);
     return true;
   }
 
-  #tellLink(context: DeviceContext): void {
+  #reportLink(context: DeviceContext): void {
     context.setConfig(NET_CONFIG.status, this.#linkUp ? LINK_UP : LINK_DOWN);
   }
 
-  #longestPacket(): number {
+  #maxPacketBytes(): number {
     const { tso4, tso6, ufo } = this.#offloads;
     if (tso4 || tso6 || ufo) return LARGEST_PACKET_BYTES;
     const vlanBytes = 4;
     return NET_HEADER.size + ETHERNET_HEADER_BYTES + vlanBytes + this.#settings.hostMtu;
   }
 
-  #runControl(): void {
+  #processControlQueue(): void {
     const context = this.#context;
     const queue = context?.queues[this.#controlQueue];
     if (!context || !queue || this.#cancelTimer) return;
@@ -185,22 +188,23 @@ export class NetDevice implements VirtioDevice {
       queue.disableNotifications();
       for (;;) {
         if (left-- === 0) {
-          // Commands are rare; a driver that never stops sending them must not hold up the others.
+          // A driver that floods this queue must not starve the other devices of this worker.
           context.interrupt(this.#controlQueue);
           this.#cancelTimer = this.#effects.after(1, () => {
             this.#cancelTimer = undefined;
-            this.#runControl();
+            this.#processControlQueue();
           });
           return;
         }
         const next = queue.next(chain);
         if (next === NEXT.none) break;
-        if (next === NEXT.broken) return context.fail('its control queue makes no sense');
-        if (chain.writableBytes === 0) return context.fail('a control command leaves no room for its answer');
+        if (next === NEXT.broken)
+          return context.fail('its control queue has an invalid ring or descriptor chain');
+        if (chain.writableBytes === 0) return context.fail('a control command has no room for its ack byte');
         const bytes = new Uint8Array(CONTROL_BYTES);
         const length = chain.copyOut(context.ram, 0, bytes);
-        const answer = this.#command(bytes, length) ? NET_ANSWER.ok : NET_ANSWER.error;
-        chain.copyIn(context.ram, 0, Uint8Array.of(answer));
+        const ack = this.#runCommand(bytes, length) ? NET_ACK.ok : NET_ACK.error;
+        chain.copyIn(context.ram, 0, Uint8Array.of(ack));
         queue.pushUsed(chain.id, 1);
         context.count(this.#controlQueue, length, 1);
       }
@@ -208,8 +212,8 @@ export class NetDevice implements VirtioDevice {
     } while (queue.enableNotifications());
   }
 
-  /** False for what is not known, not agreed on, or out of range. */
-  #command(bytes: Uint8Array, length: number): boolean {
+  /** False for a command that is unknown, needs a feature that was not negotiated, or has invalid data. */
+  #runCommand(bytes: Uint8Array, length: number): boolean {
     const context = this.#context!;
     const view = new DataView(bytes.buffer);
     const dataBytes = length - NET_CONTROL.data;
@@ -226,10 +230,11 @@ export class NetDevice implements VirtioDevice {
         const known = context.hasFeature(F.ctrlGuestOffloads) && command === NET_GUEST_OFFLOADS_SET;
         if (!known || dataBytes < 8) return false;
         const wanted = view.getUint32(NET_CONTROL.data, true);
-        // Only what was agreed on before can be switched.
+        // Only negotiated offloads can be switched. (§5.1.6.5.6.1)
         this.#offloads = offloadsOf((bit) => context.hasFeature(bit) && ((wanted >>> bit) & 1) !== 0);
         this.#effects.setOffloads(this.#offloads);
-        for (const receiver of this.#receivers) if (receiver) receiver.longest = this.#longestPacket();
+        for (const receiver of this.#receivers)
+          if (receiver) receiver.maxPacketBytes = this.#maxPacketBytes();
         return true;
       }
       default:
@@ -243,7 +248,7 @@ const LINK_DOWN = Uint8Array.of(0, 0);
 
 const NO_OFFLOADS: GuestOffloads = { csum: false, tso4: false, tso6: false, ecn: false, ufo: false };
 
-/** Segmentation without checksums is no offload: nothing could fill in the checksums of the parts. (§5.1.3.1) */
+/** Segmentation offloads require checksum offload: each segment needs its own checksum. (§5.1.3.1) */
 function offloadsOf(isOn: (bit: number) => boolean): GuestOffloads {
   if (!isOn(F.guestCsum)) return NO_OFFLOADS;
   const [tso4, tso6] = [isOn(F.guestTso4), isOn(F.guestTso6)];

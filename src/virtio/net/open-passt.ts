@@ -1,4 +1,4 @@
-/** Starts passt, which does the networking of a guest without a tap, as a process of this user. */
+/** Starts passt, which provides user-mode networking without a tap or privileges. */
 import { createHelperSocket } from '../../ffi/socket-pair.ts';
 import { VoltError } from '../../volt-error.ts';
 import { createHelperOutput } from '../host/helper-output.ts';
@@ -8,7 +8,7 @@ import { createPasstBuffer } from './passt-port.ts';
 import type { PasstStart } from './serve-passt.ts';
 import type { NetConfig } from './spec.ts';
 
-/** What passt tells guests by DHCP. */
+/** MTU that passt announces to guests by DHCP. */
 const PASST_MTU = 65_520;
 
 /** Throws VoltError 'host' when passt is not installed. */
@@ -17,12 +17,12 @@ export function openPasst(config: NetConfig): OpenDevice<PasstStart> {
   if (program === null) {
     throw new VoltError(
       'host',
-      'Cannot use --net user: the program passt is not installed (expected it on the PATH: apt-get install passt)',
+      'Cannot use --net user: the program passt is not installed; install it on the PATH: apt-get install passt',
     );
   }
   const [ours, theirs] = createHelperSocket();
   const [output, stderr] = createHelperOutput();
-  // It ends when its socket is closed.
+  // With --one-off passt exits when its socket is closed.
   const child = Bun.spawn([program, '--foreground', '--quiet', '--one-off', '--fd', '3'], {
     stdio: ['ignore', 'ignore', stderr.fd, theirs.fd],
   });

@@ -1,4 +1,4 @@
-/** Opens a tap for a network interface. */
+/** Opens the queues of a tap for a network interface. */
 import { ERRNO, SyscallError } from '../../ffi/errno.ts';
 import type { OwnedFd } from '../../ffi/file.ts';
 import { interfaceMtu, openTap, setTapOffloads } from '../../ffi/tap.ts';
@@ -9,10 +9,10 @@ import { NET_HEADER } from './regs.ts';
 import type { TapStart } from './serve-tap.ts';
 import type { NetConfig } from './spec.ts';
 
-/** MTU that a driver assumes without VIRTIO_NET_F_MTU. */
+/** MTU that drivers assume without VIRTIO_NET_F_MTU. */
 const DEFAULT_MTU = 1500;
 
-/** Throws VoltError 'host' that says what is wrong with the tap. */
+/** Throws VoltError 'host' when the tap cannot be used. */
 export function openTapDevice(config: NetConfig, tap: string): OpenDevice<TapStart> {
   const { files, mtu } = openQueues(tap, config.queues);
   const description = describeNet({
@@ -36,19 +36,19 @@ export function openTapDevice(config: NetConfig, tap: string): OpenDevice<TapSta
 }
 
 function openQueues(name: string, queues: number): { files: OwnedFd[]; mtu: number } {
-  const bad = (found: string, expected: string, cause?: unknown) =>
-    new VoltError('host', `Cannot use --net tap=${name}: ${found} (expected ${expected})`, { cause });
+  const bad = (found: string, advice: string, cause?: unknown) =>
+    new VoltError('host', `Cannot use --net tap=${name}: ${found}; ${advice}`, { cause });
   const kind = queues > 1 ? ' multi_queue' : '';
   const mtu = interfaceMtu(name);
   if (mtu === undefined) {
     throw bad(
       'there is no such interface',
-      `one made before: ip tuntap add ${name} mode tap${kind} && ip link set ${name} up`,
+      `create it: ip tuntap add ${name} mode tap${kind} && ip link set ${name} up`,
     );
   }
   try {
     const files = openTap(name, queues, NET_HEADER.size);
-    // Until the driver says what it takes, packets are whole.
+    // Until the driver negotiates offloads, packets have complete checksums and are segmented.
     setTapOffloads(files[0]!.fd, 0);
     return { files, mtu };
   } catch (error) {
@@ -57,26 +57,26 @@ function openQueues(name: string, queues: number): { files: OwnedFd[]; mtu: numb
     switch (error.errno) {
       case ERRNO.ENOENT:
       case ERRNO.ENODEV:
-        throw bad('this host has no /dev/net/tun', 'it: modprobe tun', error);
+        throw bad('this host has no /dev/net/tun', 'load its driver: modprobe tun', error);
       case ERRNO.EACCES:
       case ERRNO.EPERM:
         throw inTun
-          ? bad('/dev/net/tun may not be opened by this user', 'permission to read and write it', error)
+          ? bad('this user may not open /dev/net/tun', 'grant read and write permission to it', error)
           : bad(
-              'it belongs to somebody else',
-              `yours: ip tuntap add ${name} mode tap${kind} user NAME`,
+              'it belongs to another user',
+              `create it for this user: ip tuntap add ${name} mode tap${kind} user NAME`,
               error,
             );
       case ERRNO.EBUSY:
-        throw bad('another program uses it', 'a tap of its own for each guest', error);
+        throw bad('another program uses it', 'give each guest a tap of its own', error);
       case ERRNO.EINVAL:
         throw queues > 1
-          ? bad(`it is no tap with ${queues} queues`, 'one made with multi_queue, or queues=1', error)
-          : bad('it is no tap', `one made by: ip tuntap add ${name} mode tap`, error);
+          ? bad('it is not a multi-queue tap', 'create it with multi_queue, or use queues=1', error)
+          : bad('it is not a tap', 'create one: ip tuntap add NAME mode tap', error);
       case ERRNO.E2BIG:
-        throw bad(`it has not ${queues} queues to give`, 'fewer queues', error);
+        throw bad(`it supports fewer than ${queues} queues`, 'use fewer queues', error);
       default:
-        throw bad(error.message, 'a tap that can be opened', error);
+        throw bad(error.message, 'check the interface: ip link show ' + name, error);
     }
   }
 }

@@ -5,7 +5,7 @@ import { openTapDevice } from './open-tap.ts';
 import type { NetStart } from './serve.ts';
 import type { NetConfig } from './spec.ts';
 
-/** Throws VoltError 'host' that says what is wrong with the tap, or that passt is not installed. */
+/** Throws VoltError 'host' when the tap cannot be used or passt is not installed. */
 export function openNet(config: NetConfig): OpenDevice<NetStart> {
   return config.tap === undefined ? openPasst(config) : openTapDevice(config, config.tap);
 }

@@ -1,6 +1,7 @@
 /**
- * passt as the port of a network device: frames over a Unix stream, each behind its length, a big-endian u32. It
- * knows no offloads, so virtio's packet header stays here. (passt(1), "--socket"; QEMU's -netdev stream is the same)
+ * passt as the port of a network device: frames over a Unix stream, each after its length as a big-endian
+ * u32. It has no offloads, so the virtio header is removed and added here. (passt(1), "--socket"; as QEMU's
+ * -netdev stream)
  */
 import type { IoVector } from '../transport/io-vector.ts';
 import { PORT_RESULT, type NetPort } from './port.ts';
@@ -15,22 +16,24 @@ const OUTPUT_BYTES = 4 * Math.ceil((LENGTH_BYTES + MAX_FRAME_BYTES) / 4);
 const WORD = { unsentFrom: 0, unsentTo: 1, inputFrom: 2, inputTo: 3, size: 4 } as const;
 const NO_HEADER = new Uint8Array(NET_HEADER.size);
 
-/** What a stream needs to be handed from one port to the next. */
+/** Buffer for partial frames, which a port hands to the next one that uses the same stream. */
 export function createPasstBuffer(): SharedArrayBuffer {
   return new SharedArrayBuffer(4 * WORD.size + OUTPUT_BYTES + INPUT_BYTES);
 }
 
 export class PasstPort implements NetPort {
   readonly #fd: number;
-  /** Of WORD: where what is left of output and input begins and ends. */
+  /** By WORD: start and end of the pending output and input. */
   readonly #words: Int32Array;
   readonly #output: Uint8Array;
   readonly #outputView: DataView;
   readonly #input: Uint8Array;
   readonly #inputView: DataView;
-  #lost = false;
+  #desynchronised = false;
 
-  /** `buffer` by createPasstBuffer; a port for the same stream later goes on with it in the middle of a frame. */
+  /**
+   * `buffer` from createPasstBuffer; a later port for the same stream continues with it, even inside a frame.
+   */
   constructor(fd: number, buffer: SharedArrayBuffer) {
     this.#fd = fd;
     this.#words = new Int32Array(buffer, 0, WORD.size);
@@ -40,12 +43,12 @@ export class PasstPort implements NetPort {
     this.#inputView = new DataView(buffer, this.#input.byteOffset, INPUT_BYTES);
   }
 
-  /** Whether the stream went astray: something in it was no frame, and nobody knows where the next begins. */
-  get lost(): boolean {
-    return this.#lost;
+  /** A length in the stream was impossible, so frame boundaries are lost for good. */
+  get desynchronised(): boolean {
+    return this.#desynchronised;
   }
 
-  /** Sends what is left of the frame before, if there is something; false while it does not go out. */
+  /** Sends the rest of the previous frame, if any; false while some of it is still pending. */
   flush(): boolean {
     if (this.#words[WORD.unsentFrom]! === this.#words[WORD.unsentTo]!) return true;
     const sent = sendBytes(
@@ -80,30 +83,30 @@ export class PasstPort implements NetPort {
     if (bytes < 0) return PORT_RESULT.wouldBlock;
     const start = this.#words[WORD.inputFrom]! + LENGTH_BYTES;
     this.#words[WORD.inputFrom] = start + bytes;
-    const whole = NET_HEADER.size + bytes;
+    const total = NET_HEADER.size + bytes;
     let done = 0;
-    for (let i = 0; i < packet.count && done < whole; i++) {
+    for (let i = 0; i < packet.count && done < total; i++) {
       const [host, length] = [packet.hostOf(i), packet.lengthOf(i)];
       const header = Math.min(length, Math.max(0, NET_HEADER.size - done));
       if (header > 0) copyToHost(host, NO_HEADER, 0, header);
-      const piece = Math.min(length, whole - done) - header;
+      const piece = Math.min(length, total - done) - header;
       if (piece > 0) copyToHost(host + header, this.#input, start + done + header - NET_HEADER.size, piece);
       done += header + piece;
     }
     return done;
   }
 
-  /** Bytes of the next frame, which is all there then; -1: not yet. */
+  /** Bytes of the next frame, once it has arrived completely; -1: not yet. */
   #nextFrame(): number {
     for (;;) {
-      const there = this.#words[WORD.inputTo]! - this.#words[WORD.inputFrom]!;
-      if (there >= LENGTH_BYTES) {
+      const available = this.#words[WORD.inputTo]! - this.#words[WORD.inputFrom]!;
+      if (available >= LENGTH_BYTES) {
         const bytes = this.#inputView.getUint32(this.#words[WORD.inputFrom]!);
         if (bytes > MAX_FRAME_BYTES) {
-          this.#lost = true;
+          this.#desynchronised = true;
           return -1;
         }
-        if (there >= LENGTH_BYTES + bytes) return bytes;
+        if (available >= LENGTH_BYTES + bytes) return bytes;
       }
       if (!this.#readMore()) return -1;
     }

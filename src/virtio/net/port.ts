@@ -1,23 +1,23 @@
-/** What is behind one pair of a network device's queues: a queue of a tap, or a program that speaks for a network. */
+/** The network behind one queue pair of a network device: a queue of a tap, or a user-mode network stack. */
 import type { IoVector } from '../transport/io-vector.ts';
 
-/** What `send` and `receive` return instead of a number of bytes. */
+/** Results of `send` and `receive` other than a number of bytes. */
 export const PORT_RESULT = {
-  /** Nothing now; the port calls when that changes. */
+  /** Nothing sent or received; the port reports when it is ready again. */
   wouldBlock: -1,
-  /** This packet is lost, as packets are. */
+  /** The packet was dropped. */
   dropped: -2,
 } as const;
 
-/** Packets begin with NET_HEADER, both ways. */
+/** Packets start with NET_HEADER in both directions. */
 export interface NetPort {
   /** Sends one packet; returns its bytes or one of PORT_RESULT. */
   send(packet: IoVector): number;
-  /** Fills at most `packet.bytes` bytes with the next packet; returns its bytes or one of PORT_RESULT. */
+  /** Reads the next packet into `packet`, truncated to it; returns its bytes or one of PORT_RESULT. */
   receive(packet: IoVector): number;
 }
 
-/** Which of the segmentation and checksum offloads the guest can take in packets that it receives. */
+/** Checksum and segmentation offloads that the guest accepts in received packets. (§5.1.3) */
 export interface GuestOffloads {
   readonly csum: boolean;
   readonly tso4: boolean;
@@ -27,11 +27,11 @@ export interface GuestOffloads {
 }
 
 export interface NetEffects {
-  /** One for each pair of queues. */
+  /** One for each queue pair. */
   readonly ports: readonly NetPort[];
-  /** Says what the guest can take. */
+  /** Sets the offloads that received packets may use. */
   setOffloads(offloads: GuestOffloads): void;
-  /** Only the first `count` ports get packets from now on. */
+  /** Only the first `count` ports receive packets from now on. */
   setActivePorts(count: number): void;
   now(): number;
   after(delayMs: number, handler: () => void): () => void;

@@ -1,8 +1,9 @@
 /**
  * Packets to the guest: one receive queue of a network device. (Virtual I/O Device 1.2 §5.1.6.3, §5.1.6.4)
  *
- * How long a packet is shows when it has been read, so buffers for the longest are at hand before: chains are taken
- * from the queue ahead of time and stay at hand for the next packet when they are not needed.
+ * A packet's length is known only once it has been read, so there must be buffers for the longest one before:
+ * chains are fetched from the queue ahead of time, and those that a packet does not need are kept for the
+ * next.
  */
 import type { DeviceContext } from '../transport/device.ts';
 import { IoVector, MAX_PIECES } from '../transport/io-vector.ts';
@@ -11,13 +12,13 @@ import { NET_HEADER } from './regs.ts';
 import { Chain, MAX_CHAIN, NEXT, type Virtqueue } from '../transport/queue.ts';
 import type { RateLimiter } from '../transport/rate-limiter.ts';
 
-/** After so many packets the guest is told, and the others on this worker get their turn. */
+/** Packets in one batch, after which the guest is interrupted and the worker's other devices run. */
 const PACKETS_AT_ONCE = 64;
 
 export interface ReceiveOptions {
   readonly mergeable: boolean;
-  /** Bytes of the longest packet that the port can give, with its header. */
-  readonly longest: number;
+  /** Bytes of the longest packet that the port can deliver, with its header. */
+  readonly maxPacketBytes: number;
 }
 
 export class Receiver {
@@ -28,18 +29,20 @@ export class Receiver {
   readonly #effects: NetEffects;
   readonly #limiter: RateLimiter;
   readonly #mergeable: boolean;
-  #longest: number;
+  #maxPacketBytes: number;
   readonly #chain = new Chain();
-  /** Buffers at hand, and the chains they came in: a ring of id, bytes, count of pieces, and where the header says
-   * how many chains a packet takes (two addresses, for these two bytes may lie apart). */
+  /**
+   * Fetched buffers, and a ring of their chains: id, bytes, number of pieces, and the guest addresses of the
+   * two bytes of num_buffers in the header, which may lie in different buffers.
+   */
   readonly #pieces = new IoVector(2 * MAX_CHAIN);
   readonly #ids: Uint32Array;
   readonly #bytes: Float64Array;
   readonly #counts: Uint32Array;
-  readonly #countAt: Float64Array;
+  readonly #bufferCountAt: Float64Array;
   #first = 0;
   #chains = 0;
-  /** What a packet that needs one chain alone is read into. */
+  /** The first chain, for drivers without mergeable buffers. */
   readonly #single = new IoVector(MAX_CHAIN);
   /** Whether the port may have a packet. */
   #readable = true;
@@ -61,72 +64,78 @@ export class Receiver {
     this.#effects = effects;
     this.#limiter = limiter;
     this.#mergeable = options.mergeable;
-    this.#longest = options.longest;
+    this.#maxPacketBytes = options.maxPacketBytes;
     this.#ids = new Uint32Array(queue.size);
     this.#bytes = new Float64Array(queue.size);
     this.#counts = new Uint32Array(queue.size);
-    this.#countAt = new Float64Array(2 * queue.size);
+    this.#bufferCountAt = new Float64Array(2 * queue.size);
   }
 
-  set longest(bytes: number) {
-    this.#longest = bytes;
+  set maxPacketBytes(bytes: number) {
+    this.#maxPacketBytes = bytes;
   }
 
   stop(): void {
     this.#cancelTimer?.();
   }
 
-  /** The port has packets, or may have. */
+  /** The port may have packets. */
   portReadable(): void {
     this.#readable = true;
-    this.run();
+    this.processQueue();
   }
 
-  /** Takes packets as long as there are some, and buffers for them. To be called for a kick, too. */
-  run(): void {
+  /**
+   * Delivers packets while the port has some and the guest has buffers. Also called when the queue is
+   * notified.
+   */
+  processQueue(): void {
     if (!this.#readable || this.#cancelTimer) return;
     let delivered = 0;
     for (;;) {
       const delay = delivered < PACKETS_AT_ONCE ? this.#delayMs() : 0;
       if (delivered >= PACKETS_AT_ONCE || delay > 0) {
-        this.#goOnAfter(delay);
+        this.#continueAfter(delay);
         break;
       }
-      if (!this.#gather()) break;
-      const target = this.#mergeable ? this.#pieces : this.#singleChain();
+      if (!this.#fetchChains()) break;
+      const target = this.#mergeable ? this.#pieces : this.#firstChain();
       const got = this.#port.receive(target);
       if (got === PORT_RESULT.wouldBlock) {
         this.#readable = false;
         break;
       }
       delivered++;
-      // Cut off, perhaps: a packet as long as all that was at hand is only whole if it could not be longer.
-      if (got < NET_HEADER.size || (got >= target.bytes && got < this.#longest)) continue;
+      // A packet that fills all buffers may have been truncated, unless no packet can be longer.
+      if (got < NET_HEADER.size || (got >= target.bytes && got < this.#maxPacketBytes)) continue;
       this.#deliver(got);
     }
     if (delivered > 0) this.#context.interrupt(this.#index);
   }
 
-  /** Takes chains until the longest packet fits. False when there is none, or the ring was found broken. */
-  #gather(): boolean {
+  /** Fetches chains until the longest packet fits. False when there is none, or the ring is invalid. */
+  #fetchChains(): boolean {
     const queue = this.#queue;
     for (;;) {
-      while (this.#isShort()) {
+      while (this.#needsChains()) {
         const next = queue.next(this.#chain);
         if (next === NEXT.none) break;
         if (next === NEXT.broken) {
-          this.#context.fail(`receive queue ${this.#index} makes no sense`);
+          this.#context.fail(`receive queue ${this.#index} has an invalid ring or descriptor chain`);
           return false;
         }
-        const taken = this.#takeChain();
-        if (taken === 'bad') {
-          this.#context.fail(`receive queue ${this.#index} has buffers that nothing can be received into`);
+        const added = this.#addChain();
+        if (added === 'invalid') {
+          this.#context.fail(
+            `receive queue ${this.#index} has a read-only buffer, or one shorter than the packet header`,
+          );
           return false;
         }
-        if (taken === 'full') return true;
+        if (added === 'full') return true;
       }
-      // A driver that has all its buffers here and does not reach the longest packet lives with shorter ones.
-      if (!this.#isShort() || this.#chains === queue.size) {
+      // With the whole ring fetched and still not enough for the longest packet, shorter ones can be
+      // received.
+      if (!this.#needsChains() || this.#chains === queue.size) {
         queue.disableNotifications();
         return true;
       }
@@ -134,15 +143,16 @@ export class Receiver {
     }
   }
 
-  #isShort(): boolean {
+  #needsChains(): boolean {
     if (this.#chains === this.#queue.size) return false;
     if (!this.#mergeable) return this.#chains === 0;
-    return this.#pieces.bytes < this.#longest && this.#pieces.count < MAX_PIECES;
+    return this.#pieces.bytes < this.#maxPacketBytes && this.#pieces.count < MAX_PIECES;
   }
 
-  #takeChain(): 'taken' | 'full' | 'bad' {
+  /** Adds #chain to the fetched buffers. */
+  #addChain(): 'added' | 'full' | 'invalid' {
     const chain = this.#chain;
-    if (chain.firstWritable > 0 || chain.writableBytes < NET_HEADER.size) return 'bad';
+    if (chain.firstWritable > 0 || chain.writableBytes < NET_HEADER.size) return 'invalid';
     if (this.#pieces.count + chain.count > this.#pieces.capacity) {
       this.#queue.undoNext();
       return 'full';
@@ -152,13 +162,13 @@ export class Receiver {
     this.#ids[at] = chain.id;
     this.#bytes[at] = chain.writableBytes;
     this.#counts[at] = chain.count;
-    this.#countAt[2 * at] = addressAt(chain, NET_HEADER.bufferCount);
-    this.#countAt[2 * at + 1] = addressAt(chain, NET_HEADER.bufferCount + 1);
+    this.#bufferCountAt[2 * at] = addressAt(chain, NET_HEADER.bufferCount);
+    this.#bufferCountAt[2 * at + 1] = addressAt(chain, NET_HEADER.bufferCount + 1);
     this.#chains++;
-    return 'taken';
+    return 'added';
   }
 
-  #singleChain(): IoVector {
+  #firstChain(): IoVector {
     const single = this.#single;
     single.clear();
     for (let i = 0; i < this.#counts[this.#first]!; i++) {
@@ -167,7 +177,7 @@ export class Receiver {
     return single;
   }
 
-  /** Hands over the chains that `bytes` bytes lie in. */
+  /** Returns the chains of a packet of `bytes` bytes to the driver. */
   #deliver(bytes: number): void {
     let [left, chains] = [bytes, 0];
     while (left > 0) left -= this.#bytes[(this.#first + chains++) % this.#queue.size]!;
@@ -187,21 +197,21 @@ export class Receiver {
     this.#context.count(this.#index, 0, bytes);
   }
 
-  /** How many chains the packet takes stands in its header, which may lie in several buffers. */
+  /** Writes num_buffers, the packet's number of chains, into its header, which may span buffers. */
   #putBufferCount(chains: number): void {
     const { ram } = this.#context;
-    ram.storeU8(this.#countAt[2 * this.#first]!, chains & 0xff);
-    ram.storeU8(this.#countAt[2 * this.#first + 1]!, chains >>> 8);
+    ram.storeU8(this.#bufferCountAt[2 * this.#first]!, chains & 0xff);
+    ram.storeU8(this.#bufferCountAt[2 * this.#first + 1]!, chains >>> 8);
   }
 
   #delayMs(): number {
     return this.#limiter.limited ? this.#limiter.delayMs(this.#effects.now()) : 0;
   }
 
-  #goOnAfter(delayMs: number): void {
+  #continueAfter(delayMs: number): void {
     this.#cancelTimer = this.#effects.after(delayMs, () => {
       this.#cancelTimer = undefined;
-      this.run();
+      this.processQueue();
     });
   }
 }

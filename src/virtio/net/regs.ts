@@ -1,4 +1,7 @@
-/** The network device: features, configuration space, packet header, control commands. (Virtual I/O Device 1.2 §5.1) */
+/**
+ * The network device: features, configuration space, packet header, control commands. (Virtual I/O Device 1.2
+ * §5.1)
+ */
 
 /** Feature bits. (§5.1.3) */
 export const NET_FEATURE = {
@@ -25,7 +28,7 @@ export const NET_FEATURE = {
 export const NET_CONFIG = { mac: 0, status: 6, maxQueuePairs: 8, mtu: 10, size: 12 } as const;
 export const NET_STATUS = { linkUpBit: 1 } as const;
 
-/** In front of every packet: `struct virtio_net_hdr` of a modern device. (§5.1.6) */
+/** `struct virtio_net_hdr`, which precedes every packet. (§5.1.6) */
 export const NET_HEADER = {
   flags: 0,
   gsoType: 1,
@@ -37,14 +40,14 @@ export const NET_HEADER = {
   size: 12,
 } as const;
 
-/** Commands of the control queue: class, command, data, then the device's one byte of answer. (§5.1.6.5) */
+/** `struct virtio_net_ctrl`: class, command and data, then the device's ack byte. (§5.1.6.5) */
 export const NET_CONTROL = { class: 0, command: 1, data: 2 } as const;
 export const NET_CONTROL_CLASS = { multiqueue: 4, guestOffloads: 5 } as const;
 export const NET_MQ_PAIRS_SET = 0;
 export const NET_GUEST_OFFLOADS_SET = 0;
-export const NET_ANSWER = { ok: 0, error: 1 } as const;
+export const NET_ACK = { ok: 0, error: 1 } as const;
 
 export const MAX_QUEUE_PAIRS = 16;
 export const ETHERNET_HEADER_BYTES = 14;
-/** A frame with everything that an offload may leave in one piece, plus header and VLAN tag. */
+/** virtio header, Ethernet header, VLAN tag, and the largest payload of an unsegmented packet. */
 export const LARGEST_PACKET_BYTES = NET_HEADER.size + ETHERNET_HEADER_BYTES + 4 + 65_535;

@@ -9,14 +9,14 @@ import { PasstPort } from './passt-port.ts';
 export interface PasstStart {
   readonly link: 'passt';
   readonly fd: number;
-  /** Its stderr. */
+  /** passt's stderr. */
   readonly outputFd: number;
-  /** Data in flight, kept from one machine to the next one after a reset. */
+  /** Partial frames, which survive a reset of the guest. */
   readonly buffer: SharedArrayBuffer;
   readonly settings: NetSettings;
 }
 
-/** Reports, once, that passt has ended. */
+/** Reports once when passt exits or its stream becomes invalid. */
 export function servePasst(
   { fd, outputFd, buffer, settings }: PasstStart,
   { events, report }: ServeContext,
@@ -34,10 +34,10 @@ export function servePasst(
   );
   events.watch(fd, EPOLL.in | EPOLL.out | EPOLL.edge, (ready) => {
     if (ready & (EPOLL.error | EPOLL.hangUp) && device.setLink(false))
-      report(`passt has ended${quoteLastLine(outputFd)}; the guest goes on with its link down`);
+      report(`passt has exited${quoteLastLine(outputFd)}; the guest continues with its link down`);
     if (ready & EPOLL.in) device.portReadable(0);
-    if (port.lost && device.setLink(false))
-      report('passt sent what is no frame; the guest goes on with its link down');
+    if (port.desynchronised && device.setLink(false))
+      report('passt sent an invalid frame length; the guest continues with its link down');
     if (ready & EPOLL.out && port.flush()) device.portWritable(0);
   });
   return device;

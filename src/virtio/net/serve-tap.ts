@@ -11,7 +11,7 @@ export interface TapStart {
   readonly settings: NetSettings;
 }
 
-/** Reports, once, that the tap is gone. */
+/** Reports once when the tap is deleted. */
 export function serveTap({ fds, settings }: TapStart, { events, report }: ServeContext): VirtioDevice {
   const tap = new TapQueues(fds);
   const device = new NetDevice(
@@ -27,7 +27,7 @@ export function serveTap({ fds, settings }: TapStart, { events, report }: ServeC
   fds.forEach((fd, pair) =>
     events.watch(fd, EPOLL.in | EPOLL.out | EPOLL.edge, (ready) => {
       if (ready & (EPOLL.error | EPOLL.hangUp) && device.setLink(false))
-        report('its tap is gone; the guest goes on with its link down');
+        report('its tap was deleted; the guest continues with its link down');
       if (ready & EPOLL.in) device.portReadable(pair);
       if (ready & EPOLL.out) device.portWritable(pair);
     }),

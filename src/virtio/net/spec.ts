@@ -1,6 +1,6 @@
 /**
- * Network interfaces in a configuration, in the shape of Firecracker's `network-interfaces`. The keys `queues` and
- * `user` are Volt's own.
+ * Network interfaces in a configuration, in the shape of Firecracker's `network-interfaces`. The keys
+ * `queues` and `user` are Volt's own.
  */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
@@ -17,13 +17,13 @@ export interface NetConfig {
   /** Name of a tap; undefined: user-mode networking. */
   readonly tap: string | undefined;
   readonly mac: Uint8Array | undefined;
-  /** Pairs of queues. */
+  /** Queue pairs. */
   readonly queues: number;
   readonly receiveLimits: RateLimits;
   readonly transmitLimits: RateLimits;
 }
 
-/** Linux's dev_valid_name: 1 to 15 characters, no slash, colon or space. */
+/** As Linux's dev_valid_name: 1 to 15 characters, no slash, colon or space. */
 const InterfaceName = v.pipe(
   text,
   v.regex(
@@ -36,7 +36,7 @@ const MacAddress = v.pipe(
   text,
   v.regex(
     /^(?!00(:00){5}$)[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/i,
-    (issue) => `${found(issue.input)} (expected an address of one machine such as 06:00:ac:10:00:02)`,
+    (issue) => `${found(issue.input)} (expected a unicast MAC address such as 06:00:ac:10:00:02)`,
   ),
   v.transform((value) => Uint8Array.from(value.split(':'), (byte) => parseInt(byte, 16))),
 );
@@ -56,11 +56,11 @@ const networkInterface = () =>
     section(entries()),
     v.check(
       ({ host_dev_name, user }) => user === (host_dev_name === undefined || host_dev_name === null),
-      () => 'it names no network, or two (expected host_dev_name, a tap, or user: true)',
+      () => 'it names no network or two (expected either host_dev_name or user: true)',
     ),
     v.check(
       ({ user, queues }) => !user || queues === 1,
-      () => 'several queues without a tap (expected queues: 1)',
+      () => 'user-mode networking has one queue pair (expected queues: 1)',
     ),
     v.transform((each): NetConfig => ({
       kind: 'net',
@@ -80,7 +80,7 @@ function parseFlag(value: string, index: number): JsonObject {
   if ((user ?? false) === (tap !== undefined)) {
     throw new VoltError(
       'usage',
-      `Cannot use --net ${value}: it names ${user ? 'two networks' : 'no network'} (expected tap=NAME or user)`,
+      `Cannot use --net ${value}: it names ${user ? 'two networks' : 'no network'} (expected either tap=NAME or user)`,
     );
   }
   const limiter = settings.rateLimiter();

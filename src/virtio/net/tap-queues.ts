@@ -1,4 +1,7 @@
-/** The queues of a tap as ports of a network device: packets go straight between the kernel and guest memory. */
+/**
+ * The queues of a tap as ports of a network device; the kernel copies packets from and to guest memory
+ * directly.
+ */
 import type { IoVector } from '../transport/io-vector.ts';
 import { MAX_PIECES } from '../transport/io-vector.ts';
 import { PORT_RESULT, type GuestOffloads, type NetPort } from './port.ts';
@@ -15,18 +18,18 @@ export class TapPort implements NetPort {
   send(packet: IoVector): number {
     const sent = writeVector(this.fd, packet.words, packet.first, packet.count);
     if (sent >= 0) return sent;
-    // Anything but a full queue: the interface is down or gone, or the kernel found the header wrong.
+    // Other errors: the interface is down or deleted, or the kernel rejects the header.
     return sent === -ERRNO.EAGAIN ? PORT_RESULT.wouldBlock : PORT_RESULT.dropped;
   }
 
   receive(packet: IoVector): number {
     const got = readVector(this.fd, packet.words, packet.first, Math.min(packet.count, MAX_PIECES));
-    // A tap that is gone gives nothing any more; epoll has told so.
+    // A deleted tap has no packets; epoll reports its deletion.
     return got >= 0 ? got : PORT_RESULT.wouldBlock;
   }
 }
 
-/** The first port speaks for the tap; which of the others take part is remembered here. */
+/** All queues of one tap. Offloads are set through the first; `#active` counts the attached ones. */
 export class TapQueues {
   readonly ports: readonly TapPort[];
   #active: number;
@@ -43,21 +46,21 @@ export class TapQueues {
       (tso6 ? TAP_OFFLOAD.tso6 : 0) |
       (ecn ? TAP_OFFLOAD.ecn : 0) |
       (ufo ? TAP_OFFLOAD.ufo : 0);
-    this.#ignoreGone(() => setTapOffloads(this.ports[0]!.fd, bits));
+    this.#ignoreRefusal(() => setTapOffloads(this.ports[0]!.fd, bits));
   }
 
   setActivePorts(count: number): void {
     for (; this.#active < count; this.#active++)
-      this.#ignoreGone(() => setTapQueue(this.ports[this.#active]!.fd, true));
+      this.#ignoreRefusal(() => setTapQueue(this.ports[this.#active]!.fd, true));
     for (; this.#active > count; this.#active--)
-      this.#ignoreGone(() => setTapQueue(this.ports[this.#active - 1]!.fd, false));
+      this.#ignoreRefusal(() => setTapQueue(this.ports[this.#active - 1]!.fd, false));
   }
 
   /**
-   * A tap that was deleted refuses everything; its guest has lost its link and knows it. A queue that a machine before
-   * left attached or detached refuses to become so again.
+   * A deleted tap refuses everything; its guest's link is down already. A queue that is attached or detached
+   * already, from before a reset, refuses to be so again.
    */
-  #ignoreGone(act: () => void): void {
+  #ignoreRefusal(act: () => void): void {
     try {
       act();
     } catch (error) {

@@ -6,7 +6,7 @@ import { ETHERNET_HEADER_BYTES, LARGEST_PACKET_BYTES, NET_HEADER } from './regs.
 import { Chain, MAX_CHAIN, NEXT, type Virtqueue } from '../transport/queue.ts';
 import type { RateLimiter } from '../transport/rate-limiter.ts';
 
-/** After so many packets the others on this worker get their turn. */
+/** Packets in one batch, after which the worker's other devices run. */
 const PACKETS_AT_ONCE = 256;
 const SMALLEST_PACKET_BYTES = NET_HEADER.size + ETHERNET_HEADER_BYTES;
 
@@ -19,7 +19,7 @@ export class Transmitter {
   readonly #limiter: RateLimiter;
   readonly #chain = new Chain();
   readonly #packet = new IoVector(MAX_CHAIN);
-  /** Waits for the port. */
+  /** The port is full. */
   #blocked = false;
   #cancelTimer: (() => void) | undefined;
 
@@ -43,13 +43,13 @@ export class Transmitter {
     this.#cancelTimer?.();
   }
 
-  /** The port takes packets again, or may have done so all the time. */
+  /** The port may accept packets again. */
   portWritable(): void {
-    if (this.#blocked) this.run();
+    if (this.#blocked) this.processQueue();
   }
 
-  /** Sends what is there. To be called for a kick. */
-  run(): void {
+  /** Sends the packets in the queue. Called when it is notified. */
+  processQueue(): void {
     if (this.#cancelTimer) return;
     this.#blocked = false;
     let left = PACKETS_AT_ONCE;
@@ -58,13 +58,14 @@ export class Transmitter {
       for (;;) {
         const delay = left-- > 0 ? this.#delayMs() : 0;
         if (left < 0 || delay > 0) {
-          this.#goOnAfter(delay);
+          this.#continueAfter(delay);
           this.#context.interrupt(this.#index);
           return;
         }
         const next = this.#queue.next(this.#chain);
         if (next === NEXT.none) break;
-        if (next === NEXT.broken) return this.#context.fail(`transmit queue ${this.#index} makes no sense`);
+        if (next === NEXT.broken)
+          return this.#context.fail(`transmit queue ${this.#index} has an invalid ring or descriptor chain`);
         if (!this.#sendChain()) {
           this.#context.interrupt(this.#index);
           return;
@@ -74,12 +75,12 @@ export class Transmitter {
     } while (this.#queue.enableNotifications());
   }
 
-  /** False when the port is full: the chain stays where it is. */
+  /** False when the port is full; the chain then stays in the queue. */
   #sendChain(): boolean {
     const chain = this.#chain;
     const packet = this.#packet;
     const bytes = chain.readableBytes;
-    // The port judges everything else; what it does not like is lost, as on any network.
+    // Only the length is checked here. The port drops any other packet that it rejects.
     let sent: number = PORT_RESULT.dropped;
     if (bytes >= SMALLEST_PACKET_BYTES && bytes <= LARGEST_PACKET_BYTES) {
       packet.clear();
@@ -102,10 +103,10 @@ export class Transmitter {
     return this.#limiter.limited ? this.#limiter.delayMs(this.#effects.now()) : 0;
   }
 
-  #goOnAfter(delayMs: number): void {
+  #continueAfter(delayMs: number): void {
     this.#cancelTimer = this.#effects.after(delayMs, () => {
       this.#cancelTimer = undefined;
-      this.run();
+      this.processQueue();
     });
   }
 }

@@ -29,8 +29,8 @@ describe('--net', () => {
   });
 
   test.each([
-    ['queues=2', 'it names no network (expected tap=NAME or user)'],
-    ['tap=a,user', 'it names two networks (expected tap=NAME or user)'],
+    ['queues=2', 'it names no network (expected either tap=NAME or user)'],
+    ['tap=a,user', 'it names two networks (expected either tap=NAME or user)'],
     ['tap', 'tap has no value (expected tap=NAME)'],
     ['user=1', 'user takes no value (expected user alone)'],
     ['tap=a,tap=b', 'tap is given twice (expected each key once)'],

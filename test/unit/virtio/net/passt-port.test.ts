@@ -115,9 +115,9 @@ describe('the port of passt', () => {
     const { port, fd, vector } = createPort();
     sendBytes(fd, Uint8Array.of(0xff, 0, 0, 0, 1, 2, 3));
 
-    expect(port.lost).toBe(false);
+    expect(port.desynchronised).toBe(false);
     expect(port.receive(vector([0, 100]))).toBe(PORT_RESULT.wouldBlock);
-    expect(port.lost).toBe(true);
+    expect(port.desynchronised).toBe(true);
   });
 });
 
@@ -153,7 +153,7 @@ test('what passt wrote last is told when it ends', () => {
   events.runOnce();
 
   expect(reports).toEqual([
-    'passt has ended, last message: "Failed to bind any port, exiting"; the guest goes on with its link down',
+    'passt has exited, last message: "Failed to bind any port, exiting"; the guest continues with its link down',
   ]);
 });
 
@@ -188,7 +188,7 @@ test('a stream from passt that went astray takes the guest its link, and says so
     events.runOnce();
   }
 
-  expect(told).toEqual(['passt sent what is no frame; the guest goes on with its link down']);
+  expect(told).toEqual(['passt sent an invalid frame length; the guest continues with its link down']);
 });
 
 test('without passt, --net user says in one line what to install', () => {
@@ -198,7 +198,7 @@ test('without passt, --net user says in one line what to install', () => {
   });
 
   expect(stderr.toString()).toContain(
-    'Cannot use --net user: the program passt is not installed (expected it on the PATH: apt-get install passt)',
+    'Cannot use --net user: the program passt is not installed; install it on the PATH: apt-get install passt',
   );
   expect(stderr.toString().trim().split('\n')).toHaveLength(1);
   expect(exitCode).toBe(1);

@@ -39,17 +39,20 @@ describe('network interfaces in the JSON of Firecracker', () => {
   });
 
   test.each([
-    [{ iface_id: 'a' }, 'it names no network, or two (expected host_dev_name, a tap, or user: true)'],
-    [{ iface_id: 'a', host_dev_name: 'tap0', user: true }, 'it names no network, or two'],
-    [{ iface_id: 'a', user: true, queues: 2 }, 'several queues without a tap (expected queues: 1)'],
+    [{ iface_id: 'a' }, 'it names no network or two (expected either host_dev_name or user: true)'],
+    [{ iface_id: 'a', host_dev_name: 'tap0', user: true }, 'it names no network or two'],
+    [
+      { iface_id: 'a', user: true, queues: 2 },
+      'user-mode networking has one queue pair (expected queues: 1)',
+    ],
     [{ iface_id: 'a', host_dev_name: 'a name' }, '"a name" (expected the name of a tap'],
     [{ iface_id: 'a', host_dev_name: '..' }, '".." (expected the name of a tap'],
     [{ iface_id: 'a', host_dev_name: 'sixteen-letters-' }, '(expected the name of a tap'],
     [
       { iface_id: 'a', host_dev_name: 't', guest_mac: '01:00:5e:00:00:01' },
-      '(expected an address of one machine',
+      '(expected a unicast MAC address',
     ],
-    [{ iface_id: 'a', host_dev_name: 't', guest_mac: '06:00:ac' }, '(expected an address of one machine'],
+    [{ iface_id: 'a', host_dev_name: 't', guest_mac: '06:00:ac' }, '(expected a unicast MAC address'],
     [{ iface_id: 'a', host_dev_name: 't', queues: 17 }, '17 (expected a whole number from 1 to 16)'],
     [{ host_dev_name: 'tap0' }, 'iface_id: nothing (expected a value)'],
   ])('are refused: %j', (each, problem) => {

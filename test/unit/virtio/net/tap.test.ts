@@ -26,15 +26,15 @@ describe.skipIf(!canMakeTaps())('a network device on a tap', () => {
       buffers: 1,
       linkStatus: 0,
       needsReset: false,
-      reports: ['its tap is gone; the guest goes on with its link down'],
-      twice: 'Cannot use --net tap=tap7: another program uses it (expected a tap of its own for each guest)',
+      reports: ['its tap was deleted; the guest continues with its link down'],
+      twice: 'Cannot use --net tap=tap7: another program uses it; give each guest a tap of its own',
     });
   });
 
   test.each([
     ['there is none of that name', 'tap=tap9', 'there is no such interface'],
-    ['it is no tap', 'tap=lo', 'it is no tap'],
-    ['it has one queue', 'tap=tap7,queues=2', 'it is no tap with 2 queues'],
+    ['it is not a tap', 'tap=lo', 'it is not a tap'],
+    ['it has one queue', 'tap=tap7,queues=2', 'it is not a multi-queue tap'],
   ])('says so in one line when %s', (_, flag, found) => {
     const script = `ip tuntap add tap7 mode tap; exec "$1" "$2" --net ${flag}`;
     const main = join(import.meta.dir, '../../../../src/cli/main.ts');
