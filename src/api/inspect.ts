@@ -9,7 +9,7 @@ import type { VmConfig } from '../config/config.ts';
 import { openImage, openKernel } from '../vmm/image-file.ts';
 import { inspectMpTables, inspectPlan, type Inspection, type MpInspection } from '../plan/inspection.ts';
 import { planImage, planMachine, pmemOf } from '../plan/plan.ts';
-import { findPmemBytes } from '../virtio/pmem/open.ts';
+import { readPmemBytes } from '../virtio/pmem/open.ts';
 import { VoltError } from '../volt-error.ts';
 
 export interface MachineInspection {
@@ -28,7 +28,7 @@ export function inspectMachine(config: VmConfig): MachineInspection {
     planImage(config, kernel, initrd),
     { tscDeadline: true },
     {
-      pmemBytes: pmemOf(config).map(findPmemBytes),
+      pmemBytes: pmemOf(config).map(readPmemBytes),
     },
   );
   return { inspection: inspectPlan(plan, config.cmdline, hostVendor()), writes: plan.writes };

@@ -73,7 +73,7 @@ export const balloonTarget: FuzzTarget = {
           break;
         case 5:
           Atomics.store(state.words, BALLOON_WORD.wantedPages, choose(1000));
-          device.follow();
+          device.updateTarget();
           break;
         case 6:
           actual = choose(1000);

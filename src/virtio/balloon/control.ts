@@ -1,4 +1,4 @@
-/** A running balloon as the main thread steers it. */
+/** Controls a running balloon from the main thread. */
 import { BALLOON_COUNTER, BALLOON_WORD, type BalloonState } from './state.ts';
 import { BALLOON_PAGE_BYTES, BALLOON_STAT_NAMES } from './regs.ts';
 import { signalEventFd } from '../../ffi/epoll.ts';
@@ -16,7 +16,7 @@ export class BalloonControl {
     this.#wakeFd = wakeFd;
   }
 
-  /** Asks the guest for so much memory; it gives what it can, when it can. */
+  /** Sets the balloon's target size; the guest reaches it as far and as fast as it can. */
   resize(mib: number): void {
     Atomics.store(this.#state.words, BALLOON_WORD.wantedPages, mib * PAGES_PER_MIB);
     signalEventFd(this.#wakeFd);
@@ -24,13 +24,13 @@ export class BalloonControl {
 
   status(): BalloonStatus {
     const { words, stats } = this.#state;
-    const told = BALLOON_STAT_NAMES.map((name, tag) => [name, stats[tag]!] as const);
+    const all = BALLOON_STAT_NAMES.map((name, tag) => [name, stats[tag]!] as const);
     return {
       wantedMib: (Atomics.load(words, BALLOON_WORD.wantedPages) >>> 0) / PAGES_PER_MIB,
       actualMib: (Atomics.load(words, BALLOON_WORD.actualPages) >>> 0) / PAGES_PER_MIB,
       inflatedBytes: stats[BALLOON_COUNTER.inflatedBytes]!,
       reportedBytes: stats[BALLOON_COUNTER.reportedBytes]!,
-      stats: Object.fromEntries(told.filter(([, value]) => !Number.isNaN(value))),
+      stats: Object.fromEntries(all.filter(([, value]) => !Number.isNaN(value))),
     };
   }
 }

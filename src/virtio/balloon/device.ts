@@ -1,4 +1,4 @@
-/** The balloon: takes pages that the guest gives, and hands their memory back to the host. (Virtual I/O Device 1.2 §5.5) */
+/** The memory balloon: releases pages that the guest gives up to the host. (Virtual I/O Device 1.2 §5.5) */
 import { TWO_POW_32 } from '../../binary/bytes.ts';
 import { BALLOON_COUNTER, BALLOON_WORD, type BalloonState } from './state.ts';
 import {
@@ -14,26 +14,30 @@ import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import { Chain, NEXT } from '../transport/queue.ts';
 
 const QUEUE_SIZE = 128;
-/** Page numbers in one request; Linux sends 256. More are not looked at, which a driver cannot tell from luck. */
+/**
+ * Page numbers read from one request; Linux sends at most 256. Pages beyond are not released, which is
+ * allowed.
+ */
 const MAX_PAGES = 4096;
-/** The longest statistics that are looked at; more tags than there are do not help anybody. */
+/** Bytes read from one statistics buffer: 64 entries, and §5.5.6.4 defines ten tags. */
 const MAX_STATS_BYTES = 64 * BALLOON_STAT.size;
 const CHAINS_AT_ONCE = 64;
 
 export interface BalloonOptions {
   readonly pages: number;
-  /** The guest may take pages back by itself before it runs out of memory. */
+  /** Offers VIRTIO_BALLOON_F_DEFLATE_ON_OOM: the guest deflates the balloon when it runs out of memory. */
   readonly deflateOnOom: boolean;
-  /** 0: none. */
+  /** Polling interval; 0: no statistics. */
   readonly statsSeconds: number;
 }
 
 export interface BalloonEffects {
-  /** The host may have this memory; it reads as zeroes, or as what its file has, from now on. */
+  /** Releases host memory; it then reads as zeroes, or as its file's content. */
   release(host: number, bytes: number): void;
   after(delayMs: number, handler: () => void): () => void;
 }
 
+/** Features, queues and configuration space. (§5.5.2 to §5.5.4) */
 export function describeBalloon({ pages, deflateOnOom, statsSeconds }: BalloonOptions): DeviceDescription {
   const config = new Uint8Array(BALLOON_CONFIG.size);
   new DataView(config.buffer).setUint32(BALLOON_CONFIG.pageCount, pages, true);
@@ -60,10 +64,11 @@ export class BalloonDevice implements VirtioDevice {
   #context: DeviceContext | undefined;
   #statsQueue = -1;
   #reportingQueue = -1;
-  /** The chain that the driver fills again when it gets it back; -1: none. */
+  /** Id of the statistics chain held until the next poll; -1: none. (§5.5.6.3) */
   #heldStats = -1;
   #cancelPoll: (() => void) | undefined;
-  readonly #again = new Map<number, () => void>();
+  /** By queue: cancels the timer that continues with its remaining chains. */
+  readonly #continuations = new Map<number, () => void>();
 
   constructor(state: BalloonState, effects: BalloonEffects, statsSeconds: number) {
     this.#state = state;
@@ -76,27 +81,27 @@ export class BalloonDevice implements VirtioDevice {
     const stats = context.hasFeature(F.statsVq);
     this.#statsQueue = stats ? 2 : -1;
     this.#reportingQueue = context.hasFeature(F.pageReporting) ? (stats ? 3 : 2) : -1;
-    this.follow();
-    if (stats) this.#pollLater();
+    this.updateTarget();
+    if (stats) this.#schedulePoll();
   }
 
   reset(): void {
     this.#context = undefined;
     this.#heldStats = -1;
     this.#cancelPoll?.();
-    for (const cancel of this.#again.values()) cancel();
-    this.#again.clear();
+    for (const cancel of this.#continuations.values()) cancel();
+    this.#continuations.clear();
     Atomics.store(this.#state.words, BALLOON_WORD.actualPages, 0);
   }
 
-  /** Tells the driver the size that is wanted now. */
-  follow(): void {
+  /** Writes the current target size to the configuration space. (num_pages, §5.5.4) */
+  updateTarget(): void {
     const bytes = new Uint8Array(4);
     new DataView(bytes.buffer).setUint32(0, Atomics.load(this.#state.words, BALLOON_WORD.wantedPages), true);
     this.#context?.setConfig(BALLOON_CONFIG.pageCount, bytes);
   }
 
-  /** The driver says how many pages it has given. */
+  /** The driver updated the balloon's size. (actual, §5.5.4) */
   configWritten(): void {
     const context = this.#context;
     if (!context) return;
@@ -106,36 +111,37 @@ export class BalloonDevice implements VirtioDevice {
   }
 
   processQueue(queue: number): void {
-    if (queue === this.#statsQueue) this.#takeStats();
-    else if (queue === Q.inflate) this.#serve(queue, () => this.#inflate());
-    else if (queue === Q.deflate) this.#serve(queue, () => true);
-    else if (queue === this.#reportingQueue) this.#serve(queue, () => this.#takeReport());
+    if (queue === this.#statsQueue) this.#processStats();
+    else if (queue === Q.inflate) this.#processChains(queue, () => this.#releaseInflated());
+    else if (queue === Q.deflate) this.#processChains(queue, () => true);
+    else if (queue === this.#reportingQueue) this.#processChains(queue, () => this.#releaseReported());
   }
 
-  /** Hands back every chain, after `act` on #chain, which is false for one that no driver makes. */
-  #serve(index: number, act: () => boolean): void {
+  /** Returns every chain of a queue after `act` on #chain, which returns false for an invalid one. */
+  #processChains(index: number, act: () => boolean): void {
     const context = this.#context;
     const queue = context?.queues[index];
-    if (!context || !queue || this.#again.has(index)) return;
+    if (!context || !queue || this.#continuations.has(index)) return;
     let left = CHAINS_AT_ONCE;
     do {
       queue.disableNotifications();
       for (;;) {
         if (left-- === 0) {
           context.interrupt(index);
-          this.#again.set(
+          this.#continuations.set(
             index,
             this.#effects.after(0, () => {
-              this.#again.delete(index);
-              this.#serve(index, act);
+              this.#continuations.delete(index);
+              this.#processChains(index, act);
             }),
           );
           return;
         }
         const next = queue.next(this.#chain);
         if (next === NEXT.none) break;
-        if (next === NEXT.broken) return context.fail(`its queue ${index} makes no sense`);
-        if (!act()) return context.fail(`queue ${index} offers pages that are not RAM`);
+        if (next === NEXT.broken)
+          return context.fail(`queue ${index} has an invalid ring or descriptor chain`);
+        if (!act()) return context.fail(`queue ${index} has pages that are not RAM`);
         queue.pushUsed(this.#chain.id, 0);
         context.count(index, this.#chain.readableBytes, 0);
       }
@@ -143,8 +149,8 @@ export class BalloonDevice implements VirtioDevice {
     } while (queue.enableNotifications());
   }
 
-  /** Releases pages by number, neighbours together: Linux often has many in a row, down or up. */
-  #inflate(): boolean {
+  /** Releases the pages of an inflate request; runs of adjacent ones, which Linux often sends, at once. */
+  #releaseInflated(): boolean {
     const { ram } = this.#context!;
     const count = Math.floor(this.#chain.copyOut(ram, 0, this.#pages) / 4);
     let [start, pages] = [0, 0];
@@ -167,7 +173,7 @@ export class BalloonDevice implements VirtioDevice {
     if (pages === 0) return true;
     const bytes = pages * BALLOON_PAGE_BYTES;
     const host = this.#context!.ram.hostAddress(start * BALLOON_PAGE_BYTES, bytes);
-    // Neighbours may lie in two regions of RAM.
+    // A run may span two regions of RAM.
     if (host === 0)
       return pages > 1 && this.#releasePages(start, 1) && this.#releasePages(start + 1, pages - 1);
     this.#effects.release(host, bytes);
@@ -175,8 +181,10 @@ export class BalloonDevice implements VirtioDevice {
     return true;
   }
 
-  /** Free pages, which the guest keeps: whole buffers, as Linux reports them, of 2 MiB and more. */
-  #takeReport(): boolean {
+  /**
+   * Releases reported free pages, which stay the guest's. Linux reports 2 MiB and more at a time. (§5.5.6.7)
+   */
+  #releaseReported(): boolean {
     const chain = this.#chain;
     for (let i = chain.firstWritable; i < chain.count; i++) {
       const [host, end] = [chain.host[i]!, chain.host[i]! + chain.length[i]!];
@@ -189,7 +197,7 @@ export class BalloonDevice implements VirtioDevice {
     return chain.firstWritable === 0;
   }
 
-  #takeStats(): void {
+  #processStats(): void {
     const context = this.#context;
     const queue = context?.queues[this.#statsQueue];
     if (!context || !queue) return;
@@ -197,8 +205,9 @@ export class BalloonDevice implements VirtioDevice {
     for (let left = CHAINS_AT_ONCE; left > 0; left--) {
       const next = queue.next(chain);
       if (next === NEXT.none) return;
-      if (next === NEXT.broken) return context.fail('its statistics queue makes no sense');
-      // One is held; a driver that has more of them gets the older back.
+      if (next === NEXT.broken)
+        return context.fail('its statistics queue has an invalid ring or descriptor chain');
+      // Only one buffer is held; an older one is returned.
       if (this.#heldStats >= 0) {
         queue.pushUsed(this.#heldStats, 0);
         context.interrupt(this.#statsQueue);
@@ -221,9 +230,9 @@ export class BalloonDevice implements VirtioDevice {
     Atomics.add(this.#state.words, BALLOON_WORD.statsCount, 1);
   }
 
-  #pollLater(): void {
+  #schedulePoll(): void {
     this.#cancelPoll = this.#effects.after(this.#statsSeconds * 1000, () => {
-      this.#pollLater();
+      this.#schedulePoll();
       const queue = this.#context?.queues[this.#statsQueue];
       if (!queue || this.#heldStats < 0) return;
       queue.pushUsed(this.#heldStats, 0);

@@ -1,4 +1,4 @@
-/** Opens the balloon: an eventfd by which the main thread tells its worker of a new size. */
+/** Opens the balloon: an eventfd through which the main thread announces a new target size to the worker. */
 import { createEventFd } from '../../ffi/epoll.ts';
 import type { OpenDevice } from '../host/open-device.ts';
 import { BalloonControl, PAGES_PER_MIB } from './control.ts';

@@ -1,4 +1,4 @@
-/** Serves the balloon: pages that the guest gives up go back to the host. */
+/** Serves the balloon: releases the guest's pages to the host. */
 import { EPOLL } from '../../ffi/epoll.ts';
 import { releaseMemory, releaseSharedMemory } from '../../ffi/memory-advice.ts';
 import type { MappedRegion, ServeContext } from '../host/serve-device.ts';
@@ -14,19 +14,19 @@ export interface BalloonStart {
 
 export function serveBalloon(start: BalloonStart, { events, ram }: ServeContext): VirtioDevice {
   const effects = {
-    release: releaseFunction(ram),
+    release: chooseRelease(ram),
     after: (delayMs: number, handler: () => void) => events.after(delayMs, handler),
   };
   const device = new BalloonDevice(viewBalloonState(start.buffer), effects, start.statsSeconds);
-  events.watch(start.wakeFd, EPOLL.in | EPOLL.edge, () => device.follow());
+  events.watch(start.wakeFd, EPOLL.in | EPOLL.edge, () => device.updateTarget());
   return device;
 }
 
 /**
- * How pages of `ram` go back to the host. Shared RAM has descriptors. A region without one is persistent memory, which
- * devices see as RAM too: releasing its pages would remove them from the file.
+ * How to release pages of `ram`. Shared RAM has file descriptors; a region without one then is persistent
+ * memory, whose pages must not be released: that would punch them out of the file.
  */
-export function releaseFunction(ram: readonly MappedRegion[]): (host: number, bytes: number) => void {
+export function chooseRelease(ram: readonly MappedRegion[]): (host: number, bytes: number) => void {
   const shared = ram.filter(({ fd }) => fd !== undefined);
   if (shared.length === 0) return releaseMemory;
   return (host, bytes) => {

@@ -9,14 +9,14 @@ import { balloonMetrics } from './status.ts';
 export interface BalloonConfig {
   readonly kind: 'balloon';
   readonly id: string;
-  /** What the guest is to give back at its start. */
+  /** Initial target size. */
   readonly mib: number;
   readonly deflateOnOom: boolean;
   /** 0: no statistics. */
   readonly statsSeconds: number;
 }
 
-/** Page numbers are u32: 16 TiB. */
+/** 16 TiB: page numbers are u32. */
 export const MAX_BALLOON_MIB = 2 ** 24 - 1;
 const MAX_STATS_SECONDS = 65_535;
 
@@ -58,7 +58,7 @@ export const BALLOON = defineSpec<BalloonConfig>({
   flag: {
     name: 'balloon',
     value: '[settings]',
-    help: 'a memory balloon of size=SIZE at first (default: 0M), with stats=SECONDS, deflate-on-oom',
+    help: 'a memory balloon with an initial size=SIZE (default: 0M), stats=SECONDS, deflate-on-oom',
     parse: parseFlag,
   },
   featureBits: BALLOON_FEATURE,

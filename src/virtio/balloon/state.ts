@@ -1,12 +1,12 @@
-/** What a balloon's worker shares with whoever steers it: the size that is wanted, and the guest's statistics. */
+/** A balloon's state shared by its worker and the main thread: target size, actual size, statistics. */
 import { BALLOON_STAT_NAMES } from './regs.ts';
 
 export const BALLOON_WORD = {
-  /** Pages that the guest is to give back. */
+  /** Target size in pages, num_pages in the configuration space. */
   wantedPages: 0,
-  /** Pages that it has given back. */
+  /** Actual size in pages, as the driver reports it. */
   actualPages: 1,
-  /** Counts statistics that came. */
+  /** Number of statistics buffers received. */
   statsCount: 2,
   size: 4,
 } as const;
@@ -14,10 +14,11 @@ export const BALLOON_WORD = {
 export interface BalloonState {
   readonly buffer: SharedArrayBuffer;
   readonly words: Int32Array;
-  /** By tag; NaN: the guest does not tell. Then bytes that were given back for good, by reporting and by balloon. */
+  /** Values by tag, NaN where the guest reports none; then the counters of BALLOON_COUNTER. */
   readonly stats: Float64Array;
 }
 
+/** Bytes released since the start: by free page reporting, and by inflation. Behind the statistics. */
 export const BALLOON_COUNTER = {
   reportedBytes: BALLOON_STAT_NAMES.length,
   inflatedBytes: BALLOON_STAT_NAMES.length + 1,
@@ -31,7 +32,7 @@ export function createBalloonState(wantedPages: number): BalloonState {
   return state;
 }
 
-/** The same seen from another thread. */
+/** Views the state from another thread. */
 export function viewBalloonState(buffer: SharedArrayBuffer): BalloonState {
   return {
     buffer,

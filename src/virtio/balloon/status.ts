@@ -1,15 +1,15 @@
-/** What is known of a running balloon, and its metrics. */
+/** Status of a running balloon, and its metrics. */
 import { MIB } from '../../machine/address.ts';
 import type { MetricFamily } from '../../schema/metric-family.ts';
 
-/** How large a balloon is, and what the guest says of its memory. */
+/** A balloon's size, and the guest's memory statistics. */
 export interface BalloonStatus {
   readonly wantedMib: number;
   readonly actualMib: number;
-  /** Given back since the start by pages in the balloon, and by free pages that the guest reported. */
+  /** Released since the start: by inflation, and by free page reporting. */
   readonly inflatedBytes: number;
   readonly reportedBytes: number;
-  /** Bytes and counts, by the names of Firecracker; empty without statistics. */
+  /** Bytes and counts, by Firecracker's names; empty without statistics. */
   readonly stats: Readonly<Record<string, number>>;
 }
 

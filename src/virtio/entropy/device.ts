@@ -1,4 +1,4 @@
-/** The entropy device: one queue of buffers to be filled with random bytes. (Virtual I/O Device 1.2 §5.4) */
+/** The entropy device: fills the buffers of its queue with random bytes. (Virtual I/O Device 1.2 §5.4) */
 import type { DeviceContext, DeviceDescription, VirtioDevice } from '../transport/device.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import { Chain, NEXT } from '../transport/queue.ts';
@@ -11,8 +11,10 @@ export const ENTROPY_DESCRIPTION: DeviceDescription = {
   config: new Uint8Array(),
 };
 
-/** More is not given for one buffer, which a device may (§5.4.6.1), so that one driver cannot hold up the others. */
-const MAX_BYTES_AT_ONCE = 64 * 1024;
+/**
+ * Bound for one chain, so that no driver starves the others; a device may fill a buffer partly. (§5.4.6.1)
+ */
+const MAX_CHAIN_BYTES = 64 * 1024;
 
 export interface EntropyEffects {
   /** Fills host memory with random bytes. */
@@ -51,14 +53,15 @@ export class EntropyDevice implements VirtioDevice {
     do {
       queue.disableNotifications();
       for (;;) {
-        if (this.#mustWait()) {
+        if (this.#throttle()) {
           context.interrupt(0);
           return;
         }
         const next = queue.next(chain);
         if (next === NEXT.none) break;
-        if (next === NEXT.broken) return context.fail('its queue makes no sense');
-        if (chain.firstWritable > 0) return context.fail('it offers entropy instead of taking it');
+        if (next === NEXT.broken) return context.fail('its queue has an invalid ring or descriptor chain');
+        if (chain.firstWritable > 0)
+          return context.fail('its queue has a buffer that the device may not write');
         const written = this.#fill(chain);
         this.#limiter.charge(written);
         queue.pushUsed(chain.id, written);
@@ -70,16 +73,16 @@ export class EntropyDevice implements VirtioDevice {
 
   #fill(chain: Chain): number {
     let done = 0;
-    for (let i = 0; i < chain.count && done < MAX_BYTES_AT_ONCE; i++) {
-      const bytes = Math.min(chain.length[i]!, MAX_BYTES_AT_ONCE - done);
+    for (let i = 0; i < chain.count && done < MAX_CHAIN_BYTES; i++) {
+      const bytes = Math.min(chain.length[i]!, MAX_CHAIN_BYTES - done);
       this.#effects.fill(chain.host[i]!, bytes);
       done += bytes;
     }
     return done;
   }
 
-  /** True while the rate limit holds; then a timer goes on. */
-  #mustWait(): boolean {
+  /** True while the rate limit is exceeded; a timer then processes the queue again. */
+  #throttle(): boolean {
     if (!this.#limiter.limited) return false;
     const delay = this.#limiter.delayMs(this.#effects.now());
     if (delay === 0) return false;

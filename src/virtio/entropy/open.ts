@@ -1,4 +1,4 @@
-/** Opens the entropy device: it needs no files. */
+/** Opens the entropy device, which needs no files. */
 import type { OpenDevice } from '../host/open-device.ts';
 import { ENTROPY_DESCRIPTION } from './device.ts';
 import type { EntropyStart } from './serve.ts';

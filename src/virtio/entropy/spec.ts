@@ -30,7 +30,7 @@ export const ENTROPY = defineSpec<EntropyConfig>({
   flag: {
     name: 'rng',
     value: undefined,
-    help: "an entropy device with the host's random numbers",
+    help: "an entropy device, fed by the host's random number generator",
     parse: () => ({}),
   },
 });

@@ -4,7 +4,7 @@ import { openBlock } from '../block/open.ts';
 import { openConsole } from '../console/open.ts';
 import { openEntropy } from '../entropy/open.ts';
 import { openNet } from '../net/open.ts';
-import { findPmemBytes, openPmem } from '../pmem/open.ts';
+import { readPmemBytes, openPmem } from '../pmem/open.ts';
 import type { PmemPlacement } from '../pmem/placement.ts';
 import type { PmemConfig } from '../pmem/spec.ts';
 import { openShare } from '../share/open.ts';
@@ -50,7 +50,7 @@ export class OpenDevices implements Disposable {
 
   /** Size of a persistent memory file in bytes, the same for each machine. Throws VoltError 'image'. */
   pmemBytes(config: PmemConfig): number {
-    const bytes = this.#pmemBytes.get(config) ?? findPmemBytes(config);
+    const bytes = this.#pmemBytes.get(config) ?? readPmemBytes(config);
     this.#pmemBytes.set(config, bytes);
     return bytes;
   }

@@ -1,6 +1,6 @@
 /**
- * The persistent memory device: memory of a file that the guest has mapped like its RAM. All that is asked of the device
- * is to make safe what was written there. (Virtual I/O Device 1.2 §5.19)
+ * The persistent memory device: a file that is mapped into guest memory. Its only request flushes what the
+ * guest has written there. (Virtual I/O Device 1.2 §5.19)
  */
 import { putU64, viewOf } from '../../binary/bytes.ts';
 import type { DeviceContext, DeviceDescription, VirtioDevice } from '../transport/device.ts';
@@ -11,6 +11,7 @@ import { RateLimiter, type RateLimits } from '../transport/rate-limiter.ts';
 
 const QUEUE_SIZE = 64;
 
+/** Queues and configuration space. (§5.19.2, §5.19.4) */
 export function describePmem({ address, bytes }: { address: number; bytes: number }): DeviceDescription {
   const config = new Uint8Array(PMEM_CONFIG.size);
   putU64(viewOf(config), PMEM_CONFIG.start, address);
@@ -19,7 +20,7 @@ export function describePmem({ address, bytes }: { address: number; bytes: numbe
 }
 
 export interface PmemEffects {
-  /** Returns when everything that was written is safe, with 0, or with errno. */
+  /** Makes all writes durable. Returns 0 or errno. */
   flush(): number;
   now(): number;
   after(delayMs: number, handler: () => void): () => void;
@@ -28,12 +29,12 @@ export interface PmemEffects {
 export class PmemDevice implements VirtioDevice {
   readonly #effects: PmemEffects;
   readonly #limiter: RateLimiter;
-  /** What a flush costs: it goes over all of the file. */
+  /** What a flush costs by the rate limit: it covers the whole file. */
   readonly #fileBytes: number;
   readonly #chain = new Chain();
   readonly #word = new Uint8Array(4);
   readonly #wordView = viewOf(this.#word);
-  /** Flushes that were taken and wait for one flush of the file, by where their result goes. */
+  /** Flush requests that one flush of the file answers: chain ids, and guest addresses of the results. */
   readonly #ids = new Float64Array(QUEUE_SIZE);
   readonly #results = new Float64Array(QUEUE_SIZE);
   #context: DeviceContext | undefined;
@@ -61,27 +62,27 @@ export class PmemDevice implements VirtioDevice {
     if (!context || !queue || this.#cancelTimer) return;
     do {
       queue.disableNotifications();
-      if (this.#mustWait()) return;
-      const count = this.#takeFlushes(context, queue);
+      if (this.#throttle()) return;
+      const count = this.#fetchFlushes(context, queue);
       if (count < 0) return;
       if (count > 0) this.#flush(context, queue, count);
       context.interrupt(0);
     } while (queue.enableNotifications());
   }
 
-  /** Takes all that waits; returns how many flushes are to be answered, or -1 when the driver breaks the rules. */
-  #takeFlushes(context: DeviceContext, queue: Virtqueue): number {
+  /** Fetches all requests; returns the number of flushes to answer, or -1 when a request is malformed. */
+  #fetchFlushes(context: DeviceContext, queue: Virtqueue): number {
     const chain = this.#chain;
     let count = 0;
     while (count < QUEUE_SIZE) {
       const next = queue.next(chain);
       if (next === NEXT.none) break;
-      const broken =
+      const isMalformed =
         next === NEXT.broken ||
         chain.readableBytes < PMEM_REQUEST_BYTES ||
         chain.writableBytes < PMEM_RESULT_BYTES;
-      if (broken) {
-        context.fail('its queue makes no sense');
+      if (isMalformed) {
+        context.fail('its queue has an invalid ring or a malformed request');
         return -1;
       }
       chain.copyOut(context.ram, 0, this.#word);
@@ -89,7 +90,7 @@ export class PmemDevice implements VirtioDevice {
       if (this.#wordView.getUint32(0, true) !== PMEM_REQUEST.flush) {
         this.#answer(context, queue, chain.id, PMEM_RESULT.failed);
       } else if (chain.length[result]! < PMEM_RESULT_BYTES) {
-        // A result in pieces, which no driver of today has, is not kept for later.
+        // A result split over buffers, which no known driver uses, is answered by a flush of its own.
         this.#answer(context, queue, chain.id, this.#flushFile());
       } else {
         this.#ids[count] = chain.id;
@@ -99,7 +100,7 @@ export class PmemDevice implements VirtioDevice {
     return count;
   }
 
-  /** One flush answers all that were asked for before it began. */
+  /** One flush of the file answers all requests that were fetched before it. */
   #flush(context: DeviceContext, queue: Virtqueue, count: number): void {
     this.#wordView.setUint32(0, this.#flushFile(), true);
     for (let i = 0; i < count; i++) {
@@ -113,7 +114,7 @@ export class PmemDevice implements VirtioDevice {
     return this.#effects.flush() === 0 ? PMEM_RESULT.ok : PMEM_RESULT.failed;
   }
 
-  /** The chain that was taken last. */
+  /** Answers the chain in #chain. */
   #answer(context: DeviceContext, queue: Virtqueue, id: number, result: number): void {
     this.#wordView.setUint32(0, result, true);
     this.#chain.copyIn(context.ram, 0, this.#word);
@@ -125,8 +126,8 @@ export class PmemDevice implements VirtioDevice {
     context.count(0, PMEM_REQUEST_BYTES, PMEM_RESULT_BYTES);
   }
 
-  /** True while the rate limit holds; then a timer goes on. */
-  #mustWait(): boolean {
+  /** True while the rate limit is exceeded; a timer then processes the queue again. */
+  #throttle(): boolean {
     if (!this.#limiter.limited) return false;
     const delay = this.#limiter.delayMs(this.#effects.now());
     if (delay === 0) return false;

@@ -1,4 +1,4 @@
-/** Opens the file of persistent memory and maps it for the guest. */
+/** Opens the file behind persistent memory and maps it for the guest. */
 import { statFile, allocateBlocks, type OpenFileInfo } from '../../ffi/block-file.ts';
 import { ERRNO, errnoName } from '../../ffi/errno.ts';
 import { OPEN, openFile } from '../../ffi/file.ts';
@@ -14,12 +14,12 @@ import type { PmemConfig } from './spec.ts';
 const FLAG = '--pmem';
 const READ_WRITE = PROT.read | PROT.write;
 
-/** Bytes of the file, before anything is done with it. Throws VoltError 'image' for one that cannot be used. */
-export function findPmemBytes(config: PmemConfig): number {
-  return lookAt(config).bytes;
+/** Size of the file in bytes, for planning. Throws VoltError 'image' for a file that cannot be used. */
+export function readPmemBytes(config: PmemConfig): number {
+  return inspectFile(config).bytes;
 }
 
-function lookAt({ path, readOnly }: PmemConfig): OpenFileInfo {
+function inspectFile({ path, readOnly }: PmemConfig): OpenFileInfo {
   let shape: OpenFileInfo;
   try {
     using file = openFile(path, OPEN.readOnly | OPEN.nonBlocking);
@@ -38,7 +38,7 @@ function lookAt({ path, readOnly }: PmemConfig): OpenFileInfo {
   return shape;
 }
 
-/** Throws VoltError 'image' that says what is wrong with the file, and SyscallError. */
+/** Throws VoltError 'image' when the file cannot be used, and SyscallError. */
 export function openPmem(config: PmemConfig, { pmem }: OpenContext): OpenDevice<PmemStart> {
   const { path, readOnly, limits } = config;
   const placement = pmem!;
@@ -59,7 +59,7 @@ export function openPmem(config: PmemConfig, { pmem }: OpenContext): OpenDevice<
   return {
     description: describePmem({ address, bytes }),
     start: { fd: readOnly ? undefined : file.fd, fileBytes, limits },
-    // A flush waits for the disk.
+    // A flush blocks until the data is on the disk.
     blocks: true,
     mapRegion: () => (readOnly ? mapCopy(file.fd, placement) : mapFile(file.fd, placement)),
     close: () => files.dispose(),
@@ -67,20 +67,22 @@ export function openPmem(config: PmemConfig, { pmem }: OpenContext): OpenDevice<
 }
 
 /**
- * A guest that writes to a hole for which the host has no room any more is not told so: KVM has it try again, for ever.
- * Where the file system cannot promise room, the guest takes its chance.
+ * Allocates all blocks of the file. A guest's write to a hole on a full file system cannot fail: KVM retries
+ * it for ever. File systems that cannot allocate ahead keep that risk.
  */
 function fillHoles(fd: number, path: string, bytes: number): void {
   const errno = allocateBlocks(fd, bytes);
   if (errno === 0 || errno === ERRNO.EOPNOTSUPP || errno === ERRNO.ENOSYS) return;
   const full = errno === ERRNO.ENOSPC || errno === ERRNO.EDQUOT;
-  const found = full ? `there is no room for all its ${bytes} bytes` : `no room for it: ${errnoName(errno)}`;
+  const found = full
+    ? `there is no room for all its ${bytes} bytes`
+    : `its blocks cannot be allocated: ${errnoName(errno)}`;
   throw imageFileError(path, found, { fix: 'use a file system with that much free space' }, FLAG);
 }
 
 /**
- * What the guest writes is written to the file. A guest sees whole units: where the file ends in the middle of one,
- * zeroed memory follows, as in Firecracker, and what is written there is lost.
+ * Maps the file shared: the guest's writes reach it. The region has whole units; a file that ends inside one
+ * is followed by zeroed memory, as in Firecracker, and writes there are lost.
  */
 function mapFile(fd: number, { bytes, fileBytes }: PmemPlacement): Mapping {
   if (fileBytes === bytes) {
@@ -91,14 +93,14 @@ function mapFile(fd: number, { bytes, fileBytes }: PmemPlacement): Mapping {
 }
 
 /**
- * The guest sees the file, and its own writes, which are gone with it. Memory that cannot be written is nothing that
- * virtio knows of; a guest that tried would be stopped in the middle of an instruction.
+ * Maps the file copy-on-write: the guest's writes are private and end with it. virtio-pmem has no read-only
+ * memory, and a write to a read-only mapping would stop the guest inside an instruction.
  */
 function mapCopy(fd: number, { bytes, fileBytes }: PmemPlacement): Mapping {
   return mapPadded(fd, bytes, fileBytes, MAP.private | MAP.noReserve);
 }
 
-/** The file by `flags`, and anonymous memory behind its last page. */
+/** Maps the file by `flags`, followed by anonymous memory up to `bytes`. */
 function mapPadded(fd: number, bytes: number, fileBytes: number, flags: number): Mapping {
   const what = `${FLAG} of ${bytes} bytes`;
   const padding = MAP.private | MAP.noReserve | MAP.anonymous;
@@ -107,7 +109,7 @@ function mapPadded(fd: number, bytes: number, fileBytes: number, flags: number):
     at: mapping.address,
     bytes: alignUp(fileBytes, PAGE_BYTES),
     prot: READ_WRITE,
-    // SAFETY: replaces pages of the mapping above, which is as long at least.
+    // SAFETY: replaces pages of the mapping above, which is at least as long.
     flags: flags | MAP.fixed,
     fd,
     what,

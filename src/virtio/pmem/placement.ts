@@ -1,11 +1,11 @@
-/** Where persistent memory lies in the guest: behind all RAM. */
+/** Guest addresses of persistent memory: above all RAM. */
 import { alignUp, GIB, guestAddress, MIB, type GuestAddress } from '../../machine/address.ts';
 import { LAYOUT, type RamRange } from '../../machine/layout.ts';
 import type { PmemConfig } from './spec.ts';
 
 /**
- * Linux maps such memory in pieces of 2 MiB, and makes its page structures for sections of 128 MiB, which it does not like
- * to find shared with RAM. From a GiB on it can map even larger pages.
+ * Linux maps persistent memory in pages of 2 MiB, or of 1 GiB where aligned, and allocates its page
+ * structures by sections of 128 MiB, which must not be shared with RAM.
  */
 export const PMEM_UNIT_BYTES = 2 * MIB;
 const PMEM_ALIGNMENT = GIB;
@@ -15,11 +15,11 @@ export interface PmemPlacement {
   readonly address: GuestAddress;
   /** Whole units. */
   readonly bytes: number;
-  /** Of the file; what is behind it reads as zeroes. */
+  /** Bytes of the file; the rest of the region reads as zeroes. */
   readonly fileBytes: number;
 }
 
-/** A place for each device, in order, with the sizes of their files. */
+/** Assigns each device an address, in order; `fileBytes` are the sizes of their files. */
 export function placePmem(
   devices: readonly Pick<PmemConfig, 'id'>[],
   fileBytes: readonly number[],

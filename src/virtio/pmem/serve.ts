@@ -1,4 +1,4 @@
-/** Serves persistent memory: a flush is an fsync of its file. */
+/** Serves persistent memory: a flush request is an fdatasync(2) of its file. */
 import { flushFile } from '../../ffi/block-file.ts';
 import type { ServeContext } from '../host/serve-device.ts';
 import type { VirtioDevice } from '../transport/device.ts';
@@ -6,7 +6,7 @@ import type { RateLimits } from '../transport/rate-limiter.ts';
 import { PmemDevice } from './device.ts';
 
 export interface PmemStart {
-  /** undefined: a private copy, of which nothing has to be written. */
+  /** undefined: a copy-on-write mapping, which is never written back. */
   readonly fd: number | undefined;
   readonly fileBytes: number;
   readonly limits: RateLimits;

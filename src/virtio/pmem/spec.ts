@@ -15,7 +15,7 @@ export interface PmemConfig {
   readonly readOnly: boolean;
   readonly format: 'Raw' | undefined;
   readonly root: boolean;
-  /** Of flushes, each of which counts as many bytes as the file has. */
+  /** Of flushes, each of which counts as the file's size in bytes. */
   readonly limits: RateLimits;
 }
 
@@ -69,7 +69,7 @@ export const PMEM = defineSpec<PmemConfig>({
     help: 'a file as persistent memory: path=FILE, with root, readonly, id=…, bw=SIZE (a second), iops=N; may be given again',
     parse: parseFlag,
   },
-  // Linux numbers persistent memory in the order of its devices.
+  // Linux numbers pmem devices in the order of their slots.
   rootWords: ({ root, readOnly }, index) =>
     root ? `root=/dev/pmem${index} ${readOnly ? 'ro' : 'rw'}` : undefined,
 });

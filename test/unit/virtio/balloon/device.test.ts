@@ -73,7 +73,7 @@ describe('the size', () => {
     const [before, atFirst] = [interrupts(), read(R.config)];
     Atomics.store(shared.words, BALLOON_WORD.wantedPages, 1024);
 
-    device.follow();
+    device.updateTarget();
 
     expect(atFirst).toBe(512);
     expect(read(R.config)).toBe(1024);

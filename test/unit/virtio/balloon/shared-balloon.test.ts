@@ -8,7 +8,7 @@ import { guestAddress } from '../../../../src/machine/address.ts';
 import { GuestMemory } from '../../../../src/memory/guest-memory.ts';
 import { createBalloonState } from '../../../../src/virtio/balloon/state.ts';
 import { EventLoop } from '../../../../src/virtio/host/event-loop.ts';
-import { releaseFunction, serveBalloon } from '../../../../src/virtio/balloon/serve.ts';
+import { chooseRelease, serveBalloon } from '../../../../src/virtio/balloon/serve.ts';
 import { createDeviceBench } from '../device-bench.ts';
 import { createServeContext } from '../serve-context.ts';
 import { ramAt } from '../test-ram.ts';
@@ -50,7 +50,7 @@ test('takes nothing from persistent memory, which its driver sees beside RAM', (
   const places = [0, RAM_BYTES].map((address) => ({ address: guestAddress(address), bytes: RAM_BYTES }));
   using memory = new GuestMemory(places, { shared: true });
   const [ram, file] = memory.regions;
-  const release = releaseFunction([ram!, { ...file!, fd: undefined }]);
+  const release = chooseRelease([ram!, { ...file!, fd: undefined }]);
   const contents = [ram!, file!].map(({ host }) => new Uint8Array(arrayBufferAt(host, RAM_BYTES)).fill(7));
 
   for (const { host } of [ram!, file!]) release(host, RAM_BYTES);

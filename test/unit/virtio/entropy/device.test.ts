@@ -72,7 +72,7 @@ test('a driver that offers entropy is given up on', () => {
 
   device.processQueue();
 
-  expect(failures).toEqual(['it offers entropy instead of taking it']);
+  expect(failures).toEqual(['its queue has a buffer that the device may not write']);
   expect(filled).toEqual([]);
 });
 

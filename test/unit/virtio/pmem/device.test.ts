@@ -108,7 +108,7 @@ describe('a driver that breaks the rules', () => {
 
     bench.queue.offer(chain(bench));
 
-    expect(bench.failures).toEqual(['its queue makes no sense']);
+    expect(bench.failures).toEqual(['its queue has an invalid ring or a malformed request']);
     expect([bench.needsReset(), bench.file.flushes]).toEqual([true, 0]);
   });
 });
