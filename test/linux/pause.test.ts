@@ -12,7 +12,7 @@ const initrd = join(cache, 'guest-initrd');
 /** Thousands are for a person who has the time. */
 const ROUNDS = Number(process.env['VOLT_PAUSE_ROUNDS'] ?? 100);
 /** Bound for a hang only. */
-const SECONDS = 120 + ROUNDS / 10;
+const SECONDS = 280 + ROUNDS / 10;
 const CPUS = 4;
 let kernel: DebianKernel;
 
