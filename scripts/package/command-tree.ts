@@ -1,7 +1,7 @@
 /** What `volt --help` knows, as plain data: man pages and completions are made from it. */
 import { Command, type CommandUnknownOpts } from '@commander-js/extra-typings';
 import { commandsFor } from '../../src/cli/ctl-commands.ts';
-import { program } from '../../src/cli/program.ts';
+import { defineAll, program } from '../../src/cli/program.ts';
 
 export interface OptionNode {
   /** As help shows it: `-k, --kernel <file>`. */
@@ -29,6 +29,7 @@ export interface CommandNode {
 
 /** `volt` and its commands. The commands of `volt ctl` hang below `ctl`, with GUEST for the guest. */
 export function readCommandTree(): CommandNode {
+  if (program.commands[0]!.options.length === 0) defineAll();
   const tree = readCommand(program);
   return {
     ...tree,

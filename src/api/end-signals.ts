@@ -15,12 +15,17 @@ export const END_SIGNALS = {
 
 export type EndSignal = keyof typeof END_SIGNALS;
 
-/** Those of END_SIGNALS that this process does not ignore: nohup ignores SIGHUP, a shell's `&` SIGINT and SIGQUIT. */
-export function handledSignals(): EndSignal[] {
+/** Those that end a run in order; the others matter only to whoever has a terminal to restore. */
+const ALWAYS: readonly EndSignal[] = ['SIGHUP', 'SIGINT', 'SIGTERM'];
+
+/**
+ * Those of END_SIGNALS that this process handles. It ignores what its parent had ignored: nohup ignores SIGHUP, a shell's
+ * `&` SIGINT and SIGQUIT.
+ */
+export function handledSignals(hasTerminal: boolean): EndSignal[] {
   const ignored = ignoredSignals();
-  return (Object.keys(END_SIGNALS) as EndSignal[]).filter(
-    (name) => ((ignored >> BigInt(END_SIGNALS[name] - 1)) & 1n) === 0n,
-  );
+  const names = hasTerminal ? (Object.keys(END_SIGNALS) as EndSignal[]) : ALWAYS;
+  return names.filter((name) => ((ignored >> BigInt(END_SIGNALS[name] - 1)) & 1n) === 0n);
 }
 
 /** SigIgn of proc(5): bit n - 1 for signal n. */

@@ -1,11 +1,9 @@
 /** What a configuration asks of this host that the host will not do, although nothing refuses it. */
 import { readFileSync, statSync } from 'node:fs';
-import { totalmem } from 'node:os';
 import type { VmConfig } from '../config/config.ts';
-import { MIB } from '../machine/address.ts';
+import { GIB, KIB, MIB } from '../machine/address.ts';
 import { PMEM_UNIT_BYTES } from '../virtio/pmem/placement.ts';
 
-const GIB = 2 ** 30;
 /** IFF_UP. (Linux include/uapi/linux/if.h) */
 const INTERFACE_UP = 1;
 
@@ -15,12 +13,19 @@ export function hostWarnings(config: VmConfig): string[] {
 }
 
 function memoryWarnings({ memoryBytes }: VmConfig): string[] {
-  const host = totalmem();
+  // Nothing is read for a guest that is smaller than any host with KVM.
+  if (memoryBytes <= GIB) return [];
+  const host = hostMemoryBytes();
   if (memoryBytes <= host) return [];
   const gib = (bytes: number) => `${(bytes / GIB).toFixed(1)} GiB`;
   return [
     `the guest has ${gib(memoryBytes)} of RAM and this host ${gib(host)}: the host ends the guest when it uses more than is free`,
   ];
+}
+
+function hostMemoryBytes(): number {
+  const kib = /^MemTotal:\s+(\d+) kB$/m.exec(readFileSync('/proc/meminfo', 'latin1'))?.[1];
+  return kib === undefined ? Infinity : Number(kib) * KIB;
 }
 
 function tapWarnings({ devices }: VmConfig): string[] {

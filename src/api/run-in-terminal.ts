@@ -24,6 +24,7 @@ export interface TerminalRun {
   readonly exitCode: number;
 }
 
+const STDIN = 0;
 const STDOUT = 1;
 /** As after an interrupt by Ctrl-C, which a raw terminal cannot send. */
 const LEFT_BY_KEY = 130;
@@ -72,7 +73,7 @@ export async function runInTerminal(
     say(`${why} (${error.code}); ending the guest`);
     stop(EXIT_CODE.failed);
   };
-  const listeners = handledSignals().map((signal) => {
+  const listeners = handledSignals(isTerminal(STDIN)).map((signal) => {
     const end = () => stop(128 + END_SIGNALS[signal]);
     const listener =
       signal === 'SIGTERM' ? createShutdown({ vm: () => vm, timeoutMs: shutdownMs, stop: end, say }) : end;

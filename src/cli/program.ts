@@ -62,6 +62,15 @@ function describeOptions(command: CommandUnknownOpts): string {
   return text.slice(text.indexOf('Kernel:\n')).trimEnd();
 }
 
+/**
+ * Whether two flags may be the same one: `-m` and `--memory` begin with the same letter. Watching every option of every
+ * command costs more of a start than this.
+ */
+function mayRepeat(words: readonly string[]): boolean {
+  const letters = words.flatMap((word) => /^--?([a-z])/i.exec(word)?.[1] ?? []);
+  return new Set(letters).size < letters.length;
+}
+
 /** Refuses repeated flags, whose second value would silently replace the first. */
 function refuseRepeats(command: CommandUnknownOpts): void {
   for (const option of command.options) {
@@ -104,69 +113,102 @@ export const program = new Command('volt')
   .configureOutput({ outputError: (text, write) => write(commanderError(text, 'volt --help', 'flags')) })
   .exitOverride();
 
-const runCommand = machineOptions(program.command('run', { isDefault: true }))
-  .description('boot a guest; this is what volt does without a command')
-  .optionsGroup('Running:')
-  .option('--timeline', 'print when each phase of the boot happened, on stderr, at the end')
-  .option('--json', 'without --kernel: the report of the embedded kernel as JSON')
-  .option(
-    '--control [path]',
-    'open a control socket for volt ctl and volt ps, at PATH or where volt ps looks',
-  )
-  .option(
-    '--symbols <file>',
-    "System.map or ELF file with the guest's symbols (default: the kernel file's own)",
-  )
-  .option(
-    '--hang-report <seconds>',
-    `report a guest in which no vCPU makes progress for so long; off: never (default: ${DEFAULT_HANG_REPORT_SECONDS})`,
-  )
-  .option(
-    '--metrics <addr|path>',
-    'serve OpenMetrics at ADDRESS:PORT, or on a Unix socket at a path with a slash',
-  )
-  .option(
-    '--shutdown-timeout <s>',
-    'after SIGTERM: time for the guest to power off after the power button is pressed; 0: end it at once',
-    toSeconds,
-    60,
-  )
-  .optionsGroup('Confinement:')
-  .option(
-    '--jail <dir>',
-    'run with DIR as the root of the file system; all paths are relative to it; needs root',
-  )
-  .option('--uid <n>', 'in the jail: the user to become', toId)
-  .option('--gid <n>', 'in the jail: the group to become', toId)
-  .option('--netns <path>', 'in the jail: the network namespace to join')
-  .option('--cgroup <name>', 'in the jail: the cgroup to join, below /sys/fs/cgroup')
-  .option('--no-sandbox', 'keep all privileges and system calls while the guest runs')
-  .action(async (flags) => {
-    const { run } = await import('./run.ts');
-    process.exitCode = await run(flags);
-  });
-
-machineOptions(program.command('check'))
+const runCommand = program
+  .command('run', { isDefault: true })
+  .description('boot a guest; this is what volt does without a command');
+const checkCommand = program
+  .command('check')
   .description(
     'check a configuration on this host: open and build all that run would, without running the guest',
-  )
-  .option('--json', 'as JSON')
-  .action(async (flags) => {
-    const { check } = await import('./check.ts');
-    process.exitCode = check(flags);
-  });
-
-machineOptions(program.command('inspect'))
+  );
+const inspectCommand = program
+  .command('inspect')
   .description(
     'print the memory map, tables and registers that volt would build, and check them; needs no /dev/kvm',
-  )
-  .option('--json', 'as JSON')
-  .option('--dump <dir>', 'write each structure to DIR, named by structure and guest address')
-  .option('--from <file>', 'instead, decode and check the MP tables in a memory dump or dumped structure')
-  .action(async (flags) => {
-    const { inspect } = await import('./inspect.ts');
-    process.exitCode = inspect(flags);
-  });
+  );
+
+/** Commands with a machine's options, dozens each, which are defined only for the command that is called. */
+const MACHINE_COMMANDS: Readonly<Record<string, () => unknown>> = {
+  run: defineRun,
+  check: defineCheck,
+  inspect: defineInspect,
+};
+
+function defineRun() {
+  return machineOptions(runCommand)
+    .optionsGroup('Running:')
+    .option('--timeline', 'print when each phase of the boot happened, on stderr, at the end')
+    .option('--json', 'without --kernel: the report of the embedded kernel as JSON')
+    .option(
+      '--control [path]',
+      'open a control socket for volt ctl and volt ps, at PATH or where volt ps looks',
+    )
+    .option(
+      '--symbols <file>',
+      "System.map or ELF file with the guest's symbols (default: the kernel file's own)",
+    )
+    .option(
+      '--hang-report <seconds>',
+      `report a guest in which no vCPU makes progress for so long; off: never (default: ${DEFAULT_HANG_REPORT_SECONDS})`,
+    )
+    .option(
+      '--metrics <addr|path>',
+      'serve OpenMetrics at ADDRESS:PORT, or on a Unix socket at a path with a slash',
+    )
+    .option(
+      '--shutdown-timeout <s>',
+      'after SIGTERM: time for the guest to power off after the power button is pressed; 0: end it at once',
+      toSeconds,
+      60,
+    )
+    .optionsGroup('Confinement:')
+    .option(
+      '--jail <dir>',
+      'run with DIR as the root of the file system; all paths are relative to it; needs root',
+    )
+    .option('--uid <n>', 'in the jail: the user to become', toId)
+    .option('--gid <n>', 'in the jail: the group to become', toId)
+    .option('--netns <path>', 'in the jail: the network namespace to join')
+    .option('--cgroup <name>', 'in the jail: the cgroup to join, below /sys/fs/cgroup')
+    .option('--no-sandbox', 'keep all privileges and system calls while the guest runs')
+    .action(async (flags) => {
+      const { run } = await import('./run.ts');
+      process.exitCode = await run(flags);
+    });
+}
+
+function defineCheck() {
+  return machineOptions(checkCommand)
+    .option('--json', 'as JSON')
+    .action(async (flags) => {
+      const { check } = await import('./check.ts');
+      process.exitCode = check(flags);
+    });
+}
+
+function defineInspect() {
+  return machineOptions(inspectCommand)
+    .option('--json', 'as JSON')
+    .option('--dump <dir>', 'write each structure to DIR, named by structure and guest address')
+    .option('--from <file>', 'instead, decode and check the MP tables in a memory dump or dumped structure')
+    .action(async (flags) => {
+      const { inspect } = await import('./inspect.ts');
+      process.exitCode = inspect(flags);
+    });
+}
+
+/** Defines everything, for help, man pages and completions. */
+export function defineAll(): void {
+  for (const define of Object.values(MACHINE_COMMANDS)) define();
+}
+
+/** Defines the options of the command that these words call; all of them where somebody asks for help. */
+function defineCalled(words: readonly string[]): void {
+  const [first = ''] = words;
+  if (first === 'help' || words.some((word) => word === '-h' || word === '--help')) return defineAll();
+  const name = first.startsWith('-') || first === '' ? 'run' : first;
+  MACHINE_COMMANDS[name]?.();
+}
 
 program
   .command('selftest')
@@ -234,10 +276,9 @@ program
 addCtlCommand(program);
 
 program.addHelpText('after', () => `\nOptions of volt run:\n\n${describeOptions(runCommand)}\n${EXAMPLES}`);
-program.commands.forEach(refuseRepeats);
 
 /** Refuses an unknown command, which commander would take for an argument of `run`. */
-function checkCommand(word: string | undefined): void {
+function refuseUnknownCommand(word: string | undefined): void {
   const names = [...program.commands.map((command) => command.name()), 'help'];
   if (word === undefined || word.startsWith('-') || names.includes(word)) return;
   const nearest = nearestWord(word, names);
@@ -255,8 +296,11 @@ async function addCtlHelp([first, second]: readonly string[]): Promise<void> {
 /** Runs the command line and exits. */
 export async function main(): Promise<never> {
   try {
-    checkCommand(process.argv[2]);
-    await addCtlHelp(process.argv.slice(2));
+    const words = process.argv.slice(2);
+    refuseUnknownCommand(words[0]);
+    defineCalled(words);
+    if (mayRepeat(words)) program.commands.forEach(refuseRepeats);
+    await addCtlHelp(words);
     await program.parseAsync();
   } catch (error) {
     process.exitCode = fail(error);
