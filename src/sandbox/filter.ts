@@ -17,7 +17,9 @@ import { syscallNumber } from './syscalls.ts';
 /** struct sock_filter */
 export const INSTRUCTION = { code: 0, jumpTrue: 2, jumpFalse: 3, k: 4, size: 8 } as const;
 
-/** BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_JMP|BPF_JGE|BPF_K, BPF_ALU|BPF_AND|BPF_K, BPF_RET|BPF_K */
+/**
+ * BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_JMP|BPF_JGE|BPF_K, BPF_ALU|BPF_AND|BPF_K, BPF_RET|BPF_K
+ */
 export const OPCODE = { load: 0x20, jumpEqual: 0x15, jumpAtLeast: 0x35, and: 0x54, ret: 0x06 } as const;
 
 /** struct seccomp_data; each argument has 8 bytes, lower half first. */
@@ -40,14 +42,17 @@ const load = (k: number): Instruction => ({ code: OPCODE.load, k });
 const ret = (k: number): Instruction => ({ code: OPCODE.ret, k });
 
 /**
- * The program for threads of a class, as an array of struct sock_filter. `pid` is the process that may signal itself.
- * Whatever no rule allows traps.
+ * The program for threads of a class, as an array of struct sock_filter. `pid` is the process that may signal
+ * itself. Whatever no rule allows traps.
  */
 export function buildFilter(of: ThreadClass, pid: number): Uint8Array {
   return encode(buildProgram(of, pid).program);
 }
 
-/** Byte offsets of the instructions that recognize the calls of an optional device: by another `k` they never do. */
+/**
+ * Byte offsets of the instructions that recognize the calls of an optional device: by another `k` they never
+ * do.
+ */
 export function findOptionalCalls(of: ThreadClass, device: OptionalDevice): number[] {
   return buildProgram(of, 1).optional[device].map((index) => index * INSTRUCTION.size + INSTRUCTION.k);
 }
@@ -100,7 +105,9 @@ function testBlock({ argument, mask, equals, is64Bit }: ArgumentTest, pid: numbe
   return is64Bit ? [load(low + 4), jumpIfEqual(0, 0, block.length + skipped), ...block] : block;
 }
 
-/** Jumps count instructions behind this one, in 8 bits. Throws RangeError when a block is too long for that. */
+/**
+ * Jumps count instructions behind this one, in 8 bits. Throws RangeError when a block is too long for that.
+ */
 function jumpIfEqual(k: number, jumpTrue: number, jumpFalse: number): Instruction {
   const furthest = Math.max(jumpTrue, jumpFalse);
   if (furthest > 0xff)

@@ -1,6 +1,6 @@
 /**
- * The ioctls of a running guest, by number. `test/unit/sandbox/filter.test.ts` compares those of KVM with kvm/abi.ts,
- * which this room cannot import.
+ * The ioctls of a running guest, by number. `test/unit/sandbox/filter.test.ts` compares those of KVM with
+ * kvm/abi.ts, which this room cannot import.
  */
 
 /** What the thread of a vCPU asks KVM. (linux/kvm.h; Documentation/virt/kvm/api.rst) */
@@ -16,7 +16,9 @@ export const VCPU_KVM_IOCTL = {
   setPitState: 0x4070_aea0,
 } as const;
 
-/** What the main thread asks besides: to build the machine again after its guest's reset, and to add vCPUs. */
+/**
+ * What the main thread asks besides: to build the machine again after its guest's reset, and to add vCPUs.
+ */
 export const MACHINE_KVM_IOCTL = {
   getApiVersion: 0xae00,
   createVm: 0xae01,

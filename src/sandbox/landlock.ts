@@ -14,13 +14,15 @@ export const FS_RIGHT = {
   ioctlDevice: 1 << 15,
 } as const;
 
-/** All rights up to the newest of each ABI: 13 in ABI 1, then refer, truncate, and (ABI 5) ioctls of devices. */
+/**
+ * All rights up to the newest of each ABI: 13 in ABI 1, then refer, truncate, and (ABI 5) ioctls of devices.
+ */
 const FS_RIGHTS_BITS = [0, 13, 14, 15, 15, 16] as const;
 /** LANDLOCK_ACCESS_NET_BIND_TCP and _CONNECT_TCP, since ABI 4. */
 const NET_RIGHTS = 0b11;
 /**
- * LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET, since ABI 6. Not its sibling for signals: each thread gets a domain of its own,
- * and kernels before 6.15 then refuse signals between threads of one process.
+ * LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET, since ABI 6. Not its sibling for signals: each thread gets a domain of
+ * its own, and kernels before 6.15 then refuse signals between threads of one process.
  */
 const SCOPE_ABSTRACT_SOCKETS = 0b1;
 
@@ -34,7 +36,9 @@ export function allFsRights(abi: number): number {
   return 2 ** FS_RIGHTS_BITS[Math.min(abi, FS_RIGHTS_BITS.length - 1)]! - 1;
 }
 
-/** Takes away all that this ABI can: files, TCP, sockets by abstract name. Rules then give some files back. */
+/**
+ * Takes away all that this ABI can: files, TCP, sockets by abstract name. Rules then give some files back.
+ */
 export function encodeRuleset(abi: number): Uint8Array {
   const bytes = new Uint8Array(abi >= 6 ? RULESET.size : abi >= 4 ? RULESET.scoped : RULESET.net);
   const view = viewOf(bytes);

@@ -5,7 +5,7 @@ export const OPTIONAL_DEVICES = ['vsock', 'share'] as const;
 export type OptionalDevice = (typeof OPTIONAL_DEVICES)[number];
 
 /**
- * Replaces a call's number in a filter to forbid that call. No call has this number: the x32 ABI, which begins below it,
- * is refused first.
+ * Replaces a call's number in a filter to forbid that call. No call has this number: the x32 ABI, which
+ * begins below it, is refused first.
  */
 export const NEVER = 0xffff_ffff;

@@ -1,6 +1,6 @@
 /**
- * The sandbox's filters and signal handler, built together with Volt: `import … with { type: 'macro' }` replaces calls of
- * these functions with their results. Building them takes 2 ms, too much for each start.
+ * The sandbox's filters and signal handler, built together with Volt: `import … with { type: 'macro' }`
+ * replaces calls of these functions with their results. Building them takes 2 ms, too much for each start.
  */
 import { buildFilter, findOptionalCalls } from './filter.ts';
 import type { OptionalDevice } from './optional-devices.ts';

@@ -1,10 +1,11 @@
 /**
- * The system calls that Volt's threads may make while a guest runs, each with its reason and its permitted arguments.
- * Any other call ends the process. Three filters are built from this table: one for every thread of the process, those
- * of the runtime included, and narrower ones that each vCPU thread and each device thread installs on top.
+ * The system calls that Volt's threads may make while a guest runs, each with its reason and its permitted
+ * arguments. Any other call ends the process. Three filters are built from this table: one for every thread
+ * of the process, those of the runtime included, and narrower ones that each vCPU thread and each device
+ * thread installs on top.
  *
- * A filter sees arguments, not the memory that they point to: paths and socket addresses are Landlock's to restrict.
- * SECURITY.md compares the table with Firecracker's filters and lists what remains.
+ * A filter sees arguments, not the memory that they point to: paths and socket addresses are Landlock's to
+ * restrict. SECURITY.md compares the table with Firecracker's filters and lists what remains.
  */
 import { BLKDISCARD, MACHINE_KVM_IOCTL, TAP_IOCTL, TERMINAL_IOCTL, VCPU_KVM_IOCTL } from './ioctls.ts';
 import type { OptionalDevice } from './optional-devices.ts';
@@ -38,7 +39,9 @@ export interface SyscallRule {
   readonly vcpuWhen?: readonly Condition[];
   /** Instead of `when`, for device threads. */
   readonly deviceWhen?: readonly Condition[];
-  /** A call that is not allowed fails with this errno, which its caller handles, and does not end the process. */
+  /**
+   * A call that is not allowed fails with this errno, which its caller handles, and does not end the process.
+   */
   readonly errno?: number;
   /** Forbidden for a guest without this device. */
   readonly needs?: OptionalDevice;
@@ -76,7 +79,10 @@ const IOCTLS_OF_PROCESS = [
 ];
 /** The handler of SIGSYS restores the terminal on stdin, on whatever thread it ends the process. */
 const RESTORE_TERMINAL: Condition = [is(0, 0), is(1, TERMINAL_IOCTL.setAttributes)];
-/** FUTEX_WAIT, WAKE, REQUEUE, CMP_REQUEUE, WAKE_OP, WAIT_BITSET; the other bits are PRIVATE and CLOCK_REALTIME. */
+/**
+ * FUTEX_WAIT, WAKE, REQUEUE, CMP_REQUEUE, WAKE_OP, WAIT_BITSET; the other bits are PRIVATE and
+ * CLOCK_REALTIME.
+ */
 const PLAIN_FUTEX = { argument: 1, mask: 0x7f, equals: [0, 1, 3, 4, 5, 9] };
 /** The kick (SIGRTMIN), the runtime's stop of a thread (SIGPWR), abort(3). */
 const OWN_THREAD_SIGNAL: Condition = [is(0, OWN_PID), is(2, 34, 30, 6)];
@@ -93,8 +99,8 @@ const PLAIN_FCNTL = is(1, 1, 2, 3, 4, 1030, 1033);
 /** PR_SET_NAME, PR_GET_NAME, PR_SET_TIMERSLACK, PR_SET_VMA. */
 const PLAIN_PRCTL = is(0, 15, 16, 29, 0x53564d41);
 /**
- * MADV_NORMAL, RANDOM, SEQUENTIAL, WILLNEED, DONTNEED, FREE, REMOVE, DONTFORK, HUGEPAGE, NOHUGEPAGE, DONTDUMP, DODUMP,
- * POPULATE_READ, POPULATE_WRITE; not HWPOISON, MERGEABLE and their like.
+ * MADV_NORMAL, RANDOM, SEQUENTIAL, WILLNEED, DONTNEED, FREE, REMOVE, DONTFORK, HUGEPAGE, NOHUGEPAGE,
+ * DONTDUMP, DODUMP, POPULATE_READ, POPULATE_WRITE; not HWPOISON, MERGEABLE and their like.
  */
 const PLAIN_MADVICE = is(2, 4, 8, 0, 1, 2, 3, 9, 10, 14, 15, 16, 17, 22, 23);
 /** No PROT_EXEC: all machine code has been mapped, the runtime's pool for its JIT included. */

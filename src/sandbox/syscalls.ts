@@ -1,6 +1,6 @@
 /**
- * System calls of x86-64 Linux by number. (arch/x86/entry/syscalls/syscall_64.tbl) Numbers that are missing between the
- * two runs belong to other architectures.
+ * System calls of x86-64 Linux by number. (arch/x86/entry/syscalls/syscall_64.tbl) Numbers that are missing
+ * between the two runs belong to other architectures.
  */
 const FROM_0 = [
   'read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sigaction',

@@ -1,12 +1,12 @@
 /**
- * The handler of SIGSYS, in machine code, because no JavaScript can run in a signal. It has two tasks, told apart by
- * si_code:
+ * The handler of SIGSYS, in machine code, because no JavaScript can run in a signal. It has two tasks, told
+ * apart by si_code:
  *
- * - The kernel refused a system call (SYS_SECCOMP): it restores the terminal, says which call it was on stderr and ends
- *   the process.
- * - The signal was sent with tgkill: it makes the system calls of a table on the thread that it arrived at. That is how
- *   capabilities and Landlock, which belong to single threads, reach threads of the runtime that run no code of ours;
- *   of all signals those leave only a few unblocked, and this is one of them.
+ * - The kernel refused a system call (SYS_SECCOMP): it restores the terminal, says which call it was on
+ *   stderr and ends the process.
+ * - The signal was sent with tgkill: it makes the system calls of a table on the thread that it arrived at.
+ *   That is how capabilities and Landlock, which belong to single threads, reach threads of the runtime that
+ *   run no code of ours; of all signals those leave only a few unblocked, and this is one of them.
  *
  * It touches nothing but its own mapping and, of the interrupted thread, the stack that the kernel gave it.
  */
@@ -63,7 +63,10 @@ function putMessage(bytes: Uint8Array, address: number, { before, after }: TrapT
   }
 }
 
-/** void handler(int signal, siginfo_t *rsi, void *context); the return to the restorer gives back all registers. */
+/**
+ * void handler(int signal, siginfo_t *rsi, void *context); the return to the restorer gives back all
+ * registers.
+ */
 function handlerCode(address: number, exitCode: number): number[] {
   const table = makeCalls(address);
   return [
