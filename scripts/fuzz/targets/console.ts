@@ -3,7 +3,7 @@ import {
   ConsoleDevice,
   describeConsole,
   PORT_IO,
-  type ConsoleHost,
+  type ConsoleEffects,
 } from '../../../src/virtio/console/device.ts';
 import {
   CONSOLE_CONTROL as C,
@@ -24,15 +24,15 @@ const PORTS = [
 ] as const;
 
 /** Bytes of each port count, both ways: one that is lost, doubled or out of order shows. */
-class FuzzHost implements ConsoleHost {
+class FuzzHost implements ConsoleEffects {
   driver: RandomDriver | undefined;
-  readonly after: ConsoleHost['after'];
+  readonly after: ConsoleEffects['after'];
   readonly open = PORTS.map(() => false);
   readonly read_ = PORTS.map(() => 0);
   written = PORTS.map(() => 0);
   readonly #choose: Choose;
 
-  constructor(choose: Choose, after: ConsoleHost['after']) {
+  constructor(choose: Choose, after: ConsoleEffects['after']) {
     this.#choose = choose;
     this.after = after;
   }

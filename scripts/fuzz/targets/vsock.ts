@@ -1,8 +1,8 @@
 /** The socket device between a guest that sends any packets and a host whose streams do as they like. */
 import type { IoVector } from '../../../src/virtio/transport/io-vector.ts';
-import { STREAM_RESULT, type VsockHost } from '../../../src/virtio/vsock/host.ts';
+import { STREAM_RESULT, type VsockEffects } from '../../../src/virtio/vsock/effects.ts';
 import { describeVsock, VsockDevice } from '../../../src/virtio/vsock/device.ts';
-import { RECEIVE_WINDOW_BYTES } from '../../../src/virtio/vsock/connection.ts';
+import { BUF_ALLOC_BYTES } from '../../../src/virtio/vsock/connection.ts';
 import {
   HOST_CID,
   VSOCK_HEADER as H,
@@ -40,16 +40,16 @@ interface GuestSocket {
   wild: boolean;
 }
 
-class FuzzHost implements VsockHost {
+class FuzzHost implements VsockEffects {
   readonly open = new Map<number, Stream>();
   connected = 0;
   /** Set once the driver's data may be anything. */
   driver: RandomDriver | undefined;
-  readonly after: VsockHost['after'];
+  readonly after: VsockEffects['after'];
   readonly #choose: Choose;
   #next = 1;
 
-  constructor(choose: Choose, after: VsockHost['after']) {
+  constructor(choose: Choose, after: VsockEffects['after']) {
     this.#choose = choose;
     this.after = after;
   }
@@ -253,7 +253,7 @@ class FuzzGuest {
       if (view.getUint32(H.destinationCid, true) !== GUEST_CID) throw new Error('a packet for another guest');
       if (packet.length !== H.size + length)
         throw new Error(`${packet.length} bytes say they have ${length}`);
-      if (view.getUint32(H.bufferAlloc, true) !== RECEIVE_WINDOW_BYTES && operation !== OP.reset)
+      if (view.getUint32(H.bufferAlloc, true) !== BUF_ALLOC_BYTES && operation !== OP.reset)
         throw new Error('a packet gives another window');
       if (operation === OP.request) {
         this.sockets.set(key, { sent: 0, received: 0, window: 0, forwarded: 0, asked: true, wild: false });

@@ -1,4 +1,6 @@
-/** The console device: named ports, each a stream of bytes to and from the host. (Virtual I/O Device 1.2 §5.3) */
+/**
+ * The console device: named ports, each a byte stream between guest and host. (Virtual I/O Device 1.2 §5.3)
+ */
 import {
   CONSOLE_CONFIG,
   CONSOLE_CONTROL as C,
@@ -13,32 +15,36 @@ import { Chain, MAX_CHAIN, NEXT } from '../transport/queue.ts';
 
 const QUEUE_SIZE = 128;
 const CHAINS_AT_ONCE = 64;
-/** Control messages that wait for buffers of the guest; one that makes more has more ports than we gave it. */
+/**
+ * Bound for control messages that wait for receive buffers. Beyond it the driver's messages are not
+ * processed.
+ */
 const MAX_MESSAGES = 256;
 const MAX_NAME_BYTES = 64;
 
-/** What reading and writing return instead of a number of bytes. */
+/** Result of `read` and `write` other than a number of bytes. */
 export const PORT_IO = { wouldBlock: -1 } as const;
 
-/** The host's side of the ports, by number. Never blocks. */
-export interface ConsoleHost {
-  /** Reads at most `target.bytes`; 0 at the end, which may be followed by a new beginning. */
+/** The host's side of the ports, by number. Nothing blocks. */
+export interface ConsoleEffects {
+  /** Reads at most `target.bytes`. 0: the stream has ended, and another may follow. */
   read(port: number, target: IoVector): number;
-  /** Bytes that were taken; what nobody wants is taken too. */
+  /** Returns the bytes accepted, which includes those dropped without a reader. */
   write(port: number, source: IoVector): number;
-  /** Whether somebody is at the other end. */
+  /** Whether the port has a peer on the host. */
   isOpen(port: number): boolean;
   after(delayMs: number, handler: () => void): () => void;
 }
 
-/** A port as the guest sees it. */
+/** A port as described to the guest. */
 export interface ConsolePort {
   /** Linux links it as /dev/virtio-ports/NAME. */
   readonly name: string;
-  /** A terminal, which Linux calls hvc0, hvc1, …; others are /dev/vport0p0, … */
+  /** A console, Linux's hvc0, hvc1, …; other ports are /dev/vport0p0, … (VIRTIO_CONSOLE_CONSOLE_PORT) */
   readonly console: boolean;
 }
 
+/** Features, queues and configuration space. (§5.3.2 to §5.3.4) */
 export function describeConsole(ports: number): DeviceDescription {
   const config = new Uint8Array(CONSOLE_CONFIG.size);
   new DataView(config.buffer).setUint32(CONSOLE_CONFIG.maxPorts, ports, true);
@@ -51,14 +57,15 @@ export function describeConsole(ports: number): DeviceDescription {
 }
 
 interface Port {
-  /** The guest has it open. */
+  /** The guest has opened the port. */
   guestOpen: boolean;
-  /** What the guest was told last. */
-  toldOpen: boolean;
-  /** Bytes of the transmit chain at hand that went out already. */
+  /** State of the host's side as last reported to the guest. */
+  reportedOpen: boolean;
+  /** Bytes of the current transmit chain that are written already. */
   sent: number;
 }
 
+/** A control message to the guest. (§5.3.6.2) */
 interface Message {
   readonly port: number;
   readonly event: number;
@@ -68,62 +75,63 @@ interface Message {
 
 export class ConsoleDevice implements VirtioDevice {
   readonly #portInfo: readonly ConsolePort[];
-  readonly #host: ConsoleHost;
+  readonly #effects: ConsoleEffects;
   readonly #chain = new Chain();
   readonly #vector = new IoVector(Math.max(MAX_PIECES, MAX_CHAIN));
-  readonly #again = new Map<number, () => void>();
+  /** By queue: cancels the timer that continues with its remaining chains. */
+  readonly #continuations = new Map<number, () => void>();
   #context: DeviceContext | undefined;
   #multiport = false;
   #ports: Port[] = [];
   #messages: Message[] = [];
 
-  constructor(ports: readonly ConsolePort[], host: ConsoleHost) {
+  constructor(ports: readonly ConsolePort[], effects: ConsoleEffects) {
     this.#portInfo = ports;
-    this.#host = host;
+    this.#effects = effects;
   }
 
   activate(context: DeviceContext): void {
     this.#context = context;
     this.#multiport = context.hasFeature(F.multiport);
     this.#messages = [];
-    // Without messages a port is open whenever somebody looks.
-    this.#ports = this.#portInfo.map(() => ({ guestOpen: !this.#multiport, toldOpen: false, sent: 0 }));
+    // Without MULTIPORT there are no control messages, and the port counts as open.
+    this.#ports = this.#portInfo.map(() => ({ guestOpen: !this.#multiport, reportedOpen: false, sent: 0 }));
   }
 
   reset(): void {
     this.#context = undefined;
-    for (const cancel of this.#again.values()) cancel();
-    this.#again.clear();
+    for (const cancel of this.#continuations.values()) cancel();
+    this.#continuations.clear();
   }
 
   processQueue(queue: number): void {
     if (!this.#context) return;
-    if (this.#multiport && (queue === CQ.receive || queue === CQ.transmit)) return this.#takeMessages();
+    if (this.#multiport && (queue === CQ.receive || queue === CQ.transmit)) return this.#processMessages();
     const port = queue < CQ.receive ? 0 : (queue >> 1) - 1;
-    if (queue % 2 === 0) this.#fromHost(port);
-    else this.#toHost(port);
+    if (queue % 2 === 0) this.#receive(port);
+    else this.#transmit(port);
   }
 
-  /** Bytes for the guest came, or went, or somebody came or went. */
+  /** The port may be readable or writable, or its peer connected or disconnected. */
   portReady(port: number): void {
     if (!this.#context) return;
-    this.#tellOpen(port);
-    this.#fromHost(port);
-    this.#toHost(port);
+    this.#reportOpen(port);
+    this.#receive(port);
+    this.#transmit(port);
   }
 
   #queueOf(port: number, transmit: boolean): number {
     return (port === 0 ? 0 : 2 * (port + 1)) + (transmit ? 1 : 0);
   }
 
-  #fromHost(port: number): void {
+  #receive(port: number): void {
     const index = this.#queueOf(port, false);
-    this.#serve(index, (context, chain) => {
+    this.#processChains(index, (context, chain) => {
       if (!this.#ports[port]!.guestOpen) return 'stop';
-      if (chain.firstWritable > 0 || chain.writableBytes === 0) return 'bad';
+      if (chain.firstWritable > 0 || chain.writableBytes === 0) return 'invalid';
       this.#vector.clear();
       this.#vector.addBuffers(chain, 0, chain.count);
-      const bytes = this.#host.read(port, this.#vector);
+      const bytes = this.#effects.read(port, this.#vector);
       if (bytes <= 0) return 'stop';
       context.queues[index]!.pushUsed(chain.id, bytes);
       context.count(index, 0, bytes);
@@ -131,13 +139,13 @@ export class ConsoleDevice implements VirtioDevice {
     });
   }
 
-  #toHost(port: number): void {
+  #transmit(port: number): void {
     const index = this.#queueOf(port, true);
     const state = this.#ports[port]!;
-    this.#serve(index, (context, chain) => {
+    this.#processChains(index, (context, chain) => {
       this.#vector.clear();
       this.#vector.addBuffers(chain, 0, chain.firstWritable, state.sent);
-      const bytes = this.#vector.bytes === 0 ? 0 : this.#host.write(port, this.#vector);
+      const bytes = this.#vector.bytes === 0 ? 0 : this.#effects.write(port, this.#vector);
       if (bytes === PORT_IO.wouldBlock) return 'stop';
       state.sent += bytes;
       if (state.sent < chain.readableBytes) return 'stop';
@@ -148,31 +156,36 @@ export class ConsoleDevice implements VirtioDevice {
     });
   }
 
-  /** Hands chains to `act` until it says stop, and leaves that one where it is. */
-  #serve(index: number, act: (context: DeviceContext, chain: Chain) => 'done' | 'stop' | 'bad'): void {
+  /** Passes chains to `act` until it returns 'stop', which leaves its chain in the queue. */
+  #processChains(
+    index: number,
+    act: (context: DeviceContext, chain: Chain) => 'done' | 'stop' | 'invalid',
+  ): void {
     const context = this.#context;
     const queue = context?.queues[index];
-    if (!context || !queue || this.#again.has(index)) return;
+    if (!context || !queue || this.#continuations.has(index)) return;
     let left = CHAINS_AT_ONCE;
     do {
       queue.disableNotifications();
       for (;;) {
         if (left-- === 0) {
-          const goOn = () => {
-            this.#again.delete(index);
-            this.#serve(index, act);
+          const proceed = () => {
+            this.#continuations.delete(index);
+            this.#processChains(index, act);
           };
-          this.#again.set(index, this.#host.after(0, goOn));
+          this.#continuations.set(index, this.#effects.after(0, proceed));
           context.interrupt(index);
           return;
         }
         const next = queue.next(this.#chain);
         if (next === NEXT.none) break;
-        if (next === NEXT.broken) return context.fail(`its queue ${index} makes no sense`);
+        if (next === NEXT.broken)
+          return context.fail(`queue ${index} has an invalid ring or descriptor chain`);
         const result = act(context, this.#chain);
-        // What it led to on another queue may have found the driver breaking the rules.
+        // `act` may process another queue, and fail the device there.
         if (this.#context !== context) return;
-        if (result === 'bad') return context.fail(`its queue ${index} has buffers of the wrong kind`);
+        if (result === 'invalid')
+          return context.fail(`queue ${index} has a read-only or too short receive buffer`);
         if (result === 'stop') {
           queue.undoNext();
           context.interrupt(index);
@@ -183,19 +196,19 @@ export class ConsoleDevice implements VirtioDevice {
     } while (queue.enableNotifications());
   }
 
-  // Messages about ports
+  // Control messages (§5.3.6.2)
 
-  #takeMessages(): void {
+  #processMessages(): void {
     const bytes = new Uint8Array(C.size);
     const view = new DataView(bytes.buffer);
     this.#sendMessages();
-    this.#serve(CQ.transmit, (context, chain) => {
+    this.#processChains(CQ.transmit, (context, chain) => {
       if (this.#messages.length > MAX_MESSAGES) return 'stop';
-      // What a message leads to uses the chain again.
+      // Handling a message overwrites #chain.
       const { id, readableBytes } = chain;
       if (chain.copyOut(context.ram, 0, bytes) === C.size) {
         const [port, value] = [view.getUint32(C.port, true), view.getUint16(C.value, true)];
-        this.#takeMessage(port, view.getUint16(C.event, true), value);
+        this.#handleMessage(port, view.getUint16(C.event, true), value);
       }
       context.queues[CQ.transmit]?.pushUsed(id, 0);
       context.count(CQ.transmit, readableBytes, 0);
@@ -204,42 +217,42 @@ export class ConsoleDevice implements VirtioDevice {
     this.#sendMessages();
   }
 
-  #takeMessage(port: number, event: number, value: number): void {
+  #handleMessage(port: number, event: number, value: number): void {
     const state = this.#ports[port];
     if (event === EVENT.deviceReady && value === 1) {
-      this.#portInfo.forEach((_, i) => this.#tell(i, EVENT.portAdd, 1));
+      this.#portInfo.forEach((_, i) => this.#queueMessage(i, EVENT.portAdd, 1));
     } else if (event === EVENT.portReady && value === 1 && state) {
       const { name, console } = this.#portInfo[port]!;
-      this.#tell(port, EVENT.portName, 1, name);
-      if (console) this.#tell(port, EVENT.consolePort, 1);
-      state.toldOpen = false;
-      this.#tellOpen(port);
+      this.#queueMessage(port, EVENT.portName, 1, name);
+      if (console) this.#queueMessage(port, EVENT.consolePort, 1);
+      state.reportedOpen = false;
+      this.#reportOpen(port);
     } else if (event === EVENT.portOpen && state) {
       state.guestOpen = value === 1;
-      if (state.guestOpen) this.#fromHost(port);
+      if (state.guestOpen) this.#receive(port);
     }
   }
 
-  #tellOpen(port: number): void {
+  #reportOpen(port: number): void {
     const state = this.#ports[port]!;
-    const open = this.#host.isOpen(port);
-    if (!this.#multiport || open === state.toldOpen) return;
-    state.toldOpen = open;
-    this.#tell(port, EVENT.portOpen, open ? 1 : 0);
+    const open = this.#effects.isOpen(port);
+    if (!this.#multiport || open === state.reportedOpen) return;
+    state.reportedOpen = open;
+    this.#queueMessage(port, EVENT.portOpen, open ? 1 : 0);
     this.#sendMessages();
   }
 
-  #tell(port: number, event: number, value: number, name = ''): void {
+  #queueMessage(port: number, event: number, value: number, name = ''): void {
     if (this.#messages.length < 2 * MAX_MESSAGES) this.#messages.push({ port, event, value, name });
   }
 
   #sendMessages(): void {
     const bytes = new Uint8Array(C.size + MAX_NAME_BYTES);
     const view = new DataView(bytes.buffer);
-    this.#serve(CQ.receive, (context, chain) => {
+    this.#processChains(CQ.receive, (context, chain) => {
       const message = this.#messages[0];
       if (!message) return 'stop';
-      if (chain.firstWritable > 0 || chain.writableBytes < C.size) return 'bad';
+      if (chain.firstWritable > 0 || chain.writableBytes < C.size) return 'invalid';
       this.#messages.shift();
       view.setUint32(C.port, message.port, true);
       view.setUint16(C.event, message.event, true);

@@ -9,7 +9,7 @@ import type { ConsolePortStart } from './ports.ts';
 import type { ConsoleStart } from './serve.ts';
 import type { ConsoleDeviceConfig, ConsolePortConfig } from './spec.ts';
 
-/** Throws VoltError 'host' for a socket or file that cannot be made; nothing is left behind then. */
+/** Throws VoltError 'host' when a socket or file cannot be created; the others are then removed again. */
 export function openConsole({ ports }: ConsoleDeviceConfig): OpenDevice<ConsoleStart> {
   using stack = new DisposableStack();
   const starts = ports.map((port): ConsolePortStart => {

@@ -1,5 +1,5 @@
-/** The host's side of virtio console ports: a Unix socket that takes one client at a time, or a file. */
-import { PORT_IO, type ConsoleHost } from './device.ts';
+/** The host's side of console ports: a Unix socket with one client at a time, or a file. */
+import { PORT_IO, type ConsoleEffects } from './device.ts';
 import type { IoVector } from '../transport/io-vector.ts';
 import { EPOLL } from '../../ffi/epoll.ts';
 import { ERRNO } from '../../ffi/errno.ts';
@@ -8,12 +8,12 @@ import { acceptStream, closeStream } from '../../ffi/unix-stream.ts';
 import type { EventSources } from '../host/serve-device.ts';
 
 export interface ConsolePortStart {
-  /** Of a listening socket, or of a file to append to. */
+  /** A listening socket, or a file open for append. */
   readonly fd: number;
   readonly kind: 'socket' | 'file';
 }
 
-export class ConsolePorts implements ConsoleHost {
+export class ConsolePorts implements ConsoleEffects {
   readonly #ports: readonly ConsolePortStart[];
   readonly #events: EventSources;
   /** Descriptor of each port's client, or -1. */
@@ -26,7 +26,7 @@ export class ConsolePorts implements ConsoleHost {
     this.#clients = ports.map(() => -1);
   }
 
-  /** Takes clients, whether the guest has a driver or not. */
+  /** Accepts clients, whether or not the guest has a driver. */
   start(portReady: (port: number) => void): void {
     this.#portReady = portReady;
     this.#ports.forEach(({ fd, kind }, port) => {
@@ -34,8 +34,8 @@ export class ConsolePorts implements ConsoleHost {
     });
   }
 
-  /** Lets all clients go, before their worker ends. */
-  hangUp(): void {
+  /** Disconnects all clients, before the worker ends. */
+  disconnectAll(): void {
     for (const fd of this.#clients) if (fd >= 0) closeStream(fd);
   }
 
@@ -45,11 +45,11 @@ export class ConsolePorts implements ConsoleHost {
     const got = readVector(client, target.words, target.first, target.count);
     if (got > 0) return got;
     if (got === -ERRNO.EAGAIN || got === -ERRNO.EINTR) return PORT_IO.wouldBlock;
-    this.#drop(port);
+    this.#disconnect(port);
     return PORT_IO.wouldBlock;
   }
 
-  /** Without a client, and when the file takes no more, bytes are lost, as from a cable without a plug. */
+  /** Bytes are dropped without a client, and when the file cannot be written, as on a serial line. */
   write(port: number, source: IoVector): number {
     const { fd, kind } = this.#ports[port]!;
     if (kind === 'file') {
@@ -61,7 +61,7 @@ export class ConsolePorts implements ConsoleHost {
     const sent = writeVector(client, source.words, source.first, source.count);
     if (sent >= 0) return sent;
     if (sent === -ERRNO.EAGAIN || sent === -ERRNO.EINTR) return PORT_IO.wouldBlock;
-    this.#drop(port);
+    this.#disconnect(port);
     return source.bytes;
   }
 
@@ -87,12 +87,12 @@ export class ConsolePorts implements ConsoleHost {
     }
   }
 
-  #drop(port: number): void {
+  #disconnect(port: number): void {
     const fd = this.#clients[port]!;
     this.#clients[port] = -1;
     this.#events.unwatch(fd);
     closeStream(fd);
-    // Not from here: the device is in the middle of something.
+    // Deferred: the device may be processing a chain, and must not be re-entered.
     this.#events.after(0, () => this.#portReady(port));
   }
 }

@@ -10,9 +10,9 @@ export interface ConsoleStart {
 }
 
 export function serveConsole({ portInfo, ports }: ConsoleStart, { events }: ServeContext): VirtioDevice {
-  const host = new ConsolePorts(ports, events);
-  const device = new ConsoleDevice(portInfo, host);
-  host.start((port) => device.portReady(port));
-  events.atEnd(() => host.hangUp());
+  const effects = new ConsolePorts(ports, events);
+  const device = new ConsoleDevice(portInfo, effects);
+  effects.start((port) => device.portReady(port));
+  events.atEnd(() => effects.disconnectAll());
   return device;
 }

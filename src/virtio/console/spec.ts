@@ -10,7 +10,7 @@ export interface ConsolePortConfig {
   readonly name: string;
   readonly socket: string | undefined;
   readonly file: string | undefined;
-  /** A terminal, rather than a plain port. */
+  /** A console (hvc0, …) rather than a generic port. */
   readonly tty: boolean;
 }
 
@@ -32,12 +32,12 @@ const port = () =>
     section(entries()),
     v.check(
       ({ socket, file }) => (socket === undefined) !== (file === undefined),
-      () => 'it goes nowhere, or to two places (expected socket or file)',
+      () => 'it names no destination or two (expected either socket or file)',
     ),
     v.transform(({ name, socket, file, tty }): ConsolePortConfig => ({ name, socket, file, tty })),
   );
 
-/** One device with all the ports; none without any. */
+/** One device with all ports, or none without ports. */
 const schema = () =>
   v.pipe(
     listOf(port()),

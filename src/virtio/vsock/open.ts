@@ -6,10 +6,10 @@ import { describeVsock } from './device.ts';
 import type { VsockStart } from './serve.ts';
 import type { VsockConfig } from './spec.ts';
 
-/** The guest connects to sockets whose names are this much longer: `_` and ten digits. */
+/** A guest's connections go to paths that are up to this much longer: `_` and ten digits. */
 const SUFFIX_BYTES = 11;
 
-/** Throws VoltError 'host' when the socket cannot be made. */
+/** Throws VoltError 'host' when the socket cannot be created. */
 export function openVsock({ guestCid, path }: VsockConfig): OpenDevice<VsockStart> {
   const listener = openListeningSocket('--vsock path=', path, SUFFIX_BYTES);
   return {

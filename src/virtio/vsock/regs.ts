@@ -1,5 +1,6 @@
-/** The socket device: packets between sockets of the guest and of the host. (Virtual I/O Device 1.2 §5.10) */
+/** The socket device. (Virtual I/O Device 1.2 §5.10) */
 
+/** Queues. (§5.10.2) */
 export const VSOCK_QUEUE = { receive: 0, transmit: 1, event: 2 } as const;
 
 /** Configuration space: the guest's context id. (§5.10.4) */
@@ -20,8 +21,10 @@ export const VSOCK_HEADER = {
   size: 44,
 } as const;
 
+/** VIRTIO_VSOCK_TYPE_STREAM (§5.10.6) */
 export const VSOCK_TYPE_STREAM = 1;
 
+/** VIRTIO_VSOCK_OP_… (§5.10.6) */
 export const VSOCK_OP = {
   request: 1,
   response: 2,
@@ -32,10 +35,11 @@ export const VSOCK_OP = {
   creditRequest: 7,
 } as const;
 
-/** What the sender of a shutdown will not do any more. */
+/** Directions that the sender of a shutdown gives up. (§5.10.6.5) */
 export const VSOCK_SHUTDOWN = { receiveBit: 1, sendBit: 2, bothBits: 3 } as const;
 
+/** Context ids. (§5.10.4) */
 export const HOST_CID = 2;
-/** Below are the hypervisor's, the host's and the loopback's; the highest means any. */
+/** 0 to 2 are reserved for hypervisor, loopback and host; 0xffffffff means any. */
 export const MIN_GUEST_CID = 3;
 export const MAX_GUEST_CID = 0xffff_fffe;

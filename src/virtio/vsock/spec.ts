@@ -9,7 +9,7 @@ export interface VsockConfig {
   readonly kind: 'vsock';
   readonly id: string;
   readonly guestCid: number;
-  /** The Unix socket that programs on the host connect to; those that serve the guest listen at `PATH_PORT`. */
+  /** Unix socket for connections to the guest; servers for the guest's connections listen at `PATH_PORT`. */
   readonly path: string;
 }
 
@@ -40,7 +40,7 @@ export const VSOCK = defineSpec<VsockConfig>({
   flag: {
     name: 'vsock',
     value: '<settings>',
-    help: `sockets between guest and host: path=FILE of a Unix socket, cid=N of the guest (default: ${MIN_GUEST_CID})`,
+    help: `sockets between guest and host: path=FILE of a Unix socket, cid=N, the guest's context id (default: ${MIN_GUEST_CID})`,
     parse: parseFlag,
   },
   socketPaths: ({ path }) => [path],

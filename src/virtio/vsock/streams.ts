@@ -1,9 +1,10 @@
 /**
- * The host's side of the socket device, as Firecracker has it: programs connect to one Unix socket and say
- * `CONNECT <port>\n`, which is answered by `OK <their port>\n`; what the guest connects to listens at `PATH_<port>`.
+ * The host's side of the socket device, by Firecracker's protocol. A client connects to one Unix socket and
+ * sends `CONNECT <port>\n`; the answer is `OK <host port>\n`. The guest's own connections go to
+ * `PATH_<port>`.
  */
 import type { IoVector } from '../transport/io-vector.ts';
-import { STREAM_RESULT, type VsockHost } from './host.ts';
+import { STREAM_RESULT, type VsockEffects } from './effects.ts';
 import { EPOLL } from '../../ffi/epoll.ts';
 import { ERRNO } from '../../ffi/errno.ts';
 import { readVector, writeVector } from '../../ffi/tap.ts';
@@ -18,26 +19,27 @@ import {
 import type { EventSources } from '../host/serve-device.ts';
 
 const ALL_EVENTS = EPOLL.in | EPOLL.out | EPOLL.edge;
-/** `CONNECT 4294967295\n` and some air, as in Firecracker. */
+/** Fits `CONNECT 4294967295\n` with spare white space; the same limit as Firecracker's. */
 const MAX_COMMAND_BYTES = 32;
-const MAX_UNDECIDED = 64;
-/** When this process is out of file descriptors, others may come. */
-const ACCEPT_AGAIN_MS = 100;
+/** Clients that may be connected without having sent their command. */
+const MAX_PENDING = 64;
+/** Delay before accepting again when this process is out of file descriptors. */
+const ACCEPT_RETRY_MS = 100;
 
 interface StreamUser {
   connectGuest(stream: number, guestPort: number): boolean;
   streamReady(stream: number, readable: boolean, writable: boolean, hungUp: boolean): void;
 }
 
-export class VsockStreams implements VsockHost {
+export class VsockStreams implements VsockEffects {
   readonly #path: string;
   readonly #listener: number;
   readonly #events: EventSources;
-  /** Connections that have not said yet what they want. */
-  readonly #undecided = new Set<number>();
+  /** Clients that have not sent their command yet. */
+  readonly #pending = new Set<number>();
   readonly #command = Buffer.alloc(MAX_COMMAND_BYTES);
   #cancelRetry: (() => void) | undefined;
-  /** Who is told of streams; undefined while there is no driver. */
+  /** Receives stream events; undefined while there is no driver. */
   #user: StreamUser | undefined;
 
   constructor(path: string, listener: number, events: EventSources) {
@@ -46,19 +48,19 @@ export class VsockStreams implements VsockHost {
     this.#events = events;
   }
 
-  /** Takes connections, also those that wait already. */
+  /** Accepts connections, including those that wait already. */
   start(user: StreamUser): void {
     this.#user = user;
     this.#events.watch(this.#listener, EPOLL.in | EPOLL.edge, () => this.#accept());
   }
 
-  /** Lets connections wait until the next start. */
+  /** Stops accepting; new connections wait for the next start. */
   stop(): void {
     this.#user = undefined;
     this.#events.unwatch(this.#listener);
     this.#cancelRetry?.();
     this.#cancelRetry = undefined;
-    for (const fd of [...this.#undecided]) this.#drop(fd);
+    for (const fd of [...this.#pending]) this.#drop(fd);
   }
 
   connect(port: number): number {
@@ -108,19 +110,19 @@ export class VsockStreams implements VsockHost {
       const fd = acceptStream(this.#listener);
       if (fd === -ERRNO.EAGAIN) return;
       if (fd < 0) {
-        this.#cancelRetry = this.#events.after(ACCEPT_AGAIN_MS, () => this.#accept());
+        this.#cancelRetry = this.#events.after(ACCEPT_RETRY_MS, () => this.#accept());
         return;
       }
-      if (this.#undecided.size >= MAX_UNDECIDED) {
+      if (this.#pending.size >= MAX_PENDING) {
         closeStream(fd);
         continue;
       }
-      this.#undecided.add(fd);
+      this.#pending.add(fd);
       this.#events.watch(fd, EPOLL.in | EPOLL.edge, () => this.#readCommand(fd));
     }
   }
 
-  /** Takes exactly the line: what comes behind it is for the guest. */
+  /** Consumes exactly the command line; the bytes after it are for the guest. */
   #readCommand(fd: number): void {
     const got = receiveBytes(fd, this.#command, MAX_COMMAND_BYTES, true);
     if (got === -ERRNO.EAGAIN) return;
@@ -134,14 +136,14 @@ export class VsockStreams implements VsockHost {
     const match = /^\s*connect\s+(\d{1,10})\s*$/i.exec(this.#command.toString('latin1', 0, end));
     const port = match ? Number(match[1]) : Infinity;
     if (port > 0xffff_ffff) return this.#drop(fd);
-    this.#undecided.delete(fd);
+    this.#pending.delete(fd);
     this.#events.unwatch(fd);
     this.#watchStream(fd);
     if (!this.#user?.connectGuest(fd, port)) this.close(fd);
   }
 
   #drop(fd: number): void {
-    this.#undecided.delete(fd);
+    this.#pending.delete(fd);
     this.close(fd);
   }
 }

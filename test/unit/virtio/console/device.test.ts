@@ -4,7 +4,7 @@ import {
   ConsoleDevice,
   describeConsole,
   PORT_IO,
-  type ConsoleHost,
+  type ConsoleEffects,
 } from '../../../../src/virtio/console/device.ts';
 import type { IoVector } from '../../../../src/virtio/transport/io-vector.ts';
 import { MMIO_REGISTER as R } from '../../../../src/virtio/transport/mmio.regs.ts';
@@ -17,7 +17,7 @@ const PORTS = [
   { name: 'second', console: false },
 ];
 
-class FakeHost implements ConsoleHost {
+class FakeHost implements ConsoleEffects {
   readonly incoming = PORTS.map(() => Buffer.alloc(0));
   readonly outgoing = PORTS.map(() => Buffer.alloc(0));
   readonly open = PORTS.map(() => false);
@@ -259,7 +259,7 @@ test("a buffer to receive into that has no bytes is no driver's, and does not ha
 
   expect(reads).toBe(0);
   expect(needsReset()).toBe(true);
-  expect(failures).toEqual(['its queue 0 has buffers of the wrong kind']);
+  expect(failures).toEqual(['queue 0 has a read-only or too short receive buffer']);
 });
 
 test('a driver that is given up on in the middle of its messages is left alone at once: no more of them, no timer', () => {
@@ -276,7 +276,7 @@ test('a driver that is given up on in the middle of its messages is left alone a
   const [after, timers] = [bytes.slice(), clock.pending()];
   clock.advance(1000);
 
-  expect(failures).toEqual(['its queue 2 has buffers of the wrong kind']);
+  expect(failures).toEqual(['queue 2 has a read-only or too short receive buffer']);
   expect(timers).toBe(0);
   expect(Buffer.compare(bytes, after)).toBe(0);
 });

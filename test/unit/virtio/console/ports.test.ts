@@ -116,8 +116,8 @@ test('what cannot be opened is said in one line, and nothing is left behind', ()
 });
 
 test.each([
-  [[{ name: 'a' }], 'it goes nowhere, or to two places (expected socket or file)'],
-  [[{ name: 'a', socket: 's', file: 'f' }], 'it goes nowhere, or to two places'],
+  [[{ name: 'a' }], 'it names no destination or two (expected either socket or file)'],
+  [[{ name: 'a', socket: 's', file: 'f' }], 'it names no destination or two'],
   [[{ name: 'a/b', socket: 's' }], '"a/b" (expected up to 64 letters, digits, _ . or -)'],
   [Array(2).fill({ name: 'a', file: 'f' }), 'two ports have the same name'],
   [Array.from({ length: 17 }, (_, i) => ({ name: `p${i}`, file: 'f' })), '17 ports (expected at most 16)'],

@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'bun:test';
 import type { IoVector } from '../../../../src/virtio/transport/io-vector.ts';
 import { MMIO_REGISTER as R } from '../../../../src/virtio/transport/mmio.regs.ts';
-import { describeVsock, MAX_CONNECTIONS, VsockDevice } from '../../../../src/virtio/vsock/device.ts';
-import { RECEIVE_WINDOW_BYTES } from '../../../../src/virtio/vsock/connection.ts';
-import { STREAM_RESULT, type VsockHost } from '../../../../src/virtio/vsock/host.ts';
+import { describeVsock, VsockDevice } from '../../../../src/virtio/vsock/device.ts';
+import { BUF_ALLOC_BYTES } from '../../../../src/virtio/vsock/connection.ts';
+import { MAX_CONNECTIONS } from '../../../../src/virtio/vsock/connections.ts';
+import { STREAM_RESULT, type VsockEffects } from '../../../../src/virtio/vsock/effects.ts';
 import { VSOCK_OP as OP } from '../../../../src/virtio/vsock/regs.ts';
 import { seededRandom, type Random } from '../../support/random.ts';
 import { createDeviceBench, createTestClock, RING_SPACE } from '../device-bench.ts';
@@ -28,7 +29,7 @@ interface FakeStream {
 }
 
 /** Streams in memory. */
-class FakeHost implements VsockHost {
+class FakeHost implements VsockEffects {
   readonly streams: FakeStream[] = [];
   served = (_port: number) => true;
   constructor(
@@ -190,7 +191,7 @@ describe.each([false, true])('a connection from the guest (packed ring: %p)', (p
     device.streamReady(0, true, false, false);
 
     expect(answer).toEqual([
-      { op: OP.response, from: 52, to: 1000, flags: 0, window: RECEIVE_WINDOW_BYTES, forwarded: 0, data: '' },
+      { op: OP.response, from: 52, to: 1000, flags: 0, window: BUF_ALLOC_BYTES, forwarded: 0, data: '' },
     ]);
     expect(host.streams[0]).toMatchObject({ port: 52, outgoing: Buffer.from('to the host') });
     expect(received()).toEqual([
@@ -199,7 +200,7 @@ describe.each([false, true])('a connection from the guest (packed ring: %p)', (p
         from: 52,
         to: 1000,
         flags: 0,
-        window: RECEIVE_WINDOW_BYTES,
+        window: BUF_ALLOC_BYTES,
         forwarded: 11,
         data: 'to the guest',
       },
@@ -250,13 +251,13 @@ describe('a connection from the guest', () => {
 
     for (let i = 0; i < 4; i++) send(OP.data, 1000, 52, { data: piece });
 
-    expect(received()).toMatchObject([{ op: OP.creditUpdate, forwarded: RECEIVE_WINDOW_BYTES / 2 }]);
+    expect(received()).toMatchObject([{ op: OP.creditUpdate, forwarded: BUF_ALLOC_BYTES / 2 }]);
   });
 
   test('that sends more than it was given room for is reset', () => {
     const { send, ops, stream } = connected();
     stream.room = 0;
-    const piece = 'x'.repeat(RECEIVE_WINDOW_BYTES / 4);
+    const piece = 'x'.repeat(BUF_ALLOC_BYTES / 4);
     for (let i = 0; i < 4; i++) send(OP.data, 1000, 52, { data: piece });
     const before = ops();
 
