@@ -76,7 +76,7 @@ function listen(
     socket: {
       open(socket) {
         socket.data = new ClientSession(socket, context);
-        if (sessions.size >= MAX_CLIENTS) {
+        if (sessions.size >= MAX_CLIENTS && !closeIdlest(sessions)) {
           socket.data.refuse(`Cannot serve more than ${MAX_CLIENTS} clients (expected one to leave first)`);
           return;
         }
@@ -95,4 +95,17 @@ function listen(
   // Being steerable keeps nothing alive.
   listener.unref();
   return listener;
+}
+
+/** Closes the client that has been idle for the longest, so that a flood of silent ones keeps nobody out. */
+function closeIdlest(sessions: Set<ClientSession>): boolean {
+  let idlest: ClientSession | undefined;
+  for (const session of sessions) {
+    const since = session.idleSince;
+    if (since !== undefined && since < (idlest?.idleSince ?? Infinity)) idlest = session;
+  }
+  if (!idlest) return false;
+  sessions.delete(idlest);
+  idlest.terminate();
+  return true;
 }

@@ -24,6 +24,8 @@ const MAX_WAITING_BYTES = 256 * 1024;
 const LINES_PER_TURN = 32;
 /** For requests under way and for a client to take its last answers when the server closes. */
 const CLOSING_MS = 1000;
+/** A client that asked for nothing in this time makes room for another. */
+const IDLE_MS = 60_000;
 
 /** The part of Bun.Socket that a session uses. */
 export interface SessionSocket {
@@ -55,16 +57,29 @@ export class ClientSession {
   #closed = false;
   #finishing = false;
   #wake: (() => void) | undefined;
+  #hasAsked = false;
+  #lastActive = performance.now();
 
   constructor(socket: SessionSocket, context: SessionContext) {
     this.#socket = socket;
     this.#context = context;
   }
 
+  /** Since when the client is silent, on performance.now()'s clock; undefined if it may not be closed for that. */
+  get idleSince(): number | undefined {
+    const isBusy = this.#batches > 0 || this.#waitingBytes > 0 || this.#unsubscribe !== undefined;
+    const isIdle = !this.#hasAsked || performance.now() - this.#lastActive > IDLE_MS;
+    return isIdle && !isBusy ? this.#lastActive : undefined;
+  }
+
   received(chunk: Uint8Array): void {
     const wasOverlong = this.#input.overlong;
     const lines = takeLines(this.#input, chunk);
-    if (lines.length > 0) this.#serve(lines);
+    if (lines.length > 0) {
+      this.#hasAsked = true;
+      this.#lastActive = performance.now();
+      this.#serve(lines);
+    }
     if (this.#input.overlong && !wasOverlong) this.#hangUp();
   }
 
@@ -116,10 +131,15 @@ export class ClientSession {
     else this.#socket.end();
   }
 
+  /** Says why and closes the connection, whether or not the client closes its side. */
   refuse(message: string): void {
     this.#send(formatError(null, { code: ERROR_CODE.refused, message, data: { code: 'host' } }));
     this.#inputEnded = true;
     this.#endIfDone();
+  }
+
+  terminate(): void {
+    if (!this.#closed) this.#socket.terminate();
   }
 
   #serve(lines: readonly Uint8Array[]): void {

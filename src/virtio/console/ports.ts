@@ -7,6 +7,9 @@ import { readVector, writeVector } from '../../ffi/tap.ts';
 import { acceptStream, closeStream } from '../../ffi/unix-stream.ts';
 import type { EventSources } from '../host/serve-device.ts';
 
+/** Connections that are accepted before other events are handled. */
+const MAX_ACCEPTED = 16;
+
 export interface ConsolePortStart {
   /** A listening socket, or a file open for append. */
   readonly fd: number;
@@ -74,7 +77,11 @@ export class ConsolePorts implements ConsoleEffects {
   }
 
   #accept(port: number): void {
-    for (;;) {
+    for (let accepted = 0; ; accepted++) {
+      if (accepted === MAX_ACCEPTED) {
+        this.#events.after(0, () => this.#accept(port));
+        return;
+      }
       const fd = acceptStream(this.#ports[port]!.fd);
       if (fd < 0) return;
       if (this.#clients[port]! >= 0) {

@@ -23,6 +23,8 @@ const ALL_EVENTS = EPOLL.in | EPOLL.out | EPOLL.edge;
 const MAX_COMMAND_BYTES = 32;
 /** Clients that may be connected without having sent their command. */
 const MAX_PENDING = 64;
+/** Clients accepted before other events are handled, such as the commands of earlier ones. */
+const MAX_ACCEPTED = 16;
 /** Delay before accepting again when this process is out of file descriptors. */
 const ACCEPT_RETRY_MS = 100;
 
@@ -106,17 +108,19 @@ export class VsockStreams implements VsockEffects {
   }
 
   #accept(): void {
-    while (this.#user) {
+    for (let accepted = 0; this.#user; accepted++) {
+      if (accepted === MAX_ACCEPTED) {
+        this.#cancelRetry = this.#events.after(0, () => this.#accept());
+        return;
+      }
       const fd = acceptStream(this.#listener);
       if (fd === -ERRNO.EAGAIN) return;
       if (fd < 0) {
         this.#cancelRetry = this.#events.after(ACCEPT_RETRY_MS, () => this.#accept());
         return;
       }
-      if (this.#pending.size >= MAX_PENDING) {
-        closeStream(fd);
-        continue;
-      }
+      // The oldest makes room, so that a flood of silent clients keeps nobody out.
+      if (this.#pending.size >= MAX_PENDING) this.#drop(this.#pending.values().next().value!);
       this.#pending.add(fd);
       this.#events.watch(fd, EPOLL.in | EPOLL.edge, () => this.#readCommand(fd));
     }

@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { lstatSync, readdirSync } from 'node:fs';
 import { SyscallError } from '../../../src/ffi/errno.ts';
+import { closeStream, connectStream, sendBytes } from '../../../src/ffi/unix-stream.ts';
 import { MAX_CLIENTS, serveControl, type ControlServer } from '../../../src/api/control/server.ts';
 import { VoltError } from '../../../src/volt-error.ts';
 import { mutate, seededRandom } from '../support/random.ts';
@@ -224,6 +225,30 @@ describe('several clients', () => {
     let answer: Message | undefined;
     while (answer?.result === undefined) answer = await (await connect()).answer('status');
     expect(answer.result).toEqual(FAKE_STATUS);
+  });
+
+  test('a flood of connections that ask nothing keeps nobody from being served', async () => {
+    const silent = await Promise.all(Array.from({ length: 4 * MAX_CLIENTS }, connect));
+    const client = await connect();
+
+    expect((await client.answer('status'))?.result).toEqual(FAKE_STATUS);
+    // All but as many as there may be are closed.
+    expect(await Promise.all(silent.slice(0, 3 * MAX_CLIENTS).map((each) => each.rest()))).toEqual(
+      Array(3 * MAX_CLIENTS).fill([]),
+    );
+    client.request(1, 'status');
+    expect((await client.next())?.result).toEqual(FAKE_STATUS);
+  });
+
+  test('clients that are refused and stay are closed', async () => {
+    const clients = await Promise.all(Array.from({ length: MAX_CLIENTS }, connect));
+    for (const client of clients) await client.answer('status');
+    // They never close their side; a connection that the server has closed takes no more bytes.
+    const stay = Array.from({ length: 100 }, () => connectStream(server.path));
+    await until(() => stay.every((fd) => sendBytes(fd, Buffer.from('x')) < 0));
+
+    stay.forEach(closeStream);
+    expect((await clients[0]!.answer('status'))?.result).toEqual(FAKE_STATUS);
   });
 });
 

@@ -92,6 +92,25 @@ test('a port on a socket serves one client at a time, and bytes without a client
   expect(() => statSync(path)).toThrow('ENOENT');
 });
 
+test('a port serves its client during a flood of connections, each of which is closed', async () => {
+  const path = join(folder, 'p.sock');
+  const guest = createGuest({ socket: path });
+  let closed = 0;
+  const connect = () => Bun.connect({ unix: path, socket: { data: () => {}, close: () => void closed++ } });
+  const first = await connect();
+  first.write('a');
+  const before = await guest.hear(1);
+
+  const flood = await Promise.all(Array.from({ length: 100 }, connect));
+  first.write('b');
+  const during = await guest.hear(1);
+  for (let turns = 0; turns < 500 && closed < 100; turns++) await guest.turn();
+
+  expect([before, during, closed]).toEqual(['a', 'b', 100]);
+  for (const socket of [first, ...flood]) socket.end();
+  guest.opened.close();
+});
+
 test('a port on a file appends to it', () => {
   const path = join(folder, 'log');
   writeFileSync(path, 'before ');

@@ -163,6 +163,31 @@ describe('a program on the host', () => {
       guest.close();
     },
   );
+
+  test('is served during a flood of connections that say nothing, of which at most 64 stay open', async () => {
+    const guest = createGuest();
+    let closed = 0;
+    const flood = async () => {
+      const { socket, closed: end } = await connect(path);
+      void end.then(() => closed++);
+      return socket;
+    };
+    const silent: Bun.Socket[] = [];
+    for (let i = 0; i < 200; i++) {
+      silent.push(await flood());
+      if (i % 50 === 0) await guest.turn();
+    }
+
+    const { socket } = await connect(path);
+    socket.write('CONNECT 80\n');
+    const request = await guest.receive();
+    await until(guest, () => closed >= 200 - 64);
+
+    expect(request).toMatchObject({ op: OP.request, to: 80 });
+    expect(closed).toBeGreaterThanOrEqual(200 - 64);
+    for (const each of silent) each.end();
+    guest.close();
+  });
 });
 
 describe('the guest', () => {
