@@ -163,7 +163,7 @@ const MACHINE_FLAGS: readonly BadInput[] = [
   ),
   badFlags(
     ['--share', 'tag=files'],
-    'Cannot use --share tag=files: it names no folder (expected path=DIR or socket=PATH)',
+    'Cannot use --share tag=files: it names no folder (expected either path=DIR or socket=PATH)',
   ),
   badFlags(
     ['--share', 'path=/srv,cache=never'],

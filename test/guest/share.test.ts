@@ -146,7 +146,7 @@ needsDaemon('a folder that is shared by virtiofsd (needs /dev/kvm, root and virt
     });
 
     expect(run.stderr).toBe(
-      `volt: Cannot use --share ${share.path}: the program virtiofsd is not installed (expected it: apt-get install virtiofsd, or qemu-system-common on Debian 12; or socket=PATH of one that runs elsewhere)\n`,
+      `volt: Cannot use --share ${share.path}: the program virtiofsd is not installed; install it (apt-get install virtiofsd, or qemu-system-common on Debian 12), or use socket=PATH of a running one\n`,
     );
     expect(run.exitCode).toBe(1);
   });
@@ -197,8 +197,16 @@ describe.skipIf(!kvmOpens)('a daemon that means harm (needs /dev/kvm)', () => {
     ['hangs up at once', { 1: null }, 'virtiofsd hung up'],
     ['answers something else', { 1: reply('getQueueNum', 9, 0) }, 'virtiofsd answered 1 with a message 17'],
     ['announces 4 GiB', { 1: words(1, 5, 0xffff_ffff) }, 'answered 1 with 4294967295 bytes instead of 8'],
-    ['is no modern device', { 1: reply('getFeatures', 0x4000_0000, 0) }, 'it has no VIRTIO_F_VERSION_1'],
-    ['has too few queues', { 17: reply('getQueueNum', 1, 0) }, 'it has 1 queues (expected at least 2)'],
+    [
+      'is no modern device',
+      { 1: reply('getFeatures', 0x4000_0000, 0) },
+      'virtiofsd does not offer VIRTIO_F_VERSION_1',
+    ],
+    [
+      'has too few queues',
+      { 17: reply('getQueueNum', 1, 0) },
+      'virtiofsd has 1 queues; use one with at least 2',
+    ],
     ['says nothing', { 1: new Uint8Array() }, 'virtiofsd did not answer within 5 s'],
   ])('and %s is refused before the guest starts', async (_what, answers, found) => {
     using folder = new TemporaryFolder();
@@ -224,7 +232,7 @@ describe.skipIf(!kvmOpens)('a daemon that means harm (needs /dev/kvm)', () => {
     [
       'speaks without being asked',
       { 18: Buffer.concat([reply('setVringEnable', 0, 0), new Uint8Array(10_000)]) },
-      'virtiofsd spoke without being asked',
+      'virtiofsd sent a message that was not requested',
     ],
   ])('and %s is left, and the guest goes on', async (_what, answers, found) => {
     using folder = new TemporaryFolder();
@@ -243,9 +251,9 @@ describe.skipIf(!kvmOpens)('a daemon that means harm (needs /dev/kvm)', () => {
 describe('a share that cannot be (needs /dev/kvm)', () => {
   test.skipIf(!kvmOpens).each([
     ['path=/nowhere', '/nowhere: there is no such folder (expected a folder)', 2],
-    ['path=/etc/passwd', '/etc/passwd: it is no folder (expected a folder)', 2],
+    ['path=/etc/passwd', '/etc/passwd: it is not a folder (expected a folder)', 2],
     ['socket=/nowhere', 'socket=/nowhere: there is no such socket', 1],
-    ['socket=/etc/passwd', 'socket=/etc/passwd: it is no socket that listens', 1],
+    ['socket=/etc/passwd', 'socket=/etc/passwd: it is not a listening socket', 1],
   ])('by %s is refused in one line', async (words, found, code) => {
     const run = await runKernel(buildPvhElf(busyGuest()), ['--share', words]);
 

@@ -1,4 +1,4 @@
-/** What the driver of a shared folder finds. (Virtual I/O Device 1.2 §5.11) */
+/** Queues and configuration space of the file system device. (Virtual I/O Device 1.2 §5.11.2, §5.11.4) */
 import { viewOf } from '../../binary/bytes.ts';
 import type { DeviceDescription } from '../transport/device.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
@@ -6,9 +6,9 @@ import { vhostRingFeatures } from '../vhost-user/device.ts';
 import type { VhostAgreement } from '../vhost-user/session.ts';
 import { FS_CONFIG, FS_QUEUE } from './regs.ts';
 
-/** virtiofsd has one queue of each kind. */
+/** One high priority and one request queue, which is what virtiofsd serves. */
 export const SHARE_QUEUES = FS_QUEUE.firstRequest + 1;
-/** Linux makes requests as long as a ring takes. */
+/** Linux bounds its requests by the queue size. */
 const QUEUE_SIZE = 1024;
 
 export function describeShare(tag: string, agreement: VhostAgreement): DeviceDescription {

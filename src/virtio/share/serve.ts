@@ -1,4 +1,4 @@
-/** Serves a shared folder: virtiofsd reads and writes the rings itself, by vhost-user. */
+/** Serves a shared folder: virtiofsd processes the virtqueues itself, by vhost-user. */
 import { EPOLL } from '../../ffi/epoll.ts';
 import { quoteLastLine } from '../host/helper-output.ts';
 import type { ServeContext } from '../host/serve-device.ts';
@@ -9,10 +9,10 @@ import { HUNG_UP, VhostSocket } from '../vhost-user/socket.ts';
 import { refuseRequests } from './refusal.ts';
 
 export interface ShareStart {
-  /** The process, for messages. */
+  /** Name of the process in messages. */
   readonly what: string;
   readonly fd: number;
-  /** Its stderr, if Volt started it. */
+  /** The process's stderr, if Volt started it. */
   readonly outputFd: number | undefined;
   readonly agreement: VhostAgreement;
 }
@@ -33,12 +33,12 @@ export function serveShare(
     shutDown: () => socket.shutDown(),
     refuseRequests,
     watchNotifications: () =>
-      queueFds.forEach((kick, queue) =>
-        events.watch(kick, EPOLL.in | EPOLL.edge, () => device.processQueue(queue)),
+      queueFds.forEach((queueFd, queue) =>
+        events.watch(queueFd, EPOLL.in | EPOLL.edge, () => device.processQueue(queue)),
       ),
   });
   events.watch(fd, EPOLL.in | EPOLL.edge, (ready) => {
-    const reason = ready & (EPOLL.hangUp | EPOLL.error) ? HUNG_UP : 'spoke without being asked';
+    const reason = ready & (EPOLL.hangUp | EPOLL.error) ? HUNG_UP : 'sent a message that was not requested';
     device.disconnected(outputFd === undefined ? reason : reason + quoteLastLine(outputFd));
   });
   return device;

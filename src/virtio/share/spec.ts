@@ -12,9 +12,9 @@ const SHARE_CACHES = ['auto', 'always', 'none'] as const;
 export interface ShareConfig {
   readonly kind: 'share';
   readonly id: string;
-  /** What the guest mounts it by. */
+  /** The name by which the guest mounts it. */
   readonly tag: string;
-  /** The folder, for a virtiofsd of Volt's own; or the socket of one that runs. */
+  /** A folder, for which Volt starts virtiofsd, or the socket of a running one. */
   readonly source:
     | { readonly path: string; readonly readOnly: boolean; readonly cache: (typeof SHARE_CACHES)[number] }
     | { readonly socket: string };
@@ -42,12 +42,12 @@ const share = () =>
     section(entries()),
     v.check(
       ({ path_on_host: path, socket }) => (path === undefined) !== (socket === undefined),
-      () => 'it names no folder, or two (expected path_on_host or socket)',
+      () => 'it names no folder or two (expected either path_on_host or socket)',
     ),
     v.check(
       ({ socket, is_read_only: readOnly, cache }) =>
         socket === undefined || (readOnly === undefined && cache === undefined),
-      () => 'is_read_only and cache are for whoever started the daemon (expected them with path_on_host)',
+      () => 'is_read_only and cache do not apply to a socket; set them where its daemon is started',
     ),
     v.transform(({ id, tag, path_on_host: path, socket, is_read_only: readOnly, cache }): ShareConfig => ({
       kind: 'share',
@@ -74,14 +74,14 @@ function repeatedTag(shares: readonly ShareConfig[]): string | undefined {
   return tags.find((each, i) => tags.indexOf(each) !== i);
 }
 
-/** The tag is the id unless it is given. */
+/** The tag defaults to the id. */
 function parseFlag(value: string, index: number): JsonObject {
   const settings = readSettings('--share', value, ['path', 'socket', 'tag', 'readonly', 'cache', 'id']);
   const [path, socket] = [settings.text('path', 'DIR'), settings.text('socket', 'PATH')];
   if ((path === undefined) === (socket === undefined)) {
     throw new VoltError(
       'usage',
-      `Cannot use --share ${value}: it names ${path === undefined ? 'no folder' : 'two folders'} (expected path=DIR or socket=PATH)`,
+      `Cannot use --share ${value}: it names ${path === undefined ? 'no folder' : 'two folders'} (expected either path=DIR or socket=PATH)`,
     );
   }
   const id = settings.text('id', 'NAME') ?? `share${index}`;
@@ -104,7 +104,7 @@ export const SHARE = defineSpec<ShareConfig>({
   flag: {
     name: 'share',
     value: '<settings>',
-    help: 'a folder by virtiofsd: path=DIR or socket=PATH, tag=NAME to mount it by, readonly, cache=…, id=…; may be given again',
+    help: 'a folder shared by virtiofsd: path=DIR or socket=PATH, tag=NAME to mount it by, readonly, cache=…, id=…; may be given again',
     parse: parseFlag,
   },
 });

@@ -1,6 +1,6 @@
 /**
- * virtiofsd, the program that serves a folder by vhost-user: found and started. There are two of that name, one in C
- * that came with QEMU up to 7.2, and its successor in Rust; what is said to them here, both understand.
+ * Finds and starts virtiofsd, which serves a folder by vhost-user. Two programs have that name: one in C,
+ * part of QEMU up to 7.2, and its successor in Rust. The options used here work with both.
  */
 import { existsSync, realpathSync, statSync } from 'node:fs';
 import type { OwnedFd } from '../../ffi/file.ts';
@@ -8,14 +8,14 @@ import { createConnectedListener } from '../../ffi/connected-listener.ts';
 import { VoltError } from '../../volt-error.ts';
 import { createHelperOutput } from '../host/helper-output.ts';
 
-/** Where distributions put it, beside the PATH. */
-const PLACES = [
+/** Where distributions install it outside the PATH. */
+const INSTALL_PATHS = [
   '/usr/libexec/virtiofsd',
   '/usr/lib/virtiofsd',
   '/usr/lib/qemu/virtiofsd',
   '/usr/libexec/qemu/virtiofsd',
 ];
-/** Descriptors of the child: 0 to 2, then what it is handed. */
+/** The child's descriptor after stdin, stdout and stderr. */
 const LISTENER_FD = 3;
 
 export interface SharedFolder {
@@ -25,22 +25,22 @@ export interface SharedFolder {
 }
 
 export interface RunningDaemon {
-  /** Does not block. When it is closed, or this process ends, the daemon ends too. */
+  /** Non-blocking. The daemon exits when it is closed, also by the end of this process. */
   readonly connection: OwnedFd;
   /** Its stderr, if Volt started it. */
   readonly output: OwnedFd | undefined;
   close(): void;
 }
 
-/** Throws VoltError 'usage' for a path that is no folder and 'host' when there is no virtiofsd that could do it. */
+/** Throws VoltError 'usage' for a path that is not a folder, and 'host' without a suitable virtiofsd. */
 export function startVirtiofsd(folder: SharedFolder): RunningDaemon {
   const source = realFolder(folder.path);
   const program = findVirtiofsd();
   if (program === undefined) {
-    throw unusable(
+    throw shareError(
       folder.path,
       'the program virtiofsd is not installed',
-      'it: apt-get install virtiofsd, or qemu-system-common on Debian 12; or socket=PATH of one that runs elsewhere',
+      'install it (apt-get install virtiofsd, or qemu-system-common on Debian 12), or use socket=PATH of a running one',
     );
   }
   const argv: [string, ...string[]] = [
@@ -61,7 +61,11 @@ export function startVirtiofsd(folder: SharedFolder): RunningDaemon {
     Bun.spawn(command, { stdio: ['ignore', 'ignore', stderr.fd, listener.fd] }).unref();
   } catch (error) {
     close();
-    throw unusable(folder.path, `${command[0]} does not start: ${(error as Error).message}`, 'one that does');
+    throw shareError(
+      folder.path,
+      `${command[0]} does not start: ${(error as Error).message}`,
+      'check its installation',
+    );
   } finally {
     listener.close();
     stderr.close();
@@ -74,11 +78,11 @@ export function startVirtiofsd(folder: SharedFolder): RunningDaemon {
 }
 
 export function findVirtiofsd(): string | undefined {
-  return Bun.which('virtiofsd') ?? PLACES.find((path) => existsSync(path));
+  return Bun.which('virtiofsd') ?? INSTALL_PATHS.find((path) => existsSync(path));
 }
 
-export function unusable(where: string, found: string, expected: string): VoltError {
-  return new VoltError('host', `Cannot use --share ${where}: ${found} (expected ${expected})`);
+export function shareError(where: string, found: string, advice: string): VoltError {
+  return new VoltError('host', `Cannot use --share ${where}: ${found}; ${advice}`);
 }
 
 function realFolder(path: string): string {
@@ -91,30 +95,32 @@ function realFolder(path: string): string {
     const { code } = error as NodeJS.ErrnoException;
     throw bad(code === 'EACCES' ? 'permission denied' : 'there is no such folder');
   }
-  if (!statSync(real).isDirectory()) throw bad('it is no folder');
-  // virtiofsd's options end there, and it knows no way around that.
-  if (/[,\\]/.test(real)) throw bad('its path has a comma or a backslash, which virtiofsd does not take');
+  if (!statSync(real).isDirectory()) throw bad('it is not a folder');
+  // In virtiofsd's -o source=…, a comma ends the option, and the C version has no escape.
+  if (/[,\\]/.test(real)) throw bad('its path has a comma or a backslash, which virtiofsd does not support');
   return real;
 }
 
-/** Mounts $1 over itself read-only, in a mount namespace of its own, and becomes what follows. */
+/** In a new mount namespace: remounts $1 read-only, then executes the remaining arguments. */
 const MOUNT_READ_ONLY = 'mount --bind -- "$1" "$1" && mount -o remount,bind,ro -- "$1" && shift && exec "$@"';
 
-/** The older ones cannot keep a guest from writing; the host's kernel can, for root. */
+/**
+ * Older versions have no read-only mode; then a read-only bind mount prevents writes, which requires root.
+ */
 function readOnlyCommand(path: string, source: string, argv: readonly [string, ...string[]]): string[] {
-  if (knowsReadOnly(argv[0])) return [...argv, '--readonly'];
+  if (supportsReadOnly(argv[0])) return [...argv, '--readonly'];
   if (process.getuid?.() === 0) {
     const unshare = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', MOUNT_READ_ONLY, 'sh'];
     return [...unshare, source, ...argv];
   }
-  throw unusable(
+  throw shareError(
     path,
-    `${argv[0]} has no --readonly, and you are not root, who can mount the folder read-only`,
-    'root, or virtiofsd 1.13 or later',
+    `${argv[0]} has no --readonly, and only root can mount the folder read-only instead`,
+    'run as root, or install virtiofsd 1.13 or later',
   );
 }
 
-function knowsReadOnly(program: string): boolean {
+function supportsReadOnly(program: string): boolean {
   const { stdout } = Bun.spawnSync([program, '--help'], { stdin: 'ignore', stderr: 'ignore' });
   return stdout.includes('--readonly');
 }

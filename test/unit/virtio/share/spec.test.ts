@@ -35,15 +35,15 @@ describe('shares in a configuration', () => {
   });
 
   test.each<[string, object[], string]>([
-    ['no folder', [share({ path_on_host: undefined })], 'Cannot use shares.0: it names no folder, or two'],
-    ['two folders', [share({ socket: 's' })], 'Cannot use shares.0: it names no folder, or two'],
+    ['no folder', [share({ path_on_host: undefined })], 'Cannot use shares.0: it names no folder or two'],
+    ['two folders', [share({ socket: 's' })], 'Cannot use shares.0: it names no folder or two'],
     ['no tag', [share({ tag: undefined })], 'Cannot use shares.0.tag'],
     ['a tag of 37 bytes', [share({ tag: 'ü'.repeat(18) + 'x' })], 'expected at most 36 bytes'],
     ['a cache nobody knows', [share({ cache: 'never' })], 'expected auto, always, none'],
     [
       'a read-only socket',
       [{ id: 'a', tag: 'a', socket: 's', is_read_only: true }],
-      'are for whoever started the daemon',
+      'do not apply to a socket',
     ],
     ['a tag twice', [share({}), share({ id: 'b' })], 'two shares have the tag files'],
     ['an id twice', [share({}), share({ tag: 'b' })], 'two share devices have the id share0'],
@@ -77,8 +77,8 @@ describe('--share', () => {
   });
 
   test.each([
-    ['tag=a', 'it names no folder (expected path=DIR or socket=PATH)'],
-    ['path=a,socket=b', 'it names two folders (expected path=DIR or socket=PATH)'],
+    ['tag=a', 'it names no folder (expected either path=DIR or socket=PATH)'],
+    ['path=a,socket=b', 'it names two folders (expected either path=DIR or socket=PATH)'],
     ['path', 'path has no value (expected path=DIR)'],
     ['path=a,ro', 'unknown key ro (expected path, socket, tag, readonly, cache, id)'],
     ['path=a,readonly=1', 'readonly takes no value (expected readonly alone)'],

@@ -210,7 +210,7 @@ describe('when the other process is lost', () => {
     bench.device.disconnected('hung up');
     bench.device.processQueue(1);
 
-    expect(bench.failures).toEqual(['virtiofsd hung up', 'queue 1 makes no sense']);
+    expect(bench.failures).toEqual(['virtiofsd hung up', 'queue 1 has an invalid ring or descriptor chain']);
     expect(bench.runner.active).toBe(false);
   });
 
