@@ -1,5 +1,6 @@
 /** Builds the one executable, `./volt`. Usage: bun scripts/build.ts [OUTFILE] */
 import { resolve } from 'node:path';
+import { buildSandbox } from '../src/sandbox/prebuilt.ts';
 import { sealExecutable } from './seal-executable.ts';
 import { addStartCheck } from './start-check.ts';
 
@@ -28,6 +29,9 @@ const CHUNKS = ['--format', 'esm', '--splitting'];
 /** Otherwise the folder that Volt is built in would be part of the executable, which is to be the same everywhere. */
 const NO_BUILD_PATH = ['--define', 'import.meta.url="file:///volt/"'];
 
+/** A string that contains JSON, as a JavaScript literal. */
+const SANDBOX = ['--define', `PREBUILT_SANDBOX=${JSON.stringify(JSON.stringify(buildSandbox()))}`];
+
 /** Throws with the compiler's output when it fails. */
 export function buildVolt(outfile: string = resolve(root, 'volt')): void {
   const flags = [
@@ -38,6 +42,7 @@ export function buildVolt(outfile: string = resolve(root, 'volt')): void {
     ...START_UP_JIT,
     ...STAND_ALONE,
     ...NO_BUILD_PATH,
+    ...SANDBOX,
   ];
   const argv = ['build', ...flags, ...ENTRIES, '--outfile', outfile];
   const build = Bun.spawnSync([process.execPath, ...argv], { cwd: root, stdout: 'pipe', stderr: 'pipe' });

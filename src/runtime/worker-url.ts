@@ -1,22 +1,34 @@
 /** Locations of Workers' code, in the source tree or in the compiled executable, and their errors. */
 import { resolve } from 'node:path';
+import { VoltError } from '../volt-error.ts';
+
+/** What scripts/build.ts defines as `import.meta.url` in the executable. */
+const EXECUTABLE_URL = 'file:///volt/';
 
 /**
  * The URL of a Worker's entry point, `entry` being its path below `src/` without extension. In the executable
- * it lies at the path that the bundler gave it. `import.meta.url` cannot tell the two cases apart: in
- * bytecode it is the path on the build machine.
+ * it lies at the path that the bundler gave it. Throws in a bundle made elsewhere, which does not contain it.
  */
 export function workerUrl(entry: string): string {
-  return isExecutable() ? `/$bunfs/root/${entry}.js` : new URL(`../${entry}.ts`, import.meta.url).href;
+  if (isExecutable()) return `/$bunfs/root/${entry}.js`;
+  if (isSource()) return new URL(`../${entry}.ts`, import.meta.url).href;
+  throw new VoltError(
+    'host',
+    "Cannot start a thread: Volt is part of a bundle, which lacks its workers; bundle the program with '--external volt'",
+  );
 }
 
 function isExecutable(): boolean {
-  return Bun.main.startsWith('/$bunfs/');
+  return import.meta.url === EXECUTABLE_URL;
 }
 
-/** The directory that later Workers load their code from; undefined in the executable, which contains it. */
+function isSource(): boolean {
+  return import.meta.url.endsWith('/runtime/worker-url.ts');
+}
+
+/** The directory that later Workers load their code from; undefined where there are no source files. */
 export function sourceDirectory(): string | undefined {
-  return isExecutable() ? undefined : resolve(import.meta.dir, '..');
+  return isSource() ? resolve(import.meta.dir, '..') : undefined;
 }
 
 /**

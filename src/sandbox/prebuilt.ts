@@ -1,11 +1,41 @@
 /**
- * The sandbox's filters and signal handler, built together with Volt: `import … with { type: 'macro' }`
- * replaces calls of these functions with their results. Building them takes 2 ms, too much for each start.
+ * The sandbox's filters and signal handler. Building them takes 2 ms, too much for each start: scripts/build.ts
+ * builds them once and defines PREBUILT_SANDBOX in the executable. Elsewhere they are built at first use.
  */
 import { buildFilter, findOptionalCalls } from './filter.ts';
 import type { OptionalDevice } from './optional-devices.ts';
 import type { ThreadClass } from './rules.ts';
 import { buildTrapPage } from './trap-handler.ts';
+
+declare const PREBUILT_SANDBOX: string;
+
+export interface PrebuiltSandbox {
+  readonly trapPage: PrebuiltPage;
+  readonly filters: Readonly<Record<ThreadClass, PrebuiltFilter>>;
+}
+
+/** As PREBUILT_SANDBOX has them in JSON, or built now. The constant lets the bundler remove the code of the builders. */
+export function loadSandbox(): PrebuiltSandbox {
+  return typeof PREBUILT_SANDBOX === 'undefined'
+    ? buildSandbox()
+    : (JSON.parse(PREBUILT_SANDBOX) as PrebuiltSandbox);
+}
+
+/** The handler exits with 1, as after any other failure of Volt. */
+export function buildSandbox(): PrebuiltSandbox {
+  return {
+    trapPage: prebuiltTrapPage(
+      'volt: Cannot go on: the sandbox forbids the system call ',
+      ' (expected those in src/sandbox/rules.ts; --no-sandbox runs without it)\r\n',
+      1,
+    ),
+    filters: {
+      process: prebuiltFilter('process'),
+      vcpu: prebuiltFilter('vcpu'),
+      device: prebuiltFilter('device'),
+    },
+  };
+}
 
 export interface PrebuiltFilter {
   /** The program, in base64. */

@@ -26,8 +26,7 @@ import { pauseThread } from '../ffi/thread.ts';
 import { isTerminal } from '../ffi/terminal.ts';
 import { encodePathRule, encodeRuleset, FS_RIGHT } from '../sandbox/landlock.ts';
 import { NEVER, OPTIONAL_DEVICES } from '../sandbox/optional-devices.ts';
-import { prebuiltFilter, prebuiltTrapPage } from '../sandbox/prebuilt.ts' with { type: 'macro' };
-import type { PrebuiltFilter } from '../sandbox/prebuilt.ts';
+import { loadSandbox, type PrebuiltFilter, type PrebuiltPage } from '../sandbox/prebuilt.ts';
 import { CALL_ROW, TRAP_PAGE } from '../sandbox/trap-page.ts';
 import { VoltError } from '../volt-error.ts';
 import { sourceDirectory } from '../runtime/worker-url.ts';
@@ -57,15 +56,6 @@ export interface Sandbox {
 }
 
 const STDIN = 0;
-/** The exit code is 1, as for anything else in which Volt failed. Arguments of macros have to be literals. */
-const TRAP = prebuiltTrapPage(
-  'volt: Cannot go on: the sandbox forbids the system call ',
-  ' (expected those in src/sandbox/rules.ts; --no-sandbox runs without it)\r\n',
-  1,
-);
-const PROCESS_FILTER = prebuiltFilter('process');
-const VCPU_FILTER = prebuiltFilter('vcpu');
-const DEVICE_FILTER = prebuiltFilter('device');
 /** Sockets, clients, files. */
 const FILES_BESIDES = 512;
 const READ = FS_RIGHT.readFile | FS_RIGHT.readDir;
@@ -85,7 +75,8 @@ export function missingForSandbox(): string[] {
 /** Throws SyscallError and VoltError 'host'; the process should end then, for part of it may be in force. */
 export function enterSandbox(options: SandboxOptions): Sandbox {
   const abi = landlockAbi();
-  const page = installTrapHandler(TRAP_PAGE.size, trapPageAt);
+  const prebuilt = loadSandbox();
+  const page = installTrapHandler(TRAP_PAGE.size, (address) => relocatePage(prebuilt.trapPage, address));
   noteTerminal(page);
   lowerLimit(RLIMIT.core, 0);
   lowerLimit(RLIMIT.files, options.cpus * FILES_PER_VCPU + FILES_BESIDES);
@@ -100,8 +91,9 @@ export function enterSandbox(options: SandboxOptions): Sandbox {
   ]);
   const missing = missingForSandbox();
   const place = (filter: PrebuiltFilter) => placeFilter(completeFilter(filter, process.pid, options.devices));
-  const filters = hasSeccomp() ? { vcpu: place(VCPU_FILTER), device: place(DEVICE_FILTER) } : undefined;
-  if (filters) installFilter(place(PROCESS_FILTER), 'all');
+  const { process: processFilter, vcpu, device } = prebuilt.filters;
+  const filters = hasSeccomp() ? { vcpu: place(vcpu), device: place(device) } : undefined;
+  if (filters) installFilter(place(processFilter), 'all');
   return { filters, landlockAbi: abi, missing };
 }
 
@@ -120,10 +112,10 @@ function completeFilter(
   return program;
 }
 
-function trapPageAt(address: number): Uint8Array {
-  const page = Buffer.from(TRAP.base64, 'base64');
+function relocatePage({ base64, addresses }: PrebuiltPage, address: number): Uint8Array {
+  const page = Buffer.from(base64, 'base64');
   const view = viewOf(page);
-  for (const at of TRAP.addresses) putU64(view, at, getU64(view, at) + address);
+  for (const at of addresses) putU64(view, at, getU64(view, at) + address);
   return page;
 }
 
