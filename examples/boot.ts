@@ -3,7 +3,7 @@
  *
  * Usage: bun examples/boot.ts [KERNEL]      without a kernel, the embedded one
  */
-import { parseConfig, readConsole, VirtualMachine } from '../src/api/index.ts';
+import { parseConfig, readConsole, VirtualMachine } from 'volt';
 
 const { config } = parseConfig({
   'boot-source': process.argv[2] ? { kernel_image_path: process.argv[2] } : { boot_args: 'quick' },

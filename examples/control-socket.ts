@@ -3,14 +3,7 @@
  *
  * Usage: bun examples/control-socket.ts
  */
-import {
-  connectControl,
-  openControl,
-  parseConfig,
-  readConsole,
-  VirtualMachine,
-  VmControl,
-} from '../src/api/index.ts';
+import { connectControl, openControl, parseConfig, readConsole, VirtualMachine, VmControl } from 'volt';
 
 const { config } = parseConfig({
   'boot-source': { boot_args: 'loop' },

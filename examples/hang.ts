@@ -3,7 +3,7 @@
  *
  * Usage: bun examples/hang.ts
  */
-import { parseConfig, VirtualMachine, VmControl } from '../src/api/index.ts';
+import { parseConfig, VirtualMachine, VmControl } from 'volt';
 
 const { config } = parseConfig({
   'boot-source': { boot_args: 'loop' },

@@ -4,7 +4,7 @@
  *
  * Usage: bun examples/steer.ts
  */
-import { parseConfig, readConsole, VirtualMachine, VmControl } from '../src/api/index.ts';
+import { parseConfig, readConsole, VirtualMachine, VmControl } from 'volt';
 
 const { config } = parseConfig({
   'boot-source': { boot_args: 'loop' },

@@ -1,3 +1,4 @@
+#!/usr/bin/env bun
 /** Entry point of the `volt` executable: checks the environment before any other module is loaded. */
 import { writeSync } from 'node:fs';
 import './environment.ts';

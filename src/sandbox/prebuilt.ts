@@ -1,6 +1,7 @@
 /**
- * The sandbox's filters and signal handler. Building them takes 2 ms, too much for each start: scripts/build.ts
- * builds them once and defines PREBUILT_SANDBOX in the executable. Elsewhere they are built at first use.
+ * The sandbox's filters and signal handler. Building them takes 2 ms, too much for each start:
+ * scripts/build.ts builds them once and defines PREBUILT_SANDBOX in the executable. Elsewhere they are built
+ * at first use.
  */
 import { buildFilter, findOptionalCalls } from './filter.ts';
 import type { OptionalDevice } from './optional-devices.ts';
@@ -14,7 +15,10 @@ export interface PrebuiltSandbox {
   readonly filters: Readonly<Record<ThreadClass, PrebuiltFilter>>;
 }
 
-/** As PREBUILT_SANDBOX has them in JSON, or built now. The constant lets the bundler remove the code of the builders. */
+/**
+ * As PREBUILT_SANDBOX has them in JSON, or built now. The constant lets the bundler remove the code of the
+ * builders.
+ */
 export function loadSandbox(): PrebuiltSandbox {
   return typeof PREBUILT_SANDBOX === 'undefined'
     ? buildSandbox()

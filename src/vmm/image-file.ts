@@ -1,5 +1,10 @@
+// A program that imports Volt has this declaration only by reference; ambient modules cannot be imported.
+// oxlint-disable-next-line typescript/triple-slash-reference
+/// <reference path="./embedded.d.ts" preserve="true" />
 /** Kernel, initrd and symbol files: opened once, read in pieces. */
 import { readFileSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import smpKernelPath from '../../kernels/smp/smp.elf' with { type: 'file' };
 import { bytesAsSource, type ByteSource } from '../binary/byte-source.ts';
 import { ERRNO, SyscallError } from '../ffi/errno.ts';
@@ -22,7 +27,9 @@ export function openKernel(path: string | undefined, name: string): ImageFile {
 
 /** The SMP kernel of kernels/smp, which is part of the executable. */
 function embeddedKernel(): ImageFile {
-  const source = bytesAsSource('the embedded kernel', readFileSync(smpKernelPath));
+  // In a bundle the path is relative to the bundle.
+  const kernel = resolve(dirname(fileURLToPath(import.meta.url)), smpKernelPath);
+  const source = bytesAsSource('the embedded kernel', readFileSync(kernel));
   return { ...source, fd: undefined, [Symbol.dispose]: () => {} };
 }
 
