@@ -1,4 +1,4 @@
-/** Checks of this host: whether it can run Volt, and what to do where it cannot. */
+/** Checks whether this host can run Volt, with advice on what is missing. */
 import { readFileSync } from 'node:fs';
 import { SyscallError } from '../ffi/errno.ts';
 import { hasSeccomp, landlockAbi } from '../ffi/sandbox.ts';
@@ -8,13 +8,13 @@ import { KvmSystem } from '../kvm/system.ts';
 import { GIB, MIB, guestAddress } from '../machine/address.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
 
-/** One thing that Volt needs of its host, and what to do where it is missing. */
+/** One requirement of Volt, and the next step if the host does not meet it. */
 export interface HostCheck {
   readonly name: string;
-  /** 'warn': Volt runs, with less. 'fail': it does not. */
+  /** 'warn': Volt runs with restrictions. 'fail': it does not run. */
   readonly state: 'ok' | 'warn' | 'fail';
   readonly found: string;
-  /** What to do; only where the state is not 'ok'. */
+  /** The next step; missing if the state is 'ok'. */
   readonly advice?: string;
 }
 
@@ -41,19 +41,19 @@ const CAPABILITIES: readonly NeededCapability[] = [
     name: 'TSC-deadline timer',
     capability: CAP.tscDeadlineTimer,
     without: 'warn',
-    advice: 'guests will use the PIT, which costs more exits',
+    advice: 'guests use the PIT, which causes more exits; run on a host with this timer to avoid that',
   },
   {
     name: 'x2APIC ids above 255',
     capability: CAP.x2apicApi,
     without: 'warn',
-    advice: 'guests stay below 255 vCPUs',
+    advice: `guests can have at most 254 vCPUs; for more, ${UPDATE}`,
   },
   { name: 'irqfd', capability: CAP.irqfd, without: 'warn', advice: UPDATE },
   { name: 'ioeventfd', capability: CAP.ioeventfd, without: 'warn', advice: UPDATE },
 ];
 
-/** Never throws: what goes wrong is a check that fails. */
+/** Never throws: an error becomes a failed check. */
 export function checkHost(): HostCheck[] {
   return [
     ...checkKvm(),
@@ -68,7 +68,7 @@ export function checkHost(): HostCheck[] {
 function checkKvm(): HostCheck[] {
   try {
     using system = new KvmSystem();
-    const checks: HostCheck[] = [{ name: '/dev/kvm', state: 'ok', found: 'it opens, API version 12' }];
+    const checks: HostCheck[] = [{ name: '/dev/kvm', state: 'ok', found: 'opens, API version 12' }];
     for (const { name, capability, without, advice } of CAPABILITIES) {
       checks.push(
         system.check(capability) > 0
@@ -90,9 +90,9 @@ function createVm(system: KvmSystem): HostCheck {
     vm.createInterruptControllers();
     using vcpu = vm.createVcpu(0);
     vcpu.setCpuid(encodeCpuid(system.supportedCpuid()));
-    return { name: 'a virtual machine', state: 'ok', found: 'it can be made, with a vCPU' };
+    return { name: 'virtual machine', state: 'ok', found: 'a VM with a vCPU can be created' };
   } catch (error) {
-    return failed('a virtual machine', error);
+    return failed('virtual machine', error);
   }
 }
 
@@ -127,7 +127,7 @@ function checkOpenFiles(): HostCheck {
   const limit = /Max open files\s+(\d+|unlimited)/.exec(readText('/proc/self/limits'))?.[1] ?? '?';
   const name = 'open files';
   if (limit === 'unlimited' || Number(limit) >= 1024) return { name, state: 'ok', found: `up to ${limit}` };
-  return { name, state: 'warn', found: `up to ${limit}`, advice: 'raise ulimit -n: every vCPU needs three' };
+  return { name, state: 'warn', found: `up to ${limit}`, advice: 'raise ulimit -n: each vCPU needs three' };
 }
 
 function checkSandbox(): HostCheck[] {
@@ -140,7 +140,7 @@ function checkSandbox(): HostCheck[] {
           name: 'system call filters',
           state: 'warn',
           found: 'no',
-          advice: 'guests run in half a sandbox; use a host kernel with CONFIG_SECCOMP_FILTER',
+          advice: 'the sandbox does not restrict system calls; use a host kernel with CONFIG_SECCOMP_FILTER',
         },
     abi > 0
       ? { name: 'Landlock', state: 'ok', found: lock }
@@ -148,7 +148,8 @@ function checkSandbox(): HostCheck[] {
           name: 'Landlock',
           state: 'warn',
           found: lock,
-          advice: 'files are less well kept from guests; boot the host with lsm=landlock,… (5.13 or later)',
+          advice:
+            'the sandbox does not restrict file access; boot the host with lsm=landlock,… (5.13 or later)',
         },
   ];
 }

@@ -1,7 +1,7 @@
-/** Signals that end a run, with the terminal restored; those that a parent had ignored stay ignored. */
+/** Signals that end a run after the terminal is restored; signals that the parent ignored stay ignored. */
 import { readFileSync } from 'node:fs';
 
-/** Signals whose default action ends a process, and that Volt can handle. (signal(7)) */
+/** Signals whose default action terminates a process, and that Volt can handle. (signal(7)) */
 export const END_SIGNALS = {
   SIGHUP: 1,
   SIGINT: 2,
@@ -15,12 +15,12 @@ export const END_SIGNALS = {
 
 export type EndSignal = keyof typeof END_SIGNALS;
 
-/** Those that end a run in order; the others matter only to whoever has a terminal to restore. */
+/** Signals handled in every run; the others are handled only if there is a terminal to restore. */
 const ALWAYS: readonly EndSignal[] = ['SIGHUP', 'SIGINT', 'SIGTERM'];
 
 /**
- * Those of END_SIGNALS that this process handles. It ignores what its parent had ignored: nohup ignores SIGHUP, a shell's
- * `&` SIGINT and SIGQUIT.
+ * The END_SIGNALS that this process handles, without those that its parent ignored: nohup ignores SIGHUP, a shell's `&`
+ * SIGINT and SIGQUIT.
  */
 export function handledSignals(hasTerminal: boolean): EndSignal[] {
   const ignored = ignoredSignals();

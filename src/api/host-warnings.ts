@@ -1,4 +1,4 @@
-/** What a configuration asks of this host that the host will not do, although nothing refuses it. */
+/** Warnings about settings that are valid but will not work as intended on this host. */
 import { readFileSync, statSync } from 'node:fs';
 import type { VmConfig } from '../config/config.ts';
 import { GIB, KIB, MIB } from '../machine/address.ts';
@@ -7,7 +7,7 @@ import { PMEM_UNIT_BYTES } from '../virtio/pmem/placement.ts';
 /** IFF_UP. (Linux include/uapi/linux/if.h) */
 const INTERFACE_UP = 1;
 
-/** A sentence for each. Reads /sys and /proc only. */
+/** One sentence per warning. Reads /sys, /proc and file sizes only. */
 export function hostWarnings(config: VmConfig): string[] {
   return [...memoryWarnings(config), ...tapWarnings(config), ...pmemWarnings(config)];
 }
@@ -19,7 +19,7 @@ function memoryWarnings({ memoryBytes }: VmConfig): string[] {
   if (memoryBytes <= host) return [];
   const gib = (bytes: number) => `${(bytes / GIB).toFixed(1)} GiB`;
   return [
-    `the guest has ${gib(memoryBytes)} of RAM and this host ${gib(host)}: the host ends the guest when it uses more than is free`,
+    `the guest has ${gib(memoryBytes)} of RAM and this host ${gib(host)}: the host kills Volt when the guest uses more than is free; use a smaller --memory`,
   ];
 }
 
@@ -44,12 +44,12 @@ function pmemWarnings({ devices }: VmConfig): string[] {
     if (bytes % PMEM_UNIT_BYTES === 0) return [];
     const units = Math.ceil(bytes / PMEM_UNIT_BYTES) * (PMEM_UNIT_BYTES / MIB);
     return [
-      `the guest sees ${units} MiB of ${device.path}, and what it writes behind its ${bytes} bytes is lost; truncate -s ${units}M keeps it`,
+      `the guest sees ${units} MiB, but ${device.path} has ${bytes} bytes, and writes beyond its end are lost; extend it: truncate -s ${units}M`,
     ];
   });
 }
 
-/** False for an interface that is not there: opening it says so. */
+/** False for an interface that does not exist, for which opening has its own error. */
 function isDown(name: string): boolean {
   try {
     const flags = readFileSync(`/sys/class/net/${name}/flags`, 'latin1');

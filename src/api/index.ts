@@ -1,4 +1,4 @@
-/** Volt as a library, and all that its command line uses. */
+/** Volt as a library; its command line uses only this module. */
 export { VoltError, type VoltErrorCode } from '../volt-error.ts';
 export { SyscallError } from '../ffi/errno.ts';
 export { statPath } from '../ffi/stat.ts';

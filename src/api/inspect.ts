@@ -1,4 +1,4 @@
-/** What Volt would build, and MP tables read back from files; neither needs /dev/kvm. */
+/** Inspection of the structures that Volt would build, and of MP tables in files; neither needs /dev/kvm. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { hex } from '../binary/bytes.ts';
@@ -14,11 +14,11 @@ import { VoltError } from '../volt-error.ts';
 
 export interface MachineInspection {
   readonly inspection: Inspection;
-  /** The structures themselves, for dumping. */
+  /** The bytes of the structures, for dumps. */
   readonly writes: readonly MemoryWrite[];
 }
 
-/** Plans a machine and checks the plan, without KVM. Throws VoltError for what `new VirtualMachine` would refuse, too. */
+/** Plans a machine and checks the plan, without KVM. Throws the same VoltErrors as `new VirtualMachine`. */
 export function inspectMachine(config: VmConfig): MachineInspection {
   using kernel = openKernel(config.kernelPath, config.fileNames.kernel);
   using initrd =
@@ -34,7 +34,10 @@ export function inspectMachine(config: VmConfig): MachineInspection {
   return { inspection: inspectPlan(plan, config.cmdline, hostVendor()), writes: plan.writes };
 }
 
-/** One file for each structure, `name@address.bin`. Throws VoltError 'host' when the folder cannot be written. */
+/**
+ * Writes one file per structure, `name@address.bin`. Throws VoltError 'host' if the directory cannot be
+ * written.
+ */
 export function dumpWrites(writes: readonly MemoryWrite[], directory: string): string[] {
   try {
     mkdirSync(directory, { recursive: true });
@@ -44,24 +47,28 @@ export function dumpWrites(writes: readonly MemoryWrite[], directory: string): s
       return path;
     });
   } catch (error) {
-    throw new VoltError('host', `Cannot write --dump ${directory}: ${(error as Error).message}`, {
-      cause: error,
-    });
+    throw new VoltError(
+      'host',
+      `Cannot write --dump ${directory}: ${(error as Error).message}; use a directory that you may write to`,
+      {
+        cause: error,
+      },
+    );
   }
 }
 
-/** A memory dump stops being searched here: MP tables lie below 1 MiB. */
+/** Bytes of a memory dump that are searched; MP tables are below 1 MiB. */
 const DUMP_BYTES = 16 * 1024 * 1024;
 
-/** MP tables as they were found in a file, and what is wrong with them. */
+/** MP tables in a file, and their problems. */
 export interface FileInspection {
   readonly mpTables: MpInspection;
   readonly problems: readonly string[];
 }
 
 /**
- * Reads MP tables from a dump of guest memory that starts at guest address 0, or from a file that starts with a
- * floating pointer or a configuration table, such as those of `--dump`.
+ * Reads MP tables from a dump of guest memory that starts at guest address 0, or from a file that starts with
+ * a floating pointer or a configuration table, such as those of `--dump`.
  */
 export function inspectFile(path: string): FileInspection {
   using file = openImage(path, '--from');
@@ -74,7 +81,7 @@ export function inspectFile(path: string): FileInspection {
   if (at < 0) {
     throw new VoltError(
       'usage',
-      `Cannot use --from ${path}: no MP floating pointer in it (expected a memory dump from guest address 0, or a file that starts with _MP_ or PCMP)`,
+      `Cannot use --from ${path}: it has no MP floating pointer (expected a memory dump from guest address 0, or a file that starts with _MP_ or PCMP)`,
     );
   }
   const pointer = dump.subarray(at, at + 16);

@@ -1,7 +1,7 @@
 /**
- * `--jail`: Volt starts itself again in a folder that is its whole file system, as another user, in a network namespace
- * and a cgroup of its own. Everything that the guest needs (kernel, initrd, configuration) has to lie in that folder, and
- * paths on the command line are paths in it. The sandbox comes on top.
+ * `--jail`: Volt executes itself again with a directory as its root file system, as another user, in a
+ * network namespace and a cgroup. All files that the guest needs (kernel, initrd, configuration) must be in
+ * that directory, and paths on the command line are relative to it. The sandbox is entered in addition.
  */
 import {
   chownSync,
@@ -26,7 +26,7 @@ import {
 } from '../ffi/jail.ts';
 import { VoltError } from '../volt-error.ts';
 
-/** Where a process is to be jailed, and as whom. */
+/** Directory, user, namespaces and cgroup of a jail. */
 export interface JailOptions {
   readonly directory: string;
   readonly uid: number;
@@ -47,19 +47,22 @@ const DEVICES = [
   ['urandom', 1, 9],
 ] as const;
 
-/** Replaces this process by `volt ARGV` in the jail. Throws VoltError and SyscallError; the process should end then. */
+/**
+ * Replaces this process by `volt ARGV` in the jail. Throws VoltError and SyscallError; the process must exit
+ * then.
+ */
 export function enterJail(options: JailOptions, argv: readonly string[]): never {
   if (process.getuid?.() !== 0) {
-    throw new VoltError('usage', 'Cannot use --jail: you are not root (expected root, who can make a jail)');
+    throw new VoltError('usage', 'Cannot use --jail: you are not root; run it as root');
   }
   const root = resolve(options.directory);
   if (!existsSync(root) || !statSync(root).isDirectory()) {
-    throw new VoltError('usage', `Cannot use --jail ${options.directory}: it is no directory (expected one)`);
+    throw new VoltError('usage', `Cannot use --jail ${options.directory}: it is not a directory; create it`);
   }
   if (realpathSync(root) === '/')
     throw new VoltError(
       'usage',
-      `Cannot use --jail ${options.directory}: it is the host's root, which would be no jail (expected a directory of its own)`,
+      `Cannot use --jail ${options.directory}: it is the host's root; use a separate directory`,
     );
   const { uid, gid } = options;
   checkSearchable(root, uid);
@@ -82,7 +85,7 @@ export function enterJail(options: JailOptions, argv: readonly string[]): never 
   replaceProcess(EXECUTABLE, ['volt', ...argv], ['PATH=/', 'XDG_RUNTIME_DIR=/run']);
 }
 
-/** The executable, devices, /proc and /run. */
+/** Creates the executable, devices, /proc and /run. */
 function fillJail(root: string, uid: number, gid: number): void {
   bindPrograms(root);
   const devices = mountPoint(root, 'dev');
@@ -95,7 +98,9 @@ function fillJail(root: string, uid: number, gid: number): void {
   chownSync(run, uid, gid);
 }
 
-/** What Node says of files in the jail: a read-only or a full file system, a file where a directory has to be. */
+/**
+ * Turns Node's file errors into a VoltError: a read-only or full file system, a file in place of a directory.
+ */
 function explainFailure(directory: string, error: unknown): unknown {
   const { code, syscall, path } = error as NodeJS.ErrnoException;
   if (error instanceof VoltError || code === undefined || syscall === undefined) return error;
@@ -106,13 +111,13 @@ function explainFailure(directory: string, error: unknown): unknown {
   );
 }
 
-/** Other users search a folder by its last mode bit. Without it the jailed process would not find its own program. */
+/** The jailed user needs search permission for the directory, or execve fails. */
 function checkSearchable(root: string, uid: number): void {
   const { mode, uid: owner } = statSync(root);
   if (owner === uid ? mode & 0o100 : mode & 0o001) return;
   throw new VoltError(
     'usage',
-    `Cannot use --jail ${root}: user ${uid} may not enter it, its mode is 0${(mode & 0o777).toString(8)} (expected 0755, say)`,
+    `Cannot use --jail ${root}: user ${uid} may not enter it, its mode is 0${(mode & 0o777).toString(8)}; use chmod 755`,
   );
 }
 
@@ -126,8 +131,8 @@ function cgroupPath(name: string): string {
 }
 
 /**
- * The nearest directory that exists has to be a cgroup of the unified hierarchy: elsewhere a new directory would be an
- * ordinary one, and no limit would hold. (Documentation/admin-guide/cgroup-v2.rst)
+ * The nearest existing directory must be a cgroup of the unified hierarchy. Elsewhere mkdir would create an
+ * ordinary directory without any limits. (Documentation/admin-guide/cgroup-v2.rst)
  */
 function checkCgroup(name: string, path: string): void {
   let existing = path;
@@ -135,18 +140,20 @@ function checkCgroup(name: string, path: string): void {
   if (existsSync(join(existing, 'cgroup.controllers'))) return;
   throw new VoltError(
     'host',
-    `Cannot use --cgroup ${name}: ${existing} is no cgroup v2; boot this host with cgroup v2 (systemd.unified_cgroup_hierarchy=1), or leave --cgroup out`,
+    `Cannot use --cgroup ${name}: ${existing} is not a cgroup v2; boot this host with cgroup v2 (systemd.unified_cgroup_hierarchy=1), or leave --cgroup out`,
   );
 }
 
-/** The executable and the libraries that it is linked with, read-only at the places where the linker looks. */
+/**
+ * Bind-mounts the executable and its shared libraries, read-only, at the paths that the dynamic linker uses.
+ */
 function bindPrograms(root: string): void {
-  // By its name: /proc/self/exe itself is of the mount namespace that was left.
+  // By its path: /proc/self/exe itself belongs to the old mount namespace.
   bindFile(realpathSync('/proc/self/exe'), root, EXECUTABLE);
   const maps = readFileSync('/proc/self/maps', 'latin1');
   const libraries = [...maps.matchAll(/ (\/\S+\.so(?:\.\d+)*)$/gm)].map((match) => match[1]!);
   for (const library of new Set(libraries)) bindFile(library, root, library);
-  // The loader is named by the executable itself, by a path that is a link on most systems.
+  // The executable's PT_INTERP names the loader by a path that is a symbolic link on most systems.
   bindFile(realpathSync('/lib64/ld-linux-x86-64.so.2'), root, '/lib64/ld-linux-x86-64.so.2');
 }
 

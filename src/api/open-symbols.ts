@@ -1,10 +1,10 @@
-/** Names of code addresses for who asks a running guest where it is. */
+/** Symbols for code addresses of a running guest. */
 import { describeAddress } from '../boot/symbols.ts';
 import { loadSymbols } from '../vmm/guest-symbols.ts';
 
 /**
- * Reads a System.map, a copy of /proc/kallsyms or an ELF file, and returns what names an address: `default_idle+0x13`,
- * or undefined where the file has no code. Throws VoltError 'image' for a file without symbols.
+ * Reads a System.map, a copy of /proc/kallsyms or an ELF file. Returns a function that names an address, such
+ * as `default_idle+0x13`; undefined outside the code. Throws VoltError 'image' for a file without symbols.
  */
 export function openSymbols(path: string): (address: bigint) => string | undefined {
   const table = loadSymbols(path);

@@ -5,14 +5,14 @@ import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 /** A console that is being read. */
 export interface ConsoleReader {
   /**
-   * Resolves when `take` was called with everything that the guest printed. To be called after `vm.ended`.
+   * Resolves when `take` was called with all output of the guest. Call it after `vm.ended`.
    */
   finish(): Promise<void>;
 }
 
 /**
- * Calls `take` with everything that the guest prints, piece by piece; each piece is a copy. To be called
- * before `vm.start()`, once for a VM. A guest whose console is not read stops after 64 KiB of output.
+ * Calls `take` with the guest's output in pieces; each piece is a copy. Call it before `vm.start()`, once per
+ * VM. A guest whose console is not read stops after 64 KiB of output.
  */
 export function readConsole(vm: VirtualMachine, take: (bytes: Uint8Array) => void): ConsoleReader {
   const pump = new ConsolePump(

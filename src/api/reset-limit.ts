@@ -1,12 +1,11 @@
 /**
- * When to give up a guest that resets itself again and again. One whose kernel panics, or that finds no root
- * file system, would do so for ever, whatever the time it takes; one that is up may reset itself as often as
- * it likes.
+ * Ends a guest that keeps resetting itself. A guest whose kernel panics, or that finds no root file system,
+ * resets itself without end, fast or slowly. A guest that comes up may reset itself as often as it likes.
  */
 
-/** A guest counts as up when it has run for so long, as a container does for Kubernetes' restart back-off. */
+/** A guest counts as up after this time, the same as for Kubernetes' restart back-off. */
 const UP_AFTER_MS = 10 * 60_000;
-/** Runs in a row that may end before that, the first one included. */
+/** Limit of consecutive shorter runs, the first one included. */
 const SHORT_RUNS = 5;
 
 export class ResetLimit {
@@ -14,9 +13,8 @@ export class ResetLimit {
   #totalMs = 0;
 
   /**
-   * To be called at each reset. `runMs`: how long the guest has run since its start or its last reset;
-   * `used`: whether somebody typed at its console, who sees the resets for himself. Returns why the guest is
-   * to be ended, or undefined.
+   * Call this at each reset. `runMs`: time since the guest's start or its last reset. `used`: whether a user
+   * typed on its console and so sees the resets. Returns the reason to end the guest, or undefined.
    */
   noteReset(runMs: number, used: boolean): string | undefined {
     if (used || runMs >= UP_AFTER_MS) {
@@ -28,6 +26,6 @@ export class ResetLimit {
     this.#totalMs += runMs;
     if (this.#shortRuns < SHORT_RUNS) return undefined;
     const seconds = Math.ceil(this.#totalMs / 1000);
-    return `the guest has reset itself ${SHORT_RUNS} times within ${seconds} s; ending it because it never stayed up for ${UP_AFTER_MS / 60_000} minutes (--reboot always lets it go on, --no-reboot ends it at its first reset)`;
+    return `the guest has reset itself ${SHORT_RUNS} times within ${seconds} s; ending it because it never stayed up for ${UP_AFTER_MS / 60_000} minutes; use --reboot always to let it continue, or --no-reboot to end it at the first reset`;
   }
 }

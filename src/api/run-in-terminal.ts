@@ -1,4 +1,4 @@
-/** Runs a VM with this process's terminal, pipes and signals as its console: what `volt run` does. */
+/** Runs a VM with this process's stdin, stdout and signals, as `volt run` does. */
 import type { SyscallError } from '../ffi/errno.ts';
 import { openForAppend } from '../ffi/append-file.ts';
 import { isTerminal } from '../ffi/terminal.ts';
@@ -20,42 +20,42 @@ import { createShutdown } from './shutdown.ts';
 /** How a run in a terminal ended. */
 export interface TerminalRun {
   readonly end: VmEnd;
-  /** The code the process should exit with: the guest's, or 128 + n after signal n. */
+  /** Exit code for the process: the guest's, or 128 + n after signal n. */
   readonly exitCode: number;
 }
 
 const STDIN = 0;
 const STDOUT = 1;
-/** As after an interrupt by Ctrl-C, which a raw terminal cannot send. */
+/** The exit code of SIGINT, which a terminal in raw mode cannot send. */
 const LEFT_BY_KEY = 130;
 
 const HELP = [
   'Ctrl-A x       end the guest and leave Volt',
   'Ctrl-A s       state and RIP of each vCPU',
-  'Ctrl-A h       this help',
+  'Ctrl-A h       list these keys',
   'Ctrl-A Ctrl-A  send Ctrl-A to the guest',
 ];
 
 export interface TerminalOptions {
   readonly console: ConsoleConfig;
-  /** Called with each line that Volt itself has to say. */
+  /** Called with each of Volt's own messages. */
   readonly say: (line: string) => void;
-  /** Makes the next machine when the guest resets itself; undefined: that ends it. */
+  /** Creates the next machine after a reset by the guest; undefined: a reset ends the run. */
   readonly restart: (() => VirtualMachine) | undefined;
-  /** Whether a guest that resets itself again and again without coming up is given up. */
+  /** Whether to end a guest that keeps resetting itself. */
   readonly limitResets: boolean;
-  /** How long the guest may take to power off after SIGTERM; 0: it is not asked. */
+  /** Time for the guest to power off after SIGTERM; 0: end it at once. */
   readonly shutdownMs: number;
   /**
-   * Called when all that the run needs is open, before the first guest instruction. Returns the system call
-   * filters for the threads of each machine, if they are to have any.
+   * Called when all files are open, before the first guest instruction. Returns the system call filters for
+   * the threads of each machine, if any.
    */
   readonly beforeStart?: () => ThreadFilters | undefined;
 }
 
 /**
- * Starts `first` and resolves when it, or the last machine that `restart` made, has ended, with the terminal
- * restored and all output written. Machines that were restarted are disposed of.
+ * Starts `first`. Resolves when it, or the last machine that `restart` created, has ended, the terminal is
+ * restored and all output is written. Disposes of machines that were reset.
  */
 export async function runInTerminal(
   first: VirtualMachine,
@@ -69,7 +69,8 @@ export async function runInTerminal(
   };
   const sink = openSink(console, say);
   const onBroken = (error: SyscallError) => {
-    const why = error.code === 'EPIPE' ? "the console's reader went away" : 'the console cannot be written';
+    const why =
+      error.code === 'EPIPE' ? "the console's reader has closed the pipe" : 'cannot write to the console';
     say(`${why} (${error.code}); ending the guest`);
     stop(EXIT_CODE.failed);
   };
@@ -126,18 +127,18 @@ function giveUp(end: VmEnd, reason: string): TerminalRun {
   return { end: { ...end, exitCode, lines: [reason], states: [] }, exitCode };
 }
 
-/** Loaded late, because the streams of stdin take longer to load than a guest takes to start. */
+/** Loaded late, because Node's streams for stdin take longer to load than a guest to start. */
 async function openInput(
   send: (bytes: Uint8Array) => number,
   onKey: (action: EscapeAction) => void,
   say: (line: string) => void,
 ): Promise<ConsoleInput> {
   const { openConsoleInput } = await import('../vmm/serial/terminal-input.ts');
-  return openConsoleInput(send, onKey, () => say('Ctrl-A x ends the guest, Ctrl-A h helps'));
+  return openConsoleInput(send, onKey, () => say('Ctrl-A x ends the guest, Ctrl-A h lists the keys'));
 }
 
 async function showVcpus(vm: VirtualMachine, say: (line: string) => void): Promise<void> {
-  // One that cannot be sampled is shown as of its last sample.
+  // A vCPU that cannot be sampled is shown with its last sample.
   await sampleVcpus(vm.vcpus).catch((error: Error) => say(error.message));
   for (const vcpu of vm.vcpus) say(describeVcpu(vcpu, vm.symbols.describe));
 }
@@ -154,12 +155,12 @@ function openSink(config: ConsoleConfig, say: (line: string) => void): ConsoleSi
   }
 }
 
-/** True when stderr lines must end in CR LF because the terminal is in raw mode. */
+/** Whether stderr is a terminal, which may be in raw mode and then needs CR LF. */
 export function stderrIsTerminal(): boolean {
   return isTerminal(2);
 }
 
-/** Whether somebody may be looking at stdout. */
+/** Whether stdout is a terminal. */
 export function stdoutIsTerminal(): boolean {
   return isTerminal(STDOUT);
 }

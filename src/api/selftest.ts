@@ -16,7 +16,7 @@ const ReportSchema = v.object({
   agree: v.boolean(),
   ping: v.object({ roundTrip: v.object({ meanNs: v.number() }) }),
   job: v.object({ speedup: v.number() }),
-  /** Missing where the host's KVM does not count steal time. */
+  /** Missing if the host's KVM does not count steal time. */
   host: v.optional(v.object({ stealUs: v.number() })),
   timeUs: v.object({ done: v.number() }),
 });
@@ -36,9 +36,12 @@ export interface SelftestRow {
   readonly tablesAgree: boolean;
   readonly pingMeanUs: number;
   readonly speedup: number;
-  /** Part of the time that vCPU 0 was ready to run and had no host CPU; undefined where the host does not count it. */
+  /**
+   * Share of the time in which vCPU 0 was ready to run without a host CPU; undefined if the host does not
+   * count it.
+   */
   readonly stealPercent: number | undefined;
-  /** A failure may be the host's then, not Volt's. */
+  /** If true, a failure may be due to the host's load. */
   readonly busyHost: boolean;
   /** From the first file opened to the last vCPU stopped. */
   readonly wallMs: number;
@@ -51,7 +54,7 @@ export function selftestCounts(most: number): number[] {
   return [...counts, most];
 }
 
-/** Runs one guest; `quick` has it measure as little as possible. Gives up after `timeoutMs`, later on a busy host. */
+/** Runs one guest; `quick` shortens its measurements. Stops it after `timeoutMs`, or later on a busy host. */
 export async function selftest(cpus: number, quick: boolean, timeoutMs: number): Promise<SelftestRow> {
   const started = performance.now();
   const { config } = parseConfig({
@@ -97,7 +100,9 @@ interface Lateness {
   readonly stealPercent: number | undefined;
 }
 
-/** Waits for the guest's end; stops a guest that is late, and returns how late it was and how busy the host. */
+/**
+ * Waits for the guest's end. Stops it at the timeout, and returns how long it ran and how busy the host was.
+ */
 async function waitForEnd(vm: VirtualMachine, timeoutMs: number): Promise<Lateness | undefined> {
   const control = new VmControl(vm);
   let late: Lateness | undefined;

@@ -1,23 +1,23 @@
-/** SIGTERM: asks the guest to power off, and ends it when it does not. */
+/** SIGTERM: presses the power button, and ends the guest if it does not power off. */
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 
 export interface ShutdownOptions {
-  /** The machine that runs now. */
+  /** Returns the running machine. */
   readonly vm: () => VirtualMachine;
-  /** How long a guest that has read the power button's event may take; 0: it is not asked. */
+  /** Time to power off for a guest that has read the power button's event; 0: no event is sent. */
   readonly timeoutMs: number;
-  /** Ends the guest without asking it. */
+  /** Ends the guest at once. */
   readonly stop: () => void;
   readonly say: (line: string) => void;
 }
 
 /**
- * How long the guest may take to read the event register: a guest with a driver does so within milliseconds.
+ * Time for the guest to read the event register: a guest with a driver does so within milliseconds.
  */
 const READ_MS = 1000;
 const POLL_MS = 10;
 
-/** Returns the handler of SIGTERM. Called a second time, it ends the guest at once. */
+/** Returns the handler of SIGTERM. The second call ends the guest at once. */
 export function createShutdown({ vm, timeoutMs, stop, say }: ShutdownOptions): () => void {
   let asked = false;
   return () => {
@@ -35,7 +35,7 @@ export function createShutdown({ vm, timeoutMs, stop, say }: ShutdownOptions): (
   };
 }
 
-/** Whether the guest reads the event in time. */
+/** Resolves to whether the guest has read the event in time. */
 async function awaitRead(machine: VirtualMachine): Promise<boolean> {
   const deadline = performance.now() + READ_MS;
   while (machine.powerButtonPending) {

@@ -1,4 +1,4 @@
-/** What clients are shown of a vCPU: its status, and its registers. */
+/** A vCPU's status and registers, as clients get them. */
 import { hex } from '../binary/bytes.ts';
 import { getThreadAffinity } from '../ffi/affinity.ts';
 import { readThreadStat } from '../ffi/thread-stat.ts';
@@ -14,7 +14,7 @@ import type { RegisterSet, VcpuStatus } from './control/target.ts';
 
 const SPECIAL = ['cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer', 'apicBase'] as const;
 
-/** Names a code address, as `main+0x10`; undefined where it is not known. */
+/** Names a code address, as `main+0x10`; undefined if there is no symbol. */
 type SymbolOf = (address: bigint) => string | undefined;
 
 /** Read from shared words and /proc, without an exit of the vCPU. */
@@ -58,7 +58,7 @@ function countExits(words: Int32Array): Record<string, number> {
   return exits;
 }
 
-/** Of a vCPU that is out of KVM_RUN. Throws SyscallError. */
+/** Reads the registers of a vCPU that is not in KVM_RUN. Throws SyscallError. */
 export function readRegisterSet(vcpuFd: number): RegisterSet {
   const regs = readRegs(vcpuFd);
   const sregs = readSregs(vcpuFd);

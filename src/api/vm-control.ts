@@ -26,7 +26,7 @@ import type {
 } from './control/target.ts';
 import { describeVcpuStatus, readRegisterSet, sampledRip } from './vcpu-status.ts';
 
-/** What the control socket serves. Several may share a VM. */
+/** The operations of the control socket. A VM may have several of these. */
 export class VmControl implements ControlTarget {
   #vm: VirtualMachine;
   readonly #startedAt = performance.now();
@@ -34,13 +34,13 @@ export class VmControl implements ControlTarget {
   #hangSeconds: number | undefined;
   #ended = false;
 
-  /** To be made when the VM starts: `uptimeMs` counts from here. */
+  /** Construct it when the VM starts: `uptimeMs` counts from here. */
   constructor(vm: VirtualMachine) {
     this.#vm = vm;
     this.#watchEnd(vm);
   }
 
-  /** Controls `vm` from now on, which follows a machine whose guest has reset itself. Before `vm` starts. */
+  /** Switches to `vm`, the next machine after a reset by the guest. Call it before `vm` starts. */
   attach(vm: VirtualMachine): void {
     this.#vm = vm;
     this.#ended = false;
@@ -56,8 +56,7 @@ export class VmControl implements ControlTarget {
   }
 
   /**
-   * Emits `ended`, unless that has happened. To be called for a guest that is not started again after a
-   * reset.
+   * Emits `ended`, unless it was emitted before. Call it for a guest that is not started again after a reset.
    */
   noteEnd({ kind, lines, exitCode }: VmEnd): void {
     if (this.#ended) return;
@@ -92,8 +91,8 @@ export class VmControl implements ControlTarget {
   }
 
   /**
-   * Size of the balloon; `mib` first asks the guest to inflate it to so much. Throws VoltError 'usage' for a
-   * machine without a balloon, and for more memory than it has.
+   * Status of the balloon; with `mib`, sets the requested size first. Throws VoltError 'usage' for a machine
+   * without a balloon, and for a size above its memory.
    */
   balloon(mib?: number): BalloonStatus {
     const balloon = this.#vm.devices.find((device) => device.balloon)?.balloon;
@@ -111,7 +110,7 @@ export class VmControl implements ControlTarget {
     return balloon.status();
   }
 
-  /** Pauses the vCPU while its registers are read, unless it is paused already. */
+  /** Pauses the vCPU while its registers are read, unless it is already paused. */
   async registers(index: number): Promise<RegisterSet> {
     const vcpu = this.#vcpu(index);
     return this.#vm.vcpuQueue.run(async () => {
@@ -138,8 +137,9 @@ export class VmControl implements ControlTarget {
   }
 
   /**
-   * KVM_SET_MP_STATE of a vCPU that is paused or was not started yet. `vector` is for `sipi-received` alone:
-   * the vCPU then starts at vector × 0x1000. Throws SyscallError for a state that this host's KVM refuses.
+   * KVM_SET_MP_STATE of a vCPU that is paused or not started yet. `vector` is allowed with `sipi-received`
+   * only: the vCPU then starts at vector × 0x1000. Throws SyscallError for a state that this host's KVM
+   * refuses.
    */
   async setMpState(index: number, state: KnownMpState, vector?: number): Promise<void> {
     const { kvm, words } = this.#vcpu(index);
@@ -163,12 +163,12 @@ export class VmControl implements ControlTarget {
     return this.#vm.stop();
   }
 
-  /** Samples MP states and RIPs, which `vcpus` then shows. */
+  /** Samples MP states and RIPs for `vcpus`. */
   async sample(): Promise<void> {
     await sampleVcpus(this.#vm.vcpus);
   }
 
-  /** Presses the power button. Throws VoltError 'usage' when the guest has no ACPI. */
+  /** Presses the power button. Throws VoltError 'usage' if the machine has no ACPI. */
   powerDown(): void {
     this.#checkRunning();
     this.#vm.pressPowerButton();
@@ -188,7 +188,7 @@ export class VmControl implements ControlTarget {
     this.#emit({ kind: 'ipi', request, atMs: this.#now() });
   }
 
-  /** INIT, then SIPI: starts an AP at vector × 0x1000, whatever it did before. */
+  /** INIT, then SIPI: starts an AP at vector × 0x1000, in any state. */
   startAp(index: number, vector: number): void {
     const vcpu = this.#vcpu(index);
     if (vcpu.index === this.#vm.plan.bootCpu) {
@@ -204,20 +204,20 @@ export class VmControl implements ControlTarget {
   }
 
   /**
-   * Tells listeners `hang` when no vCPU makes progress for so many seconds, once for each time that it
-   * happens. Starts with the guest; call it once. docs/control.md says what progress is.
+   * Emits `hang` when no vCPU makes progress for this time, once per hang. Call it once, before the guest
+   * starts. docs/control.md defines progress.
    */
   reportHangs(seconds: number): void {
     this.#hangSeconds = seconds;
-    // Not before the guest runs, and what it takes is loaded then.
+    // Its code is loaded after the guest has started.
     const timer = setTimeout(() => void this.#watch(seconds), (seconds * 1000) / 10);
     timer.unref();
     void this.#vm.ended.then(() => clearTimeout(timer));
   }
 
   /**
-   * Nice value of a vCPU's thread: -20 gets most of the host's CPUs, 19 least. Throws SyscallError for what
-   * only root may.
+   * Sets the nice value of a vCPU's thread, from -20 (highest priority) to 19. Throws SyscallError if only
+   * root may.
    */
   setNice(index: number, nice: number): void {
     setVcpuNice(this.#vcpu(index), nice);

@@ -230,14 +230,14 @@ const COMMAND_LINE: readonly BadInput[] = [
     files: { dump: new Uint8Array(4096) },
     args: ['inspect', '--from', '{dir}/dump'],
     message:
-      'Cannot use --from {dir}/dump: no MP floating pointer in it (expected a memory dump from guest address 0, or a file that starts with _MP_ or PCMP)',
+      'Cannot use --from {dir}/dump: it has no MP floating pointer (expected a memory dump from guest address 0, or a file that starts with _MP_ or PCMP)',
   },
   {
     name: 'tables looked for in an empty file',
     files: { dump: '' },
     args: ['inspect', '--from', '{dir}/dump'],
     message:
-      'Cannot use --from {dir}/dump: no MP floating pointer in it (expected a memory dump from guest address 0, or a file that starts with _MP_ or PCMP)',
+      'Cannot use --from {dir}/dump: it has no MP floating pointer (expected a memory dump from guest address 0, or a file that starts with _MP_ or PCMP)',
   },
   {
     name: 'tables looked for in a folder',

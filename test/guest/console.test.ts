@@ -177,7 +177,7 @@ describe.skipIf(!kvmOpens)('stdout (needs /dev/kvm)', () => {
     ]);
 
     expect(Buffer.from(bytes).toString()).toBe('on and on\n');
-    expect(stderr).toBe("volt: the console's reader went away (EPIPE); ending the guest\n");
+    expect(stderr).toBe("volt: the console's reader has closed the pipe (EPIPE); ending the guest\n");
     expect(exitCode).toBe(1);
   });
 

@@ -201,7 +201,7 @@ describe('a jail that cannot be', () => {
       const { stderr, exitCode } = await runVolt(['run', '--jail', folder.path, ...USER]);
 
       expect(stderr).toBe(
-        `volt: Cannot use --jail ${folder.path}: user 12345 may not enter it, its mode is 0700 (expected 0755, say)\n`,
+        `volt: Cannot use --jail ${folder.path}: user 12345 may not enter it, its mode is 0700; use chmod 755\n`,
       );
       expect(exitCode).toBe(2);
     },
@@ -210,16 +210,14 @@ describe('a jail that cannot be', () => {
   test.skipIf(!isRoot)('in a folder that is not there is refused in one line (needs root)', async () => {
     const { stderr, exitCode } = await runVolt(['run', '--jail', '/nonexistent', ...USER]);
 
-    expect(stderr).toBe('volt: Cannot use --jail /nonexistent: it is no directory (expected one)\n');
+    expect(stderr).toBe('volt: Cannot use --jail /nonexistent: it is not a directory; create it\n');
     expect(exitCode).toBe(2);
   });
 
   test.skipIf(!isRoot)("in the host's root is refused in one line (needs root)", async () => {
     const { stderr, exitCode } = await runVolt(['run', '--jail', '/', ...USER]);
 
-    expect(stderr).toBe(
-      "volt: Cannot use --jail /: it is the host's root, which would be no jail (expected a directory of its own)\n",
-    );
+    expect(stderr).toBe("volt: Cannot use --jail /: it is the host's root; use a separate directory\n");
     expect(exitCode).toBe(2);
   });
 
@@ -250,7 +248,7 @@ describe('a jail that cannot be', () => {
         { prefix },
       );
 
-      expect(stderr).toStartWith('volt: Cannot use --cgroup a/b: /sys/fs/cgroup is no cgroup v2; ');
+      expect(stderr).toStartWith('volt: Cannot use --cgroup a/b: /sys/fs/cgroup is not a cgroup v2; ');
       expect(stdout).toBe('');
       expect(exitCode).toBe(1);
     },

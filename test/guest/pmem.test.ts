@@ -117,7 +117,7 @@ describe.skipIf(!kvmOpens)('persistent memory (needs /dev/kvm)', () => {
     const inside = await copyTo(MIB);
     const behind = await copyTo(4 * MIB - SECTOR);
 
-    const warning = `volt: the guest sees 4 MiB of ${file}, and what it writes behind its ${bytes} bytes is lost; truncate -s 4M keeps it\n`;
+    const warning = `volt: the guest sees 4 MiB, but ${file} has ${bytes} bytes, and writes beyond its end are lost; extend it: truncate -s 4M\n`;
     expect([inside.stderr, behind.stderr]).toEqual([warning, warning]);
     expect([[...inside.bytes], [...behind.bytes]]).toEqual([
       [0, 0],

@@ -12,7 +12,7 @@ import { asm, echoGuest, program } from './tiny-guest.ts';
 
 setDefaultTimeout(120_000);
 
-const WELCOME = 'Ctrl-A x ends the guest, Ctrl-A h helps';
+const WELCOME = 'Ctrl-A x ends the guest, Ctrl-A h lists the keys';
 const spinner = program(asm.print('spinning\n'), asm.spin());
 
 describe.skipIf(!kvmOpens)('an interactive terminal (needs /dev/kvm)', () => {
@@ -34,7 +34,7 @@ describe.skipIf(!kvmOpens)('an interactive terminal (needs /dev/kvm)', () => {
     await session.shows(WELCOME);
     session.type('\x01h');
     await session.shows('volt: Ctrl-A x       end the guest and leave Volt\r\n');
-    await session.shows('volt: Ctrl-A h       this help\r\n');
+    await session.shows('volt: Ctrl-A h       list these keys\r\n');
     await session.shows('volt: Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n');
     session.type('end\x04');
     const { exitCode } = await session.ended();

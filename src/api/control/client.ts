@@ -1,4 +1,7 @@
-/** Speaks to the control socket of a running guest. All that goes wrong is a VoltError with one line. */
+/**
+ * A client for the control socket of a running guest. Every failure is a VoltError with a message of one
+ * line.
+ */
 import * as v from 'valibot';
 import { MAX_SOCKET_PATH_BYTES, probeListener, type ListenerState } from '../../ffi/unix-socket.ts';
 import { VoltError, type VoltErrorCode } from '../../volt-error.ts';
@@ -6,11 +9,11 @@ import { createLineBuffer, takeLines } from './lines.ts';
 import { ERROR_CODE, type ControlEvent, type Method, type ParamsOf } from './protocol.ts';
 import { RESULTS, type ResultOf } from './results.ts';
 
-/** Far above any answer: 254 vCPUs are about 60 KB. */
+/** Far above the size of any answer: 254 vCPUs are about 60 KB. */
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
-/** Events that wait for whoever iterates; more are dropped and counted. */
+/** Limit of events that are queued for the iterator; more are dropped and counted. */
 const MAX_WAITING_EVENTS = 10_000;
-/** Longer than any call takes while the guest's machine is alive. */
+/** Longer than any call takes while the machine runs. */
 const CALL_TIMEOUT_MS = 30_000;
 
 const ERROR_CODES = [
@@ -29,7 +32,7 @@ const ErrorSchema = v.looseObject({
 });
 
 const AnswerSchema = v.union([
-  // An error of another shape is no answer, even where there is a result beside it.
+  // A malformed error makes the answer invalid, even if there is a result beside it.
   v.looseObject({
     jsonrpc: v.literal('2.0'),
     id: v.number(),
@@ -49,7 +52,7 @@ interface Waiting {
   readonly reject: (error: VoltError) => void;
 }
 
-/** Connects. Throws VoltError 'host' that says what is at `path` instead of a guest. */
+/** Connects. Throws VoltError 'host', whose message says what was found at `path`. */
 export async function connectControl(path: string): Promise<ControlClient> {
   const client = new ControlClient(path);
   try {
@@ -58,7 +61,7 @@ export async function connectControl(path: string): Promise<ControlClient> {
       socket: {
         data: (_socket, chunk) => client.received(chunk),
         drain: () => client.drained(),
-        close: () => client.ended('it ended, or closed the connection'),
+        close: () => client.ended('it has ended, or closed the connection'),
         error: (_socket, error) => client.ended(error.message),
       },
     });
@@ -69,7 +72,7 @@ export async function connectControl(path: string): Promise<ControlClient> {
   }
 }
 
-/** One call on a connection of its own. */
+/** Makes one call on a new connection. */
 export async function callOnce<M extends Method>(
   path: string,
   method: M,
@@ -88,7 +91,7 @@ export class ControlClient implements Disposable {
   readonly #events: ControlEvent[] = [];
   #dropped = 0;
   #socket: Bun.Socket<undefined> | undefined;
-  /** Bytes that the socket did not take at once. */
+  /** Bytes that the socket has not accepted yet. */
   #unsent: Uint8Array = new Uint8Array();
   #nextId = 1;
   #ended: VoltError | undefined;
@@ -98,19 +101,22 @@ export class ControlClient implements Disposable {
     this.path = path;
   }
 
-  /** Throws VoltError: with the guest's own code and words, or 'host' when no answer comes. */
+  /** Throws VoltError: with the code and message of the guest's answer, or 'host' if no answer comes. */
   async call<M extends Method>(
     method: M,
     params: ParamsOf<M>,
     timeoutMs: number = CALL_TIMEOUT_MS,
   ): Promise<ResultOf<M>> {
     const result = v.safeParse(RESULTS[method], await this.#request(method, params, timeoutMs));
-    // The schema was that of this method, and leaves members out only where undefined is among their values.
+    // The schema belongs to this method, and members are optional only where their type includes undefined.
     if (result.success) return result.output as ResultOf<M>;
-    throw this.#failed(`its answer to ${method} is not that of a guest`, 'a control socket of this Volt');
+    throw this.#failed(
+      `its answer to ${method} is malformed`,
+      'the control socket of a Volt of this version',
+    );
   }
 
-  /** What happens to the guest from the first `next` on, until it ends, which is the last event, or `close`. */
+  /** Events from the first `next` on, until `close` or the last event, the guest's end. */
   async *events(): AsyncGenerator<ControlEvent, void, undefined> {
     await this.call('events', {});
     for (;;) {
@@ -129,7 +135,7 @@ export class ControlClient implements Disposable {
     this.close();
   }
 
-  /** The socket's callbacks come in below. */
+  /** Callbacks of the socket follow. */
   connected(socket: Bun.Socket<undefined>): void {
     this.#socket = socket;
   }
@@ -157,7 +163,7 @@ export class ControlClient implements Disposable {
       const timer = setTimeout(() => {
         this.#waiting.delete(id);
         reject(
-          this.#failed(`no answer to ${method} came within ${timeoutMs} ms`, 'a guest that is not stopped'),
+          this.#failed(`it did not answer ${method} within ${timeoutMs} ms`, 'a guest that is not stopped'),
         );
       }, timeoutMs);
       const settled = <T>(settle: (value: T) => void) => {
@@ -183,7 +189,7 @@ export class ControlClient implements Disposable {
     const message = answer.output;
     if ('method' in message) return this.#takeIn(message.params as unknown as ControlEvent);
     if (message.id === null || !this.#waiting.has(message.id)) {
-      // Nothing that this client asked: the guest refuses the connection itself.
+      // Not an answer to a request of this client: the server refuses the connection.
       if ('error' in message) this.ended(toVoltError(message.error as RpcErrorLike));
       return;
     }
@@ -208,7 +214,7 @@ export class ControlClient implements Disposable {
   }
 
   #giveUp(): void {
-    this.ended('what answers there does not speak the control protocol');
+    this.ended('the process there does not speak the control protocol');
     this.#socket?.terminate();
   }
 
@@ -241,14 +247,14 @@ function parseJson(line: Uint8Array): unknown {
 
 const LISTED = 'the control socket of a running guest; volt ps lists them';
 
-/** Why Bun could not connect, in the words of the system. */
+/** Reasons why the connection failed. */
 const UNREACHABLE: Readonly<Record<ListenerState, readonly [found: string, expected: string]>> = {
-  listening: ['it did not answer', 'it to do so when asked again'],
-  busy: ['too many clients wait already', 'a guest that is not stopped'],
-  dead: ['nobody listens there, the guest has ended', LISTED],
+  listening: ['it did not accept the connection', 'an answer at the next try'],
+  busy: ['its queue of connections is full', 'a guest that is not stopped'],
+  dead: ['no process listens there, the guest has ended', LISTED],
   missing: ['there is no such socket', LISTED],
-  other: ['it is not a socket that streams', LISTED],
-  forbidden: ['permission denied', 'to be the user who started the guest, or root'],
+  other: ['it is not a stream socket', LISTED],
+  forbidden: ['permission denied', 'the user who started the guest, or root'],
 };
 
 function cannotConnect(path: string, cause: unknown): VoltError {

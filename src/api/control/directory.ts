@@ -1,6 +1,6 @@
 /**
- * Where the control sockets of running guests are found: `<directory>/<pid>.sock`, either the socket itself or, for a
- * guest with a path of its own, a symbolic link to it. Guests of volt@NAME.service are at `/run/volt/NAME/control.sock`.
+ * Paths of the control sockets of running guests: `<directory>/<pid>.sock` is the socket itself or, with
+ * `--control PATH`, a symbolic link to it. Guests of volt@NAME.service have `/run/volt/NAME/control.sock`.
  */
 import { chmodSync, mkdirSync, readdirSync, readlinkSync, symlinkSync, unlinkSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
@@ -10,7 +10,7 @@ import { callOnce } from './client.ts';
 import { statAt } from './socket-file.ts';
 import type { VmStatus } from './target.ts';
 
-/** What decides where this user's sockets are. */
+/** Inputs to the paths of this user's sockets. */
 export interface SocketPlaces {
   readonly uid: number;
   /** $XDG_RUNTIME_DIR */
@@ -22,7 +22,7 @@ export interface SocketPlaces {
 /** A running guest of this user, as `volt ps` lists it. */
 export interface GuestSocket {
   readonly pid: number;
-  /** What to connect to. */
+  /** Path to connect to. */
   readonly path: string;
   /** undefined: it did not answer in time; it may be stopped, or very busy. */
   readonly status: VmStatus | undefined;
@@ -41,29 +41,38 @@ function hostPlaces(): SocketPlaces {
   };
 }
 
-/** The socket path of process `pid`, in a directory that exists. Throws VoltError 'host' when there can be none. */
+/**
+ * The socket path of process `pid`, in a directory that exists. Throws VoltError 'host' if none can be
+ * created.
+ */
 export function defaultSocketPath(pid: number, places: SocketPlaces = hostPlaces()): string {
   return join(openDirectory(places), `${pid}.sock`);
 }
 
-/** Lists the socket at `path` as that of process `pid`, as well as that can be done. Returns what takes it back. */
+/**
+ * Lists the socket at `path` as that of process `pid`, if possible. Returns a function that removes the
+ * entry.
+ */
 export function claimEntry(pid: number, path: string, places: SocketPlaces = hostPlaces()): () => void {
   try {
     const entry = join(openDirectory(places), `${pid}.sock`);
     if (entry === path) return () => {};
-    // A process with this number that was killed may have left one.
+    // A killed process with the same id may have left one.
     removeEntry(entry);
     symlinkSync(path, entry);
     return () => {
       if (linkTarget(entry) === path) removeEntry(entry);
     };
   } catch {
-    // The guest has its socket where it was told to; only `volt ps` will not know.
+    // The guest has its socket at the requested path; only `volt ps` does not list it.
     return () => {};
   }
 }
 
-/** This user's running guests, by process id; for root those of systemd's units too. Sockets that processes left behind when they were killed are removed. */
+/**
+ * This user's running guests, by process id; for root also those of systemd units. Removes sockets of killed
+ * processes.
+ */
 export async function listSockets(places: SocketPlaces = hostPlaces()): Promise<readonly GuestSocket[]> {
   const entries = readableDirectories(places).flatMap(entriesOf);
   const listed = await Promise.all(entries.map(askEntry));
@@ -73,7 +82,7 @@ export async function listSockets(places: SocketPlaces = hostPlaces()): Promise<
   return guests.filter((guest) => guest !== undefined).sort((a, b) => a.pid - b.pid);
 }
 
-/** The socket of process `pid`. Throws VoltError 'host' when it has none. */
+/** The socket of process `pid`. Throws VoltError 'host' if it has none. */
 export function findSocket(pid: number, places: SocketPlaces = hostPlaces()): string {
   for (const directory of readableDirectories(places)) {
     const path = join(directory, `${pid}.sock`);
@@ -83,7 +92,7 @@ export function findSocket(pid: number, places: SocketPlaces = hostPlaces()): st
   if (unit) return unit.path;
   throw new VoltError(
     'host',
-    `Cannot find a guest with process id ${pid}: it has no control socket (expected one that volt ps lists)`,
+    `Cannot find a guest with process id ${pid}: it has no control socket; volt ps lists those that have one`,
   );
 }
 
@@ -99,7 +108,9 @@ function entriesOf(directory: string): Entry[] {
   });
 }
 
-/** Each unit has a folder of its own, and a user that is not root: what a guest says of itself decides nothing. */
+/**
+ * The process id comes from the socket, not from the guest's answer: units run as users that are not trusted.
+ */
 function unitEntries({ uid, run }: SocketPlaces): Entry[] {
   if (uid !== 0) return [];
   return namesIn(join(run, 'volt')).flatMap((name) => {
@@ -133,7 +144,10 @@ interface Candidate {
 }
 
 const PRIVATE = 0o700;
-/** systemd makes folders for its units in /run/volt, and their users have to get there. Sockets have mode 0600. */
+/**
+ * systemd creates a directory per unit in /run/volt, which the unit's user must reach. Sockets have mode
+ * 0600.
+ */
 const SEARCHABLE = 0o755;
 
 function candidates({ uid, runtimeDirectory, run, tmp }: SocketPlaces): Candidate[] {
@@ -146,7 +160,7 @@ function candidates({ uid, runtimeDirectory, run, tmp }: SocketPlaces): Candidat
   return places;
 }
 
-/** Of all directories that this user's guests may have used: another shell may have had another environment. */
+/** All directories that this user's guests may use, as another shell may have another environment. */
 function readableDirectories(places: SocketPlaces): string[] {
   const session = { path: join(places.run, 'user', String(places.uid), 'volt'), mode: PRIVATE };
   const usable = [...candidates(places), session].filter(
@@ -155,7 +169,7 @@ function readableDirectories(places: SocketPlaces): string[] {
   return [...new Set(usable.map(({ path }) => path))];
 }
 
-/** The first directory that can be had, made if need be. */
+/** The first usable directory; created if it does not exist. */
 function openDirectory(places: SocketPlaces): string {
   const problems: string[] = [];
   for (const { path, parent, mode } of candidates(places)) {
@@ -180,11 +194,11 @@ function openDirectory(places: SocketPlaces): string {
   }
   throw new VoltError(
     'host',
-    `Cannot open the directory of control sockets: ${problems.join('; ')} (expected a directory of yours with mode 0700)`,
+    `Cannot open the directory of control sockets: ${problems.join(', ')} (expected a directory of yours with mode 0700)`,
   );
 }
 
-/** Why sockets in this directory cannot be trusted; undefined if they can. In /tmp anybody could have made it. */
+/** Why sockets in this directory cannot be trusted; undefined if they can. Any user can create it in /tmp. */
 function problemOf(path: string, uid: number, mode: number): string | undefined {
   const stat = statAt(path);
   if (!stat) return 'does not exist';
@@ -210,14 +224,14 @@ function linkTarget(path: string): string | undefined {
   }
 }
 
-/** Removes a socket or a link; whatever else somebody put there stays. */
+/** Removes a socket or a link, and nothing else. */
 function removeEntry(path: string): void {
   const stat = statAt(path);
   if (!stat?.isSocket() && !stat?.isSymbolicLink()) return;
   try {
     unlinkSync(path);
   } catch {
-    // Somebody else was faster.
+    // Another process has removed it.
   }
 }
 

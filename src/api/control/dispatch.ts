@@ -1,4 +1,4 @@
-/** From a checked call to the VM, and from what it throws to an error that a client understands. */
+/** Calls the VM for a validated request, and converts its exceptions to protocol errors. */
 import { SyscallError } from '../../ffi/errno.ts';
 import { SerialQueue } from '../../runtime/serial-queue.ts';
 import { VoltError } from '../../volt-error.ts';
@@ -7,12 +7,12 @@ import type { ControlTarget } from './target.ts';
 
 const DONE = { ok: true } as const;
 
-/** Calls a method. `events` is not one of the VM's: its subscription belongs to the connection. */
+/** Calls a method of the VM. `events` is handled by the connection, which owns the subscription. */
 export type Dispatch = (call: Exclude<Call, { method: 'events' }>) => Promise<unknown>;
 
 /**
- * One dispatcher serves all clients of a VM. What changes or holds up a vCPU runs one at a time, in the order it came;
- * `status`, `vcpus` and `stop` never wait behind it.
+ * One dispatcher serves all clients of a VM. Calls that change or stop vCPUs run one at a time, in the order
+ * in which they arrive; `status`, `vcpus` and `stop` never wait for them.
  */
 export function createDispatch(target: ControlTarget): Dispatch {
   const queue = new SerialQueue();
@@ -31,7 +31,7 @@ export function createDispatch(target: ControlTarget): Dispatch {
         await target.stop();
         return DONE;
       case 'cpus':
-        // Not in order: the guest may take its time, and others are not to wait for it.
+        // Not queued: the guest may take long, and other calls must not wait for it.
         return target.setCpuCount(call.params.count);
       case 'regs':
         return queue.run(() => target.registers(call.params.vcpu));
@@ -84,7 +84,7 @@ export function toRpcError(error: unknown): RpcError {
   const message = error instanceof Error ? error.message : String(error);
   return {
     code: ERROR_CODE.internal,
-    message: oneLine(`Cannot go on: ${message} (a defect of Volt; please report it)`),
+    message: oneLine(`Cannot continue: ${message}; this is a defect of Volt, please report it`),
   };
 }
 

@@ -1,14 +1,17 @@
 /**
- * Ids of requests as clients write them. A number beyond 2^53, or a fraction with many digits, changes when it is read
- * into a double, and the client would not know its own request again.
+ * Exact request ids. A number beyond 2^53, or a fraction with many digits, changes when it is parsed into a
+ * double, and the client could not match the answer to its request.
  */
 
-/** A number as it was written: `JSON.stringify` writes it unchanged. */
+/** A number in its original notation, which `JSON.stringify` writes unchanged. */
 export interface RawNumber {
   readonly rawJSON: string;
 }
 
-/** JSON.parse with source text access, which TypeScript's library does not know yet. (TC39 proposal, stage 4) */
+/**
+ * JSON.parse with source text access, which TypeScript's library does not declare yet. (TC39 proposal, stage
+ * 4)
+ */
 interface SourceTextJson {
   parse(
     text: string,
@@ -17,7 +20,10 @@ interface SourceTextJson {
   rawJSON(text: string): RawNumber;
 }
 
-/** `id` as read from `text`, the whole request; a number that may have changed comes back as it was written. */
+/**
+ * Returns `id`, parsed from the request `text`; a number that parsing may have changed, in its original
+ * notation.
+ */
 export function exactId(
   id: string | number | null | undefined,
   text: string,

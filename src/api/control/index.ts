@@ -1,4 +1,4 @@
-/** The control socket: its server, its client, and where the sockets of running guests are. */
+/** The control socket: server, client, and the list of running guests' sockets. */
 export { openControl, serveControl, type ControlServer } from './server.ts';
 export { callOnce, connectControl, type ControlClient } from './client.ts';
 export { findSocket, listSockets, type GuestSocket } from './directory.ts';

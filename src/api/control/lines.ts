@@ -1,4 +1,4 @@
-/** Cuts a stream of bytes into lines, whatever the pieces it comes in. */
+/** Splits a stream of bytes into lines. */
 
 const NEWLINE = 0x0a;
 const FIRST_BYTES = 1024;
@@ -8,7 +8,7 @@ export interface LineBuffer {
   /** The line that has not ended yet; grows up to `limit`. */
   partial: Uint8Array;
   bytes: number;
-  /** A line was longer than `limit`. Nothing after its beginning is read. */
+  /** A line was longer than `limit`; nothing more is read. */
   overlong: boolean;
 }
 
@@ -30,7 +30,7 @@ export function takeLines(buffer: LineBuffer, chunk: Uint8Array): Uint8Array[] {
   return lines;
 }
 
-/** What came after the last newline, at the end of the stream; undefined if nothing did. */
+/** Bytes after the last newline, at the end of the stream; undefined if there are none. */
 export function takeRest(buffer: LineBuffer): Uint8Array | undefined {
   if (buffer.bytes === 0 || buffer.overlong) return undefined;
   const rest = buffer.partial.slice(0, buffer.bytes);
@@ -55,7 +55,7 @@ function append(buffer: LineBuffer, bytes: Uint8Array): void {
   buffer.bytes = total;
 }
 
-/** Nothing but spaces, tabs and carriage returns: a line to pass over. */
+/** Whether the line has only spaces, tabs and carriage returns, and is ignored. */
 export function isBlank(line: Uint8Array): boolean {
   return line.every((byte) => byte === 0x20 || byte === 0x09 || byte === 0x0d);
 }

@@ -1,8 +1,9 @@
 /**
- * The control protocol: JSON-RPC 2.0 (jsonrpc.org/specification), one message a line. docs/control.md documents it.
+ * The control protocol: JSON-RPC 2.0 (jsonrpc.org/specification), one message per line. docs/control.md
+ * documents it.
  *
- * Deviations from the specification: batches are refused, since lines can be sent together anyway and one short line
- * could otherwise ask for megabytes; `params` is an object, never an array.
+ * Deviations from the specification: batches are refused, because several lines can be sent at once, and the
+ * answer to one short batch could have megabytes; `params` is an object, never an array.
  */
 import * as v from 'valibot';
 import { MAX_CPUS } from '../../config/config.ts';
@@ -14,7 +15,7 @@ import { MAX_BALLOON_MIB } from '../../virtio/balloon/spec.ts';
 import { exactId, type RawNumber } from './exact-id.ts';
 import type { VmEvent } from './target.ts';
 
-/** Of a request, without its newline. */
+/** Limit of a request, without its newline. */
 export const MAX_LINE_BYTES = 64 * 1024;
 
 export const ERROR_CODE = {
@@ -23,13 +24,13 @@ export const ERROR_CODE = {
   methodNotFound: -32601,
   invalidParams: -32602,
   internal: -32603,
-  /** Volt understood, and cannot or will not: `data.code` is the VoltErrorCode. */
+  /** A valid request that failed or was refused: `data.code` is the VoltErrorCode. */
   refused: -32000,
 } as const;
 
 export type RequestId = string | number | RawNumber | null;
 
-/** What `events` streams: what happens to the VM, and how many events a client was too slow for. */
+/** An event of the VM, or the number of events that a slow client has lost. */
 export type ControlEvent = VmEvent | { readonly kind: 'dropped'; readonly count: number };
 
 const MAX_VCPU = MAX_CPUS - 1;
@@ -53,14 +54,14 @@ function listOf<const T extends v.GenericSchema<unknown, number>>(item: T, expec
 function strict<const T extends v.ObjectEntries>(entries: T) {
   const names = Object.keys(entries).join(', ');
   return v.strictObject(entries, (issue) => {
-    if (issue.expected === 'never') return `no such parameter (expected ${names || 'none'})`;
+    if (issue.expected === 'never') return `unknown parameter (expected ${names || 'none'})`;
     if (issue.expected === 'Object') return `${shown(issue.input)} (expected an object)`;
     return `missing (expected ${names})`;
   });
 }
 
-const vcpu = whole("a vCPU's number", MAX_VCPU);
-const vcpus = listOf(vcpu, "vCPUs' numbers, at least one");
+const vcpu = whole("a vCPU's index", MAX_VCPU);
+const vcpus = listOf(vcpu, 'a list of at least one vCPU index');
 const vector = whole('a vector from 0 to 255', 255);
 const niceMessage = expect('a nice value from -20 to 19');
 const nice = v.pipe(
@@ -71,11 +72,11 @@ const nice = v.pipe(
 );
 const hostCpus = listOf(
   whole(`a host CPU from 0 to ${MAX_HOST_CPUS - 1}`, MAX_HOST_CPUS - 1),
-  "host CPUs' numbers, at least one",
+  'a list of at least one host CPU',
 );
 const destination = v.union(
   [vcpu, v.literal('all'), v.literal('all-but')],
-  expect('a vCPU\'s number, "all" or "all-but"'),
+  expect('a vCPU\'s index, "all" or "all-but"'),
 );
 
 const IpiSchema = v.pipe(
@@ -89,7 +90,7 @@ const IpiSchema = v.pipe(
   }),
   v.check(
     (request) => (request.except === undefined) === (request.destination !== 'all-but'),
-    'except belongs to destination "all-but", and only there',
+    'except is missing, or given without destination "all-but" (expected except with "all-but", and only then)',
   ),
 );
 
@@ -98,7 +99,7 @@ export const METHODS = {
   status: strict({}),
   vcpus: strict({ sample: v.exactOptional(v.boolean(expect('true or false'))) }),
   devices: strict({}),
-  balloon: strict({ mib: v.exactOptional(whole('MiB for the guest to give back', MAX_BALLOON_MIB)) }),
+  balloon: strict({ mib: v.exactOptional(whole('a size of the balloon in MiB', MAX_BALLOON_MIB)) }),
   regs: strict({ vcpu }),
   pause: strict({ vcpus: v.exactOptional(vcpus) }),
   resume: strict({ vcpus: v.exactOptional(vcpus) }),
@@ -120,14 +121,14 @@ export const METHODS = {
 
 /** Name of a method of the control protocol. */
 export type Method = keyof typeof METHODS;
-/** What a method takes. */
+/** Params of a method. */
 export type ParamsOf<M extends Method> = v.InferOutput<(typeof METHODS)[M]>;
 
-/** One call with its method's checked params. */
+/** One call with validated params. */
 export type Call = { [M in Method]: { readonly method: M; readonly params: ParamsOf<M> } }[Method];
 
 export type Incoming =
-  /** `id` is undefined for a notification, which nobody answers. */
+  /** `id` is undefined for a notification, which gets no answer. */
   | { readonly kind: 'call'; readonly id: RequestId | undefined; readonly call: Call }
   | { readonly kind: 'refused'; readonly id: RequestId | undefined; readonly error: RpcError };
 
@@ -137,25 +138,25 @@ export interface RpcError {
   readonly data?: { readonly code: string };
 }
 
-const idIssue = 'id is no text, finite number or null';
+const idIssue = 'id is not a string, finite number or null';
 const EnvelopeSchema = v.strictObject(
   {
     jsonrpc: v.literal('2.0', 'jsonrpc is not "2.0"'),
     id: v.exactOptional(v.nullable(v.union([v.string(), v.pipe(v.number(), v.finite(idIssue))], idIssue))),
-    method: v.string('method is no text'),
+    method: v.string('method is not a string'),
     params: v.exactOptional(v.unknown()),
   },
   (issue) => {
-    if (issue.expected === 'Object') return 'it is no object';
+    if (issue.expected === 'Object') return 'it is not an object';
     return issue.expected === 'never'
-      ? `${shown(v.getDotPath(issue))} is no member of one`
+      ? `unknown member ${shown(v.getDotPath(issue))}`
       : `${v.getDotPath(issue)} is missing`;
   },
 );
 
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
-/** Reads one line. Never throws: what is wrong with it comes back as the error to answer with. */
+/** Parses one line. Never throws: an invalid line becomes the error to answer with. */
 export function parseRequest(line: Uint8Array): Incoming {
   let message: unknown;
   let text: string;
@@ -166,7 +167,7 @@ export function parseRequest(line: Uint8Array): Incoming {
     return refused(null, ERROR_CODE.parse, 'Cannot read the line (expected one JSON object in UTF-8)');
   }
   if (Array.isArray(message)) {
-    return refused(null, ERROR_CODE.invalidRequest, 'Cannot take a batch (expected one request a line)');
+    return refused(null, ERROR_CODE.invalidRequest, 'Cannot accept a batch (expected one request per line)');
   }
   const envelope = v.safeParse(EnvelopeSchema, message);
   if (!envelope.success) {
@@ -174,7 +175,7 @@ export function parseRequest(line: Uint8Array): Incoming {
     return refused(
       exactId(idOf(message), text) ?? null,
       ERROR_CODE.invalidRequest,
-      `Cannot take the request: ${problem} (expected jsonrpc, method, and where needed params and id)`,
+      `Cannot accept the request: ${problem} (expected jsonrpc, method, and optionally params and id)`,
     );
   }
   const { method, params = {} } = envelope.output;
@@ -183,7 +184,7 @@ export function parseRequest(line: Uint8Array): Incoming {
     return refused(
       id,
       ERROR_CODE.methodNotFound,
-      `Cannot call ${shown(method)}: no such method (expected ${Object.keys(METHODS).join(', ')})`,
+      `Cannot call ${shown(method)}: unknown method (expected ${Object.keys(METHODS).join(', ')})`,
     );
   }
   if (Array.isArray(params)) return badParams(id, method, 'params is an array (expected an object)');
@@ -193,7 +194,7 @@ export function parseRequest(line: Uint8Array): Incoming {
     const path = v.getDotPath(issue);
     return badParams(id, method, path === null ? issue.message : `${path}: ${issue.message}`);
   }
-  // The schema was that of this method, which the type of a table's lookup cannot say.
+  // The schema belongs to this method, which the type of the table lookup does not express.
   return { kind: 'call', id, call: { method, params: checked.output } as Call };
 }
 
@@ -201,7 +202,7 @@ function isMethod(name: string): name is Method {
   return Object.hasOwn(METHODS, name);
 }
 
-/** The id of a message that is otherwise no request, if it has a usable one. */
+/** The id of a message that is not a valid request, if it has a usable one. */
 function idOf(message: unknown): string | number | null {
   const id = (message as { readonly id?: unknown } | null)?.id;
   return typeof id === 'string' || (typeof id === 'number' && Number.isFinite(id)) ? id : null;

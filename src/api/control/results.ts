@@ -1,10 +1,10 @@
-/** What the methods of the control protocol answer. Answers are checked too: anything may listen at a path. */
+/** Results of the control protocol's methods. Clients validate them: any process may listen at a path. */
 import * as v from 'valibot';
 import { MAX_CPUS } from '../../config/config.ts';
 import type { Method } from './protocol.ts';
 import type { BalloonStatus, CpuChange, DeviceStatus, RegisterSet, VcpuStatus, VmStatus } from './target.ts';
 
-/** Far above what there can be; whoever answers with more would keep a client busy, not inform it. */
+/** Limits far above real values, against answers that would only keep a client busy. */
 const MOST = { hostCpus: 16_384, devices: 256, queues: 256, features: 256 } as const;
 
 const whole = v.pipe(v.number(), v.integer());
@@ -12,7 +12,7 @@ const upTo = <T extends v.GenericSchema>(most: number, item: T) => v.pipe(v.arra
 const values = v.record(v.string(), v.string());
 const OkSchema = v.looseObject({ ok: v.literal(true) });
 
-/** Members that a newer Volt adds pass through. */
+/** Unknown members, from a newer Volt, are kept. */
 export const RESULTS = {
   status: v.looseObject({
     state: v.picklist(['running', 'paused', 'stopped']),
@@ -125,5 +125,5 @@ interface Results extends Record<Method, unknown> {
   events: { readonly subscribed: true };
 }
 
-/** What a method answers. */
+/** Result of a method. */
 export type ResultOf<M extends Method> = Results[M];

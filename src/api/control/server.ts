@@ -1,6 +1,6 @@
 /**
- * The control socket of a running VM: a Unix socket that its owner alone can connect to, speaking the protocol of
- * protocol.ts. docs/control.md documents it.
+ * The control socket of a running VM: a Unix socket that only its owner and root can connect to, with the
+ * protocol of protocol.ts. docs/control.md documents it.
  */
 import { createDispatch } from './dispatch.ts';
 import { claimEntry, defaultSocketPath } from './directory.ts';
@@ -15,15 +15,15 @@ export interface ControlServer extends AsyncDisposable {
   /** Absolute. */
   readonly path: string;
   /**
-   * Removes the socket, answers requests under way and ends all connections, within about a second. Give the target
-   * time to tell its listeners that it ended first.
+   * Removes the socket, answers pending requests and closes all connections, within about a second. Call it
+   * after the target has emitted `ended`.
    */
   close(): Promise<void>;
 }
 
 /**
- * Makes a running guest findable by `volt ps`: opens its control socket at `path`, or without one at the default path
- * of this process, where in either case it is listed. Throws VoltError 'host'.
+ * Opens a control socket that `volt ps` lists, at `path` or at the default path of this process. Throws
+ * VoltError 'host'.
  */
 export function openControl(target: ControlTarget, path?: string): ControlServer {
   if (path === undefined) return serveControl(target, defaultSocketPath(process.pid));
@@ -36,7 +36,7 @@ export function openControl(target: ControlTarget, path?: string): ControlServer
   return { path: server.path, close, [Symbol.asyncDispose]: close };
 }
 
-/** Serves `target` at `path`, which only this call knows of. Throws VoltError 'host' when that cannot be. */
+/** Serves `target` at `path`, without an entry for `volt ps`. Throws VoltError 'host'. */
 export function serveControl(target: ControlTarget, path: string): ControlServer {
   const context: SessionContext = {
     dispatch: createDispatch(target),
@@ -53,7 +53,7 @@ export function serveControl(target: ControlTarget, path: string): ControlServer
     listener?.stop(true);
     throw error;
   }
-  // Whatever way this process ends, short of a SIGKILL.
+  // On every exit of this process except by SIGKILL.
   process.on('exit', file.remove);
   const close = async () => {
     process.off('exit', file.remove);
@@ -71,13 +71,13 @@ function listen(
 ): Bun.UnixSocketListener<ClientSession> {
   const listener = Bun.listen<ClientSession>({
     unix: path,
-    // A client that has said all it wants, `nc -N` say, still gets its answers.
+    // A client that has shut down its sending side, such as `nc -N`, still gets its answers.
     allowHalfOpen: true,
     socket: {
       open(socket) {
         socket.data = new ClientSession(socket, context);
         if (sessions.size >= MAX_CLIENTS && !closeIdlest(sessions)) {
-          socket.data.refuse(`Cannot serve more than ${MAX_CLIENTS} clients (expected one to leave first)`);
+          socket.data.refuse(`Cannot serve more than ${MAX_CLIENTS} clients; close another connection first`);
           return;
         }
         sessions.add(socket.data);
@@ -92,12 +92,12 @@ function listen(
       error: (socket) => socket.terminate(),
     },
   });
-  // Being steerable keeps nothing alive.
+  // The listener must not keep the process alive.
   listener.unref();
   return listener;
 }
 
-/** Closes the client that has been idle for the longest, so that a flood of silent ones keeps nobody out. */
+/** Closes the client that has been idle for the longest, so that idle connections block no other client. */
 function closeIdlest(sessions: Set<ClientSession>): boolean {
   let idlest: ClientSession | undefined;
   for (const session of sessions) {

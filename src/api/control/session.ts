@@ -1,9 +1,9 @@
 /**
  * One client of the control socket.
  *
- * Its requests are answered one by one, in their order. Memory is bounded on both sides: while requests wait, nothing
- * more is read from the client, and while too many answers wait for a slow client, its requests wait; events that it
- * does not read are dropped and counted.
+ * Its requests are answered one by one, in order. Memory is bounded: while requests are pending, nothing more
+ * is read from the client; while too many answers are unread, its requests wait; events that it does not read
+ * are dropped and counted.
  */
 import { createLineBuffer, isBlank, takeLines, takeRest } from './lines.ts';
 import { toRpcError, type Dispatch } from './dispatch.ts';
@@ -18,11 +18,11 @@ import {
 } from './protocol.ts';
 import type { VmEvent } from './target.ts';
 
-/** More than this waiting for a client, beyond what its socket holds, and it is slow. */
+/** Limit of unread output, in addition to the socket's buffer. */
 const MAX_WAITING_BYTES = 256 * 1024;
-/** So many lines, and other work of this thread (console, signals) gets its turn. */
+/** After this many lines the event loop runs, so that the console and signals are served. */
 const LINES_PER_TURN = 32;
-/** For requests under way and for a client to take its last answers when the server closes. */
+/** Time for pending requests and unread answers when the server closes. */
 const CLOSING_MS = 1000;
 /** A client that asked for nothing in this time makes room for another. */
 const IDLE_MS = 60_000;
@@ -49,10 +49,10 @@ export class ClientSession {
   #waitingBytes = 0;
   #dropped = 0;
   #unsubscribe: (() => void) | undefined;
-  /** Batches of lines that are not answered yet, and the end of the last one. */
+  /** Number of batches of lines that are not answered yet, and the promise of the last one. */
   #batches = 0;
   #work: Promise<void> = Promise.resolve();
-  /** The client sends no more, but may still read. */
+  /** The client has shut down its sending side, but may still read. */
   #inputEnded = false;
   #closed = false;
   #finishing = false;
@@ -83,7 +83,10 @@ export class ClientSession {
     if (this.#input.overlong && !wasOverlong) this.#hangUp();
   }
 
-  /** The client shut down its side; what it asked for is still answered. A last line may lack its newline. */
+  /**
+   * The client has shut down its sending side; pending requests are answered. The last line may lack its
+   * newline.
+   */
   inputEnded(): void {
     const rest = takeRest(this.#input);
     this.#inputEnded = true;
@@ -107,7 +110,7 @@ export class ClientSession {
     this.#endIfDone();
   }
 
-  /** The connection is gone. Requests that came before are still carried out, unanswered. */
+  /** The connection is closed. Complete requests are still executed, without an answer. */
   closed(): void {
     this.#closed = true;
     this.#stopEvents();
@@ -116,7 +119,9 @@ export class ClientSession {
     this.#wakeUp();
   }
 
-  /** Ends the connection when the request under way is answered and the client has read it, or after a while. */
+  /**
+   * Closes the connection when the pending request is answered and the answer is read, or after CLOSING_MS.
+   */
   async finish(): Promise<void> {
     this.#finishing = true;
     this.#stopEvents();
@@ -184,7 +189,7 @@ export class ClientSession {
   }
 
   #startEvents(id: RequestId | undefined): void {
-    // Answered first: no event comes before the word that events will come.
+    // The answer is sent before the first event.
     this.#reply(id, { subscribed: true });
     if (!this.#closed) this.#unsubscribe ??= this.#context.onEvent((event) => this.#tellEvent(event));
   }
@@ -195,7 +200,7 @@ export class ClientSession {
   }
 
   #tellEvent(event: VmEvent): void {
-    // The last event of all is never dropped; it is one line.
+    // The last event is never dropped; it is one line.
     if (this.#waitingBytes > MAX_WAITING_BYTES && event.kind !== 'ended') {
       this.#dropped++;
       return;
@@ -214,20 +219,21 @@ export class ClientSession {
   #send(text: string): void {
     if (this.#closed) return;
     const bytes = Buffer.from(text, 'utf8');
-    // A socket that failed says -1 and soon `closed`; until then its output is kept, as if it were slow.
+    // On a failed socket write returns -1, and `closed` follows; until then its output is kept, as for a slow
+    // client.
     const written = this.#output.length === 0 ? Math.max(0, this.#socket.write(bytes)) : 0;
     if (written === bytes.length) return;
     this.#output.push(bytes.subarray(written));
     this.#waitingBytes += bytes.length - written;
   }
 
-  /** A line was too long to find its end: nothing that follows can be understood. */
+  /** After a line that is too long, no further line can be parsed. */
   #hangUp(): void {
     void this.#work.then(() => {
       this.#send(
         formatError(null, {
           code: ERROR_CODE.invalidRequest,
-          message: `Cannot read the line: it has more than ${MAX_LINE_BYTES} bytes (expected fewer); closing the connection`,
+          message: `Cannot read the line: it has more than ${MAX_LINE_BYTES} bytes; closing the connection, send shorter lines`,
         }),
       );
       this.#stopEvents();
@@ -241,7 +247,7 @@ export class ClientSession {
     if (done && !this.#closed) this.#socket.end();
   }
 
-  /** Resolves when nothing waits for the client any more, or nothing will ever reach it. */
+  /** Resolves when the client has read everything, or the connection is closed. */
   #flushed(): Promise<void> {
     if (this.#waitingBytes === 0) return Promise.resolve();
     return new Promise((resolve) => {

@@ -1,9 +1,9 @@
 /**
- * The file of a listening Unix socket: it appears at its path complete, with mode 0600, or not at all, and takes the
- * place of nothing but a socket on which nobody listens any more.
+ * The file of a listening Unix socket: it appears at its path atomically with mode 0600, and replaces nothing
+ * but a socket that no process listens on.
  *
- * bind(2) makes a socket with the process's umask, which all threads share. So the socket is bound in a new folder
- * that nobody else can enter, restricted there, and then linked to its path, which fails where something is already.
+ * bind(2) applies the process's umask, which all threads share. So the socket is bound in a new directory of
+ * mode 0700, its mode is set there, and it is then linked to its path, which fails if the path exists.
  */
 import {
   chmodSync,
@@ -26,13 +26,13 @@ const TRIES = 3;
 
 export interface SocketFile {
   readonly path: string;
-  /** Removes the file, if it still is this socket's. */
+  /** Removes the file, if it is still this socket's. */
   remove(): void;
 }
 
 /**
- * Calls `bind` with a path to listen at, then moves the socket to `path`. Throws VoltError 'host' with nothing left
- * behind; the caller then stops listening.
+ * Calls `bind` with a path to listen at, then moves the socket to `path`. Throws VoltError 'host' with
+ * nothing left behind; the caller then stops listening.
  */
 export function placeSocket(path: string, bind: (path: string) => void): SocketFile {
   const target = resolve(path);
@@ -47,7 +47,7 @@ export function placeSocket(path: string, bind: (path: string) => void): SocketF
     return { path: target, remove: () => removeIfSame(target, dev, ino) };
   } catch (error) {
     if (error instanceof VoltError) throw error;
-    throw cannotOpen(target, (error as Error).message, 'a place where you may make a socket', error);
+    throw cannotOpen(target, (error as Error).message, 'a path where you may create a socket', error);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -59,7 +59,7 @@ function checkPathLength(path: string): void {
     throw cannotOpen(path, `its path has ${bytes} bytes`, `at most ${MAX_SOCKET_PATH_BYTES}`);
 }
 
-/** What is at `path`, not following a symbolic link; undefined if nothing is. Other failures count as nothing too. */
+/** lstat of `path`; undefined on any failure. */
 export function statAt(path: string): Stats | undefined {
   try {
     return lstatSync(path);
@@ -89,7 +89,7 @@ function makeFolder(path: string): string {
   }
 }
 
-/** Binds by way of the folder's descriptor where the path with the folder's name in it would be too long. */
+/** Binds through the directory's descriptor if the path in the new directory would be too long. */
 function bindAt(path: string, bind: (path: string) => void): void {
   if (Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES) return bind(path);
   const fd = openSync(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
@@ -108,14 +108,14 @@ function linkIntoPlace(bound: string, target: string, folder: string): void {
   throw inUse(target);
 }
 
-/** Takes a dead socket away from `path`. Throws VoltError for anything that is alive or no socket. */
+/** Removes a dead socket from `path`. Throws VoltError for anything else. */
 function clearStale(path: string, aside: string): void {
   const found = statAt(path);
   if (!found) return;
   if (!found.isSocket())
     throw cannotOpen(
       path,
-      'what is there is not a socket',
+      'it exists and is not a socket',
       'a free path, or the socket of a guest that ended',
     );
   const state = probeListener(path);
@@ -128,7 +128,7 @@ function clearStale(path: string, aside: string): void {
   throw inUse(path);
 }
 
-/** False when `move` came too late, which the error `late` says. */
+/** False if `move` failed with the error `late`: another process was faster. */
 function moved(move: () => void, late: 'ENOENT' | 'EEXIST'): boolean {
   try {
     move();
@@ -145,12 +145,12 @@ function removeIfSame(path: string, dev: number, ino: number): void {
   try {
     unlinkSync(path);
   } catch {
-    // The directory went read-only or away: a dead socket is left, which the next guest there replaces.
+    // The directory is read-only or gone. The dead socket stays; the next guest at this path replaces it.
   }
 }
 
 function inUse(path: string): VoltError {
-  return cannotOpen(path, 'another process listens there', 'a path of its own for each guest');
+  return cannotOpen(path, 'another process listens there', 'a different path for each guest');
 }
 
 function cannotOpen(path: string, found: string, expected: string, cause?: unknown): VoltError {

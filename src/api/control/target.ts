@@ -1,4 +1,4 @@
-/** What a control client can see and do of a VM. Implemented by VmControl, served by the control socket. */
+/** The operations on a VM for control clients. Implemented by VmControl, served by the control socket. */
 import type { StuckReason } from '../../smp/hang.ts';
 import type { IpiMode, IpiRequest } from '../../smp/ipi.ts';
 import type { BalloonStatus } from '../../virtio/balloon/status.ts';
@@ -19,15 +19,15 @@ export type {
 /** created, running, halted, waiting-for-sipi, paused or stopped. */
 export type VcpuLifecycle = VcpuState;
 
-/** A vCPU as of the last look at it. docs/control.md explains each member. */
+/** A vCPU as of its last sample. docs/control.md explains each member. */
 export interface VcpuStatus {
   readonly index: number;
   readonly apicId: number;
   readonly bsp: boolean;
   readonly state: VcpuLifecycle;
-  /** KVM's, as of the last sample or pause. */
+  /** KVM's MP state at the last sample or pause. */
   readonly mpState: MpStateName | undefined;
-  /** With `sipi-received`: KVM's word on the vector, which Linux since 3.10 always calls 0. */
+  /** With `sipi-received`: the vector from KVM_GET_VCPU_EVENTS, always 0 on Linux since 3.10. */
   readonly sipiVector?: number;
   /** Host thread id; 0 before the VM starts. */
   readonly threadId: number;
@@ -35,13 +35,15 @@ export interface VcpuStatus {
   readonly affinity: readonly number[];
   /** Host CPU that the thread runs on, or ran on last; missing before the VM starts and after its end. */
   readonly hostCpu?: number;
-  /** Time that the thread ran, and that it was ready to run and had no host CPU (steal), in nanoseconds. */
+  /** CPU time of the thread, in nanoseconds. */
   readonly runtimeNs?: number;
-  /** Missing where the host does not count it. */
+  /**
+   * Time in which the thread was ready without a host CPU (steal), in nanoseconds; missing if not counted.
+   */
   readonly waitNs?: number;
-  /** Where it was when its state was looked at, `0x…`; missing before the first time. */
+  /** RIP at the last sample, `0x…`; missing before the first one. */
   readonly rip?: string;
-  /** `default_idle+0x13`: what is at `rip`, where symbols are known. */
+  /** Symbol and offset at `rip`, such as `default_idle+0x13`, if known. */
   readonly symbol?: string;
   /** Exits to Volt by KVM's reason. */
   readonly exits: Readonly<Record<string, number>>;
@@ -53,7 +55,7 @@ export interface VmStatus {
   readonly pid: number;
   readonly uptimeMs: number;
   readonly vcpus: number;
-  /** How many there may be once CPUs are plugged. */
+  /** Limit of vCPUs that hotplug can reach. */
   readonly maxVcpus: number;
   readonly memoryBytes: number;
   readonly kernel: string;
@@ -68,7 +70,7 @@ export interface RegisterSet {
   readonly sipiVector?: number;
 }
 
-/** Where and why a vCPU of a guest that hangs does not go on. */
+/** A vCPU of a guest that hangs: its position, and why it cannot continue. */
 export interface StuckVcpu {
   readonly index: number;
   readonly why: StuckReason;
@@ -80,12 +82,12 @@ export interface StuckVcpu {
 /** `atMs` is milliseconds since the VM started. */
 export type VmEvent =
   | { readonly kind: 'paused' | 'resumed'; readonly vcpus: readonly number[]; readonly atMs: number }
-  /** The guest reset itself and starts anew. */
+  /** `rebooted`: the guest has reset itself and starts again. */
   | { readonly kind: 'rebooted' | 'powerdown'; readonly atMs: number }
   | { readonly kind: 'balloon'; readonly mib: number; readonly atMs: number }
   | { readonly kind: 'cpus'; readonly change: CpuChange; readonly atMs: number }
   | { readonly kind: 'ended'; readonly reason: string; readonly exitCode: number; readonly atMs: number }
-  /** No vCPU made progress for so many seconds. */
+  /** No vCPU made progress for `seconds`. */
   | {
       readonly kind: 'hang';
       readonly seconds: number;
@@ -102,14 +104,14 @@ export type VmEvent =
       readonly atMs: number;
     };
 
-/** Methods throw VoltError, whose message is one line, for what cannot be done. */
+/** Methods throw VoltError, with a message of one line, if an operation fails. */
 export interface ControlTarget {
   status(): VmStatus;
   vcpus(): readonly VcpuStatus[];
   devices(): readonly DeviceStatus[];
-  /** What the balloon is at; with `mib`, after the guest was asked for so much. */
+  /** Status of the balloon; with `mib`, sets the requested size first. */
   balloon(mib?: number): BalloonStatus;
-  /** Brings what `vcpus` knows of running vCPUs up to date, at the price of one short exit each. */
+  /** Samples running vCPUs for `vcpus`, at the cost of one short exit each. */
   sample?(): Promise<void>;
   registers(index: number): Promise<RegisterSet>;
   pause(indices?: readonly number[]): Promise<void>;
@@ -117,13 +119,13 @@ export interface ControlTarget {
   stop(): Promise<unknown>;
   /** Presses the power button. */
   powerDown(): void;
-  /** Plugs or removes vCPUs until there are `count`; resolves when the guest has taken or given them. */
+  /** Plugs or ejects vCPUs to reach `count`; resolves when the guest has taken or ejected them. */
   setCpuCount(count: number): Promise<CpuChange>;
   sendIpi(request: IpiRequest): void;
   startAp(index: number, vector: number): void;
   setAffinity(index: number, cpus: readonly number[]): void;
   setNice(index: number, nice: number): void;
   setMpState(index: number, state: KnownMpState, vector?: number): Promise<void>;
-  /** Returns what unsubscribes. */
+  /** Returns a function that unsubscribes. */
   onEvent(listener: (event: VmEvent) => void): () => void;
 }

@@ -1,4 +1,4 @@
-/** What Volt tells monitors about a running guest and about itself. docs/metrics.md describes every family. */
+/** Metrics of a running guest and of Volt's process. docs/metrics.md describes every family. */
 import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { readThreadTimes } from '../../ffi/thread-stat.ts';
@@ -15,7 +15,7 @@ export interface MetricsSource {
   devices(): readonly DeviceStatus[];
 }
 
-/** Everything, as of now. Reads /proc and shared words; no vCPU is disturbed. */
+/** Collects all families. Reads /proc and shared memory; no vCPU exits. */
 export function collectMetrics(
   vm: VirtualMachine,
   source: MetricsSource,
@@ -45,7 +45,7 @@ function guestFamilies(status: VmStatus, version: string): MetricFamily[] {
     {
       name: 'volt_guest_state',
       type: 'gauge',
-      help: 'One for the state that the guest is in.',
+      help: '1 for the current state of the guest.',
       samples: (['running', 'paused', 'stopped'] as const).map((state) => ({
         labels: { state },
         value: status.state === state ? 1 : 0,
@@ -55,14 +55,14 @@ function guestFamilies(status: VmStatus, version: string): MetricFamily[] {
       name: 'volt_guest_uptime_seconds',
       type: 'gauge',
       unit: 'seconds',
-      help: 'Time since the guest was started.',
+      help: 'Time since the guest started.',
       samples: [{ value: status.uptimeMs / 1000 }],
     },
     {
       name: 'volt_guest_memory_bytes',
       type: 'gauge',
       unit: 'bytes',
-      help: 'RAM that the guest was given.',
+      help: 'Size of guest RAM.',
       samples: [{ value: status.memoryBytes }],
     },
     {
@@ -79,7 +79,7 @@ function vcpuFamilies(vcpus: readonly VcpuStatus[]): MetricFamily[] {
     {
       name: 'volt_vcpu_exits',
       type: 'counter',
-      help: 'Exits from the guest to Volt, by the reason that KVM gives.',
+      help: "Exits from the guest to Volt, by KVM's exit reason.",
       samples: vcpus.flatMap(({ index, exits }) =>
         Object.entries(exits).map(([reason, value]) => ({
           labels: { vcpu: index, reason },
@@ -91,7 +91,7 @@ function vcpuFamilies(vcpus: readonly VcpuStatus[]): MetricFamily[] {
       name: 'volt_vcpu_cpu_seconds',
       type: 'counter',
       unit: 'seconds',
-      help: "Time that a vCPU's thread has had on host CPUs; guest is what of it was spent in the guest.",
+      help: "CPU time of a vCPU's thread; guest is the part of user and system that was spent in the guest.",
       samples: vcpus.flatMap(({ index, threadId }) => {
         const times = readThreadTimes(threadId);
         return Object.entries(times ?? {}).map(([mode, value]) => ({ labels: { vcpu: index, mode }, value }));
@@ -100,7 +100,7 @@ function vcpuFamilies(vcpus: readonly VcpuStatus[]): MetricFamily[] {
     {
       name: 'volt_vcpu_paused',
       type: 'gauge',
-      help: 'One while the vCPU is held out of the guest from outside.',
+      help: '1 while the vCPU is paused.',
       samples: vcpus.map(({ index, state }) => ({
         labels: { vcpu: index },
         value: state === 'paused' ? 1 : 0,
@@ -109,7 +109,7 @@ function vcpuFamilies(vcpus: readonly VcpuStatus[]): MetricFamily[] {
   ];
 }
 
-/** The moments of --timeline. */
+/** The phases of --timeline. */
 function startFamilies(vm: VirtualMachine): MetricFamily[] {
   return [
     {
@@ -134,14 +134,14 @@ function processFamilies(): MetricFamily[] {
       name: 'process_cpu_seconds',
       type: 'counter',
       unit: 'seconds',
-      help: 'Time of all threads on host CPUs.',
+      help: 'CPU time of all threads.',
       samples: [{ value: (user + system) / 1e6 }],
     },
     {
       name: 'process_resident_memory_bytes',
       type: 'gauge',
       unit: 'bytes',
-      help: 'Memory that is in use on the host: the part of guest RAM that was touched, and Volt.',
+      help: 'Resident memory: the part of guest RAM that was used, and Volt.',
       samples: [{ value: field('VmRSS') * KIB }],
     },
     {

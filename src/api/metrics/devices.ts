@@ -12,7 +12,7 @@ export function deviceFamilies(devices: readonly DeviceStatus[]): MetricFamily[]
     devices.flatMap(({ id, queues }) =>
       queues.flatMap((queue) => {
         const value = count(queue);
-        // Nobody counts what another process serves.
+        // A device that another process serves has no counters.
         return value === undefined ? [] : [{ labels: { device: id, queue: queue.index, ...more }, value }];
       }),
     );
@@ -26,7 +26,7 @@ export function deviceFamilies(devices: readonly DeviceStatus[]): MetricFamily[]
     {
       name: 'volt_device_state',
       type: 'gauge',
-      help: 'One for the state that the device is in: failed is one whose driver broke the rules and has not reset it yet.',
+      help: '1 for the current state of the device; failed: DEVICE_NEEDS_RESET is set, and the driver has not reset the device yet.',
       samples: devices.flatMap(({ id, state }) =>
         STATES.map((each) => ({ labels: { device: id, state: each }, value: state === each ? 1 : 0 })),
       ),
@@ -34,26 +34,26 @@ export function deviceFamilies(devices: readonly DeviceStatus[]): MetricFamily[]
     {
       name: 'volt_device_failures',
       type: 'counter',
-      help: 'How often the device gave up on its driver.',
+      help: 'Failures of the device because its driver broke the rules.',
       samples: devices.map(({ id, failures }) => ({ labels: { device: id }, value: failures })),
     },
     {
       name: 'volt_device_requests',
       type: 'counter',
-      help: 'Requests that were answered, and packets: chains of a queue that were used.',
+      help: 'Completed requests and packets: used descriptor chains of a queue.',
       samples: perQueue(({ chains }) => chains),
     },
     {
       name: 'volt_device_errors',
       type: 'counter',
-      help: 'Requests that were answered with an I/O error, and packets that were lost on their way to the host.',
+      help: 'Requests that ended with an I/O error, and packets lost on their way to the host.',
       samples: perQueue(({ errors }) => errors),
     },
     {
       name: 'volt_device_traffic_bytes',
       type: 'counter',
       unit: 'bytes',
-      help: 'Payload, seen from the guest: what it sent or wrote is out, what it received or read is in.',
+      help: 'Payload as seen by the guest: out is sent or written, in is received or read.',
       samples: [
         ...perQueue(({ bytesFromGuest }) => bytesFromGuest, { direction: 'out' }),
         ...perQueue(({ bytesToGuest }) => bytesToGuest, { direction: 'in' }),
@@ -68,7 +68,7 @@ export function deviceFamilies(devices: readonly DeviceStatus[]): MetricFamily[]
     {
       name: 'volt_device_interrupts',
       type: 'counter',
-      help: 'How often the device told the driver of answers.',
+      help: 'Interrupts sent by the device.',
       samples: perQueue(({ interrupts }) => interrupts),
     },
   ];

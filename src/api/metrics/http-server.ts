@@ -1,16 +1,16 @@
 /**
- * An HTTP/1.1 server for one small answer. Bun's own server has no limit on connections, so that a flood of them takes
- * the descriptors that the guest's devices and the control socket need, and it answers what it cannot read with a page
- * of its own; this endpoint needs nothing else of it.
+ * An HTTP/1.1 server for one small answer. Bun's server does not limit connections, so a flood of them
+ * exhausts the descriptors that devices and the control socket need, and it answers malformed requests with
+ * an HTML page.
  *
- * At most MAX_CONNECTIONS are open. One more closes the one that has been open for the longest, so that connections
- * that send nothing keep nobody from being served.
+ * At most MAX_CONNECTIONS are open. A new connection closes the oldest one, so idle connections block no
+ * other client.
  */
 import type { Socket, TCPSocketListener, UnixSocketListener } from 'bun';
 import { MAX_HEAD_BYTES, readRequestHead } from './http-request.ts';
 
 export const MAX_CONNECTIONS = 32;
-/** From its start to its end, whatever a client sends or reads. */
+/** Maximum duration of a connection, whatever the client sends or reads. */
 const CONNECTION_MS = 5000;
 const CHECK_MS = 1000;
 
@@ -20,7 +20,7 @@ export interface HttpAnswer {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** Answers GET and HEAD of a path; anything else has been refused. */
+/** Answers GET and HEAD of a path; other methods are refused before. */
 export type HttpHandler = (path: string) => HttpAnswer;
 
 const REASONS: Readonly<Record<number, string>> = {
@@ -37,7 +37,7 @@ const REASONS: Readonly<Record<number, string>> = {
 interface Connection {
   readonly openedAt: number;
   head: Uint8Array;
-  /** What is left of the answer; undefined until there is one. */
+  /** The unsent rest of the answer; undefined until there is one. */
   answer: Uint8Array | undefined;
 }
 
@@ -46,12 +46,12 @@ type Client = Socket<Connection>;
 export type ListenAddress = { readonly unix: string } | { readonly hostname: string; readonly port: number };
 
 export interface HttpServer {
-  /** Of TCP. */
+  /** undefined for a Unix socket. */
   readonly port: number | undefined;
   stop(): void;
 }
 
-/** Throws what the address is refused with. */
+/** Starts a server. Throws Bun's error if it cannot listen at the address. */
 export function serveHttp(address: ListenAddress, handle: HttpHandler): HttpServer {
   const clients = new Set<Client>();
   const socket = {
@@ -87,7 +87,7 @@ export function serveHttp(address: ListenAddress, handle: HttpHandler): HttpServ
   };
 }
 
-/** The whole answer to what has come so far; undefined while more has to come. */
+/** The answer to the bytes received so far; undefined while the request is incomplete. */
 export function answerTo(bytes: Uint8Array, handle: HttpHandler): Uint8Array | undefined {
   const head = readRequestHead(bytes);
   switch (head.kind) {
@@ -101,7 +101,7 @@ export function answerTo(bytes: Uint8Array, handle: HttpHandler): Uint8Array | u
         return encode(
           {
             status: 405,
-            body: 'Cannot answer this method (expected GET)\n',
+            body: 'Cannot answer this method (expected GET or HEAD)\n',
             headers: { allow: 'GET, HEAD' },
           },
           true,
@@ -115,7 +115,7 @@ function handleSafely(path: string, handle: HttpHandler): HttpAnswer {
   try {
     return handle(path);
   } catch {
-    // A machine that ends in this moment has nothing to tell any more.
+    // The machine may be ending at this moment.
     return { status: 500, body: 'Cannot read the metrics; the guest may be ending\n' };
   }
 }

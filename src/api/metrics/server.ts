@@ -6,20 +6,20 @@ import { collectMetrics, type MetricsSource } from './collect.ts';
 import { serveHttp, type HttpHandler, type HttpServer } from './http-server.ts';
 import { formatMetrics, OPEN_METRICS_TYPE } from './open-metrics.ts';
 
-/** A server of metrics that runs until it is disposed of. */
+/** A metrics server, which runs until it is disposed of. */
 export interface MetricsServer extends AsyncDisposable {
   /** `http://127.0.0.1:9100/metrics`, or the absolute path of the socket. */
   readonly where: string;
-  /** Of the Unix socket; undefined for TCP. */
+  /** Path of the Unix socket; undefined for TCP. */
   readonly path: string | undefined;
 }
 
 const HIGHEST_PORT = 65535;
 
 /**
- * `vm` is the current machine: a guest that resets itself gets a new one. Opens the server at `where`: `ADDRESS:PORT`
- * with an IPv4 address, `[IPv6]:PORT`, or a path (with a slash in it). Port 0 takes a free one. Throws VoltError
- * 'usage' for anything else and 'host' for an address that cannot be used.
+ * Opens the server at `where`: `ADDRESS:PORT` with an IPv4 address, `[IPv6]:PORT`, or a path (with a slash in
+ * it). Port 0 takes a free port. `vm` returns the current machine, which changes when the guest resets
+ * itself. Throws VoltError 'usage' for an invalid address and 'host' for one that cannot be opened.
  */
 export function openMetrics(
   vm: () => VirtualMachine,
@@ -34,7 +34,7 @@ export function openMetrics(
           body: formatMetrics(collectMetrics(vm(), source, version)),
           headers: { 'content-type': OPEN_METRICS_TYPE },
         }
-      : { status: 404, body: 'Cannot find this (expected /metrics)\n' };
+      : { status: 404, body: 'Cannot find this path (expected /metrics)\n' };
   return where.includes('/') ? serveAtPath(where, respond) : serveAtAddress(where, respond);
 }
 
@@ -73,7 +73,7 @@ function serveAtAddress(where: string, respond: HttpHandler): MetricsServer {
   } catch (error) {
     throw new VoltError(
       'host',
-      `Cannot open --metrics at ${where}: ${(error as Error).message.split('\n')[0]} (expected an address of this host and a free port)`,
+      `Cannot open --metrics at ${where}: ${(error as Error).message.split('\n')[0]}; use an address of this host and a free port`,
       { cause: error },
     );
   }

@@ -82,7 +82,7 @@ describe('calls', () => {
     const error = await errorOf(callOnce(server.path, 'regs', { vcpu: -1 }));
     expect([error.code, error.message]).toEqual([
       'usage',
-      "Cannot call regs: vcpu: -1 (expected a vCPU's number)",
+      "Cannot call regs: vcpu: -1 (expected a vCPU's index)",
     ]);
   });
 
@@ -98,7 +98,7 @@ describe('calls', () => {
     await until(() => target.calls.includes('pause'));
     await server.close();
     expect((await paused).message).toBe(
-      `Cannot control the guest at ${server.path}: it ended, or closed the connection (expected an answer)`,
+      `Cannot control the guest at ${server.path}: it has ended, or closed the connection (expected an answer)`,
     );
     expect((await errorOf(client.call('status', {}))).code).toBe('host');
   });
@@ -109,7 +109,7 @@ describe('calls', () => {
     using client = await connectControl(server.path);
     const error = await errorOf(client.call('pause', {}, 20));
     expect(error.message).toContain(
-      'no answer to pause came within 20 ms (expected a guest that is not stopped)',
+      'it did not answer pause within 20 ms (expected a guest that is not stopped)',
     );
     gate.resolve();
     expect(await client.call('status', {})).toEqual(FAKE_STATUS);
@@ -125,7 +125,7 @@ describe('calls', () => {
 describe('connecting', () => {
   test.each([
     ['nothing', 'missing.sock', 'there is no such socket'],
-    ['a file', 'file', 'it is not a socket that streams'],
+    ['a file', 'file', 'it is not a stream socket'],
     ['a path through a file', 'file/vm.sock', 'there is no such socket'],
     [
       'a path that is too long',
@@ -144,7 +144,7 @@ describe('connecting', () => {
     const code = `Bun.listen({ unix: ${JSON.stringify(path)}, socket: { data() {} } }); process.kill(process.pid, 'SIGKILL');`;
     await Bun.spawn([process.execPath, '-e', code]).exited;
     expect((await errorOf(connectControl(path))).message).toContain(
-      'nobody listens there, the guest has ended',
+      'no process listens there, the guest has ended',
     );
   });
 
@@ -153,7 +153,7 @@ describe('connecting', () => {
     ['{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":7}}\n', 'does not speak the control protocol'],
     ['{"jsonrpc":"2.0","id":1,"result":{},"error":null}\n', 'does not speak the control protocol'],
     ['{"jsonrpc":"2.0","id":1}\n', 'does not speak the control protocol'],
-    ['{"jsonrpc":"2.0","id":1,"result":{"state":"fine"}}\n', 'its answer to status is not that of a guest'],
+    ['{"jsonrpc":"2.0","id":1,"result":{"state":"fine"}}\n', 'its answer to status is malformed'],
   ])('to something else that answers %j fails in one line', async (reply, message) => {
     using other = impostor(reply);
     expect((await errorOf(callOnce(other.path, 'status', {}))).message).toContain(message);
@@ -165,7 +165,7 @@ describe('connecting', () => {
 
     const { message } = await errorOf(callOnce(other.path, 'devices', {}));
 
-    expect(message).toContain('its answer to devices is not that of a guest');
+    expect(message).toContain('its answer to devices is malformed');
   });
 
   test('to a guest with too many clients says so', async () => {

@@ -197,7 +197,7 @@ describe('running guests', () => {
     using folder = new SocketFolder();
     const { message } = voltErrorOf(() => findSocket(DEAD_PID, placesIn(folder)));
     expect(message).toBe(
-      `Cannot find a guest with process id ${DEAD_PID}: it has no control socket (expected one that volt ps lists)`,
+      `Cannot find a guest with process id ${DEAD_PID}: it has no control socket; volt ps lists those that have one`,
     );
   });
 });

@@ -86,7 +86,12 @@ describe('methods', () => {
 
   test.each([
     ['SyscallError', new SyscallError('ioctl', 22), -32000, 'ioctl failed: EINVAL'],
-    ['TypeError', new TypeError('x is not a function'), -32603, 'x is not a function (a defect of Volt'],
+    [
+      'TypeError',
+      new TypeError('x is not a function'),
+      -32603,
+      'x is not a function; this is a defect of Volt',
+    ],
     ['text', 'a text', -32603, 'a text'],
     ['null', null, -32603, 'null'],
   ])('a target that throws a %s is an error, not the end', async (_name, failure, code, message) => {

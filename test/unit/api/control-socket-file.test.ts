@@ -136,7 +136,7 @@ describe('what is at the path already', () => {
     using folder = new SocketFolder();
     await using server = await serve(folder.at('vm.sock'));
     expect(await messageOf(serve(server.path))).toBe(
-      `Cannot open control socket ${server.path}: another process listens there (expected a path of its own for each guest)`,
+      `Cannot open control socket ${server.path}: another process listens there (expected a different path for each guest)`,
     );
     expect(probeListener(server.path)).toBe('listening');
     expect(readdirSync(folder.path)).toEqual(['vm.sock']);
@@ -166,7 +166,7 @@ describe('what is at the path already', () => {
     const path = folder.at('vm.sock');
     make(path);
     const before = lstatSync(path);
-    expect(await messageOf(serve(path))).toContain('what is there is not a socket (expected a free path');
+    expect(await messageOf(serve(path))).toContain('it exists and is not a socket (expected a free path');
     expect(lstatSync(path).ino).toBe(before.ino);
     expect(readdirSync(folder.path)).toEqual(['vm.sock']);
   });

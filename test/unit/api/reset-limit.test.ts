@@ -50,6 +50,6 @@ test('the reason says how long it took, and what to do', () => {
   const limit = new ResetLimit();
   const reasons = Array.from({ length: 5 }, () => limit.noteReset(2.5 * SECOND, false));
   expect(reasons.at(-1)).toBe(
-    'the guest has reset itself 5 times within 13 s; ending it because it never stayed up for 10 minutes (--reboot always lets it go on, --no-reboot ends it at its first reset)',
+    'the guest has reset itself 5 times within 13 s; ending it because it never stayed up for 10 minutes; use --reboot always to let it continue, or --no-reboot to end it at the first reset',
   );
 });
