@@ -19,8 +19,8 @@ export type EndSignal = keyof typeof END_SIGNALS;
 const ALWAYS: readonly EndSignal[] = ['SIGHUP', 'SIGINT', 'SIGTERM'];
 
 /**
- * The END_SIGNALS that this process handles, without those that its parent ignored: nohup ignores SIGHUP, a shell's `&`
- * SIGINT and SIGQUIT.
+ * The END_SIGNALS that this process handles, without those that its parent ignored: nohup ignores SIGHUP, a
+ * shell's `&` SIGINT and SIGQUIT.
  */
 export function handledSignals(hasTerminal: boolean): EndSignal[] {
   const ignored = ignoredSignals();
