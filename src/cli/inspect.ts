@@ -6,6 +6,7 @@ import {
   inspectMachine,
   type FileInspection,
   type Inspection,
+  VoltError,
   type MpInspection,
 } from '../api/index.ts';
 import { createLog, setLogFormat, writeStdout, type Log } from './log.ts';
@@ -20,12 +21,27 @@ export interface InspectFlags extends MachineFlags {
 /** Returns the exit code: 0, or 1 if a check failed. */
 export function inspect(flags: InspectFlags): number {
   setLogFormat(flags.logFormat);
+  if (flags.from !== undefined) refuseMachineFlags(flags);
   const log = createLog(flags.logLevel);
   const { result, lines } =
     flags.from === undefined ? inspectConfigured(flags, log) : inspectGivenFile(flags.from);
   writeStdout(flags.json ? `${JSON.stringify(result, null, 2)}\n` : `${lines().join('\n')}\n`);
   for (const problem of result.problems) log.error(problem);
   return result.problems.length === 0 ? EXIT_CODE.ok : EXIT_CODE.failed;
+}
+
+/** Flags that `--from` leaves no effect: it reads a file instead of planning a machine. */
+function refuseMachineFlags(flags: InspectFlags): void {
+  const { from: _from, json: _json, logLevel: _level, logFormat: _format, ...machine } = flags;
+  const isDefault = (key: string, value: unknown) =>
+    value === undefined || (value === true && ['acpi', 'mptable', 'reboot'].includes(key));
+  const given = Object.entries(machine).find(([key, value]) => !isDefault(key, value));
+  if (!given) return;
+  const name = given[0].replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  throw new VoltError(
+    'usage',
+    `Cannot use --${given[1] === false ? 'no-' : ''}${name} with --from: it has no effect on a file; leave it out`,
+  );
 }
 
 interface Inspected {

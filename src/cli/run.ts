@@ -38,6 +38,7 @@ export interface RunFlags extends MachineFlags {
 export async function run(flags: RunFlags): Promise<number> {
   setLogFormat(flags.logFormat);
   if (flags.jail !== undefined) await startInJail(flags.jail, flags);
+  refuseJailFlags(flags);
   const log = createLog(flags.logLevel);
   const config = runConfig(toConfig(flags, log), flags);
   const resources = new HostResources();
@@ -89,6 +90,16 @@ export async function run(flags: RunFlags): Promise<number> {
 }
 
 const JAIL_FLAGS = ['--jail', '--uid', '--gid', '--netns', '--cgroup'];
+
+/** Flags of a jail without one: they would have no effect. */
+function refuseJailFlags({ uid, gid, netns, cgroup }: RunFlags): void {
+  const given = Object.entries({ uid, gid, netns, cgroup }).find(([, value]) => value !== undefined);
+  if (given)
+    throw new VoltError(
+      'usage',
+      `Cannot use --${given[0]} without --jail: it has no effect there; add --jail DIR`,
+    );
+}
 
 /** Runs this command again in the jail, without the jail's flags. Does not return. */
 async function startInJail(directory: string, { uid, gid, netns, cgroup }: RunFlags): Promise<never> {

@@ -243,16 +243,23 @@ export function parseConfig(input: unknown, nameOf: (path: string) => string = (
   }
   checkVcpuNumbers(config, nameOf);
   checkDevices(config.devices, config.acpi);
-  return { config, unknownKeys: unknownKeys(input as ConfigInput), warnings: warningsOf(config) };
+  return {
+    config,
+    unknownKeys: unknownKeys(input as ConfigInput),
+    warnings: warningsOf(config, result.output.volt.virtio_cmdline),
+  };
 }
 
-function warningsOf(config: VmConfig): string[] {
+function warningsOf(config: VmConfig, virtioCmdline: boolean): string[] {
   const { acpi, mpTables, cpus, maxCpus, numa, cmdline } = config;
   const machine = { acpi, mpTables, cpus, maxCpus, numa: numa !== undefined };
   const findsOneCpu = !acpi && !mpTables && cpus > 1;
   return [
     ...(findsOneCpu
       ? ['without ACPI and MP tables the guest finds one CPU only; turn one of them on, or use --cpus 1']
+      : []),
+    ...(virtioCmdline && config.devices.length === 0
+      ? ['--virtio-cmdline announces nothing: the machine has no virtio device']
       : []),
     ...contradictingWords(cmdline, machine),
   ];

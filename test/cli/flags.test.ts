@@ -16,6 +16,16 @@ test.each([
     ['--balloon', '--balloon', 'size=1M'],
     'Cannot use --balloon twice: the first would have no effect; remove one of them',
   ],
+  [['--uid', '5'], 'Cannot use --uid without --jail: it has no effect there; add --jail DIR'],
+  [['--cgroup', 'a'], 'Cannot use --cgroup without --jail: it has no effect there; add --jail DIR'],
+  [
+    ['inspect', '--from', 'x', '--no-acpi'],
+    'Cannot use --no-acpi with --from: it has no effect on a file; leave it out',
+  ],
+  [
+    ['inspect', '--from', 'x', '--boot-cpu', '1'],
+    'Cannot use --boot-cpu with --from: it has no effect on a file; leave it out',
+  ],
   [
     ['ctl', 'status'],
     'Cannot run volt ctl status: no guest is named before the command (expected volt ctl <path|pid> status; volt ps lists guests)',

@@ -96,4 +96,13 @@ describe('virtio devices', () => {
     expect(announced('quiet', { acpi: false })).toBe(true);
     expect(announced('quiet', { virtio_cmdline: true })).toBe(true);
   });
+
+  test('that are to be announced and are not there get a warning', () => {
+    const { warnings } = parseConfig({
+      'boot-source': { kernel_image_path: 'k' },
+      volt: { virtio_cmdline: true },
+    });
+
+    expect(warnings).toEqual(['--virtio-cmdline announces nothing: the machine has no virtio device']);
+  });
 });
