@@ -2,6 +2,7 @@
 import { dirname } from 'node:path';
 import type { VmConfig } from '../config/config.ts';
 import { socketPathsOf } from '../virtio/host/specs.ts';
+import { MAX_CONNECTIONS } from '../virtio/vsock/connections.ts';
 import { enterSandbox, type ThreadFilters } from '../vmm/sandbox.ts';
 import { defaultSocketPath } from './control/directory.ts';
 
@@ -23,12 +24,14 @@ export interface Confinement {
 export function confine(config: VmConfig, sockets: readonly string[]): Confinement {
   const removesIn = [...sockets, ...socketPathsOf(config.devices)].map((path) => dirname(path));
   if (sockets.length > 0) removesIn.push(...listingDirectory());
+  const devices = new Set(config.devices.map(({ kind }) => kind));
   const reads = [config.kernelPath, config.initrdPath, config.symbolsPath];
   return enterSandbox({
     cpus: config.maxCpus,
     reads: reads.filter((path) => path !== undefined),
     removesIn,
-    devices: new Set(config.devices.map(({ kind }) => kind)),
+    connections: devices.has('vsock') ? MAX_CONNECTIONS : 0,
+    devices,
   });
 }
 

@@ -22,6 +22,7 @@ import {
   RLIMIT,
   sendTrap,
 } from '../ffi/sandbox.ts';
+import { raiseOpenFilesLimit } from '../ffi/limits.ts';
 import { pauseThread } from '../ffi/thread.ts';
 import { isTerminal } from '../ffi/terminal.ts';
 import { encodePathRule, encodeRuleset, FS_RIGHT } from '../sandbox/landlock.ts';
@@ -38,6 +39,8 @@ export interface SandboxOptions {
   readonly reads: readonly string[];
   /** Directories in which Volt removes a file at its end: those of sockets. */
   readonly removesIn: readonly string[];
+  /** Connections that devices may open, each of which takes a descriptor. */
+  readonly connections: number;
   /** Kinds of the guest's devices; those of OPTIONAL_DEVICES need system calls of their own. */
   readonly devices: ReadonlySet<string>;
 }
@@ -79,7 +82,9 @@ export function enterSandbox(options: SandboxOptions): Sandbox {
   const page = installTrapHandler(TRAP_PAGE.size, (address) => relocatePage(prebuilt.trapPage, address));
   noteTerminal(page);
   lowerLimit(RLIMIT.core, 0);
-  lowerLimit(RLIMIT.files, options.cpus * FILES_PER_VCPU + FILES_BESIDES);
+  const files = options.cpus * FILES_PER_VCPU + FILES_BESIDES + options.connections;
+  raiseOpenFilesLimit(files);
+  lowerLimit(RLIMIT.files, files);
   using ruleset = abi > 0 ? buildRuleset(abi, options) : undefined;
   const capabilities = emptyCapabilities();
   const capset = [NUMBER.capset, addressOf(capabilities), addressOf(capabilities) + 8];

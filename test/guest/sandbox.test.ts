@@ -130,6 +130,14 @@ describe('a running guest', () => {
     });
   });
 
+  needsKvm('has descriptors for all connections of vsock, and for others besides', async () => {
+    using sockets = new TemporaryFolder();
+    await withBeatingVolt(['--vsock', `path=${sockets.at('v.sock')}`], async (pid) => {
+      const limit = /^Max open files +(\d+) /m.exec(readFileSync(`/proc/${pid}/limits`, 'utf8'))?.[1];
+      expect(Number(limit)).toBe(2 * 3 + 512 + 1023);
+    });
+  });
+
   needsKvm('stays in it when the guest resets itself, several times', async () => {
     using folder = new TemporaryFolder();
     const log = folder.at('log');

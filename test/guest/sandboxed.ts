@@ -58,7 +58,8 @@ function narrow(of: string): void {
   if (of !== 'process') installFilter(placeFilter(buildFilter(of as ThreadClass, process.pid)), 'this');
 }
 
-if (action !== 'load') enterSandbox({ cpus: 1, reads: [], removesIn: [], devices: new Set() });
+if (action !== 'load')
+  enterSandbox({ cpus: 1, reads: [], removesIn: [], connections: 0, devices: new Set() });
 await ACTIONS[action]!();
 console.log('still here');
 process.exit(0);
