@@ -16,7 +16,8 @@ import {
 import { MAX_RANGE_SEGMENTS, type BlockShape } from './description.ts';
 import type { DeviceContext, VirtioDevice } from '../transport/device.ts';
 import { Chain, NEXT } from '../transport/queue.ts';
-import { RateLimiter, type RateLimits } from '../transport/rate-limiter.ts';
+import type { RateLimits } from '../transport/rate-limiter.ts';
+import { Throttle, type ThrottleEffects } from '../transport/throttle.ts';
 
 /** Storage behind the device. The backend completes each started request once, by `complete` of `connect`. */
 export interface BlockBackend {
@@ -30,18 +31,10 @@ export interface BlockBackend {
   drain(): void;
 }
 
-export interface BlockEffects {
-  now(): number;
-  after(delayMs: number, handler: () => void): () => void;
-}
-
-const NO_TIMER = () => {};
-
 export class BlockDevice implements VirtioDevice {
   readonly #shape: BlockShape;
   readonly #backend: BlockBackend;
-  readonly #effects: BlockEffects;
-  readonly #limiter: RateLimiter;
+  readonly #throttle: Throttle;
   readonly #chain = new Chain();
   readonly #header = new Uint8Array(BLOCK_HEADER.size);
   readonly #headerView = new DataView(this.#header.buffer);
@@ -53,15 +46,11 @@ export class BlockDevice implements VirtioDevice {
   #context: DeviceContext | undefined;
   /** Bit mask of queues with used buffers that have not raised an interrupt yet. */
   #pendingInterrupts = 0;
-  /** The rate limit holds requests back until a timer expires. */
-  #throttled = false;
-  #cancelTimer = NO_TIMER;
 
-  constructor(shape: BlockShape, backend: BlockBackend, effects: BlockEffects, limits: RateLimits) {
+  constructor(shape: BlockShape, backend: BlockBackend, effects: ThrottleEffects, limits: RateLimits) {
     this.#shape = shape;
     this.#backend = backend;
-    this.#effects = effects;
-    this.#limiter = new RateLimiter(limits, effects.now());
+    this.#throttle = new Throttle(limits, effects, () => this.#processQueues());
     this.#id = new Uint8Array(BLOCK_ID_BYTES);
     this.#id.set(new TextEncoder().encode(shape.id).subarray(0, BLOCK_ID_BYTES));
     backend.connect((request, errno) => this.#completed(request, errno));
@@ -78,18 +67,17 @@ export class BlockDevice implements VirtioDevice {
     this.#context = undefined;
     this.#backend.drain();
     this.#pendingInterrupts = 0;
-    this.#cancelTimer();
-    this.#throttled = false;
+    this.#throttle.cancel();
   }
 
   processQueue(index: number): void {
     const context = this.#context;
     const queue = context?.queues[index];
-    if (!context || !queue || this.#throttled) return;
+    if (!context || !queue || this.#throttle.isActive) return;
     do {
       queue.disableNotifications();
       for (;;) {
-        if (this.#throttle()) {
+        if (this.#throttle.check()) {
           this.#flushBatch();
           return;
         }
@@ -103,6 +91,10 @@ export class BlockDevice implements VirtioDevice {
       // Completing a request can fail the device when the driver has corrupted its ring.
       if (this.#context !== context) return;
     } while (queue.enableNotifications());
+  }
+
+  #processQueues(): void {
+    for (let queue = 0; queue < this.#shape.queues; queue++) this.processQueue(queue);
   }
 
   /** Raises the interrupts of requests that the backend completed outside `processQueue`. */
@@ -147,7 +139,7 @@ export class BlockDevice implements VirtioDevice {
       this.#headerView.getUint32(BLOCK_HEADER.sector + 4, true) * TWO_POW_32;
     const outBytes = chain.readableBytes - BLOCK_HEADER.size;
     const inBytes = chain.writableBytes - 1;
-    this.#limiter.charge(outBytes + inBytes);
+    this.#throttle.charge(outBytes + inBytes);
     switch (request.type) {
       case BLOCK_REQUEST.in:
         if (!this.#isInDisk(sector, inBytes)) this.#end(request, BLOCK_STATUS.ioError, 0);
@@ -263,22 +255,5 @@ export class BlockDevice implements VirtioDevice {
     context.count(request.queue, request.op === BLOCK_OP.write ? request.done : 0, written);
     if (status === BLOCK_STATUS.ioError) context.countError(request.queue);
     this.#pendingInterrupts |= 1 << request.queue;
-  }
-
-  /** True while the rate limit is exceeded; a timer then processes all queues again. */
-  #throttle(): boolean {
-    if (!this.#limiter.limited) return false;
-    const delay = this.#limiter.delayMs(this.#effects.now());
-    if (delay === 0) return false;
-    this.#throttled = true;
-    const cancel = this.#effects.after(delay, () => {
-      this.#throttled = false;
-      for (let queue = 0; queue < this.#shape.queues; queue++) this.processQueue(queue);
-    });
-    this.#cancelTimer = () => {
-      cancel();
-      this.#cancelTimer = NO_TIMER;
-    };
-    return true;
   }
 }

@@ -2,6 +2,7 @@
 import { EPOLL } from '../../ffi/epoll.ts';
 import { Uring, type UringParams } from '../../ffi/uring.ts';
 import type { ServeContext } from '../host/serve-device.ts';
+import { createTimerEffects } from '../host/timer-effects.ts';
 import type { VirtioDevice } from '../transport/device.ts';
 import type { RateLimits } from '../transport/rate-limiter.ts';
 import { releaseBounce } from './bounce.ts';
@@ -27,10 +28,7 @@ export interface BlockStart {
 }
 
 export function serveBlock(start: BlockStart, { events }: ServeContext): VirtioDevice {
-  const effects = {
-    now: () => performance.now(),
-    after: (delayMs: number, handler: () => void) => events.after(delayMs, handler),
-  };
+  const effects = createTimerEffects(events);
   const { fd, overlay, shape, limits } = start;
   events.atEnd(releaseBounce);
   if (overlay) {

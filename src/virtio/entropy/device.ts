@@ -2,7 +2,8 @@
 import type { DeviceContext, DeviceDescription, VirtioDevice } from '../transport/device.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import { Chain, NEXT } from '../transport/queue.ts';
-import { RateLimiter, type RateLimits } from '../transport/rate-limiter.ts';
+import type { RateLimits } from '../transport/rate-limiter.ts';
+import { Throttle, type ThrottleEffects } from '../transport/throttle.ts';
 
 export const ENTROPY_DESCRIPTION: DeviceDescription = {
   type: DEVICE_TYPE.entropy,
@@ -16,23 +17,20 @@ export const ENTROPY_DESCRIPTION: DeviceDescription = {
  */
 const MAX_CHAIN_BYTES = 64 * 1024;
 
-export interface EntropyEffects {
+export interface EntropyEffects extends ThrottleEffects {
   /** Fills host memory with random bytes. */
   fill(host: number, bytes: number): void;
-  now(): number;
-  after(delayMs: number, handler: () => void): () => void;
 }
 
 export class EntropyDevice implements VirtioDevice {
   readonly #effects: EntropyEffects;
-  readonly #limiter: RateLimiter;
+  readonly #throttle: Throttle;
   readonly #chain = new Chain();
   #context: DeviceContext | undefined;
-  #cancelTimer: (() => void) | undefined;
 
   constructor(effects: EntropyEffects, limits: RateLimits) {
     this.#effects = effects;
-    this.#limiter = new RateLimiter(limits, effects.now());
+    this.#throttle = new Throttle(limits, effects, () => this.processQueue());
   }
 
   activate(context: DeviceContext): void {
@@ -41,19 +39,18 @@ export class EntropyDevice implements VirtioDevice {
 
   reset(): void {
     this.#context = undefined;
-    this.#cancelTimer?.();
-    this.#cancelTimer = undefined;
+    this.#throttle.cancel();
   }
 
   processQueue(): void {
     const context = this.#context;
     const queue = context?.queues[0];
-    if (!context || !queue || this.#cancelTimer) return;
+    if (!context || !queue || this.#throttle.isActive) return;
     const chain = this.#chain;
     do {
       queue.disableNotifications();
       for (;;) {
-        if (this.#throttle()) {
+        if (this.#throttle.check()) {
           context.interrupt(0);
           return;
         }
@@ -63,7 +60,7 @@ export class EntropyDevice implements VirtioDevice {
         if (chain.firstWritable > 0)
           return context.fail('its queue has a buffer that the device may not write');
         const written = this.#fill(chain);
-        this.#limiter.charge(written);
+        this.#throttle.charge(written);
         queue.pushUsed(chain.id, written);
         context.count(0, 0, written);
       }
@@ -79,17 +76,5 @@ export class EntropyDevice implements VirtioDevice {
       done += bytes;
     }
     return done;
-  }
-
-  /** True while the rate limit is exceeded; a timer then processes the queue again. */
-  #throttle(): boolean {
-    if (!this.#limiter.limited) return false;
-    const delay = this.#limiter.delayMs(this.#effects.now());
-    if (delay === 0) return false;
-    this.#cancelTimer = this.#effects.after(delay, () => {
-      this.#cancelTimer = undefined;
-      this.processQueue();
-    });
-    return true;
   }
 }

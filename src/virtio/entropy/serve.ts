@@ -1,6 +1,7 @@
 /** Serves the entropy device from getrandom(2). */
 import { fillRandom } from '../../ffi/random.ts';
 import type { ServeContext } from '../host/serve-device.ts';
+import { createTimerEffects } from '../host/timer-effects.ts';
 import type { VirtioDevice } from '../transport/device.ts';
 import type { RateLimits } from '../transport/rate-limiter.ts';
 import { EntropyDevice } from './device.ts';
@@ -12,8 +13,7 @@ export interface EntropyStart {
 export function serveEntropy({ limits }: EntropyStart, { events }: ServeContext): VirtioDevice {
   const effects = {
     fill: fillRandom,
-    now: () => performance.now(),
-    after: (delayMs: number, handler: () => void) => events.after(delayMs, handler),
+    ...createTimerEffects(events),
   };
   return new EntropyDevice(effects, limits);
 }

@@ -2,6 +2,7 @@
 import { EPOLL } from '../../ffi/epoll.ts';
 import { quoteLastLine } from '../host/helper-output.ts';
 import type { ServeContext } from '../host/serve-device.ts';
+import { createTimerEffects } from '../host/timer-effects.ts';
 import type { VirtioDevice } from '../transport/device.ts';
 import { NetDevice, type NetSettings } from './device.ts';
 import { PasstPort } from './passt-port.ts';
@@ -27,8 +28,7 @@ export function servePasst(
       ports: [port],
       setOffloads: () => {},
       setActivePorts: () => {},
-      now: () => performance.now(),
-      after: (delayMs, handler) => events.after(delayMs, handler),
+      ...createTimerEffects(events),
     },
     settings,
   );

@@ -1,6 +1,7 @@
 /** Serves a network interface from a tap. */
 import { EPOLL } from '../../ffi/epoll.ts';
 import type { ServeContext } from '../host/serve-device.ts';
+import { createTimerEffects } from '../host/timer-effects.ts';
 import type { VirtioDevice } from '../transport/device.ts';
 import { NetDevice, type NetSettings } from './device.ts';
 import { TapQueues } from './tap-queues.ts';
@@ -19,8 +20,7 @@ export function serveTap({ fds, settings }: TapStart, { events, report }: ServeC
       ports: tap.ports,
       setOffloads: (offloads) => tap.setOffloads(offloads),
       setActivePorts: (count) => tap.setActivePorts(count),
-      now: () => performance.now(),
-      after: (delayMs, handler) => events.after(delayMs, handler),
+      ...createTimerEffects(events),
     },
     settings,
   );

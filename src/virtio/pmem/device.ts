@@ -7,7 +7,8 @@ import type { DeviceContext, DeviceDescription, VirtioDevice } from '../transpor
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import { PMEM_CONFIG, PMEM_REQUEST, PMEM_REQUEST_BYTES, PMEM_RESULT, PMEM_RESULT_BYTES } from './regs.ts';
 import { Chain, NEXT, type Virtqueue } from '../transport/queue.ts';
-import { RateLimiter, type RateLimits } from '../transport/rate-limiter.ts';
+import type { RateLimits } from '../transport/rate-limiter.ts';
+import { Throttle, type ThrottleEffects } from '../transport/throttle.ts';
 
 const QUEUE_SIZE = 64;
 
@@ -19,16 +20,14 @@ export function describePmem({ address, bytes }: { address: number; bytes: numbe
   return { type: DEVICE_TYPE.pmem, features: [], queueSizes: [QUEUE_SIZE], config };
 }
 
-export interface PmemEffects {
+export interface PmemEffects extends ThrottleEffects {
   /** Makes all writes durable. Returns 0 or errno. */
   flush(): number;
-  now(): number;
-  after(delayMs: number, handler: () => void): () => void;
 }
 
 export class PmemDevice implements VirtioDevice {
   readonly #effects: PmemEffects;
-  readonly #limiter: RateLimiter;
+  readonly #throttle: Throttle;
   /** What a flush costs by the rate limit: it covers the whole file. */
   readonly #fileBytes: number;
   readonly #chain = new Chain();
@@ -38,12 +37,11 @@ export class PmemDevice implements VirtioDevice {
   readonly #ids = new Float64Array(QUEUE_SIZE);
   readonly #results = new Float64Array(QUEUE_SIZE);
   #context: DeviceContext | undefined;
-  #cancelTimer: (() => void) | undefined;
 
   constructor(effects: PmemEffects, fileBytes: number, limits: RateLimits) {
     this.#effects = effects;
     this.#fileBytes = fileBytes;
-    this.#limiter = new RateLimiter(limits, effects.now());
+    this.#throttle = new Throttle(limits, effects, () => this.processQueue());
   }
 
   activate(context: DeviceContext): void {
@@ -52,17 +50,16 @@ export class PmemDevice implements VirtioDevice {
 
   reset(): void {
     this.#context = undefined;
-    this.#cancelTimer?.();
-    this.#cancelTimer = undefined;
+    this.#throttle.cancel();
   }
 
   processQueue(): void {
     const context = this.#context;
     const queue = context?.queues[0];
-    if (!context || !queue || this.#cancelTimer) return;
+    if (!context || !queue || this.#throttle.isActive) return;
     do {
       queue.disableNotifications();
-      if (this.#throttle()) return;
+      if (this.#throttle.check()) return;
       const count = this.#fetchFlushes(context, queue);
       if (count < 0) return;
       if (count > 0) this.#flush(context, queue, count);
@@ -110,7 +107,7 @@ export class PmemDevice implements VirtioDevice {
   }
 
   #flushFile(): number {
-    this.#limiter.charge(this.#fileBytes);
+    this.#throttle.charge(this.#fileBytes);
     return this.#effects.flush() === 0 ? PMEM_RESULT.ok : PMEM_RESULT.failed;
   }
 
@@ -124,17 +121,5 @@ export class PmemDevice implements VirtioDevice {
   #push(context: DeviceContext, queue: Virtqueue, id: number): void {
     queue.pushUsed(id, PMEM_RESULT_BYTES);
     context.count(0, PMEM_REQUEST_BYTES, PMEM_RESULT_BYTES);
-  }
-
-  /** True while the rate limit is exceeded; a timer then processes the queue again. */
-  #throttle(): boolean {
-    if (!this.#limiter.limited) return false;
-    const delay = this.#limiter.delayMs(this.#effects.now());
-    if (delay === 0) return false;
-    this.#cancelTimer = this.#effects.after(delay, () => {
-      this.#cancelTimer = undefined;
-      this.processQueue();
-    });
-    return true;
   }
 }

@@ -1,6 +1,7 @@
 /** Serves persistent memory: a flush request is an fdatasync(2) of its file. */
 import { flushFile } from '../../ffi/block-file.ts';
 import type { ServeContext } from '../host/serve-device.ts';
+import { createTimerEffects } from '../host/timer-effects.ts';
 import type { VirtioDevice } from '../transport/device.ts';
 import type { RateLimits } from '../transport/rate-limiter.ts';
 import { PmemDevice } from './device.ts';
@@ -15,8 +16,7 @@ export interface PmemStart {
 export function servePmem({ fd, fileBytes, limits }: PmemStart, { events }: ServeContext): VirtioDevice {
   const effects = {
     flush: () => (fd === undefined ? 0 : flushFile(fd)),
-    now: () => performance.now(),
-    after: (delayMs: number, handler: () => void) => events.after(delayMs, handler),
+    ...createTimerEffects(events),
   };
   return new PmemDevice(effects, fileBytes, limits);
 }

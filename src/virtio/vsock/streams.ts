@@ -119,7 +119,7 @@ export class VsockStreams implements VsockEffects {
         this.#cancelRetry = this.#events.after(ACCEPT_RETRY_MS, () => this.#accept());
         return;
       }
-      // The oldest makes room, so that a flood of silent clients keeps nobody out.
+      // Disconnects the oldest, so that a flood of silent clients cannot lock others out.
       if (this.#pending.size >= MAX_PENDING) this.#drop(this.#pending.values().next().value!);
       this.#pending.add(fd);
       this.#events.watch(fd, EPOLL.in | EPOLL.edge, () => this.#readCommand(fd));
