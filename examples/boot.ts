@@ -1,7 +1,7 @@
 /**
- * Boots a guest, reads its console, and tells how it ended.
+ * Boots a guest, prints its console, and prints how it ended.
  *
- * Usage: bun examples/boot.ts [KERNEL]      without a kernel, the embedded one
+ * Usage: npx bun examples/boot.ts [KERNEL]      (default: the embedded kernel)
  */
 import { parseConfig, readConsole, VirtualMachine } from 'volt';
 
@@ -10,7 +10,7 @@ const { config } = parseConfig({
   'machine-config': { vcpu_count: 2, mem_size_mib: 64 },
 });
 
-// `using` stops the guest and gives its memory and threads back, whatever happens below.
+// `using` stops the guest and releases its memory and threads at the end of the block, also after an exception.
 using vm = new VirtualMachine(config);
 const reader = readConsole(vm, (bytes) => process.stdout.write(bytes));
 vm.start();

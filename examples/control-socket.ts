@@ -1,7 +1,7 @@
 /**
- * Opens a control socket for a guest, and steers the guest through it as another process would.
+ * Opens a control socket for a guest, and controls the guest through it as another process would.
  *
- * Usage: bun examples/control-socket.ts
+ * Usage: npx bun examples/control-socket.ts
  */
 import { connectControl, openControl, parseConfig, readConsole, VirtualMachine, VmControl } from 'volt';
 
@@ -11,7 +11,7 @@ const { config } = parseConfig({
 });
 using vm = new VirtualMachine(config);
 readConsole(vm, () => {});
-// Without a path it is where `volt ps` looks. It goes with the block.
+// At the default path, which `volt ps` lists. Closed at the end of the block.
 await using server = openControl(new VmControl(vm));
 vm.start();
 

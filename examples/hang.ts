@@ -1,7 +1,7 @@
 /**
- * Waits for a guest to end, but not for one that hangs.
+ * Waits for a guest to end, and stops it if it hangs.
  *
- * Usage: bun examples/hang.ts
+ * Usage: npx bun examples/hang.ts
  */
 import { parseConfig, VirtualMachine, VmControl } from 'volt';
 
@@ -19,7 +19,7 @@ control.onEvent((event) => {
 });
 
 vm.start();
-// This guest does not hang by itself: take its only CPU away, which then waits to be started.
+// This guest does not hang by itself, so put its only vCPU into the wait-for-SIPI state.
 await Bun.sleep(100);
 await control.pause();
 await control.setMpState(0, 'uninitialized');

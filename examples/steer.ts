@@ -1,8 +1,8 @@
 /**
- * Looks at the vCPUs of a busy guest, pauses it, reads registers, resumes it, sends interrupts and stops it, and
- * prints each event that this causes.
+ * Samples the vCPUs of a busy guest, pauses it, reads registers, resumes it, sends an interrupt and stops it, and prints
+ * each event.
  *
- * Usage: bun examples/steer.ts
+ * Usage: npx bun examples/steer.ts
  */
 import { parseConfig, readConsole, VirtualMachine, VmControl } from 'volt';
 
@@ -14,7 +14,7 @@ using vm = new VirtualMachine(config);
 const control = new VmControl(vm);
 control.onEvent((event) => console.log('event', event.kind));
 
-// The embedded kernel says "heartbeat" each second once all its CPUs are busy.
+// The embedded kernel prints "heartbeat" every second once all its CPUs are busy.
 const busy = new Promise<void>((resolve) => {
   let text = '';
   readConsole(vm, (bytes) => {
@@ -35,7 +35,7 @@ const { general } = await control.registers(1);
 console.log(`paused: ${control.status().state}, RIP is known: ${general['rip']?.startsWith('0x')}`);
 await control.resume();
 
-// INIT takes a CPU back to where it waits for a SIPI.
+// INIT puts a CPU into the wait-for-SIPI state.
 control.sendIpi({ destination: 1, mode: 'init' });
 await control.sample();
 console.log(`vCPU 1: ${control.vcpus()[1]?.state}`);

@@ -197,12 +197,12 @@ function defineInspect() {
     });
 }
 
-/** Defines everything, for help, man pages and completions. */
+/** Defines the options of all commands, for help, man pages and completions. */
 export function defineAll(): void {
   for (const define of Object.values(MACHINE_COMMANDS)) define();
 }
 
-/** Defines the options of the command that these words call; all of them where somebody asks for help. */
+/** Defines the options of the command that is called, or of all commands for help. */
 function defineCalled(words: readonly string[]): void {
   const [first = ''] = words;
   if (first === 'help' || words.some((word) => word === '-h' || word === '--help')) return defineAll();

@@ -65,7 +65,7 @@ export class ClientSession {
     this.#context = context;
   }
 
-  /** Since when the client is silent, on performance.now()'s clock; undefined if it may not be closed for that. */
+  /** Start of the client's idle time, on performance.now()'s clock; undefined if it must not be disconnected for that. */
   get idleSince(): number | undefined {
     const isBusy = this.#batches > 0 || this.#waitingBytes > 0 || this.#unsubscribe !== undefined;
     const isIdle = !this.#hasAsked || performance.now() - this.#lastActive > IDLE_MS;
