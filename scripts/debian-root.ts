@@ -183,6 +183,9 @@ export function settingFiles({ autologin, hostname, uuid }: RootSettings): Recor
     'etc/udev/rules.d/80-volt-network.rules':
       'ACTION=="add", SUBSYSTEM=="net", DRIVERS=="virtio_net", TAG+="systemd", ' +
       'ENV{SYSTEMD_WANTS}+="systemd-networkd.service systemd-resolved.service"\n',
+    // Linux leaves a plugged CPU offline until somebody writes 1 to its file `online` (core-api/cpu_hotplug.rst).
+    'etc/udev/rules.d/80-volt-cpu.rules':
+      'SUBSYSTEM=="cpu", ACTION=="add", ATTR{online}=="0", ATTR{online}="1"\n',
     ...(login === undefined
       ? {}
       : { 'etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf': login }),

@@ -62,6 +62,12 @@ describe('settings', () => {
     expect(files['etc/machine-id']).toBe('');
   });
 
+  test('bring plugged CPUs online', () => {
+    expect(settingFiles(SETTINGS)['etc/udev/rules.d/80-volt-cpu.rules']).toBe(
+      'SUBSYSTEM=="cpu", ACTION=="add", ATTR{online}=="0", ATTR{online}="1"\n',
+    );
+  });
+
   test('log root in only when asked to', () => {
     const unit = 'etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf';
 
