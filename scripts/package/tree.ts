@@ -46,10 +46,28 @@ export function writeTree(folder: string, context: ReleaseContext): void {
   add(`${docs}/copyright`, own('copyright'));
   add(`${docs}/licences.txt`, licenceList(context.version, components));
   add(`${docs}/volt.cdx.json`, billOfMaterials(context));
-  for (const name of ['README.md', 'SECURITY.md']) add(`${docs}/${name}`, readFileSync(resolve(root, name)));
-  for (const name of ['control.md', 'metrics.md', 'service.md'])
-    add(`${docs}/${name}`, readFileSync(resolve(root, 'docs', name)));
+  const readme = readFileSync(resolve(root, 'README.md'), 'utf8');
+  // Debian Policy 12.7 has the changelog compressed.
+  add(`${docs}/README.md`, readme.replaceAll('](CHANGELOG.md)', '](changelog.gz)'));
+  for (const path of documents()) add(`${docs}/${path}`, readFileSync(resolve(root, path)));
   add(`${docs}/changelog.gz`, gzip(readFileSync(resolve(root, 'CHANGELOG.md'))));
+}
+
+/** What README.md links to, at the same relative paths. */
+function documents(): string[] {
+  const folders = ['docs', 'examples'].flatMap((folder) =>
+    readdirSync(resolve(root, folder), { recursive: true, encoding: 'utf8' }).map((name) =>
+      join(folder, name),
+    ),
+  );
+  const paths = [
+    'SECURITY.md',
+    'CONTRIBUTING.md',
+    'src/README.md',
+    'kernels/smp/README.md',
+    ...folders.sort(),
+  ];
+  return paths.filter((path) => statSync(resolve(root, path)).isFile());
 }
 
 /** Without a name and a time, so that the same content gives the same bytes. */

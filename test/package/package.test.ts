@@ -1,8 +1,8 @@
 /** What `bun scripts/package.ts` makes, with Debian's own tools. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { createHash } from 'node:crypto';
-import { readFileSync, statSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { buildRelease } from '../../scripts/package.ts';
 import { kvmOpens, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
 import { canMakeSystems, DebianSystem, type Ran } from './debian-system.ts';
@@ -61,6 +61,21 @@ describe('a release', () => {
 
     expect(run([volt, '--version']).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
     expect(statSync(volt).mode & 0o777).toBe(0o755);
+  });
+
+  test('has everything that its README and its documents link to', () => {
+    run(['dpkg-deb', '-x', deb, folder.at('unpacked')]);
+    const docs = folder.at('unpacked/usr/share/doc/volt');
+    const pages = ['README.md', 'SECURITY.md', ...new Bun.Glob('docs/**/*.md').scanSync(docs)];
+    const links = pages.flatMap((page) =>
+      [...readFileSync(join(docs, page), 'utf8').matchAll(/\]\((?!\w+:|#)([^)#]+)/g)].map((match) =>
+        join(dirname(page), match[1]!),
+      ),
+    );
+
+    expect(pages.length).toBeGreaterThan(10);
+    expect(links.length).toBeGreaterThan(30);
+    expect(links.filter((path) => !existsSync(join(docs, path)))).toEqual([]);
   });
 
   test('lists every component with its licence in CycloneDX, with hashes of Volt and Bun', () => {
