@@ -1,7 +1,7 @@
 /**
  * Measures Volt against its peers, all in the same run, and writes a report.
  *
- * Usage: bun bench/main.ts [--quick] [--output DIR] [--keep] [ID...]
+ * Usage: npx bun bench/main.ts [--quick] [--output DIR] [--keep] [ID...]
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg, release, tmpdir, totalmem } from 'node:os';
@@ -38,7 +38,7 @@ const MEASUREMENTS: readonly Measurement[] = [
   linuxNet,
 ];
 
-const HELP = `Usage: bun run bench [--quick] [--output DIR] [--keep] [ID...]
+const HELP = `Usage: npm run bench -- [--quick] [--output DIR] [--keep] [ID...]
 
   --quick       few runs, under two minutes: shows that the bench works, not who is faster
   --output DIR  where report.md, report.json and the charts go (default: build/bench)
@@ -68,7 +68,7 @@ async function main(): Promise<number> {
   const chosen = MEASUREMENTS.filter(({ id }) => positionals.length === 0 || positionals.includes(id));
 
   const { vmms, missing } = findVmms();
-  if (vmms[0]?.id !== 'volt') throw new Error('Cannot find ./volt (expected it built: bun run build)');
+  if (vmms[0]?.id !== 'volt') throw new Error('Cannot find ./volt: it is not built; run: npm run build');
   const log = (line: string) => process.stderr.write(`${line}\n`);
   const date = new Date().toISOString().slice(0, 16).replace('T', ' ');
   const folder = mkdtempSync(join(tmpdir(), 'volt-bench-'));

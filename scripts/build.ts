@@ -1,4 +1,4 @@
-/** Builds the one executable, `./volt`. Usage: bun scripts/build.ts [OUTFILE] */
+/** Builds the one executable, `./volt`. Usage: npx bun scripts/build.ts [OUTFILE] */
 import { resolve } from 'node:path';
 import { buildSandbox } from '../src/sandbox/prebuilt.ts';
 import { sealExecutable } from './seal-executable.ts';

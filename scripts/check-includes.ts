@@ -5,7 +5,7 @@
  * - no include circles between files;
  * - none between modules either: `x.h`, `x.c` and `x.S` are one module, so x.c may not include y.h if y.c includes x.h.
  *
- * Usage: bun scripts/check-includes.ts [FOLDER]
+ * Usage: npx bun scripts/check-includes.ts [FOLDER]
  */
 import { readFileSync } from 'node:fs';
 import { join, parse, resolve } from 'node:path';

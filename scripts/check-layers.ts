@@ -8,7 +8,7 @@
  *   and a worker loads no schemas;
  * - only ffi/ imports bun:ffi, and cli/ knows api/ alone.
  *
- * Usage: bun scripts/check-layers.ts [SOURCE_FOLDER]
+ * Usage: npx bun scripts/check-layers.ts [SOURCE_FOLDER]
  */
 import { readFileSync } from 'node:fs';
 import { basename, dirname, join, relative, resolve } from 'node:path';

@@ -158,7 +158,7 @@ export function parseSize(text: string): number {
   throw new TypeError(`Cannot use --size ${text}: not a size (expected a number with K, M or G, as in 1G)`);
 }
 
-const helpText = `Usage: bun scripts/debian-image.ts IMAGE [OPTION...]
+const helpText = `Usage: npx bun scripts/debian-image.ts IMAGE [OPTION...]
 
 Makes a disk image with a small Debian that Volt boots, from Debian's packages. Besides IMAGE (debian.img) it writes
 the kernel (debian.vmlinux), an initrd (debian.initrd) and debian.json for \`volt run --config debian.json\`.

@@ -149,7 +149,7 @@ async function runProgram(argv: string[], cwd: string): Promise<string> {
   return output;
 }
 
-const helpText = `Usage: bun scripts/debian-kernel.ts [FLAVOUR]
+const helpText = `Usage: npx bun scripts/debian-kernel.ts [FLAVOUR]
 
 Downloads and unpacks Debian's stock kernel once, then prints its paths as JSON:
 version, vmlinuz (bzImage), vmlinux (ELF), modulesDir.

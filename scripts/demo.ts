@@ -2,7 +2,7 @@
  * The main job from nothing: builds ./volt, fetches Debian's kernel, and boots it with a tiny initrd until it
  * reports its CPUs. On this machine where its KVM can run Linux, otherwise in a nested host.
  *
- * Usage: bun scripts/demo.ts [--cpus N]
+ * Usage: npx bun scripts/demo.ts [--cpus N]
  */
 import { mkdirSync } from 'node:fs';
 import { relative, resolve } from 'node:path';

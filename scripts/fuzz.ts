@@ -2,9 +2,9 @@
  * Fuzzing in one command: everything that takes bytes from outside, for a chosen time. Inputs that show a defect go to
  * a folder, each with a command that runs it again. docs/fuzzing.md tells what the targets are.
  *
- * Usage: bun run fuzz [--seconds N] [--runs N] [--target NAME]... [--seed N] [--jobs N] [--findings FOLDER]
+ * Usage: npm run fuzz -- [--seconds N] [--runs N] [--target NAME]... [--seed N] [--jobs N] [--findings FOLDER]
  *                     [--corpus FOLDER]
- *        bun run fuzz --target NAME --input FILE
+ *        npm run fuzz -- --target NAME --input FILE
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -144,7 +144,7 @@ export async function fuzz(
   return results;
 }
 
-const HELP = `Usage: bun run fuzz [OPTION...]
+const HELP = `Usage: npm run fuzz -- [OPTION...]
 
   --target NAME     fuzz only this; may be given again. Names: ${TARGETS.map(({ name }) => name).join(', ')}
   --seconds N       in all (default 60)

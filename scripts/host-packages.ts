@@ -112,7 +112,7 @@ async function runAptGet(args: string[], hint: string): Promise<void> {
 if (import.meta.main) {
   if (Bun.argv.includes('--help')) {
     process.stdout.write(
-      'Usage: bun scripts/host-packages.ts\n\nInstalls the programs the tests need (Debian, root).\n',
+      'Usage: npx bun scripts/host-packages.ts\n\nInstalls the programs the tests need (Debian, root).\n',
     );
   } else {
     await ensurePackages().catch((error: Error) => {

@@ -104,7 +104,7 @@ function padding(length: number): Uint8Array {
   return new Uint8Array((4 - (length % 4)) % 4);
 }
 
-const helpText = `Usage: bun scripts/initrd.ts FILE
+const helpText = `Usage: npx bun scripts/initrd.ts FILE
 
 Writes the guest initrd to FILE. Words on the guest's kernel command line:
   volt.end=reboot|poweroff|halt|shell|panic   how the guest ends (default reboot)

@@ -180,7 +180,7 @@ function describeFailure(message: string, log: string): Error {
   return new Error(`${message}${tail && `\nEnd of the nested host's console log:\n${tail}`}`);
 }
 
-const helpText = `Usage: bun scripts/nested-host.ts [OPTION...] [--] COMMAND [ARG...]
+const helpText = `Usage: npx bun scripts/nested-host.ts [OPTION...] [--] COMMAND [ARG...]
 
 Runs COMMAND in a fresh nested host: an emulated machine with a working /dev/kvm whose root is this machine's
 file system, read-only. Exits with COMMAND's exit code; stdout and stderr are COMMAND's own.

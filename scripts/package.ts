@@ -2,7 +2,7 @@
  * Builds what is released: a Debian package, a plain tarball, the bill of materials and SHA256SUMS over them. The same
  * commit gives the same bytes (SOURCE_DATE_EPOCH, or the time of the last commit, is in all of them).
  *
- * Usage: bun scripts/package.ts [--output DIR] [--binary FILE]
+ * Usage: npx bun scripts/package.ts [--output DIR] [--binary FILE]
  */
 import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

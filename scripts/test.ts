@@ -3,7 +3,7 @@
  * checks, build, all tests. With filters, parts of the paths of test files: those tests alone, with a build or packages
  * only where they need them. Ends with a line "N passed, N failed, N skipped".
  *
- * Usage: bun scripts/test.ts [--no-linux] [FILTER...]
+ * Usage: npx bun scripts/test.ts [--no-linux] [FILTER...]
  */
 import { readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';

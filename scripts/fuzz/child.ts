@@ -1,7 +1,7 @@
 /**
  * Fuzzes one target, for a time or a number of inputs. A process of its own, because what it tries may crash or hang it.
  *
- * Usage: bun scripts/fuzz/child.ts TARGETS-MODULE TARGET SECONDS RUNS SEED PROGRESS-FILE FINDINGS-FOLDER CORPUS-FOLDER guided|unguided
+ * Usage: npx bun scripts/fuzz/child.ts TARGETS-MODULE TARGET SECONDS RUNS SEED PROGRESS-FILE FINDINGS-FOLDER CORPUS-FOLDER guided|unguided
  */
 import { join } from 'node:path';
 import { seededRandom } from '../../test/unit/support/random.ts';

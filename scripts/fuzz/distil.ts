@@ -1,7 +1,7 @@
 /**
  * Makes the seed corpus of a target anew: of all inputs that runs have kept, the few and short ones that cover as much.
  *
- * Usage: bun scripts/fuzz/distil.ts TARGET [CORPUS-FOLDER]
+ * Usage: npx bun scripts/fuzz/distil.ts TARGET [CORPUS-FOLDER]
  */
 import { mkdirSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';

@@ -13,7 +13,7 @@ export function writeFinding(folder: string, target: string, input: Uint8Array, 
 }
 
 export function reproduceCommand(target: string, path: string): string {
-  return `bun run fuzz --target ${target} --input ${path}`;
+  return `npm run fuzz -- --target ${target} --input ${path}`;
 }
 
 /** Two findings at the same place are one. */

@@ -158,7 +158,7 @@ export const processTarget: FuzzTarget = {
   seeds,
   vary: varyCode,
   run: async (input) => {
-    if (!existsSync(VOLT)) throw new Error(`there is no ${VOLT} (expected it; bun run build makes it)`);
+    if (!existsSync(VOLT)) throw new Error(`Cannot find ${VOLT}: it is not built; run: npm run build`);
     const { kernel, disk } = prepareFiles(input);
     const argv = [
       VOLT,

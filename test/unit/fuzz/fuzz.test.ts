@@ -50,7 +50,7 @@ describe('a defect is found, and written down with its input', () => {
     expect(inputs).toHaveLength(1);
     expect(inputs[0]).toStartWith('CIQ');
     expect(words[0]).toMatch(
-      /^Error: found the word\n[^]*\nAgain: bun run fuzz --target throws --input .*\.bin\n$/,
+      /^Error: found the word\n[^]*\nAgain: npm run fuzz -- --target throws --input .*\.bin\n$/,
     );
   });
 
