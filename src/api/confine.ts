@@ -1,4 +1,4 @@
-/** Puts this process into the sandbox, with what the guest of one configuration needs. */
+/** Enters the sandbox, with the files, devices and descriptors that one configuration needs. */
 import { dirname } from 'node:path';
 import type { VmConfig } from '../config/config.ts';
 import { socketPathsOf } from '../virtio/host/specs.ts';
@@ -7,19 +7,16 @@ import { enterSandbox, type ThreadFilters } from '../vmm/sandbox.ts';
 import { defaultSocketPath } from './control/directory.ts';
 
 export interface Confinement {
-  /** What this host lacks for the whole sandbox. */
+  /** Features for the sandbox that this host lacks. */
   readonly missing: readonly string[];
-  /**
-   * For the start of each machine of this guest: filters that narrow the threads of vCPUs and devices
-   * further.
-   */
+  /** Narrower filters for vCPU and device threads, to pass to the start of each machine of this guest. */
   readonly filters: ThreadFilters | undefined;
 }
 
 /**
- * For good, and for the whole process: when all is open, before the guest starts. Afterwards only machines
- * with the same `HostResources` can be made. `sockets` are the paths of Unix sockets that are taken away at
- * the end. Throws VoltError 'host' and SyscallError.
+ * Confines the whole process, for good. Call it when everything is open, before the guest starts; afterwards
+ * only machines with the same `HostResources` can be created. `sockets` are the paths of Unix sockets that
+ * Volt removes when it ends. Throws VoltError 'host' and SyscallError.
  */
 export function confine(config: VmConfig, sockets: readonly string[]): Confinement {
   const removesIn = [...sockets, ...socketPathsOf(config.devices)].map((path) => dirname(path));
@@ -35,7 +32,7 @@ export function confine(config: VmConfig, sockets: readonly string[]): Confineme
   });
 }
 
-/** Where `volt ps` looks, and a guest takes its entry away. */
+/** The directory that `volt ps` lists, from which Volt removes its entry. */
 function listingDirectory(): string[] {
   try {
     return [dirname(defaultSocketPath(process.pid))];

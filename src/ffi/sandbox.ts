@@ -1,4 +1,4 @@
-/** System calls that take privileges away, as they are: what they are made for is decided elsewhere. */
+/** seccomp, Landlock, resource limits and the handler of SIGSYS. (seccomp(2), landlock(7), getrlimit(2)) */
 import { putU64, viewOf } from '../binary/bytes.ts';
 import { PAGE_BYTES } from '../machine/address.ts';
 import { ERRNO, SyscallError } from './errno.ts';
@@ -38,14 +38,17 @@ function systemCall(what: string, number: number, ...given: readonly number[]): 
   return checked(Number(libc.syscall(number, a, b, c, d, e, f)), what);
 }
 
-/** Whether this kernel filters system calls and can trap them. */
+/** Whether this kernel has seccomp filters and can raise SIGSYS for a refused call. */
 export function hasSeccomp(): boolean {
   const action = new Uint32Array([SECCOMP_RET_TRAP]);
   const address = addressOf(new Uint8Array(action.buffer));
   return Number(libc.syscall(NUMBER.seccomp, SECCOMP_GET_ACTION_AVAIL, 0, address, 0, 0, 0)) === 0;
 }
 
-/** A filter program somewhere where it stays for the life of the process, ready for `installFilter` on any thread. */
+/**
+ * Copies a filter program to memory that stays mapped for the life of the process. `installFilter` takes the
+ * address, on any thread. Throws SyscallError.
+ */
 export function placeFilter(program: Uint8Array): HostPointer {
   const address = mapMemory({
     bytes: FILTER_PROGRAM.size + program.length,
@@ -62,15 +65,17 @@ export function placeFilter(program: Uint8Array): HostPointer {
   return address;
 }
 
-/** Lays a placed filter over the calling thread, or over all threads of the process. Throws SyscallError. */
+/**
+ * Installs a placed filter for the calling thread, or for all threads of the process. Throws SyscallError.
+ */
 export function installFilter(filter: HostPointer, threads: 'this' | 'all'): void {
   const flags = threads === 'all' ? SECCOMP_FILTER_FLAG_TSYNC : 0;
   const result = systemCall('seccomp', NUMBER.seccomp, SECCOMP_SET_MODE_FILTER, flags, filter);
-  // With TSYNC a positive result is a thread that could not take the filter.
+  // With TSYNC a positive result is the id of a thread that cannot take the filter.
   if (result > 0) throw new SyscallError(`seccomp on thread ${result}`, ERRNO.EBUSY);
 }
 
-/** Version of Landlock's ABI; 0 where the kernel has none or did not switch it on. */
+/** Version of Landlock's ABI; 0 if the kernel has no Landlock or has it disabled. */
 export function landlockAbi(): number {
   const version = Number(
     libc.syscall(NUMBER.landlockCreateRuleset, 0, 0, LANDLOCK_CREATE_RULESET_VERSION, 0, 0, 0),
@@ -97,14 +102,15 @@ export function addPathRule(ruleset: OwnedFd, rule: Uint8Array): void {
   );
 }
 
-/** A descriptor that only names a path. */
+/** Opens a path for `addPathRule` alone. Throws SyscallError. */
 export function openPath(path: string): OwnedFd {
   return openFile(path, O_PATH | OPEN.readOnly);
 }
 
 /**
- * Maps a page of machine code with data behind it and makes it the handler of SIGSYS, for good. `build` gets the
- * address and returns what is to lie there. Returns a view over the data and all.
+ * Maps a page of machine code, followed by its data, and makes it the handler of SIGSYS, for good. `build`
+ * returns the contents for the address that it is given. Returns a view of the whole mapping. Throws
+ * SyscallError.
  */
 export function installTrapHandler(bytes: number, build: (address: number) => Uint8Array): Uint8Array {
   const address = mapMemory({
@@ -113,7 +119,8 @@ export function installTrapHandler(bytes: number, build: (address: number) => Ui
     flags: MAP.private | MAP.anonymous,
     what: "the sandbox's handler",
   });
-  // SAFETY: just mapped and never unmapped; the first page is not written again, the rest is shared with the handler.
+  // SAFETY: just mapped and never unmapped; the first page is not written again, the rest is shared with the
+  // handler.
   const page = new Uint8Array(arrayBufferAt(address, bytes));
   page.set(build(address));
   checked(libc.mprotect(address, PAGE_BYTES, PROT.read | PROT.execute), 'mprotect');
@@ -123,17 +130,17 @@ export function installTrapHandler(bytes: number, build: (address: number) => Ui
   return page;
 }
 
-/** Sends SIGSYS to one thread of this process; false when it is gone. */
+/** Sends SIGSYS to one thread of this process; false if it has ended. */
 export function sendTrap(threadId: number): boolean {
   return libc.tgkill(libc.getpid(), threadId, SIGSYS) === 0;
 }
 
-/** The kernel's struct termios of a terminal into `target`; false when `fd` is none. */
+/** Reads the kernel's `struct termios` of a terminal into `target`; false if `fd` is not a terminal. */
 export function readKernelTermios(fd: number, target: Uint8Array): boolean {
   return libc.ioctl(fd, TCGETS, target) === 0;
 }
 
-/** Lowers a limit, hard and soft; one that is lower already stays. */
+/** Lowers the soft and the hard limit to `value`; a lower limit stays. Throws SyscallError. */
 export function lowerLimit(resource: number, value: number): void {
   const limit = new Uint8Array(16);
   const view = viewOf(limit);

@@ -1,7 +1,7 @@
-/** Landlock: which rights a kernel knows, and its structures. (uapi linux/landlock.h) */
+/** Landlock's access rights by ABI version, and its structures. (uapi linux/landlock.h) */
 import { putU64, viewOf } from '../binary/bytes.ts';
 
-/** LANDLOCK_ACCESS_FS_*, with the ABI version that brought each. */
+/** LANDLOCK_ACCESS_FS_* */
 export const FS_RIGHT = {
   execute: 1 << 0,
   writeFile: 1 << 1,
@@ -14,9 +14,7 @@ export const FS_RIGHT = {
   ioctlDevice: 1 << 15,
 } as const;
 
-/**
- * All rights up to the newest of each ABI: 13 in ABI 1, then refer, truncate, and (ABI 5) ioctls of devices.
- */
+/** Number of rights by ABI: 13 in ABI 1, then `refer`, `truncate`, and `ioctlDevice` in ABI 5. */
 const FS_RIGHTS_BITS = [0, 13, 14, 15, 15, 16] as const;
 /** LANDLOCK_ACCESS_NET_BIND_TCP and _CONNECT_TCP, since ABI 4. */
 const NET_RIGHTS = 0b11;
@@ -26,18 +24,18 @@ const NET_RIGHTS = 0b11;
  */
 const SCOPE_ABSTRACT_SOCKETS = 0b1;
 
-/** struct landlock_ruleset_attr; older kernels take a shorter one. */
+/** `struct landlock_ruleset_attr`, which older kernels have shorter. */
 const RULESET = { fs: 0, net: 8, scoped: 16, size: 24 } as const;
 /** struct landlock_path_beneath_attr, packed. */
 const PATH_BENEATH = { allowed: 0, parentFd: 8, size: 12 } as const;
 
-/** Every right on files that this ABI can take away. */
+/** All rights on files that this ABI handles. */
 export function allFsRights(abi: number): number {
   return 2 ** FS_RIGHTS_BITS[Math.min(abi, FS_RIGHTS_BITS.length - 1)]! - 1;
 }
 
 /**
- * Takes away all that this ABI can: files, TCP, sockets by abstract name. Rules then give some files back.
+ * Denies everything that this ABI handles: files, TCP, abstract Unix sockets. Rules then allow some files.
  */
 export function encodeRuleset(abi: number): Uint8Array {
   const bytes = new Uint8Array(abi >= 6 ? RULESET.size : abi >= 4 ? RULESET.scoped : RULESET.net);
@@ -48,7 +46,7 @@ export function encodeRuleset(abi: number): Uint8Array {
   return bytes;
 }
 
-/** Gives `rights`, as far as this ABI knows them, to everything at and under an open path. */
+/** Allows `rights`, as far as this ABI knows them, at and below an open path. */
 export function encodePathRule(abi: number, rights: number, pathFd: number): Uint8Array {
   const bytes = new Uint8Array(PATH_BENEATH.size);
   const view = viewOf(bytes);

@@ -29,8 +29,8 @@ export function loadSandbox(): PrebuiltSandbox {
 export function buildSandbox(): PrebuiltSandbox {
   return {
     trapPage: prebuiltTrapPage(
-      'volt: Cannot go on: the sandbox forbids the system call ',
-      ' (expected those in src/sandbox/rules.ts; --no-sandbox runs without it)\r\n',
+      'volt: Cannot continue: the sandbox forbids the system call ',
+      '; please report it (--no-sandbox runs without the sandbox)\r\n',
       1,
     ),
     filters: {

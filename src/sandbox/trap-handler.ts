@@ -1,14 +1,14 @@
 /**
- * The handler of SIGSYS, in machine code, because no JavaScript can run in a signal. It has two tasks, told
- * apart by si_code:
+ * The handler of SIGSYS, in machine code because no JavaScript can run in a signal handler. It has two tasks,
+ * told apart by si_code:
  *
- * - The kernel refused a system call (SYS_SECCOMP): it restores the terminal, says which call it was on
+ * - The kernel refused a system call (SYS_SECCOMP): the handler restores the terminal, names the call on
  *   stderr and ends the process.
- * - The signal was sent with tgkill: it makes the system calls of a table on the thread that it arrived at.
- *   That is how capabilities and Landlock, which belong to single threads, reach threads of the runtime that
- *   run no code of ours; of all signals those leave only a few unblocked, and this is one of them.
+ * - The signal was sent with tgkill: the handler makes the system calls of a table on the interrupted thread.
+ *   Capabilities and Landlock belong to single threads, and this reaches threads of the runtime that run no
+ *   code of Volt. They block most signals, but not this one.
  *
- * It touches nothing but its own mapping and, of the interrupted thread, the stack that the kernel gave it.
+ * It accesses nothing but its own mapping and the stack of the interrupted thread.
  */
 import { putAscii, putU64, TWO_POW_32, viewOf } from '../binary/bytes.ts';
 import { SYSCALL_COUNT, SYSCALL_NAMES, syscallNumber } from './syscalls.ts';
@@ -26,7 +26,7 @@ export interface TrapText {
   readonly exitCode: number;
 }
 
-/** The contents of the mapping, for the address that it is at. */
+/** The contents of the mapping at `address`. */
 export function buildTrapPage(address: number, text: TrapText): Uint8Array {
   const bytes = new Uint8Array(TRAP_PAGE.size);
   bytes.set(handlerCode(address, text.exitCode));
@@ -36,11 +36,10 @@ export function buildTrapPage(address: number, text: TrapText): Uint8Array {
   return bytes;
 }
 
-/** Written in one go, because this is on the way of every start. */
 function putNames(bytes: Uint8Array): void {
   const rows = new Uint32Array(bytes.buffer, TRAP_PAGE.names, 2 * (SYSCALL_COUNT + 1));
   let text = '';
-  // One more row than there are calls, for numbers beyond the table.
+  // One row more than there are calls, for higher numbers.
   for (let number = 0; number <= SYSCALL_COUNT; number++) {
     const name = SYSCALL_NAMES[number] ?? UNKNOWN;
     rows[2 * number] = TRAP_PAGE.nameTexts - TRAP_PAGE.names + text.length;
@@ -63,10 +62,7 @@ function putMessage(bytes: Uint8Array, address: number, { before, after }: TrapT
   }
 }
 
-/**
- * void handler(int signal, siginfo_t *rsi, void *context); the return to the restorer gives back all
- * registers.
- */
+/** void handler(int signal, siginfo_t *rsi, void *context); rt_sigreturn restores all registers. */
 function handlerCode(address: number, exitCode: number): number[] {
   const table = makeCalls(address);
   return [

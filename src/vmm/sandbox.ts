@@ -1,7 +1,7 @@
 /**
- * Least privilege for the rest of the process's life: no capabilities, no way to gain any, no system calls but those of
- * sandbox/rules.ts, no files but those that are named here. Entered once, when everything is open and before the first
- * guest instruction. What was opened before stays open.
+ * Takes all privileges from this process that running a guest does not need: capabilities and any way to gain
+ * them, system calls other than those of sandbox/rules.ts, files other than those named here. Entered once,
+ * when everything is open and before the first guest instruction, and for good. Descriptors stay open.
  */
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { getU64, putU64, viewOf } from '../binary/bytes.ts';
@@ -35,9 +35,9 @@ import { FILES_PER_VCPU } from './open-files.ts';
 
 export interface SandboxOptions {
   readonly cpus: number;
-  /** Files that are opened again when the guest resets itself, or later for the first time. */
+  /** Files that are read after a reset of the guest, or later for the first time. */
   readonly reads: readonly string[];
-  /** Directories in which Volt removes a file at its end: those of sockets. */
+  /** Directories of sockets that Volt removes when it ends. */
   readonly removesIn: readonly string[];
   /** Connections that devices may open, each of which takes a descriptor. */
   readonly connections: number;
@@ -45,7 +45,7 @@ export interface SandboxOptions {
   readonly devices: ReadonlySet<string>;
 }
 
-/** Placed filters, for each thread of a class to lay over itself. */
+/** Filters from `placeFilter`, which each thread of a class installs for itself. */
 export interface ThreadFilters {
   readonly vcpu: HostPointer;
   readonly device: HostPointer;
@@ -54,35 +54,38 @@ export interface ThreadFilters {
 export interface Sandbox {
   readonly filters: ThreadFilters | undefined;
   readonly landlockAbi: number;
-  /** What this host lacks. */
+  /** Features that this host lacks. */
   readonly missing: readonly string[];
 }
 
 const STDIN = 0;
-/** Sockets, clients, files. */
-const FILES_BESIDES = 512;
+/** Descriptors of devices, clients and files. */
+const OTHER_FILES = 512;
 const READ = FS_RIGHT.readFile | FS_RIGHT.readDir;
-/** How long the threads of the runtime may take to run a signal handler. */
+/** For all threads of the process to run the signal handler. */
 const THREADS_TIMEOUT_MS = 2000;
-const LOOK_AFTER_MS = 20;
+/** After this, threads that have ended are looked for. */
+const RECOUNT_MS = 20;
 const POLL_MICROSECONDS = 20;
 
 /** _LINUX_CAPABILITY_VERSION_3 */
 const CAPABILITY_VERSION = 0x2008_0522;
 
-/** What keeps a sandbox from being there; empty where it can be whole. */
+/** Features for the sandbox that this host lacks; empty if it has all. */
 export function missingForSandbox(): string[] {
   return [...(hasSeccomp() ? [] : ['seccomp filters']), ...(landlockAbi() > 0 ? [] : ['Landlock'])];
 }
 
-/** Throws SyscallError and VoltError 'host'; the process should end then, for part of it may be in force. */
+/**
+ * Throws SyscallError and VoltError 'host', after which the process must end: parts of it may be in force.
+ */
 export function enterSandbox(options: SandboxOptions): Sandbox {
   const abi = landlockAbi();
   const prebuilt = loadSandbox();
   const page = installTrapHandler(TRAP_PAGE.size, (address) => relocatePage(prebuilt.trapPage, address));
-  noteTerminal(page);
+  saveTerminal(page);
   lowerLimit(RLIMIT.core, 0);
-  const files = options.cpus * FILES_PER_VCPU + FILES_BESIDES + options.connections;
+  const files = options.cpus * FILES_PER_VCPU + OTHER_FILES + options.connections;
   raiseOpenFilesLimit(files);
   lowerLimit(RLIMIT.files, files);
   using ruleset = abi > 0 ? buildRuleset(abi, options) : undefined;
@@ -91,7 +94,7 @@ export function enterSandbox(options: SandboxOptions): Sandbox {
   callOnEveryThread(page, [
     [NUMBER.prctl, PR_SET_NO_NEW_PRIVS, 1],
     ...(ruleset ? [[NUMBER.landlockRestrictSelf, ruleset.fd, 0]] : []),
-    // Who has none may be forbidden the call, as by volt@.service.
+    // A process without capabilities may be forbidden the call, as by volt@.service.
     ...(hasCapabilities() ? [capset] : []),
   ]);
   const missing = missingForSandbox();
@@ -124,8 +127,8 @@ function relocatePage({ base64, addresses }: PrebuiltPage, address: number): Uin
   return page;
 }
 
-/** A terminal in raw mode has to be restored by the handler, since nothing runs after it. */
-function noteTerminal(page: Uint8Array): void {
+/** Saves the terminal's mode for the handler, which restores it because no other code runs afterwards. */
+function saveTerminal(page: Uint8Array): void {
   const termios = page.subarray(TRAP_PAGE.termios, TRAP_PAGE.error);
   if (!readKernelTermios(STDIN, termios)) return;
   viewOf(page).setUint32(TRAP_PAGE.restoresTerminal, 1, true);
@@ -145,24 +148,30 @@ function buildRuleset(abi: number, { reads, removesIn }: SandboxOptions) {
   const source = sourceDirectory();
   if (source !== undefined) allow(source, READ);
   for (const directory of new Set(removesIn)) allow(directory, FS_RIGHT.removeFile);
-  // The runtime opens the terminal on stdin again, by its name.
+  // The runtime opens the terminal on stdin again, by name.
   if (isTerminal(STDIN)) allow(readlinkSync('/proc/self/fd/0'), FS_RIGHT.readFile | FS_RIGHT.ioctlDevice);
   return ruleset;
 }
 
-/** struct __user_cap_header_struct and behind it two of __user_cap_data_struct, all zero: this thread, nothing. */
+/**
+ * `struct __user_cap_header_struct` for the calling thread, followed by two `struct __user_cap_data_struct`
+ * of zeroes: no capabilities.
+ */
 function emptyCapabilities(): Uint8Array {
   const bytes = new Uint8Array(8 + 2 * 12);
   viewOf(bytes).setUint32(0, CAPABILITY_VERSION, true);
   return bytes;
 }
 
-/** Whether this process could use any. Threads got theirs from the first, so they have no others. (capabilities(7)) */
+/** Whether this process has any; its threads have inherited those of the first. (capabilities(7)) */
 function hasCapabilities(): boolean {
   return !/^CapInh:\t0+\nCapPrm:\t0+\nCapEff:\t0+$/m.test(readFileSync('/proc/self/status', 'latin1'));
 }
 
-/** Makes system calls, rows of a number and its arguments, on every thread that this process has. */
+/**
+ * Makes the calls, each a number with its arguments, on every thread of this process. Throws VoltError
+ * 'host'.
+ */
 function callOnEveryThread(page: Uint8Array, calls: readonly (readonly number[])[]): void {
   const view = viewOf(page);
   calls.forEach((call, row) => {
@@ -175,7 +184,7 @@ function callOnEveryThread(page: Uint8Array, calls: readonly (readonly number[])
   const words = new Int32Array(page.buffer, page.byteOffset);
   const reached = new Set<string>();
   let sent = 0;
-  // Again until no thread is new: one that was not reached yet may have made another.
+  // Repeated until no thread is new: one that was not reached yet may have created another.
   for (let fresh = threadsBeyond(reached); fresh.length > 0; fresh = threadsBeyond(reached)) {
     for (const thread of fresh) {
       reached.add(thread);
@@ -188,23 +197,25 @@ function callOnEveryThread(page: Uint8Array, calls: readonly (readonly number[])
   if (error < 0) {
     throw new VoltError(
       'host',
-      `Cannot enter the sandbox: errno ${-error} on a thread (expected none; --no-sandbox runs without it)`,
+      `Cannot enter the sandbox: a thread's system call failed with errno ${-error}; --no-sandbox runs without it`,
     );
   }
 }
 
-/** Threads that ended meanwhile may or may not have followed; they are looked for only when it takes long. */
+/**
+ * Waits for `sent` threads. Threads that have ended may not have run the handler; they are not waited for.
+ */
 function awaitThreads(words: Int32Array, sent: number, reached: ReadonlySet<string>): void {
   const started = performance.now();
   for (;;) {
     const done = Atomics.load(words, TRAP_PAGE.done / 4);
     if (done >= sent) return;
     const waited = performance.now() - started;
-    if (waited > LOOK_AFTER_MS && done >= sent - countGone(reached)) return;
+    if (waited > RECOUNT_MS && done >= sent - countEnded(reached)) return;
     if (waited > THREADS_TIMEOUT_MS) {
       throw new VoltError(
         'host',
-        `Cannot enter the sandbox: ${sent - done} of ${sent} threads did not follow (expected all; --no-sandbox runs without it)`,
+        `Cannot enter the sandbox: ${sent - done} of ${sent} threads did not run its signal handler within ${THREADS_TIMEOUT_MS} ms; --no-sandbox runs without it`,
       );
     }
     pauseThread(POLL_MICROSECONDS);
@@ -215,8 +226,8 @@ function threadsBeyond(reached: ReadonlySet<string>): string[] {
   return readdirSync('/proc/self/task').filter((thread) => !reached.has(thread));
 }
 
-/** Threads that ended meanwhile, which may or may not have followed. */
-function countGone(reached: ReadonlySet<string>): number {
+/** How many of the threads have ended. */
+function countEnded(reached: ReadonlySet<string>): number {
   const alive = new Set(readdirSync('/proc/self/task'));
   return [...reached].filter((thread) => !alive.has(thread)).length;
 }

@@ -31,7 +31,7 @@ async function sandboxed(...args: readonly string[]) {
 
 const forbidden = (call: string) => ({
   stdout: '',
-  stderr: `volt: Cannot go on: the sandbox forbids the system call ${call} (expected those in src/sandbox/rules.ts; --no-sandbox runs without it)\r\n`,
+  stderr: `volt: Cannot continue: the sandbox forbids the system call ${call}; please report it (--no-sandbox runs without the sandbox)\r\n`,
   exitCode: 1,
 });
 
