@@ -181,7 +181,7 @@ function fill(path: string): void {
 }
 
 describe('a Volt that is stopped for a while (needs /dev/kvm)', () => {
-  test.skipIf(!kvmOpens)('by SIGSTOP goes on at SIGCONT: guest, clients, and no word of a hang', async () => {
+  test.skipIf(!kvmOpens)('by SIGSTOP goes on at SIGCONT, no hang reported (needs /dev/kvm)', async () => {
     await using volt = await new BeatingVolt(['--hang-report', '2']).beating();
     volt.kill('SIGSTOP');
     const asked = volt.ctl('status', '--json');

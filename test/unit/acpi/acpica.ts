@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** For describe.skipIf: the programs are there when `npm test` installed them, or someone did. */
+/** For describe.skipIf: `npm test` installs these programs as root. */
 export const acpicaMissing = Bun.which('iasl') === null || Bun.which('acpiexec') === null;
 
 /** A folder for one run of a program, gone afterwards. */

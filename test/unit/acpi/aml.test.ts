@@ -202,7 +202,7 @@ const SAME_STATEMENTS: readonly (readonly [string, readonly Aml[]])[] = [
 const DECLARATIONS =
   'Name (X, 0) Name (BUFF, Buffer (8) {}) Device (DEV0) {} Method (TWO, 2) { Return (Arg0) }';
 
-describe.skipIf(acpicaMissing)('the same bytes as iasl', () => {
+describe.skipIf(acpicaMissing)('the same bytes as iasl (needs iasl)', () => {
   test.each(SAME_AS_IASL)('%s', (asl, aml) => {
     expect(hexOf(aml)).toBe(hexOf(iaslBody(asl)));
   });

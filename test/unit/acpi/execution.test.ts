@@ -50,7 +50,7 @@ const THREE_EVENTS = `DefinitionBlock ("", "SSDT", 2, "VOLT", "TEST", 1) {
  */
 const test = (name: string, body: () => void) => once(name, body, { timeout: 60_000, retry: 3 });
 
-describe.skipIf(acpicaMissing)("the DSDT's methods, executed by ACPICA", () => {
+describe.skipIf(acpicaMissing)("the DSDT's methods, executed by ACPICA (needs acpiexec)", () => {
   test('_STA of a vCPU selects it and says what the status register says', () => {
     const commands = [`${CPUS}.C003._STA`, `${CPUS}.CSEL`];
     expect(executeDsdt(HOTPLUG_4, commands)).toEqual([0, 3]);

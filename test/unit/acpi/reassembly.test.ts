@@ -48,7 +48,7 @@ function withoutOnlineCapableX2apics(madt: Uint8Array): Uint8Array {
 }
 
 describe.skipIf(acpicaMissing)(
-  'iasl takes every table apart and puts it together again, byte for byte',
+  'iasl takes every table apart and puts it together again, byte for byte (needs iasl)',
   () => {
     test.each(MACHINES)('%p CPUs, %s', (_cpus, _kind, inputs) => {
       const tables = buildAcpiTables(inputs).tables.filter(({ name }) => name !== 'acpi-rsdp');

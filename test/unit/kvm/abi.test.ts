@@ -256,7 +256,7 @@ const YOUNG = new Set(['KVM_EXIT_MEMORY_FAULT']);
 
 describe('against linux/kvm.h', () => {
   test.skipIf(!hasKvmHeaders())(
-    `[needs gcc and linux/kvm.h] every size, offset and constant is that of the C headers`,
+    'every size, offset and constant is that of the C headers (needs gcc and linux/kvm.h)',
     () => {
       const rows = ROWS.filter(([expression]) => !YOUNG.has(expression));
       const inC = readKvmHeaders(rows.map(([expression]) => expression));

@@ -204,7 +204,7 @@ test('without passt, --net user says in one line what to install', () => {
   expect(exitCode).toBe(1);
 });
 
-describe.skipIf(Bun.which('passt') === null)('passt', () => {
+describe.skipIf(Bun.which('passt') === null)('passt (needs passt)', () => {
   test('answers the guest by DHCP', async () => {
     const limits = { bandwidth: undefined, ops: undefined };
     const opened = openPasst({
