@@ -4,7 +4,7 @@ import { asm, LOAD_ADDRESS, program, u32 } from '../test/guest/tiny-guest.ts';
 
 const COM1 = 0x3f8;
 /**
- * Each VMM ends at what it knows first: Volt and QEMU (isa-debug-exit) at port 0xF4, Cloud Hypervisor at S5 by its sleep
+ * Each VMM ends the guest at the first of these that it supports: Volt and QEMU (isa-debug-exit) at port 0xF4, Cloud Hypervisor at S5 by its sleep
  * control register at 0x600, Firecracker and the C loop at a reset by the keyboard controller.
  */
 const end = [...asm.exit(0), ...asm.out8(0x600, 0x34), ...asm.out8(0x64, 0xfe), ...asm.halt()];
@@ -41,10 +41,10 @@ export function pvhElf(code: Uint8Array): Uint8Array {
 /** Prints a byte and ends. */
 export const tinyGuest = (): Uint8Array => program(asm.print('x'), end);
 
-/** Prints a byte and halts for ever. */
+/** Prints a byte and halts forever. */
 export const idleGuest = (): Uint8Array => program(asm.print('x'), asm.halt());
 
-/** Prints a byte and runs for ever. */
+/** Prints a byte and spins forever. */
 export const busyGuest = (): Uint8Array => program(asm.print('x'), asm.spin());
 
 const body32 = (count: number, body: readonly number[]) => {
@@ -52,7 +52,7 @@ const body32 = (count: number, body: readonly number[]) => {
   return [0xb9, ...u32(count), ...loop, 0x0f, 0x85, ...u32(-(loop.length + 6))];
 };
 
-/** Prints 'y' so many times, as fast as it can or, as drivers do, after a look at the line status register. */
+/** Prints `bytes` times 'y', as fast as it can or, as drivers do, reading the line status register before each. */
 export function printingGuest(bytes: number, polls: boolean): Uint8Array {
   const port = [0xba, ...u32(COM1)];
   const poll = [...[0xba, ...u32(COM1 + 5)], 0xec, 0xa8, 0x20, 0x74, 0xfb, ...port]; // test al, 0x20; jz
@@ -60,10 +60,10 @@ export function printingGuest(bytes: number, polls: boolean): Uint8Array {
   return program(port, [0xb0, 0x79], body32(bytes, body), end);
 }
 
-/** Where `exitGuest` keeps its samples. */
+/** Guest address of the samples of `exitGuest`. */
 const SAMPLES = 0x20_0000;
 
-/** Does `access` so many times, with a RDTSC before and after, and prints the differences, 4 bytes each. */
+/** Executes `access` `count` times between two RDTSC instructions and prints the differences, 4 bytes each. */
 export function exitGuest(count: number, access: readonly number[]): Uint8Array {
   const rdtsc = [0x0f, 0x31];
   const body = [

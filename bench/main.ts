@@ -107,7 +107,7 @@ async function main(): Promise<number> {
   return broken === 0 ? 0 : 1;
 }
 
-/** One that breaks says so in the report, and leaves the others theirs. */
+/** A measurement that fails is reported as failed; the others are kept. */
 async function runOne(measurement: Measurement, context: Context): Promise<Findings & { broken: boolean }> {
   try {
     return { ...(await measurement.run(context)), broken: false };

@@ -1,4 +1,4 @@
-/** What a measurement is, and how subjects are measured side by side. */
+/** Measurements, and how several VMMs are measured side by side in one run. */
 import { ratioOf, spreadOf, type Spread } from './statistics.ts';
 import type { Vmm } from './vmms.ts';
 
@@ -7,7 +7,7 @@ export interface Measurement {
   readonly title: string;
   /** How it is measured, in a sentence or two. */
   readonly method: string;
-  /** Why an aim may be missed, and what would be needed: printed where one is. */
+  /** Why an aim may be missed and what meeting it would take; printed when it is missed. */
   readonly whenMissed: string;
   run(context: Context): Promise<Findings>;
 }
@@ -36,9 +36,9 @@ export interface Comparison {
   readonly peer: string;
   readonly ours: Spread;
   readonly theirs: Spread;
-  /** Ours by theirs, round by round. */
+  /** Volt's value divided by the peer's, round by round. */
   readonly ratio: Spread;
-  /** The ratio that is wanted, at most. */
+  /** Highest ratio that meets the aim. */
   readonly aim: number | undefined;
 }
 
@@ -47,7 +47,7 @@ export interface Figure {
   readonly what: string;
   readonly unit: string;
   readonly value: number;
-  /** At most. */
+  /** Highest value that meets the aim. */
   readonly aim: number | undefined;
 }
 
@@ -67,14 +67,14 @@ export interface Subject<T> {
 }
 
 export interface Samples<T> {
-  /** By subject; a subject that failed its first run is not here. The same number for each. */
+  /** Samples by subject, equally many for each. A subject whose first run failed is left out. */
   readonly bySubject: ReadonlyMap<string, readonly T[]>;
   readonly skipped: readonly string[];
 }
 
 /**
- * Runs all subjects once for warmth, then in turns, each round the other way round. A peer that fails its first
- * run is left out, with the reason; anything else that fails throws.
+ * Runs all subjects once as a warm-up, then in turn, reversing the order every round. A peer whose first run fails
+ * is left out, with the reason; any other failure throws.
  */
 export async function measureInTurns<T>(
   subjects: readonly Subject<T>[],

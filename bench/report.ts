@@ -19,7 +19,7 @@ export interface Report {
   readonly quick: boolean;
   readonly host: Host;
   readonly versions: readonly { readonly name: string; readonly version: string }[];
-  /** Peers that are not here. */
+  /** Peers that are not installed. */
   readonly missing: readonly string[];
   readonly sections: readonly Section[];
 }
@@ -31,14 +31,14 @@ export interface Section {
   readonly findings: Findings;
 }
 
-/** Those of the report that lies in `folder`; none where there is no report. */
+/** The measurements of the report in `folder`; none without a report. */
 export function readSections(folder: string): Section[] {
   const file = join(folder, 'report.json');
   if (!existsSync(file)) return [];
   return [...(JSON.parse(readFileSync(file, 'utf8')) as Report).sections];
 }
 
-/** `old` with `measured` in the places of the same measurements, or behind. */
+/** `old`, with each of `measured` replacing the measurement of its id, or appended. */
 export function replaceSections(old: readonly Section[], measured: readonly Section[]): Section[] {
   const idOf = ({ measurement }: Section) => measurement.id;
   const isNew = (section: Section) => !old.some((each) => idOf(each) === idOf(section));
@@ -46,7 +46,7 @@ export function replaceSections(old: readonly Section[], measured: readonly Sect
   return [...kept, ...measured.filter(isNew)];
 }
 
-/** Writes report.md, report.json and the charts into `folder`, which is made if need be. Returns the page's path. */
+/** Writes report.md, report.json and the charts into `folder`, which is created if necessary. Returns the page's path. */
 export function writeReport(report: Report, folder: string): string {
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, 'report.json'), `${JSON.stringify(report, null, 2)}\n`);

@@ -1,4 +1,4 @@
-/** Medians and spreads: what noise does least harm to. */
+/** Medians and quartiles, which are robust against noise. */
 
 /** The middle of some samples and the range of their middle half. */
 export interface Spread {
@@ -28,7 +28,7 @@ export function quantile(samples: readonly number[], fraction: number): number {
   return below + (sorted[Math.ceil(rank)]! - below) * (rank - Math.floor(rank));
 }
 
-/** Ratios of samples that were taken in the same round, so that what slowed both falls out. */
+/** Ratios of samples of the same round: whatever slowed down both cancels out. */
 export function ratioOf(ours: readonly number[], theirs: readonly number[]): Spread {
   if (ours.length !== theirs.length) {
     throw new Error(`Cannot pair ${ours.length} samples with ${theirs.length} (expected as many)`);

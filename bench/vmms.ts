@@ -70,7 +70,7 @@ const VMMS = {
 
 export type VmmId = keyof typeof VMMS;
 
-/** Those that are here, Volt first, and a line for each that is not. */
+/** The installed VMMs, Volt first, and a line for each that is missing. */
 export function findVmms(): { vmms: Vmm[]; missing: string[] } {
   const vmms: Vmm[] = [];
   const missing: string[] = [];
@@ -123,7 +123,7 @@ function voltCommand(
 
 let cpuModel: 'host' | 'qemu64' | undefined;
 
-/** What is nearest to the other VMMs' guests that QEMU can have here: it aborts where KVM refuses one of its MSRs. */
+/** The CPU model closest to the other VMMs' guests: with `-cpu host` QEMU aborts where KVM refuses one of its MSRs. */
 function qemuCpuModel(program: string): 'host' | 'qemu64' {
   if (cpuModel !== undefined) return cpuModel;
   const argv = [
@@ -146,7 +146,7 @@ function qemuCpuModel(program: string): 'host' | 'qemu64' {
   return cpuModel;
 }
 
-/** Without what a guest of these measurements does not use: option ROMs, a real-time clock, default devices. */
+/** Without everything that the measured guests do not use: option ROMs, a real-time clock, default devices. */
 function qemuCommand(program: string, guest: Guest): string[] {
   const { kernel, cpus, memoryMib, cmdline, initrd, disk, tap, cpuModel = qemuCpuModel(program) } = guest;
   return [

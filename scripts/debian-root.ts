@@ -1,6 +1,6 @@
 /**
- * Debian's root file system: packages by mmdebstrap, kept as a tar archive in a cache; then the few files that make
- * a machine of it.
+ * Debian's root file system: packages by mmdebstrap, kept as a tar archive in a cache; then the few files that turn
+ * it into a machine.
  */
 import {
   cpSync,
@@ -29,7 +29,7 @@ const PACKAGES = ['systemd-sysv', 'systemd-resolved', 'udev', 'kmod', 'dbus', 'i
 /** Makes /bin and /lib links from the start, where otherwise the package usrmerge would, with all of Perl. */
 const MERGED_USR = '--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr';
 
-/** apt's would fetch lists and packages on their own; the others look for EFI variables and LVM, which are not there. */
+/** apt's timers download lists and packages by themselves; the others look for EFI variables and LVM, which are missing. */
 const DISABLED_UNITS = [
   'apt-daily.timer',
   'apt-daily-upgrade.timer',
@@ -60,7 +60,7 @@ export interface RootSettings {
   readonly uuid: string;
 }
 
-/** No file is younger in the archive, in seconds since 1970: the day of Debian 12. It makes archives comparable. */
+/** Latest modification time in the archive, in seconds since 1970: the release of Debian 12. Archives are comparable. */
 const FILE_TIME = Date.UTC(2023, 5, 10) / 1000;
 
 /**
@@ -122,7 +122,7 @@ async function runMmdebstrap(args: string[], sources: readonly string[]): Promis
   }
 }
 
-/** Unpacks a root into an empty folder and makes it a machine's. Needs root: the files belong to many users. */
+/** Unpacks a root file system into an empty folder and configures it. Needs root: the files belong to many users. */
 export async function unpackRoot(
   archive: string,
   root: string,
@@ -164,7 +164,7 @@ export async function unpackRoot(
   }
 }
 
-/** What /etc gets, by path. */
+/** Files to write below the root, by path. */
 export function settingFiles({ autologin, hostname, uuid }: RootSettings): Record<string, string> {
   const login = autologin
     ? `[Service]\nExecStart=\nExecStart=-/sbin/agetty --autologin root --keep-baud 115200 - $TERM\n`
@@ -177,7 +177,7 @@ export function settingFiles({ autologin, hostname, uuid }: RootSettings): Recor
     'etc/fstab': `UUID=${uuid} / ext4 errors=remount-ro 0 1\n`,
     'etc/systemd/network/80-virtio.network':
       '[Match]\nDriver=virtio_net\n\n[Network]\nDHCP=yes\n\n[DHCPv4]\nUseDomains=yes\n',
-    // Nobody on the network is asked, or told, names: resolved would listen for that.
+    // No LLMNR or multicast DNS, for which systemd-resolved would listen on the network.
     'etc/systemd/resolved.conf.d/volt.conf': '[Resolve]\nLLMNR=no\nMulticastDNS=no\n',
     // A machine without a network device has no daemons for one; one that gets a device later starts them.
     'etc/udev/rules.d/80-volt-network.rules':
