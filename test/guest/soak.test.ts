@@ -23,6 +23,11 @@ const WARM_UP_EXITS = 50_000;
 /** One cell of 16 bytes for every tenth exit of the short form is more. */
 const HEAP_BYTES = 256 * 1024;
 const RSS_BYTES = 16 * 1024 * 1024;
+/**
+ * The compiler takes 450 KiB of the heap once in a while, in a short run or in a long one, depending on when its own
+ * threads get a processor. The least of several runs is without that; what each exit allocates is in all of them.
+ */
+const ROUNDS = 8;
 
 /** One exit each, of every kind that a running guest makes; EAX, EDX are free. */
 const ACCESSES = [
@@ -56,7 +61,8 @@ class ProbedWorker extends RealWorker {
 beforeAll(() => void (globalThis.Worker = ProbedWorker as typeof Worker));
 afterAll(() => void (globalThis.Worker = RealWorker));
 
-async function runExits(exits: number): Promise<{ heap: HeapReport; rss: number; seen: number }> {
+/** Bytes that the heap of the vCPU's worker has at its end. */
+async function heapAfter(exits: number): Promise<number> {
   using folder = new TemporaryFolder();
   const path = await folder.write('kernel', buildPvhElf(exitingGuest(exits)));
   const { config } = parseConfig({
@@ -69,19 +75,23 @@ async function runExits(exits: number): Promise<{ heap: HeapReport; rss: number;
   expect(end.kind).toBe('guest-exit');
   const words = vm.shared.vcpuWords(0);
   const seen = words[VCPU_WORD.exits + EXIT.io]! + words[VCPU_WORD.exits + EXIT.mmio]!;
-  return { heap: reported!, rss: process.memoryUsage.rss(), seen };
+  expect(seen).toBeGreaterThanOrEqual(exits);
+  expect(reported!.canaries).toBeGreaterThan(0);
+  expect(reported!.collected).toBe(0);
+  return reported!.capacity;
 }
 
 describe.skipIf(!kvmOpens)(`a guest that makes ${EXITS} exits (needs /dev/kvm)`, () => {
   test('takes no more memory than one that makes few, and nothing is ever collected', async () => {
-    const few = await runExits(WARM_UP_EXITS);
-    const many = await runExits(EXITS);
-
-    expect(few.seen).toBeGreaterThanOrEqual(WARM_UP_EXITS);
-    expect(many.seen).toBeGreaterThanOrEqual(EXITS);
-    expect(many.heap.canaries).toBeGreaterThan(0);
-    expect(many.heap.collected).toBe(0);
-    expect(many.heap.capacity - few.heap.capacity).toBeLessThan(HEAP_BYTES);
-    expect(many.rss - few.rss).toBeLessThan(RSS_BYTES);
+    // The least of several short runs first, so that no high one hides what a long run takes.
+    let few = Math.min(await heapAfter(WARM_UP_EXITS), await heapAfter(WARM_UP_EXITS));
+    let many = Infinity;
+    for (let round = 0; round < ROUNDS && !(many - few < HEAP_BYTES); round++) {
+      few = Math.min(few, await heapAfter(WARM_UP_EXITS));
+      const before = process.memoryUsage.rss();
+      many = Math.min(many, await heapAfter(EXITS));
+      expect(process.memoryUsage.rss() - before).toBeLessThan(RSS_BYTES);
+    }
+    expect(many - few).toBeLessThan(HEAP_BYTES);
   });
 });
