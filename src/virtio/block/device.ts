@@ -16,7 +16,7 @@ import {
 import { MAX_RANGE_SEGMENTS, type BlockShape } from './description.ts';
 import type { DeviceContext, VirtioDevice } from '../transport/device.ts';
 import { Chain, NEXT } from '../transport/queue.ts';
-import type { RateLimits } from '../transport/rate-limiter.ts';
+import { RateLimiter, type RateLimits } from '../transport/rate-limiter.ts';
 import { Throttle, type ThrottleEffects } from '../transport/throttle.ts';
 
 /** Storage behind the device. The backend completes each started request once, by `complete` of `connect`. */
@@ -50,7 +50,9 @@ export class BlockDevice implements VirtioDevice {
   constructor(shape: BlockShape, backend: BlockBackend, effects: ThrottleEffects, limits: RateLimits) {
     this.#shape = shape;
     this.#backend = backend;
-    this.#throttle = new Throttle(limits, effects, () => this.#processQueues());
+    this.#throttle = new Throttle(new RateLimiter(limits, effects.now()), effects, () =>
+      this.#processQueues(),
+    );
     this.#id = new Uint8Array(BLOCK_ID_BYTES);
     this.#id.set(new TextEncoder().encode(shape.id).subarray(0, BLOCK_ID_BYTES));
     backend.connect((request, errno) => this.#completed(request, errno));

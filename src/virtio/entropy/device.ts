@@ -2,7 +2,7 @@
 import type { DeviceContext, DeviceDescription, VirtioDevice } from '../transport/device.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import { Chain, NEXT } from '../transport/queue.ts';
-import type { RateLimits } from '../transport/rate-limiter.ts';
+import { RateLimiter, type RateLimits } from '../transport/rate-limiter.ts';
 import { Throttle, type ThrottleEffects } from '../transport/throttle.ts';
 
 export const ENTROPY_DESCRIPTION: DeviceDescription = {
@@ -30,7 +30,7 @@ export class EntropyDevice implements VirtioDevice {
 
   constructor(effects: EntropyEffects, limits: RateLimits) {
     this.#effects = effects;
-    this.#throttle = new Throttle(limits, effects, () => this.processQueue());
+    this.#throttle = new Throttle(new RateLimiter(limits, effects.now()), effects, () => this.processQueue());
   }
 
   activate(context: DeviceContext): void {

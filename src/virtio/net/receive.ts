@@ -11,6 +11,7 @@ import { PORT_RESULT, type NetEffects, type NetPort } from './port.ts';
 import { NET_HEADER } from './regs.ts';
 import { Chain, MAX_CHAIN, NEXT, type Virtqueue } from '../transport/queue.ts';
 import type { RateLimiter } from '../transport/rate-limiter.ts';
+import { Throttle } from '../transport/throttle.ts';
 
 /** Packets in one batch, after which the guest is interrupted and the worker's other devices run. */
 const PACKETS_AT_ONCE = 64;
@@ -26,8 +27,7 @@ export class Receiver {
   readonly #queue: Virtqueue;
   readonly #index: number;
   readonly #port: NetPort;
-  readonly #effects: NetEffects;
-  readonly #limiter: RateLimiter;
+  readonly #throttle: Throttle;
   readonly #mergeable: boolean;
   #maxPacketBytes: number;
   readonly #chain = new Chain();
@@ -46,7 +46,6 @@ export class Receiver {
   readonly #single = new IoVector(MAX_CHAIN);
   /** Whether the port may have a packet. */
   #readable = true;
-  #cancelTimer: (() => void) | undefined;
 
   constructor(
     context: DeviceContext,
@@ -61,8 +60,7 @@ export class Receiver {
     this.#queue = queue;
     this.#index = index;
     this.#port = port;
-    this.#effects = effects;
-    this.#limiter = limiter;
+    this.#throttle = new Throttle(limiter, effects, () => this.processQueue());
     this.#mergeable = options.mergeable;
     this.#maxPacketBytes = options.maxPacketBytes;
     this.#ids = new Uint32Array(queue.size);
@@ -76,7 +74,7 @@ export class Receiver {
   }
 
   stop(): void {
-    this.#cancelTimer?.();
+    this.#throttle.cancel();
   }
 
   /** The port may have packets. */
@@ -90,14 +88,14 @@ export class Receiver {
    * notified.
    */
   processQueue(): void {
-    if (!this.#readable || this.#cancelTimer) return;
+    if (!this.#readable || this.#throttle.isActive) return;
     let delivered = 0;
     for (;;) {
-      const delay = delivered < PACKETS_AT_ONCE ? this.#delayMs() : 0;
-      if (delivered >= PACKETS_AT_ONCE || delay > 0) {
-        this.#continueAfter(delay);
+      if (delivered === PACKETS_AT_ONCE) {
+        this.#throttle.pause(0);
         break;
       }
+      if (this.#throttle.check()) break;
       if (!this.#fetchChains()) break;
       const target = this.#mergeable ? this.#pieces : this.#firstChain();
       const got = this.#port.receive(target);
@@ -193,7 +191,7 @@ export class Receiver {
       if (i < chains) this.#queue.stageUsed(this.#ids[at]!, written);
       else this.#queue.pushUsed(this.#ids[at]!, written);
     }
-    this.#limiter.charge(bytes);
+    this.#throttle.charge(bytes);
     this.#context.count(this.#index, 0, bytes);
   }
 
@@ -202,17 +200,6 @@ export class Receiver {
     const { ram } = this.#context;
     ram.storeU8(this.#bufferCountAt[2 * this.#first]!, chains & 0xff);
     ram.storeU8(this.#bufferCountAt[2 * this.#first + 1]!, chains >>> 8);
-  }
-
-  #delayMs(): number {
-    return this.#limiter.limited ? this.#limiter.delayMs(this.#effects.now()) : 0;
-  }
-
-  #continueAfter(delayMs: number): void {
-    this.#cancelTimer = this.#effects.after(delayMs, () => {
-      this.#cancelTimer = undefined;
-      this.processQueue();
-    });
   }
 }
 

@@ -5,6 +5,7 @@ import { PORT_RESULT, type NetEffects, type NetPort } from './port.ts';
 import { ETHERNET_HEADER_BYTES, LARGEST_PACKET_BYTES, NET_HEADER } from './regs.ts';
 import { Chain, MAX_CHAIN, NEXT, type Virtqueue } from '../transport/queue.ts';
 import type { RateLimiter } from '../transport/rate-limiter.ts';
+import { Throttle } from '../transport/throttle.ts';
 
 /** Packets in one batch, after which the worker's other devices run. */
 const PACKETS_AT_ONCE = 256;
@@ -15,13 +16,11 @@ export class Transmitter {
   readonly #queue: Virtqueue;
   readonly #index: number;
   readonly #port: NetPort;
-  readonly #effects: NetEffects;
-  readonly #limiter: RateLimiter;
+  readonly #throttle: Throttle;
   readonly #chain = new Chain();
   readonly #packet = new IoVector(MAX_CHAIN);
   /** The port is full. */
   #blocked = false;
-  #cancelTimer: (() => void) | undefined;
 
   constructor(
     context: DeviceContext,
@@ -35,12 +34,11 @@ export class Transmitter {
     this.#queue = queue;
     this.#index = index;
     this.#port = port;
-    this.#effects = effects;
-    this.#limiter = limiter;
+    this.#throttle = new Throttle(limiter, effects, () => this.processQueue());
   }
 
   stop(): void {
-    this.#cancelTimer?.();
+    this.#throttle.cancel();
   }
 
   /** The port may accept packets again. */
@@ -50,15 +48,14 @@ export class Transmitter {
 
   /** Sends the packets in the queue. Called when it is notified. */
   processQueue(): void {
-    if (this.#cancelTimer) return;
+    if (this.#throttle.isActive) return;
     this.#blocked = false;
     let left = PACKETS_AT_ONCE;
     do {
       this.#queue.disableNotifications();
       for (;;) {
-        const delay = left-- > 0 ? this.#delayMs() : 0;
-        if (left < 0 || delay > 0) {
-          this.#continueAfter(delay);
+        if (left === 0) this.#throttle.pause(0);
+        if (left-- === 0 || this.#throttle.check()) {
           this.#context.interrupt(this.#index);
           return;
         }
@@ -93,20 +90,9 @@ export class Transmitter {
       }
     }
     if (sent === PORT_RESULT.dropped) this.#context.countError(this.#index);
-    this.#limiter.charge(bytes);
+    this.#throttle.charge(bytes);
     this.#queue.pushUsed(chain.id, 0);
     this.#context.count(this.#index, bytes, 0);
     return true;
-  }
-
-  #delayMs(): number {
-    return this.#limiter.limited ? this.#limiter.delayMs(this.#effects.now()) : 0;
-  }
-
-  #continueAfter(delayMs: number): void {
-    this.#cancelTimer = this.#effects.after(delayMs, () => {
-      this.#cancelTimer = undefined;
-      this.processQueue();
-    });
   }
 }

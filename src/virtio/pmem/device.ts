@@ -7,7 +7,7 @@ import type { DeviceContext, DeviceDescription, VirtioDevice } from '../transpor
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import { PMEM_CONFIG, PMEM_REQUEST, PMEM_REQUEST_BYTES, PMEM_RESULT, PMEM_RESULT_BYTES } from './regs.ts';
 import { Chain, NEXT, type Virtqueue } from '../transport/queue.ts';
-import type { RateLimits } from '../transport/rate-limiter.ts';
+import { RateLimiter, type RateLimits } from '../transport/rate-limiter.ts';
 import { Throttle, type ThrottleEffects } from '../transport/throttle.ts';
 
 const QUEUE_SIZE = 64;
@@ -41,7 +41,7 @@ export class PmemDevice implements VirtioDevice {
   constructor(effects: PmemEffects, fileBytes: number, limits: RateLimits) {
     this.#effects = effects;
     this.#fileBytes = fileBytes;
-    this.#throttle = new Throttle(limits, effects, () => this.processQueue());
+    this.#throttle = new Throttle(new RateLimiter(limits, effects.now()), effects, () => this.processQueue());
   }
 
   activate(context: DeviceContext): void {

@@ -1,5 +1,5 @@
-/** A rate limit together with its timer: holds a device's queues back, and resumes them when the limit permits. */
-import { RateLimiter, type RateLimits } from './rate-limiter.ts';
+/** A rate limit together with a timer: holds queues back, and resumes them when the limit permits. */
+import type { RateLimiter } from './rate-limiter.ts';
 
 export interface ThrottleEffects {
   /** Milliseconds of a monotonic clock. */
@@ -14,10 +14,13 @@ export class Throttle {
   readonly #resume: () => void;
   #cancelTimer: (() => void) | undefined;
 
-  /** `resume` is called once after each `check` that returned true, unless `cancel` comes first. */
-  constructor(limits: RateLimits, effects: ThrottleEffects, resume: () => void) {
+  /**
+   * `resume` is called once after each `pause` and each `check` that returned true, unless `cancel` comes
+   * first. Throttles may share a limiter.
+   */
+  constructor(limiter: RateLimiter, effects: ThrottleEffects, resume: () => void) {
     this.#effects = effects;
-    this.#limiter = new RateLimiter(limits, effects.now());
+    this.#limiter = limiter;
     this.#resume = resume;
   }
 
@@ -36,11 +39,16 @@ export class Throttle {
     if (!this.#limiter.limited) return false;
     const delay = this.#limiter.delayMs(this.#effects.now());
     if (delay === 0) return false;
-    this.#cancelTimer = this.#effects.after(delay, () => {
+    this.pause(delay);
+    return true;
+  }
+
+  /** Starts the timer; with 0 the worker's other devices run first. */
+  pause(delayMs: number): void {
+    this.#cancelTimer = this.#effects.after(delayMs, () => {
       this.#cancelTimer = undefined;
       this.#resume();
     });
-    return true;
   }
 
   cancel(): void {

@@ -1,4 +1,5 @@
 import { expect, test } from 'bun:test';
+import { RateLimiter } from '../../../../src/virtio/transport/rate-limiter.ts';
 import { Throttle } from '../../../../src/virtio/transport/throttle.ts';
 import { createTestClock } from '../device-bench.ts';
 
@@ -7,7 +8,9 @@ const ONE_IN_100_MS = { bandwidth: undefined, ops: { size: 1, burst: 0, refillMs
 test('a throttle is active from the check that fails until it resumes its device', () => {
   const clock = createTestClock();
   const resumed: number[] = [];
-  const throttle = new Throttle(ONE_IN_100_MS, clock, () => resumed.push(clock.now()));
+  const throttle = new Throttle(new RateLimiter(ONE_IN_100_MS, clock.now()), clock, () =>
+    resumed.push(clock.now()),
+  );
 
   throttle.charge(512);
 
@@ -19,7 +22,7 @@ test('a throttle is active from the check that fails until it resumes its device
 test('a throttle that is cancelled does not resume', () => {
   const clock = createTestClock();
   let resumed = 0;
-  const throttle = new Throttle(ONE_IN_100_MS, clock, () => resumed++);
+  const throttle = new Throttle(new RateLimiter(ONE_IN_100_MS, clock.now()), clock, () => resumed++);
   throttle.charge(512);
   throttle.check();
 
@@ -30,7 +33,11 @@ test('a throttle that is cancelled does not resume', () => {
 });
 
 test('a throttle without limits never holds anything back', () => {
-  const throttle = new Throttle({ bandwidth: undefined, ops: undefined }, createTestClock(), () => {});
+  const throttle = new Throttle(
+    new RateLimiter({ bandwidth: undefined, ops: undefined }, 0),
+    createTestClock(),
+    () => {},
+  );
 
   throttle.charge(2 ** 40);
 
