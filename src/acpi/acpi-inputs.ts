@@ -56,6 +56,8 @@ export interface AcpiInputs {
   /** undefined: one node, and no tables about nodes. */
   readonly numa?: AcpiNuma;
   readonly virtio: readonly AcpiVirtioDevice[];
+  /** Address of the VM generation ID, 16 bytes; undefined: there is no such device. */
+  readonly vmGenerationId?: GuestAddress;
   /** Whether COM1 exists. */
   readonly serial: boolean;
 }

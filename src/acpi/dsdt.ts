@@ -32,6 +32,8 @@ import { buildTable } from './sdt.ts';
 /** From revision 2, integers have 64 bits. */
 const REVISION = 2;
 const POWER_BUTTON_PRESSED = 0x80;
+const VM_GENERATION = 'VGEN';
+const GENERATION_CHANGED = 0x80;
 const CMOS_PORTS = 2;
 
 export function buildDsdt(inputs: AcpiInputs): Uint8Array {
@@ -40,7 +42,8 @@ export function buildDsdt(inputs: AcpiInputs): Uint8Array {
     ...(inputs.serial ? [serialPort()] : []),
     realTimeClock(),
     powerButton(),
-    genericEventDevice(inputs.cpuHotplug),
+    ...(inputs.vmGenerationId === undefined ? [] : [vmGenerationCounter(inputs.vmGenerationId)]),
+    genericEventDevice(inputs),
     processorContainer(inputs),
     ...inputs.virtio.map(virtioDevice),
   ];
@@ -71,12 +74,28 @@ function powerButton(): Aml {
 }
 
 /**
+ * VM generation counter: ADDR is the address of the VM generation ID, as its low and its high 32 bits. The ID
+ * changes when the guest is restored from a snapshot. Drivers find the device by its _CID; its _HID is the
+ * hypervisor's own. (Microsoft, "Virtual Machine Generation ID", 2012)
+ */
+function vmGenerationCounter(address: number): Aml {
+  return device(
+    VM_GENERATION,
+    nameObject('_HID', string('VOLT0001')),
+    nameObject('_CID', string('VM_Gen_Counter')),
+    nameObject('_DDN', string('VM_Gen_Counter')),
+    nameObject('ADDR', packageObject(address % 2 ** 32, Math.floor(address / 2 ** 32))),
+  );
+}
+
+/**
  * Generic event device: hardware-reduced ACPI has no general-purpose events. The guest evaluates _EVT when
  * the interrupt arrives; the event register, which is cleared by reading, holds the events. (§5.6.9)
  */
-function genericEventDevice(cpuHotplug: boolean): Aml {
+function genericEventDevice({ cpuHotplug, vmGenerationId }: AcpiInputs): Aml {
   const events = local(0);
-  const scan = ifBlock(bitAnd(events, ACPI_EVENT.cpuHotplug), call(CPU_SCAN_METHOD));
+  const on = (event: number, ...body: readonly Aml[]) => ifBlock(bitAnd(events, event), ...body);
+  const changed = notify(nameString(VM_GENERATION), GENERATION_CHANGED);
   return device(
     'GED',
     nameObject('_HID', string('ACPI0013')),
@@ -92,8 +111,9 @@ function genericEventDevice(cpuHotplug: boolean): Aml {
       '_EVT',
       { args: 1, serialized: true },
       store(nameString('EVTS'), events),
-      ifBlock(bitAnd(events, ACPI_EVENT.powerButton), notify(nameString('PWRB'), POWER_BUTTON_PRESSED)),
-      ...(cpuHotplug ? [scan] : []),
+      on(ACPI_EVENT.powerButton, notify(nameString('PWRB'), POWER_BUTTON_PRESSED)),
+      ...(vmGenerationId === undefined ? [] : [on(ACPI_EVENT.vmGeneration, changed)]),
+      ...(cpuHotplug ? [on(ACPI_EVENT.cpuHotplug, call(CPU_SCAN_METHOD))] : []),
     ),
   );
 }

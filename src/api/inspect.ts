@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { hex } from '../binary/bytes.ts';
 import type { MemoryWrite } from '../boot/boot-plan.ts';
 import type { CpuVendor } from '../cpuid/baseline.ts';
+import { VM_GENERATION_ID_BYTES } from '../machine/layout.ts';
 import { findFloatingPointer } from '../smp/mp-table-read.ts';
 import type { VmConfig } from '../config/config.ts';
 import { openImage, openKernel } from '../vmm/image-file.ts';
@@ -26,7 +27,8 @@ export function inspectMachine(config: VmConfig): MachineInspection {
   const plan = planMachine(
     config,
     planImage(config, kernel, initrd),
-    { tscDeadline: true },
+    // A guest that runs gets a random one.
+    { tscDeadline: true, vmGenerationId: new Uint8Array(VM_GENERATION_ID_BYTES) },
     {
       pmemBytes: pmemOf(config).map(readPmemBytes),
     },

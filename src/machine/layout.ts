@@ -36,6 +36,11 @@ export const LAYOUT = {
   mpConfigTable: row(0x9_fc10, 0x3f0, 'MP configuration table while it fits, which is up to 41 CPUs'),
   videoMemory: row(0xa_0000, 0x2_0000, 'legacy video memory'),
   acpiTables: row(0xc_0000, 0x2_ff00, 'ACPI tables, where option ROMs would be'),
+  vmGenerationId: row(
+    0xe_ff00,
+    0x10,
+    'VM generation ID: in no RAM entry of the E820 map, as its specification demands',
+  ),
   acpiRsdp: row(0xe_ffc0, 0x40, 'ACPI RSDP, in the range that ACPI 6.5 §5.2.5.1 has scanned'),
   biosArea: row(0xf_0000, 0xff00, 'BIOS area: MP configuration table of more than 41 CPUs'),
   realModeHandlers: row(0xf_ff00, 0xf0, 'handlers of real-mode interrupts, where firmware has its own'),
@@ -50,6 +55,8 @@ export const LAYOUT = {
   tss: row(0xfffb_d000, 0x3000, "KVM's three TSS pages (the same hosts)"),
   highMemory: row(4 * GIB, 0, 'RAM that does not fit below the MMIO hole'),
 } as const satisfies Record<string, LayoutRow>;
+
+export const VM_GENERATION_ID_BYTES = LAYOUT.vmGenerationId.bytes;
 
 /** End of conventional memory. The EBDA above it, up to 640 KiB, holds the MP floating pointer and table. */
 export const EBDA_START = LAYOUT.mpFloatingPointer.address;

@@ -50,7 +50,7 @@ export const CMOS_CENTURY = 0x32;
 export const ACPI_SLEEP_TYPE_S5 = 5;
 export const ACPI_SLEEP_ENABLE = 1 << 5;
 /** Bits of `acpiEvents`. */
-export const ACPI_EVENT = { cpuHotplug: 1 << 0, powerButton: 1 << 1 } as const;
+export const ACPI_EVENT = { cpuHotplug: 1 << 0, powerButton: 1 << 1, vmGeneration: 1 << 2 } as const;
 /**
  * Register offsets from `cpuHotplug`. Writing a vCPU's index to `select` selects it. `status` reads its
  * CPU_HOTPLUG_STATUS; writing bits of it acknowledges events or, with `eject`, ejects the vCPU. Reading

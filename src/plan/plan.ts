@@ -30,6 +30,12 @@ export interface HostCpuInfo {
   readonly tscKhz: number;
 }
 
+/** What of the host a plan depends on. */
+export interface HostInputs extends Pick<HostCpuInfo, 'tscDeadline'> {
+  /** The VM generation ID, 16 random bytes. */
+  readonly vmGenerationId: Uint8Array;
+}
+
 /** Files other than the kernel and the initrd. */
 export interface FileInfo {
   /** Size of each device's file, in the order of `pmemOf`. */
@@ -90,7 +96,7 @@ export function planImage(config: VmConfig, kernel: ByteSource, initrd: ByteSour
 export function planMachine(
   config: VmConfig,
   image: ImagePlan,
-  host: Pick<HostCpuInfo, 'tscDeadline'>,
+  host: HostInputs,
   files: FileInfo,
 ): MachinePlan {
   const { topology, cpus: present, bootCpu } = config;
@@ -109,6 +115,12 @@ export function planMachine(
   const windows = placeDevices(config.devices);
   const devices = config.devices.map(({ id, kind }, i) => ({ id, kind, ...windows[i]! }));
   const writes: MemoryWrite[] = [...image.boot.writes, ...(acpi?.tables ?? [])];
+  if (acpi)
+    writes.push({
+      name: 'vm-generation-id',
+      address: LAYOUT.vmGenerationId.address,
+      bytes: host.vmGenerationId,
+    });
   writes.push({ name: 'reset-vector', address: LAYOUT.resetVector.address, bytes: buildResetVector() });
   if (mpTables) {
     writes.push({ name: 'mp-floating-pointer', ...mpTables.floatingPointer });
@@ -168,6 +180,7 @@ function planAcpi(
     cpuHotplug: config.cpuHotplug,
     ...(config.numa ? { numa: acpiNuma(config.numa, memory) } : {}),
     virtio: placeDevices(config.devices),
+    vmGenerationId: LAYOUT.vmGenerationId.address,
     serial: true,
   });
 }

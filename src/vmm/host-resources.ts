@@ -1,5 +1,7 @@
 /** What a guest keeps of its host across its resets. */
+import { randomBytes } from '../ffi/random.ts';
 import { KvmSystem } from '../kvm/system.ts';
+import { VM_GENERATION_ID_BYTES } from '../machine/layout.ts';
 import { OpenDevices } from '../virtio/host/open.ts';
 import type { VcpuScheduling } from './vcpu/vcpu.ts';
 
@@ -13,10 +15,19 @@ export class HostResources implements Disposable {
   /** How the threads of vCPUs are scheduled, by index: the control socket may have changed it. */
   readonly scheduling = new Map<number, VcpuScheduling>();
   #kvm: KvmSystem | undefined;
+  #vmGenerationId: Uint8Array | undefined;
 
   /** Opened when it is first needed. Throws SyscallError with advice, and VoltError 'host'. */
   get kvm(): KvmSystem {
     return (this.#kvm ??= new KvmSystem());
+  }
+
+  /**
+   * The VM generation ID: 16 bytes that no other guest of any host has, nor this one once it is restored from a
+   * snapshot. A reset does not change it. (acpi/dsdt.ts)
+   */
+  get vmGenerationId(): Uint8Array {
+    return (this.#vmGenerationId ??= randomBytes(VM_GENERATION_ID_BYTES));
   }
 
   /** After all machines that used them are disposed of. */

@@ -88,7 +88,7 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
   vm.createInterruptControllers();
   const tscDeadline = system.check(CAP.tscDeadlineTimer) > 0;
   const files = { pmemBytes: pmemOf(config).map((device) => resources.devices.pmemBytes(device)) };
-  const plan = planMachine(config, image, { tscDeadline }, files);
+  const plan = planMachine(config, image, { tscDeadline, vmGenerationId: resources.vmGenerationId }, files);
   const { cpus, bootCpu } = plan;
   if (needsX2apicMode(plan)) vm.enableX2apicIds();
   if (bootCpu !== 0) vm.setBootCpu(cpus[bootCpu]!.apicId);

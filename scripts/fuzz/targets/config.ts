@@ -146,6 +146,7 @@ export const machineTarget: FuzzTarget = {
         planImage({ ...config, initrdPath: undefined }, KERNEL, undefined),
         {
           tscDeadline: true,
+          vmGenerationId: new Uint8Array(16),
         },
         { pmemBytes: pmemOf(config).map((_, i) => (i + 1) * 3 * MIB) },
       );

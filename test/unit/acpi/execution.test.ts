@@ -2,6 +2,7 @@ import { describe, expect, setDefaultTimeout, test as once } from 'bun:test';
 import { HEADER } from '../../../src/acpi/acpi.layout.ts';
 import { buildDsdt } from '../../../src/acpi/dsdt.ts';
 import { checksumByte } from '../../../src/binary/checksum.ts';
+import { guestAddress } from '../../../src/machine/address.ts';
 import { acpicaMissing, executeDsdt } from './acpica.ts';
 import { coresOnly, cpusOf, machineOf, numaOf, virtioDevices } from './machines.ts';
 
@@ -115,6 +116,29 @@ describe.skipIf(acpicaMissing)("the DSDT's methods, executed by ACPICA (needs ac
     const dsdt = withoutRegister(HOTPLUG_4, 'CNXT');
     const all = executeDsdt(dsdt, ['\\_SB.GED._EVT 9'], { fill: PRESENT, more: THREE_EVENTS });
     expect(all.sort()).toEqual(['C000 0x03', 'C002 0x01', 'C003 0x01', 'C003 0x03']);
+  });
+
+  test('a new VM generation is told by the event device, on a machine that has one', () => {
+    const dsdt = buildDsdt(machineOf(cpusOf(coresOnly(1)), { vmGenerationId: guestAddress(0xe_ff00) }));
+    const without = buildDsdt(machineOf(cpusOf(coresOnly(1))));
+    const event = ['\\_SB.GED._EVT 9'];
+    expect(executeDsdt(dsdt, event, { fill: 0x04 })).toEqual(['VGEN 0x80']);
+    expect(executeDsdt(dsdt, event, { fill: 0x06 }).sort()).toEqual(['PWRB 0x80', 'VGEN 0x80']);
+    expect(executeDsdt(dsdt, event, { fill: 0x01 })).toEqual([]);
+    expect(executeDsdt(without, event, { fill: 0x04 })).toEqual([]);
+  });
+
+  test('the VM generation counter has the ids and the address by which drivers find it', () => {
+    const inputs = machineOf(cpusOf(coresOnly(1)), { vmGenerationId: guestAddress(0x1_000e_ff00) });
+    const names = ['_HID', '_CID', '_DDN', 'ADDR'].map((name) => `\\_SB.VGEN.${name}`);
+    expect(executeDsdt(buildDsdt(inputs), names)).toEqual([
+      'VOLT0001',
+      // ACPICA, and so Linux, compares ids in capital letters.
+      'VM_GEN_COUNTER',
+      'VM_Gen_Counter',
+      0xe_ff00,
+      1,
+    ]);
   });
 
   test('the BSP need not be the first vCPU: then it is the one without _EJ0', () => {

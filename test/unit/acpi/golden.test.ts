@@ -3,6 +3,7 @@
  * revision 2). Checksums are left at 0 here; that they are right is asserted for every table on its own.
  */
 import { describe, expect, test } from 'bun:test';
+import { buildDsdt } from '../../../src/acpi/dsdt.ts';
 import { buildFadt } from '../../../src/acpi/fadt.ts';
 import { buildHmat } from '../../../src/acpi/hmat.ts';
 import { buildMadt } from '../../../src/acpi/madt.ts';
@@ -15,7 +16,8 @@ import { buildSrat } from '../../../src/acpi/srat.ts';
 import { buildXsdt } from '../../../src/acpi/xsdt.ts';
 import { byteSum } from '../../../src/binary/checksum.ts';
 import { guestAddress } from '../../../src/machine/address.ts';
-import { coresOnly, cpusOf } from './machines.ts';
+import { LAYOUT } from '../../../src/machine/layout.ts';
+import { coresOnly, cpusOf, machineOf } from './machines.ts';
 
 function ascii(text: string): string {
   return Buffer.from(text, 'latin1').toString('hex');
@@ -218,4 +220,21 @@ test('SPCR: COM1 at 115200', () => {
     'ffff ffff 00 00 00', // no PCI device, bus, device, function
     '00000000 00 00000000', // PCI flags, segment, reserved
   ]);
+});
+
+test('DSDT: the VM generation counter, with the address of the ID as two integers of 32 bits', () => {
+  const vmGenerationId = LAYOUT.vmGenerationId.address;
+  const dsdt = buildDsdt(machineOf([CPU_0!], { vmGenerationId }));
+  const ids = `0d ${ascii('VM_Gen_Counter')} 00`;
+  const device = [
+    `5b82 4d04 ${ascii('VGEN')}`, // Device, 0x4D bytes
+    `08 ${ascii('_HID')} 0d ${ascii('VOLT0001')} 00`,
+    `08 ${ascii('_CID')} ${ids} 08 ${ascii('_DDN')} ${ids}`,
+    `08 ${ascii('ADDR')} 12 08 02 0c 00ff0e00 00`, // Package of 2: DWordConst, ZeroOp
+  ];
+  const notification = `a0 0d 7b 60 0a04 00 86 ${ascii('VGEN')} 0a80`; // If (Local0 & 4) Notify (VGEN, 0x80)
+  const bytes = Buffer.from(dsdt).toString('hex');
+  expect(bytes).toContain(device.join('').replaceAll(' ', ''));
+  expect(bytes).toContain(notification.replaceAll(' ', ''));
+  expect(byteSum(dsdt)).toBe(0);
 });

@@ -2,6 +2,7 @@ import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { LOCAL_X2APIC, MADT, MADT_TYPE } from '../../../src/acpi/acpi.layout.ts';
 import type { AcpiInputs } from '../../../src/acpi/acpi-inputs.ts';
 import { buildAcpiTables } from '../../../src/acpi/acpi-tables.ts';
+import { LAYOUT } from '../../../src/machine/layout.ts';
 import { acpicaMissing, reassemble } from './acpica.ts';
 import { coresOnly, cpusOf, machineOf, numaOf, virtioDevices } from './machines.ts';
 
@@ -21,7 +22,12 @@ const KINDS: readonly (readonly [string, (cpus: number) => AcpiInputs])[] = [
     (cpus) => {
       const topology = { sockets: 1, diesPerSocket: 1, coresPerDie: Math.ceil(cpus / 2), threadsPerCore: 2 };
       const all = cpusOf(topology, cpus / 2 + 1, 4);
-      return machineOf(all, { cpuHotplug: true, numa: numaOf(4), virtio: virtioDevices(16) });
+      return machineOf(all, {
+        cpuHotplug: true,
+        numa: numaOf(4),
+        virtio: virtioDevices(16),
+        vmGenerationId: LAYOUT.vmGenerationId.address,
+      });
     },
   ],
 ]; // prettier-ignore

@@ -1,4 +1,5 @@
 import { expect, test } from 'bun:test';
+import { buildE820, E820_TYPE } from '../../../src/boot/e820.ts';
 import { GIB, MIB, PAGE_BYTES } from '../../../src/machine/address.ts';
 import { EBDA_END, EBDA_START, LAYOUT, ramRanges, type LayoutRow } from '../../../src/machine/layout.ts';
 
@@ -42,4 +43,14 @@ test('no fixed address of a device lies in RAM, whatever its size', () => {
     devices.filter((row) => row.address < ram.address + ram.bytes && row.address + row.bytes > ram.address),
   );
   expect(inRam).toEqual([]);
+});
+
+test('the VM generation ID is aligned to 8 bytes, and no range of usable memory has it', () => {
+  const { address, bytes } = LAYOUT.vmGenerationId;
+  const usable = buildE820(ramRanges(64 * GIB)).filter(({ type }) => type === E820_TYPE.ram);
+  expect(address % 8).toBe(0);
+  expect(bytes).toBe(16);
+  expect(usable.filter((ram) => ram.address < address + bytes && ram.address + ram.bytes > address)).toEqual(
+    [],
+  );
 });

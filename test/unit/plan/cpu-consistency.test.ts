@@ -20,7 +20,12 @@ function planOf(volt: Readonly<Record<string, unknown>>, cpus: number): MachineP
     'machine-config': { vcpu_count: cpus, mem_size_mib: 128 },
     volt,
   });
-  return planMachine(config, planImage(config, KERNEL, undefined), { tscDeadline: true }, { pmemBytes: [] });
+  return planMachine(
+    config,
+    planImage(config, KERNEL, undefined),
+    { tscDeadline: true, vmGenerationId: new Uint8Array(16) },
+    { pmemBytes: [] },
+  );
 }
 
 function randomMachine(random: Random): MachinePlan {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { bytesAsSource } from '../../../src/binary/byte-source.ts';
+import type { MemoryWrite } from '../../../src/boot/boot-plan.ts';
 import { MIB } from '../../../src/machine/address.ts';
 import { readConfigTable } from '../../../src/smp/mp-table-read.ts';
 import { parseConfig } from '../../../src/config/config.ts';
@@ -17,6 +18,8 @@ interface Wanted {
   readonly tscDeadline?: boolean;
   readonly initrd?: boolean;
   readonly memoryMib?: number;
+  readonly acpi?: boolean;
+  readonly vmGenerationId?: Uint8Array;
   /** Of files that the machine has as persistent memory. */
   readonly pmemBytes?: readonly number[];
 }
@@ -31,12 +34,18 @@ function planFor(wanted: Wanted = {}) {
       smt: wanted.smt ?? false,
       mem_size_mib: wanted.memoryMib ?? 64,
     },
+    volt: { acpi: wanted.acpi ?? true },
     pmem: (wanted.pmemBytes ?? []).map((_, i) => ({ id: `pmem${i}`, path_on_host: `${i}` })),
   });
   const kernel = bytesAsSource('kernel', wanted.kernel ?? VMLINUX);
   const image = planImage(config, kernel, wanted.initrd ? initrdOf(5000) : undefined);
   const files = { pmemBytes: wanted.pmemBytes ?? [] };
-  return planMachine(config, image, { tscDeadline: wanted.tscDeadline ?? true }, files);
+  return planMachine(
+    config,
+    image,
+    { tscDeadline: wanted.tscDeadline ?? true, vmGenerationId: wanted.vmGenerationId ?? new Uint8Array(16) },
+    files,
+  );
 }
 
 const timerKind = (wanted: Wanted) =>
@@ -174,10 +183,31 @@ describe('the writes of a plan', () => {
       'acpi-pptt',
       'acpi-spcr',
       'acpi-rsdt',
+      'vm-generation-id',
       'acpi-rsdp',
       'real-mode-handlers',
       'reset-vector',
     ]);
+  });
+});
+
+describe('the VM generation ID', () => {
+  const idIn = (plan: ReturnType<typeof planFor>) =>
+    plan.writes.filter(({ name }) => name === 'vm-generation-id');
+
+  test('is written as it is given, where the DSDT has its address', () => {
+    const plan = planFor({ vmGenerationId: Uint8Array.from({ length: 16 }, (_, i) => 0xf0 + i) });
+    const dsdt = plan.writes.find(({ name }) => name === 'acpi-dsdt')!;
+
+    const [{ address, bytes }] = idIn(plan) as [MemoryWrite];
+
+    expect(Buffer.from(bytes).toString('hex')).toBe('f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff');
+    const value = Uint8Array.of(0x0c, address & 0xff, (address >>> 8) & 0xff, address >>> 16, 0, 0);
+    expect(Buffer.from(dsdt.bytes).indexOf(value)).toBeGreaterThan(0);
+  });
+
+  test('is not there without ACPI', () => {
+    expect(idIn(planFor({ acpi: false }))).toEqual([]);
   });
 });
 
