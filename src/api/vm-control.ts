@@ -198,8 +198,10 @@ export class VmControl implements ControlTarget {
     this.sendIpi({ destination: index, mode: 'sipi', vector });
   }
 
-  setAffinity(index: number, cpus: readonly number[]): void {
-    pinVcpu(this.#vcpu(index), cpus);
+  /** Pins a vCPU's thread to host CPUs. Throws VoltError 'usage' for one that is not online. */
+  async setAffinity(index: number, cpus: readonly number[]): Promise<void> {
+    const vcpu = this.#vcpu(index);
+    await this.#vm.vcpuQueue.run(() => pinVcpu(vcpu, cpus));
     this.#emit({ kind: 'affinity', vcpu: index, cpus, atMs: this.#now() });
   }
 
@@ -219,8 +221,9 @@ export class VmControl implements ControlTarget {
    * Sets the nice value of a vCPU's thread, from -20 (highest priority) to 19. Throws SyscallError if only
    * root may.
    */
-  setNice(index: number, nice: number): void {
-    setVcpuNice(this.#vcpu(index), nice);
+  async setNice(index: number, nice: number): Promise<void> {
+    const vcpu = this.#vcpu(index);
+    await this.#vm.vcpuQueue.run(() => setVcpuNice(vcpu, nice));
     this.#emit({ kind: 'nice', vcpu: index, nice, atMs: this.#now() });
   }
 

@@ -5,11 +5,15 @@ import { checked, libc } from './libc.ts';
 const PRIO_PROCESS = 0;
 
 /**
- * Sets the nice value of one thread, from -20 (highest priority) to 19: Linux accepts a thread id for
- * PRIO_PROCESS. Throws SyscallError with advice.
+ * Sets the nice value of the calling thread, from -20 (highest priority) to 19: the sandbox allows no other.
+ * Linux applies PRIO_PROCESS to a thread. Throws SyscallError with advice.
  */
-export function setThreadNice(threadId: number, nice: number): void {
-  checked(libc.setpriority(PRIO_PROCESS, threadId, nice), 'setpriority', (errno) =>
-    errno === ERRNO.EACCES || errno === ERRNO.EPERM ? 'only root may lower a nice value' : undefined,
-  );
+export function setOwnNice(nice: number): void {
+  checked(libc.setpriority(PRIO_PROCESS, 0, nice), 'setpriority', niceAdvice);
+}
+
+export function niceAdvice(errno: number): string | undefined {
+  return errno === ERRNO.EACCES || errno === ERRNO.EPERM
+    ? 'lowering it takes root with --no-sandbox, or ulimit -e'
+    : undefined;
 }

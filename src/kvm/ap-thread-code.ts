@@ -5,6 +5,7 @@
 import { ERRNO } from '../ffi/errno.ts';
 import { SECCOMP_SET_MODE_FILTER } from '../ffi/sandbox.ts';
 import { PR_SET_NAME } from '../ffi/thread.ts';
+import { MAX_HOST_CPUS } from '../machine/cpu-list.ts';
 import { IOCTL } from './abi.ts';
 
 /**
@@ -27,20 +28,28 @@ export const AP_THREAD = {
   exited: 0x2c,
   /** i64: result of the last system call: 0 or -errno. */
   result: 0x30,
-  size: 0x40,
+  /** u32: one of AP_CALL, the last one that the thread made to prepare itself. */
+  call: 0x38,
+  /** i32: nice value that the thread sets for itself; NICE_UNCHANGED: none. */
+  nice: 0x3c,
+  /** u32: 1 if the thread pins itself to the host CPUs of `cpus`, a cpu_set_t. */
+  pins: 0x40,
+  cpus: 0x48,
+  size: 0x48 + MAX_HOST_CPUS / 8,
 } as const;
 
-const CALL = { write: 1, ioctl: 16, prctl: 157, gettid: 186, seccomp: 317 } as const;
+/** No nice value. (setpriority(2)) */
+export const NICE_UNCHANGED = 127;
+
+/** Numbers of the system calls by which a thread prepares itself. */
+export const AP_CALL = { setPriority: 141, setAffinity: 203, seccomp: 317 } as const;
+const CALL = { write: 1, ioctl: 16, prctl: 157, gettid: 186 } as const;
 
 /**
- * void *run(struct row *row): names the thread, installs the filter, and calls KVM_RUN until it returns
- * anything but EAGAIN, which KVM returns after an INIT. (api.rst, KVM_RUN)
+ * void *run(struct row *row): names the thread, sets its affinity and nice value, installs the filter, and
+ * calls KVM_RUN until it returns anything but EAGAIN, which KVM returns after an INIT. (api.rst, KVM_RUN)
  */
 export function apThreadCode(): Uint8Array {
-  const installFilter = [
-    ...call(CALL.seccomp, moveEdi(SECCOMP_SET_MODE_FILTER), [0x31, 0xf6]), // xor esi, esi
-    ...[0x48, 0x85, 0xc0], // test rax, rax
-  ];
   const enter = [
     ...call(CALL.ioctl, [0x8b, 0x3b], moveEsi(IOCTL.run), [0x31, 0xd2]), // mov edi, [rbx]; xor edx, edx
     ...[0x83, 0xf8, -ERRNO.EAGAIN & 0xff], // cmp eax, -EAGAIN
@@ -74,14 +83,51 @@ export function apThreadCode(): Uint8Array {
   return Uint8Array.from([
     ...[0x53, 0x48, 0x89, 0xfb], // push rbx; mov rbx, rdi
     ...call(CALL.prctl, moveEdi(PR_SET_NAME), [0x48, 0x8d, 0x73, AP_THREAD.name]), // lea rsi, [rbx + name]
-    ...[0x48, 0x8b, 0x53, AP_THREAD.filter], // mov rdx, [rbx + filter]
-    ...[0x48, 0x85, 0xd2], // test rdx, rdx
-    ...[0x74, installFilter.length + 2], // je past the filter
-    ...installFilter,
-    ...[0x75, run.length], // jne to the end: without the filter the guest must not run
-    ...run,
+    ...prepareAndRun(run),
     ...exit,
   ]);
+}
+
+interface Preparation {
+  readonly number: (typeof AP_CALL)[keyof typeof AP_CALL];
+  /** Sets ZF if the call is not wanted. */
+  readonly isUnwanted: readonly number[];
+  readonly setArguments: readonly number[];
+}
+
+const PREPARATIONS: readonly Preparation[] = [
+  {
+    number: AP_CALL.setAffinity,
+    isUnwanted: [0x83, 0x7b, AP_THREAD.pins, 0], // cmp dword [rbx + pins], 0
+    setArguments: [
+      ...[0x31, 0xff], // xor edi, edi
+      ...moveEsi(MAX_HOST_CPUS / 8),
+      ...[0x48, 0x8d, 0x53, AP_THREAD.cpus], // lea rdx, [rbx + cpus]
+    ],
+  },
+  {
+    number: AP_CALL.setPriority,
+    isUnwanted: [0x8b, 0x53, AP_THREAD.nice, 0x83, 0xfa, NICE_UNCHANGED], // mov edx, [rbx + nice]; cmp edx, …
+    setArguments: [0x31, 0xff, 0x31, 0xf6], // xor edi, edi (PRIO_PROCESS); xor esi, esi
+  },
+  {
+    number: AP_CALL.seccomp,
+    isUnwanted: [0x48, 0x8b, 0x53, AP_THREAD.filter, 0x48, 0x85, 0xd2], // mov rdx, [rbx + filter]; test rdx, rdx
+    setArguments: [...moveEdi(SECCOMP_SET_MODE_FILTER), 0x31, 0xf6], // xor esi, esi
+  },
+];
+
+/** After a call that fails, execution continues behind `run`: unprepared, the guest must not run. */
+function prepareAndRun(run: readonly number[]): readonly number[] {
+  return PREPARATIONS.reduceRight<readonly number[]>((behind, { number, isUnwanted, setArguments }) => {
+    const prepare = [
+      ...[0xc7, 0x43, AP_THREAD.call, ...u32(number)], // mov dword [rbx + call], number
+      ...call(number, setArguments),
+      ...[0x48, 0x85, 0xc0], // test rax, rax
+      ...[0x0f, 0x85, ...u32(behind.length)], // jne behind
+    ];
+    return [...isUnwanted, 0x74, prepare.length, ...prepare, ...behind]; // je past it
+  }, run);
 }
 
 function call(number: number, ...given: readonly (readonly number[])[]): number[] {

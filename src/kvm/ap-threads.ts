@@ -3,20 +3,25 @@
  * guest, until the vCPU exits to user space or is kicked for the first time. A Worker then handles that exit
  * and runs the vCPU. An AP that never exits needs no Worker.
  */
+import { AFFINITY_ADVICE, cpuMask } from '../ffi/affinity.ts';
+import { SyscallError } from '../ffi/errno.ts';
 import { addressOf, type HostPointer } from '../ffi/libc.ts';
 import { onWake, wakeFd } from '../ffi/wake-stream.ts';
 import { MAP, Mapping, PROT } from '../ffi/mapping.ts';
+import { niceAdvice } from '../ffi/priority.ts';
 import { mapCode, startThread } from '../ffi/native-thread.ts';
 import { pauseThread } from '../ffi/thread.ts';
 import { putAscii, putU64 } from '../binary/bytes.ts';
 import { VoltError } from '../volt-error.ts';
-import { AP_THREAD, apThreadCode } from './ap-thread-code.ts';
+import { AP_CALL, AP_THREAD, apThreadCode, NICE_UNCHANGED } from './ap-thread-code.ts';
 
 export interface ApThreadStart {
   readonly index: number;
   readonly vcpuFd: number;
   /** The vCPU's struct kvm_mp_state, refreshed after an INIT. SAFETY: memory that outlives the thread. */
   readonly mpState: Uint8Array;
+  /** Host CPUs and nice value that the thread sets for itself; undefined: those of the process. */
+  readonly scheduling: { readonly cpus: readonly number[] | undefined; readonly nice: number | undefined };
   /** From `placeFilter`: the seccomp filter that the thread installs for itself. */
   readonly filter: HostPointer | undefined;
 }
@@ -128,7 +133,7 @@ export class ApThreads implements Disposable {
     this.#rows[Symbol.dispose]();
   }
 
-  #startThread(at: HostPointer, { index, vcpuFd, mpState, filter }: ApThreadStart): void {
+  #startThread(at: HostPointer, { index, vcpuFd, mpState, scheduling, filter }: ApThreadStart): void {
     const row = index * AP_THREAD.size;
     const view = this.#view;
     view.setInt32(row + AP_THREAD.vcpuFd, vcpuFd, true);
@@ -136,6 +141,9 @@ export class ApThreads implements Disposable {
     putU64(view, row + AP_THREAD.filter, filter ?? 0);
     putU64(view, row + AP_THREAD.mpState, addressOf(mpState));
     putAscii(new Uint8Array(view.buffer, row + AP_THREAD.name, 16), 0, `vcpu${index}`);
+    view.setInt32(row + AP_THREAD.pins, scheduling.cpus ? 1 : 0, true);
+    if (scheduling.cpus) new Uint8Array(view.buffer, row + AP_THREAD.cpus).set(cpuMask(scheduling.cpus));
+    view.setInt32(row + AP_THREAD.nice, scheduling.nice ?? NICE_UNCHANGED, true);
     view.setInt32(row + AP_THREAD.threadId, 0, true);
     view.setInt32(row + AP_THREAD.exited, 0, true);
     view.setInt32(row + AP_THREAD.result, 0, true);
@@ -149,16 +157,27 @@ export class ApThreads implements Disposable {
       const exited = this.#word(index, AP_THREAD.exited) !== 0;
       const threadId = this.#word(index, AP_THREAD.threadId);
       if (threadId !== 0) return threadId;
-      if (exited || performance.now() > deadline) {
-        const cause = exited
-          ? `errno ${-this.#word(index, AP_THREAD.result)}`
-          : `timeout after ${START_TIMEOUT_MS} ms`;
+      if (exited) throw new VoltError('host', `Cannot start vCPU ${index}: ${this.#failure(index).message}`);
+      if (performance.now() > deadline) {
         throw new VoltError(
           'host',
-          `Cannot start vCPU ${index}: its thread does not reach KVM_RUN: ${cause}`,
+          `Cannot start vCPU ${index}: its thread does not reach KVM_RUN within ${START_TIMEOUT_MS} ms; try again when the host is less busy`,
         );
       }
       pauseThread(POLL_MICROSECONDS);
+    }
+  }
+
+  /** Of the system call by which a thread was to prepare itself. */
+  #failure(index: number): SyscallError {
+    const errno = -this.#word(index, AP_THREAD.result);
+    switch (this.#word(index, AP_THREAD.call)) {
+      case AP_CALL.setAffinity:
+        return new SyscallError('sched_setaffinity', errno, AFFINITY_ADVICE);
+      case AP_CALL.setPriority:
+        return new SyscallError('setpriority', errno, niceAdvice(errno));
+      default:
+        return new SyscallError('seccomp', errno);
     }
   }
 

@@ -48,6 +48,7 @@ export interface SyscallRule {
 }
 
 const ALL = ['vcpu', 'device'] as const;
+const VCPU = ['vcpu'] as const;
 const DEVICE = ['device'] as const;
 const EPERM = 1;
 const EACCES = 13;
@@ -214,8 +215,13 @@ export const SYSCALL_RULES: Readonly<Record<string, SyscallRule>> = {
   epoll_create1: { why: "a new worker's event loop", also: ALL },
   eventfd2: { why: 'the same; interrupts and notifications of virtqueues', also: ALL },
   fcntl: { why: 'non-blocking descriptors; seals of shared memory', also: ALL, when: [[PLAIN_FCNTL]] },
-  sched_setaffinity: { why: 'volt ctl affinity' },
-  setpriority: { why: 'nice values of vCPUs', when: [[is(0, 0)]], errno: EPERM },
+  sched_setaffinity: { why: 'volt ctl affinity: a vCPU thread pins itself', also: VCPU, when: [[SELF]] },
+  setpriority: {
+    why: 'volt ctl nice: the same; of the runtime the error is handled',
+    also: VCPU,
+    when: [[is(0, 0), is(1, 0)]],
+    errno: EPERM,
+  },
   rt_sigsuspend: { why: 'the garbage collector holds a thread while it scans its stack', also: ALL },
   getpriority: {
     why: "priorities of the runtime's helpers",

@@ -3,7 +3,7 @@ import { randomBytes } from '../ffi/random.ts';
 import { KvmSystem } from '../kvm/system.ts';
 import { VM_GENERATION_ID_BYTES } from '../machine/layout.ts';
 import { OpenDevices } from '../virtio/host/open.ts';
-import type { VcpuScheduling } from './vcpu/vcpu.ts';
+import type { VcpuScheduling } from './vcpu/scheduling.ts';
 
 /**
  * /dev/kvm, the files, sockets and helper processes of devices, and how the threads of vCPUs are scheduled.

@@ -11,6 +11,7 @@ import {
   writeMpState,
   writeSipiVector,
 } from '../../src/kvm/vcpu.ts';
+import { onlineCpus } from '../../src/ffi/affinity.ts';
 import { VCPU_WORD } from '../../src/vmm/bus/shared-state.ts';
 import { getU64 } from '../../src/binary/bytes.ts';
 import { KVM_MP_STATE, REGS, SEGMENT, SREGS } from '../../src/kvm/abi.ts';
@@ -298,10 +299,35 @@ describe('affinity', () => {
     await waitUntil('the first heartbeat', () => running.output.includes('heartbeat 1:'));
     expect(running.control.vcpus()[0]!.affinity).toEqual([0]);
 
-    expect(() => running.control.setAffinity(0, [4095])).toThrow('there is no host CPU 4095');
-    running.control.setAffinity(0, [0]);
+    const missing = running.control.setAffinity(0, [4095]);
+    await expect(missing).rejects.toThrow('there is no host CPU 4095');
+    await running.control.setAffinity(0, [0]);
 
     expect(running.events.at(-1)).toMatchObject({ kind: 'affinity', vcpu: 0, cpus: [0] });
+  });
+});
+
+describe('scheduling', () => {
+  needsKvm('of a paused vCPU changes while it stays paused, whoever asks how often', async () => {
+    await using running = await busyMachine(2);
+    await running.control.pause();
+
+    const last = onlineCpus().at(-1)!;
+    await Promise.all([0, last, 0, last].map((cpu, i) => running.control.setAffinity(i % 2, [cpu])));
+    await running.control.setNice(1, 19);
+    const vcpus = running.control.vcpus();
+
+    expect(vcpus.map(({ affinity, state }) => [affinity, state])).toEqual([
+      [[0], 'paused'],
+      [[last], 'paused'],
+    ]);
+  });
+
+  needsKvm('of a vCPU that has ended is an error', async () => {
+    await using running = await busyMachine(2);
+    await running.vm.stop();
+
+    await expect(running.control.setNice(1, 3)).rejects.toThrow('the guest has ended');
   });
 });
 
@@ -318,10 +344,11 @@ describe('priority', () => {
     await using running = await busyMachine(2);
     const [bsp, ap] = running.control.vcpus();
 
-    running.control.setNice(1, 10);
+    await running.control.setNice(1, 19);
 
-    expect([niceOf(bsp!.threadId), niceOf(ap!.threadId)]).toEqual([niceOf(process.pid), 10]);
-    expect(running.events.at(-1)).toMatchObject({ kind: 'nice', vcpu: 1, nice: 10 });
-    expect(() => running.control.setNice(1, 20)).toThrow('20 (expected a whole number from -20 to 19)');
+    expect([niceOf(bsp!.threadId), niceOf(ap!.threadId)]).toEqual([niceOf(process.pid), 19]);
+    expect(running.events.at(-1)).toMatchObject({ kind: 'nice', vcpu: 1, nice: 19 });
+    const tooLow = running.control.setNice(1, 20);
+    await expect(tooLow).rejects.toThrow('20 (expected a whole number from -20 to 19)');
   });
 });

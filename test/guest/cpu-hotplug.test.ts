@@ -144,7 +144,7 @@ describe.skipIf(!kvmOpens)('CPU hotplug (needs /dev/kvm)', () => {
     using resources = new HostResources();
     await using first = new Running(new VirtualMachine(made.config, { resources }));
     await first.control.setCpuCount(2);
-    first.control.setAffinity(1, [0]);
+    await first.control.setAffinity(1, [0]);
     const removal = first.control.setCpuCount(1).catch(() => {});
     const end = await first.vm.ended;
     await removal;

@@ -53,7 +53,7 @@ const TO_ALL = `read write close fstat poll lseek munmap brk rt_sigprocmask rt_s
 const TO_DEVICES = `pread64 pwrite64 readv recvfrom shutdown fsync fdatasync timerfd_create timerfd_settime preadv
   pwritev preadv2 pwritev2 io_uring_enter`;
 const TO_PROCESS = `getsockname getpeername getsockopt wait4 getcwd unlink readlink getuid getgid geteuid getegid getppid
-  getpgrp sched_setaffinity getdents64 mbind`;
+  getpgrp getdents64 mbind`;
 
 const wordsOf = (text: string) => text.trim().split(/\s+/);
 
@@ -68,7 +68,7 @@ const EXPECTED: Readonly<Record<Class, Readonly<Record<string, readonly string[]
   },
   vcpu: {
     allow: wordsOf(TO_ALL),
-    [EPERM]: wordsOf('getpriority sched_getparam sched_setscheduler sched_getscheduler'),
+    [EPERM]: wordsOf('getpriority setpriority sched_getparam sched_setscheduler sched_getscheduler'),
     [ENOSYS]: ['clone3'],
   },
   device: {
@@ -188,7 +188,12 @@ const PINNED: readonly (readonly [string, readonly Argument[], string])[] = [
   ['sendto', [3, POINTER, 1, 0, POINTER, 110], ''],
   ['setsockopt', [3, 6, 1], 'process'],
   ['setsockopt', [3, 1, 2], ''],
-  ['setpriority', [0, ODD, 5], 'process'],
+  ['sched_setaffinity', [0, 128, POINTER], 'process vcpu'],
+  ['sched_setaffinity', [INIT, 128, POINTER], ''],
+  ['sched_setaffinity', ['pid', 128, POINTER], ''],
+  ['setpriority', [0, 0, 5], 'process vcpu'],
+  ['setpriority', [0, ODD, 5], ''],
+  ['setpriority', [1, 0, 5], ''],
   ['setpriority', [2, 1000, 5], ''],
 ];
 

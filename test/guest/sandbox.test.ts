@@ -181,13 +181,15 @@ describe('a running guest', () => {
         ['regs', '1'],
         ['resume'],
         ['affinity', '1', '0'],
+        ['nice', '1', '5'],
+        ['nice', '1', '1'],
         ['nmi', '9'],
       ]) {
         codes.push((await ctl(...words)).exitCode);
       }
       const clients = await Promise.all(Array.from({ length: 20 }, () => ctl('vcpus', '--json')));
 
-      expect(codes).toEqual([0, 0, 0, 0, 0, 0, 2]);
+      expect(codes).toEqual([0, 0, 0, 0, 0, 0, 0, 1, 2]);
       expect(clients.map(({ exitCode }) => exitCode)).toEqual(Array(20).fill(0));
     });
     expect(readdirSync(sockets.path)).toEqual([]);
@@ -209,7 +211,10 @@ describe('a forbidden system call ends the process and is named', () => {
     ['a file to write', 'create', '/tmp/volt-forbidden'],
     ['ptrace', 'ptrace', ''],
     ['a number that is no call', 'unknown', ''],
-    ["on a vCPU's thread: pinning", 'vcpu', ''],
+    ['host CPUs of another process', 'pin', 'process'],
+    ["on a vCPU's thread: host CPUs of another process", 'pin', 'vcpu'],
+    ["on a device's thread: host CPUs of another process", 'pin', 'device'],
+    ["on a device's thread: nice values", 'renice', 'device'],
     ["on a device's thread: a second filter", 'device', ''],
     ['on a worker made later: socket', 'worker', ''],
     ['a signal to another process', 'tgkill', 'process'],
@@ -223,7 +228,8 @@ describe('a forbidden system call ends the process and is named', () => {
       spawn: 'socketpair',
       create: 'openat',
       unknown: 'of an unknown number',
-      vcpu: 'sched_setaffinity',
+      pin: 'sched_setaffinity',
+      renice: 'setpriority',
       device: 'seccomp',
       worker: 'socket',
       prlimit: 'prlimit64',

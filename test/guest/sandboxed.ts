@@ -16,6 +16,7 @@ const AF_INET = 2;
 const SOCK_STREAM = 1;
 const SYS_PTRACE = 101;
 const PARENT = process.ppid;
+const PRIO_PROCESS = 0;
 const SYS_PRLIMIT64 = 302;
 const RLIMIT_NOFILE = 7;
 const SYS_BEYOND = 400;
@@ -33,9 +34,13 @@ const ACTIONS: Readonly<Record<string, () => unknown>> = {
   ptrace: () => libc.syscall(SYS_PTRACE, 0, 0, 0, 0, 0, 0),
   unknown: () => libc.syscall(SYS_BEYOND, 0, 0, 0, 0, 0, 0),
   read: () => console.log(reading(parameter)),
-  vcpu: () => {
-    installFilter(placeFilter(buildFilter('vcpu', process.pid)), 'this');
-    libc.sched_setaffinity(0, 8, new Uint8Array(8).fill(255));
+  pin: () => {
+    narrow(parameter);
+    libc.sched_setaffinity(PARENT, 8, new Uint8Array(8).fill(255));
+  },
+  renice: () => {
+    narrow(parameter);
+    console.log(libc.setpriority(PRIO_PROCESS, PARENT, 19));
   },
   device: () => {
     installFilter(placeFilter(buildFilter('device', process.pid)), 'this');
@@ -99,7 +104,8 @@ async function runUnderLoad(seconds: number): Promise<void> {
     await control.pause();
     await control.registers(rounds % 4);
     await control.resume();
-    control.setAffinity(rounds % 4, [0]);
+    await control.setAffinity(rounds % 4, [0]);
+    await control.setNice(rounds % 4, 19);
     if (rounds % 10 === 0) await helperThread();
   }
   await vm.stop();

@@ -3,10 +3,11 @@ import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { readdirSync, readFileSync } from 'node:fs';
 import { VirtualMachine } from '../../src/api/index.ts';
 import type { VcpuStatus } from '../../src/api/control/target.ts';
+import { getThreadAffinity } from '../../src/ffi/affinity.ts';
 import { VCPU_WORD } from '../../src/vmm/bus/shared-state.ts';
 import { kvmOpens, TemporaryFolder } from '../cli/volt-process.ts';
 import { smallConfig, waitUntil } from './guest-run.ts';
-import { copyTo8000, tinyMachine } from './running.ts';
+import { copyTo8000, Running, tinyMachine } from './running.ts';
 import { asm, buildPvhElf, program } from './tiny-guest.ts';
 
 setDefaultTimeout(120_000);
@@ -85,21 +86,38 @@ describe.skipIf(!kvmOpens)('APs without a Worker (needs /dev/kvm)', () => {
     expect(end.kind).toBe('guest-exit');
   });
 
-  test('keep priority and host CPUs when a Worker takes over', async () => {
+  test('are taken over by a Worker to get a priority and host CPUs, which it sets for itself', async () => {
     const code = program(asm.print('up'), asm.halt());
     await using machine = await tinyMachine(code, 2);
     await waitUntil('the BSP is up', () => machine.output === 'up');
     const [, ap] = threadIds(machine.vm);
 
-    machine.control.setNice(1, 7);
-    machine.control.setAffinity(1, [0]);
-    await machine.control.pause([1]);
+    await machine.control.setNice(1, 19);
+    await machine.control.setAffinity(1, [0]);
 
     const [, apNow] = threadIds(machine.vm);
     const [, status] = machine.control.vcpus();
     expect(apNow).not.toBe(ap);
-    expect(niceOf(apNow!)).toBe(7);
+    expect(niceOf(apNow!)).toBe(19);
     expect(status!.affinity).toEqual([0]);
+  });
+
+  test('have their host CPUs and priority from the start, by their own doing', async () => {
+    using folder = new TemporaryFolder();
+    const path = await folder.write('kernel', buildPvhElf(program(asm.print('up'), asm.halt())));
+    const vm = new VirtualMachine(smallConfig(path, 4));
+    const all = getThreadAffinity(process.pid);
+    vm.vcpus[1]!.scheduling.cpus = [all.at(-1)!];
+    vm.vcpus[2]!.scheduling.nice = 19;
+    await using machine = new Running(vm);
+    await waitUntil('the BSP is up', () => machine.output === 'up');
+
+    const [, ...aps] = machine.control.vcpus();
+
+    const nice = niceOf(process.pid);
+    expect(aps.map(({ affinity }) => affinity)).toEqual([[all.at(-1)!], all, all]);
+    expect(aps.map(({ threadId }) => niceOf(threadId))).toEqual([nice, 19, nice]);
+    expect(aps.map(({ threadId }) => nameOf(threadId))).toEqual(['vcpu1', 'vcpu2', 'vcpu3']);
   });
 
   test('end with the machine, whenever it is stopped beside its own end', async () => {

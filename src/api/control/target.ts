@@ -123,8 +123,8 @@ export interface ControlTarget {
   setCpuCount(count: number): Promise<CpuChange>;
   sendIpi(request: IpiRequest): void;
   startAp(index: number, vector: number): void;
-  setAffinity(index: number, cpus: readonly number[]): void;
-  setNice(index: number, nice: number): void;
+  setAffinity(index: number, cpus: readonly number[]): Promise<void>;
+  setNice(index: number, nice: number): Promise<void>;
   setMpState(index: number, state: KnownMpState, vector?: number): Promise<void>;
   /** Returns a function that unsubscribes. */
   onEvent(listener: (event: VmEvent) => void): () => void;

@@ -10,6 +10,7 @@ import { IMCR_WORD } from '../../chips/imcr.ts';
 import { TEXT_CURSOR_WORD } from '../../chips/text-cursor.ts';
 import { UART_WORD } from '../../chips/uart.ts';
 import { REGS } from '../../kvm/abi.ts';
+import { MAX_HOST_CPUS } from '../../machine/cpu-list.ts';
 
 /** Words of the VM as a whole. */
 export const VM_WORD = {
@@ -34,6 +35,7 @@ export const VM_WORD = {
 } as const;
 
 const REGS_WORDS = REGS.size / 4;
+export const CPU_MASK_WORDS = MAX_HOST_CPUS / 32;
 
 /** Words of one vCPU. */
 export const VCPU_WORD = {
@@ -53,15 +55,28 @@ export const VCPU_WORD = {
   /** Counts the main thread's requests for a sample, and those that were served (notified). */
   sampleWanted: 5 + REGS_WORDS,
   sampleDone: 6 + REGS_WORDS,
+  /** One of SCHEDULING: what the main thread wants the vCPU's thread to set for itself; notified. */
+  scheduling: 7 + REGS_WORDS,
+  /** Why that failed: an errno, or 0. */
+  schedulingErrno: 8 + REGS_WORDS,
+  /** The requested nice value, and the requested host CPUs as a cpu_set_t. */
+  nice: 9 + REGS_WORDS,
+  cpus: 10 + REGS_WORDS,
   /** Exits by KVM's exit reason, modulo 2^32; written by the vCPU's thread alone. */
-  exits: 7 + REGS_WORDS,
-  size: 7 + REGS_WORDS + 48,
+  exits: 10 + REGS_WORDS + CPU_MASK_WORDS,
+  size: 10 + REGS_WORDS + CPU_MASK_WORDS + 48,
 } as const;
 
 export const EXIT_COUNTERS = VCPU_WORD.size - VCPU_WORD.exits;
 /** `park`: ejected by the guest; the vCPU stays out of it until it is plugged again. */
 export const VCPU_COMMAND = { run: 0, stop: 1, pause: 2, park: 3 } as const;
 export const VCPU_PHASE = { created: 0, running: 1, paused: 2, stopped: 3, parked: 4 } as const;
+
+/**
+ * The main thread goes from `none` to `setCpus` or `setNice` and from `done` to `none`, the vCPU's thread
+ * through `busy` to `done`.
+ */
+export const SCHEDULING = { none: 0, setCpus: 1, setNice: 2, busy: 3, done: 4 } as const;
 
 /** Moments of one vCPU, in milliseconds since 1970; 0 until they happen. */
 export const VCPU_MOMENT = { workerUp: 0, entered: 1, started: 2, sampled: 3, size: 4 } as const;

@@ -3,6 +3,7 @@ import { libc } from '../../ffi/libc.ts';
 import { KVM_MP_STATE, REGS, RUN } from '../../kvm/abi.ts';
 import { now, setPhase, VCPU_COMMAND, VCPU_MOMENT, VCPU_PHASE, VCPU_WORD } from '../bus/shared-state.ts';
 import type { VcpuQueries } from './queries.ts';
+import { obeyScheduling } from './scheduling.ts';
 
 interface CommandContext {
   readonly kvm: VcpuQueries;
@@ -13,8 +14,8 @@ interface CommandContext {
 }
 
 /**
- * After a kick, by when KVM_RUN has completed any pending I/O: publishes a sample if one was requested, and
- * waits while the vCPU is to be paused or parked. True when it is to stop.
+ * After a kick, by when KVM_RUN has completed any pending I/O: publishes a sample and sets affinity or nice
+ * value if that was requested, and waits while the vCPU is to be paused or parked. True when it is to stop.
  */
 export function obeyCommands(vcpu: CommandContext): boolean {
   const { run8, words } = vcpu;
@@ -27,6 +28,7 @@ export function obeyCommands(vcpu: CommandContext): boolean {
       Atomics.store(words, VCPU_WORD.sampleDone, wanted);
       Atomics.notify(words, VCPU_WORD.sampleDone);
     }
+    obeyScheduling(words);
     const command = Atomics.load(words, VCPU_WORD.command);
     if (command === VCPU_COMMAND.run || command === VCPU_COMMAND.stop) {
       setPhase(words, VCPU_PHASE.running);

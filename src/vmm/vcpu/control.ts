@@ -1,13 +1,17 @@
 /** Controls running vCPUs from the main thread: pause, resume, park, sample, schedule. */
-import { onlineCpus, setThreadAffinity } from '../../ffi/affinity.ts';
-import { ERRNO, SyscallError } from '../../ffi/errno.ts';
-import { setThreadNice } from '../../ffi/priority.ts';
+import { onlineCpus } from '../../ffi/affinity.ts';
 import { kickThread } from '../../ffi/signal.ts';
 import { RUN } from '../../kvm/abi.ts';
 import { notifyGuestPaused } from '../../kvm/vcpu.ts';
 import { VoltError } from '../../volt-error.ts';
-import { VCPU_COMMAND, VCPU_PHASE, VCPU_WORD } from '../bus/shared-state.ts';
+import { SCHEDULING, VCPU_COMMAND, VCPU_PHASE, VCPU_WORD } from '../bus/shared-state.ts';
 import { phaseOf } from './sample.ts';
+import {
+  finishScheduling,
+  requestScheduling,
+  withdrawScheduling,
+  type VcpuScheduling,
+} from './scheduling.ts';
 import type { Vcpu } from './vcpu.ts';
 
 /** How long a vCPU may take to leave KVM_RUN. It takes microseconds; more means that its thread hangs. */
@@ -116,46 +120,56 @@ export async function trySample(vcpu: Vcpu, timeoutMs: number): Promise<boolean>
   return waitWhile(words, VCPU_WORD.sampleDone, busy, timeoutMs);
 }
 
-/** Moves a running vCPU's thread. Throws VoltError 'usage' for a host CPU that is not online. */
-export function pinVcpu(vcpu: Vcpu, cpus: readonly number[]): void {
-  const { index, scheduling } = vcpu;
+/**
+ * Moves a vCPU's thread, which leaves KVM_RUN for it. Calls for one vCPU must follow each other. Throws
+ * VoltError 'usage' for a host CPU that is not online.
+ */
+export async function pinVcpu(vcpu: Vcpu, cpus: readonly number[]): Promise<void> {
+  const { index } = vcpu;
   checkHostCpus(index, cpus);
   if (cpus.length === 0)
     throw new VoltError('usage', `Cannot pin vCPU ${index}: no host CPU is named (expected at least one)`);
-  applyToThread('pin', vcpu, (threadId) => setThreadAffinity(threadId, cpus));
-  scheduling.cpus = cpus;
+  await reschedule('pin', vcpu, { cpus });
 }
 
-/** Sets the nice value of a running vCPU's thread. Throws SyscallError when this user may not. */
-export function setVcpuNice(vcpu: Vcpu, nice: number): void {
-  const { index, scheduling } = vcpu;
+/** The same for the nice value. Throws SyscallError when this user may not set it. */
+export async function setVcpuNice(vcpu: Vcpu, nice: number): Promise<void> {
+  const { index } = vcpu;
   if (!Number.isInteger(nice) || nice < NICE.highest || nice > NICE.lowest) {
     throw new VoltError(
       'usage',
       `Cannot set the nice value of vCPU ${index}: ${nice} (expected a whole number from ${NICE.highest} to ${NICE.lowest})`,
     );
   }
-  applyToThread('set the nice value of', vcpu, (threadId) => setThreadNice(threadId, nice));
-  scheduling.nice = nice;
+  await reschedule('set the nice value of', vcpu, { nice });
 }
 
 /** Nice values: from the largest to the smallest share of host CPU time. (setpriority(2)) */
 const NICE = { highest: -20, lowest: 19 } as const;
 
-/** A vCPU that is being taken over by another thread gets it when that thread has started. */
-function applyToThread(action: string, { index, words }: Vcpu, apply: (threadId: number) => void): void {
-  const threadId = Atomics.load(words, VCPU_WORD.threadId);
-  if (threadId === 0 || phaseOf(words) === 'stopped')
+/**
+ * A waiting AP is taken over by a Worker for this, which has the scheduling of before until it serves the
+ * request.
+ */
+async function reschedule(action: string, vcpu: Vcpu, wanted: Partial<VcpuScheduling>): Promise<void> {
+  const { index, words, scheduling } = vcpu;
+  if (Atomics.load(words, VCPU_WORD.threadId) === 0 || phaseOf(words) === 'stopped')
     throw new VoltError('usage', `Cannot ${action} vCPU ${index}: it has no thread; start the VM first`);
-  try {
-    apply(threadId);
-  } catch (error) {
-    if (!(error instanceof SyscallError) || error.errno !== ERRNO.ESRCH) throw error;
-    void waitWhile(words, VCPU_WORD.threadId, (id) => id === threadId)
-      .then((changed) => changed && apply(Atomics.load(words, VCPU_WORD.threadId)))
-      // The vCPU has ended.
-      .catch(() => {});
+  requestScheduling(words, wanted);
+  kick(vcpu);
+  const isOpen = (state: number) => {
+    // A vCPU that is out of the guest waits for a command. Again each time: it may just be going to wait.
+    Atomics.notify(words, VCPU_WORD.command);
+    return state !== SCHEDULING.done && phaseOf(words) !== 'stopped';
+  };
+  const left = await waitWhile(words, VCPU_WORD.scheduling, isOpen);
+  if (withdrawScheduling(words)) {
+    if (!left) throw doesNotLeave(action, index);
+    throw new VoltError('usage', `Cannot ${action} vCPU ${index}: it has ended; start the VM again`);
   }
+  await waitWhile(words, VCPU_WORD.scheduling, (state) => state === SCHEDULING.busy);
+  finishScheduling(words, wanted);
+  Object.assign(scheduling, wanted);
 }
 
 /** Throws VoltError 'usage' for a host CPU that is not online. */

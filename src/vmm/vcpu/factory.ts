@@ -8,7 +8,8 @@ import { VoltError } from '../../volt-error.ts';
 import { applyCommonState } from '../apply.ts';
 import { VCPU_WORD, type SharedState } from '../bus/shared-state.ts';
 import { VcpuCpuid } from './cpuid.ts';
-import type { Vcpu, VcpuScheduling } from './vcpu.ts';
+import type { VcpuScheduling } from './scheduling.ts';
+import type { Vcpu } from './vcpu.ts';
 
 export interface VcpuFactoryOptions {
   readonly vm: KvmVm;

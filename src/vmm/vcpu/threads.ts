@@ -6,9 +6,7 @@
  * gets a Worker when it first exits to user space or is kicked. An AP that never exits costs no Worker, which
  * takes 5 ms and 2 MB.
  */
-import { setThreadAffinity } from '../../ffi/affinity.ts';
 import type { HostPointer } from '../../ffi/libc.ts';
-import { setThreadNice } from '../../ffi/priority.ts';
 import { ApThreads, type ApExit } from '../../kvm/ap-threads.ts';
 import { workerErrorLine } from '../../runtime/worker-url.ts';
 import {
@@ -103,18 +101,16 @@ export class VcpuThreads implements Disposable {
   #startWaiting(vcpus: readonly Vcpu[]): void {
     if (vcpus.length === 0) return;
     const { shared } = this.#options;
-    const starts = vcpus.map(({ index, kvm, words }) => {
+    const starts = vcpus.map(({ index, kvm, words, scheduling }) => {
       const at = words.byteOffset + 4 * VCPU_WORD.mpState;
       const mpState = new Uint8Array(words.buffer as never, at, 4);
-      return { index, vcpuFd: kvm.fd, mpState, filter: this.#filter };
+      return { index, vcpuFd: kvm.fd, mpState, scheduling, filter: this.#filter };
     });
     this.#waiting!.start(starts, (index, threadId) => {
-      const { words, scheduling } = this.#vcpus[index]!;
+      const { words } = this.#vcpus[index]!;
       Atomics.store(words, VCPU_WORD.threadId, threadId);
       setPhase(words, VCPU_PHASE.running);
       shared.vcpuMoments(index)[VCPU_MOMENT.entered] = now();
-      if (scheduling.cpus) setThreadAffinity(threadId, scheduling.cpus);
-      if (scheduling.nice !== undefined) setThreadNice(threadId, scheduling.nice);
     });
   }
 

@@ -1,5 +1,6 @@
 /** One vCPU as the main thread holds it. */
 import type { KvmVcpu } from '../../kvm/vcpu.ts';
+import type { VcpuScheduling } from './scheduling.ts';
 
 export interface Vcpu {
   readonly index: number;
@@ -11,15 +12,4 @@ export interface Vcpu {
   readonly scheduling: VcpuScheduling;
   /** True once its thread has left KVM_RUN for good, and while it has no thread. */
   ended: boolean;
-}
-
-/**
- * How the host schedules the thread. Applied again to each thread that takes the vCPU over, and after a
- * reset.
- */
-export interface VcpuScheduling {
-  /** Host CPUs that it may run on; undefined: any. */
-  cpus: readonly number[] | undefined;
-  /** undefined: that of the process. */
-  nice: number | undefined;
 }

@@ -1,7 +1,5 @@
 /** Entry point of a vCPU's Worker: waits for its VcpuStart, runs the vCPU, reports why it ended. */
-import { setThreadAffinity } from '../../ffi/affinity.ts';
 import { arrayBufferAt, libc, type HostPointer } from '../../ffi/libc.ts';
-import { setThreadNice } from '../../ffi/priority.ts';
 import { installFilter } from '../../ffi/sandbox.ts';
 import { setThreadName } from '../../ffi/thread.ts';
 import { viewCoalescedRing } from '../../kvm/coalesced.ts';
@@ -22,7 +20,7 @@ import {
 } from '../bus/shared-state.ts';
 import { vcpuQueries } from './queries.ts';
 import type { VcpuMessage, VcpuReport } from './report.ts';
-import type { VcpuScheduling } from './vcpu.ts';
+import { applyScheduling, type VcpuScheduling } from './scheduling.ts';
 import type { VirtioLink } from '../../virtio/host/bus.ts';
 
 /**
@@ -91,8 +89,7 @@ function run(start: VcpuStart): VcpuReport {
   Atomics.store(words, VCPU_WORD.threadId, libc.gettid());
   // SAFETY: the main thread keeps kvm_run mapped until this worker has reported.
   const page = arrayBufferAt(start.runAddress, start.runBytes);
-  if (scheduling.cpus) setThreadAffinity(0, scheduling.cpus);
-  if (scheduling.nice !== undefined) setThreadNice(0, scheduling.nice);
+  applyScheduling(scheduling);
   if (start.filter !== undefined) installFilter(start.filter, 'this');
   if (start.pending === undefined) {
     if (!waitForAps(shared, start, words)) return { kind: 'stopped' };

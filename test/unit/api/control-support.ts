@@ -137,12 +137,12 @@ export class FakeTarget implements ControlTarget {
     this.#called('startAp', index, vector);
   }
 
-  setAffinity(index: number, cpus: readonly number[]): void {
+  async setAffinity(index: number, cpus: readonly number[]): Promise<void> {
     this.#called('setAffinity', index, cpus);
     this.tell({ kind: 'affinity', vcpu: index, cpus, atMs: 4 });
   }
 
-  setNice(index: number, nice: number): void {
+  async setNice(index: number, nice: number): Promise<void> {
     this.#called('setNice', index, nice);
   }
 

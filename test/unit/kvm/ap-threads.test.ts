@@ -1,15 +1,17 @@
 /** The threads that keep vCPUs in KVM_RUN, without KVM: a descriptor that is no vCPU makes KVM_RUN fail at once. */
 import { describe, expect, test } from 'bun:test';
 import { readFileSync } from 'node:fs';
+import { getThreadAffinity } from '../../../src/ffi/affinity.ts';
 import { createEventFd } from '../../../src/ffi/epoll.ts';
+import type { HostPointer } from '../../../src/ffi/libc.ts';
 import { placeFilter } from '../../../src/ffi/sandbox.ts';
 import { IOCTL } from '../../../src/kvm/abi.ts';
 import { apThreadCode, AP_THREAD } from '../../../src/kvm/ap-thread-code.ts';
-import { ApThreads, type ApExit } from '../../../src/kvm/ap-threads.ts';
+import { ApThreads, type ApExit, type ApThreadStart } from '../../../src/kvm/ap-threads.ts';
+import { MAX_HOST_CPUS } from '../../../src/machine/cpu-list.ts';
 import { buildFilter } from '../../../src/sandbox/filter.ts';
 
 const ENOTTY = 25;
-const EINVAL = 22;
 
 describe('a waiting thread', () => {
   test('tells its id before it enters KVM_RUN, and what that returned when it leaves', () => {
@@ -57,9 +59,34 @@ describe('a waiting thread', () => {
     const noFilter = placeFilter(new Uint8Array(0));
 
     expect(() => threads.start([{ ...waiting(0, eventFd.fd), filter: noFilter }], () => {})).toThrow(
-      `Cannot start vCPU 0: its thread does not reach KVM_RUN: errno ${EINVAL}`,
+      'Cannot start vCPU 0: seccomp failed: EINVAL (invalid argument)',
     );
   });
+});
+
+describe('a waiting thread sets for itself', () => {
+  test('its host CPUs, and gets no guest where it cannot', () => {
+    const scheduling = { cpus: [MAX_HOST_CPUS - 1], nice: undefined };
+
+    expect(() => startOne(scheduling)).toThrow(
+      'Cannot start vCPU 0: sched_setaffinity failed: EINVAL (invalid argument); see volt doctor',
+    );
+  });
+
+  test('its host CPUs and its nice value, before its filter', () => {
+    const noFilter = placeFilter(new Uint8Array(0));
+    const scheduling = { cpus: [getThreadAffinity(0)[0]!], nice: 19 };
+
+    // What fails is the step behind both.
+    expect(() => startOne(scheduling, noFilter)).toThrow('Cannot start vCPU 0: seccomp failed: EINVAL');
+  });
+
+  function startOne(scheduling: ApThreadStart['scheduling'], filter?: HostPointer): void {
+    using eventFd = createEventFd();
+    using threads = new ApThreads(1, () => {});
+    threads.start([{ ...waiting(0, eventFd.fd), scheduling, filter }], () => {});
+    threads.waitForExits(10_000);
+  }
 });
 
 describe('its code', () => {
@@ -88,12 +115,18 @@ describe('its code', () => {
   });
 
   test('reaches every field of its row with a signed 8-bit displacement', () => {
-    expect(AP_THREAD.result).toBeLessThan(0x80);
+    expect(AP_THREAD.cpus).toBeLessThan(0x80);
   });
 });
 
 function waiting(index: number, fd: number) {
-  return { index, vcpuFd: fd, mpState: new Uint8Array(4), filter: undefined };
+  return {
+    index,
+    vcpuFd: fd,
+    mpState: new Uint8Array(4),
+    scheduling: { cpus: undefined, nice: undefined },
+    filter: undefined,
+  };
 }
 
 function filtersOf(thread: string): string | undefined {

@@ -15,6 +15,7 @@ const call = (of: string, name: string, ...args: number[]) =>
   judge(filters[of]!, { number: syscallNumber(name), arguments: args.map((arg) => BigInt(arg >>> 0)) });
 
 const AUDIT_ARCH_I386 = 0x4000_0003;
+const EPERM = 1;
 const ENOSYS = 38;
 
 describe('a filter', () => {
@@ -163,10 +164,17 @@ describe("what a vCPU's thread may do", () => {
     expect(call('vcpu', 'write')).toBe(VERDICT.allow);
   });
 
-  test('it has nothing to do with files, sockets, terminals, pinning and filters', () => {
+  test('it pins and renices itself alone', () => {
+    expect(call('vcpu', 'sched_setaffinity', 0)).toBe(VERDICT.allow);
+    expect(call('vcpu', 'sched_setaffinity', PID)).toBe(VERDICT.trap);
+    expect(call('vcpu', 'setpriority', 0, 0)).toBe(VERDICT.allow);
+    expect(call('vcpu', 'setpriority', 0, PID)).toBe(VERDICT.errno | EPERM);
+  });
+
+  test('it has nothing to do with files, sockets, terminals and filters', () => {
     const TCGETS = 0x5401;
     expect(call('vcpu', 'ioctl', 0, TCGETS)).toBe(VERDICT.trap);
-    for (const name of ['unlink', 'accept4', 'recvfrom', 'pwrite64', 'fsync', 'sched_setaffinity', 'seccomp'])
+    for (const name of ['unlink', 'accept4', 'recvfrom', 'pwrite64', 'fsync', 'seccomp'])
       expect(call('vcpu', name)).toBe(VERDICT.trap);
   });
 });
