@@ -55,6 +55,10 @@ class CheckingBackend implements BlockBackend {
   }
 
   commit(): void {}
+  flush(): number {
+    return 0;
+  }
+
   drain(): void {}
 }
 

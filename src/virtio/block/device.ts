@@ -29,6 +29,8 @@ export interface BlockBackend {
   commit(): void;
   /** Blocks until no request is in flight. */
   drain(): void;
+  /** Makes all completed writes durable. Returns 0 or errno. */
+  flush(): number;
 }
 
 export class BlockDevice implements VirtioDevice {
@@ -70,6 +72,14 @@ export class BlockDevice implements VirtioDevice {
     this.#backend.drain();
     this.#pendingInterrupts = 0;
     this.#throttle.cancel();
+  }
+
+  drain(): string | undefined {
+    this.#backend.drain();
+    this.#interrupt();
+    if (this.#shape.readOnly || !this.#shape.flush) return undefined;
+    const errno = this.#backend.flush();
+    return errno === 0 ? undefined : `its writes could not be made durable (errno ${errno})`;
   }
 
   processQueue(index: number): void {

@@ -37,6 +37,10 @@ export class FileBackend implements BlockBackend {
   commit(): void {}
 
   drain(): void {}
+
+  flush(): number {
+    return flushFile(this.#fd);
+  }
 }
 
 /** Performs the whole request. Returns 0 or errno; after an error `request.done` bytes were transferred. */

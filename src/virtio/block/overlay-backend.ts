@@ -56,6 +56,10 @@ export class OverlayBackend implements BlockBackend {
     this.save();
   }
 
+  flush(): number {
+    return this.save();
+  }
+
   /** Makes all writes so far durable. Returns 0 or errno. */
   save(): number {
     const { overlayFd, shape } = this.#files;

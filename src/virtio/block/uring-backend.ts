@@ -8,6 +8,7 @@
  */
 import type { BlockBackend } from './device.ts';
 import { BLOCK_OP, type BlockRequest } from './request.ts';
+import { flushFile } from '../../ffi/block-file.ts';
 import { ERRNO } from '../../ffi/errno.ts';
 import { type Uring, URING_FSYNC_DATA_SYNC, URING_OP } from '../../ffi/uring.ts';
 import { transferBounced } from './bounce.ts';
@@ -85,6 +86,10 @@ export class UringBackend implements BlockBackend, Disposable {
       this.#ring.submit(1);
       this.collect();
     }
+  }
+
+  flush(): number {
+    return flushFile(this.#fd);
   }
 
   [Symbol.dispose](): void {

@@ -2,13 +2,14 @@
  * The virtio devices of one machine, on the main thread: their state, their eventfds in KVM, and the device
  * workers. A device whose I/O may block gets its own worker; all others share one.
  */
-import { createEventFd, signalEventFd } from '../../ffi/epoll.ts';
+import { createEventFd } from '../../ffi/epoll.ts';
 import type { HostPointer } from '../../ffi/libc.ts';
 import type { KvmVm } from '../../kvm/vm.ts';
 import { offsetAddress } from '../../machine/address.ts';
 import type { GuestMemory, MemoryRegion } from '../../memory/guest-memory.ts';
 import { workerUrl } from '../../runtime/worker-url.ts';
 import type { BalloonControl } from '../balloon/control.ts';
+import { VoltError } from '../../volt-error.ts';
 import type { PmemPlacement } from '../pmem/placement.ts';
 import { createDeviceState, type DeviceState } from '../transport/device-state.ts';
 import type { DeviceDescription } from '../transport/device.ts';
@@ -17,6 +18,9 @@ import type { VirtioLink } from './bus.ts';
 import type { OpenDevices } from './open.ts';
 import { placeDevices, type SlotPlacement } from './placement.ts';
 import type { DeviceConfig } from './specs.ts';
+import { checkSavedDevices, restoreDevice, saveDevice } from './save-device.ts';
+import type { SavedDevice } from './saved-device.ts';
+import { pauseWorkers, resumeWorkers, stopWorkers, type WorkerHandle } from './worker-control.ts';
 import { WORKER_WORD, type ServedDevice, type VirtioReport, type VirtioWorkerStart } from './worker-start.ts';
 
 export interface MachineDevice {
@@ -36,16 +40,14 @@ export interface DeviceSetOptions {
   readonly pmem: readonly PmemPlacement[];
   readonly vm: KvmVm;
   readonly memory: GuestMemory;
+  /** State of a saved machine's devices, in slot order; they continue with it. */
+  readonly restored?: readonly SavedDevice[] | undefined;
 }
 
-interface DeviceWorker {
+interface DeviceWorker extends WorkerHandle {
   readonly worker: Worker;
   readonly start: Omit<VirtioWorkerStart, 'filter'>;
-  readonly words: Int32Array;
 }
-
-/** How long `stop` waits for I/O in flight. */
-const STOP_TIMEOUT_MS = 10_000;
 
 export class DeviceSet implements Disposable {
   readonly devices: readonly MachineDevice[];
@@ -54,10 +56,17 @@ export class DeviceSet implements Disposable {
   readonly #stack = new DisposableStack();
   readonly #workers: DeviceWorker[] = [];
   #started = false;
+  /** Number of pauses so far. */
+  #pauses = 0;
+  #paused = false;
 
-  /** Opens the devices that are not open yet. Throws VoltError if one cannot be opened. */
-  constructor({ configs, open, pmem, vm, memory }: DeviceSetOptions) {
+  /**
+   * Opens the devices that are not open yet. Throws VoltError if one cannot be opened, or cannot continue with
+   * its restored state.
+   */
+  constructor({ configs, open, pmem, vm, memory, restored }: DeviceSetOptions) {
     try {
+      if (restored) checkSavedDevices(configs, restored);
       const placements = placeDevices(configs);
       const devices: MachineDevice[] = [];
       const served: { device: ServedDevice; blocks: boolean }[] = [];
@@ -73,6 +82,11 @@ export class DeviceSet implements Disposable {
           regions.push(region);
         }
         const state = createDeviceState(description);
+        const saved = restored?.[slot];
+        if (saved) {
+          restoreDevice({ config, description, state }, saved);
+          balloon?.restore(state);
+        }
         const interrupt = this.#stack.use(createEventFd());
         vm.addIrqFd(placement.gsi, interrupt.fd);
         const queueFds = description.queueSizes.map((_, queue) => {
@@ -80,7 +94,7 @@ export class DeviceSet implements Disposable {
           vm.addIoEventFd(offsetAddress(placement.address, MMIO_REGISTER.queueNotify), queue, event.fd);
           return event.fd;
         });
-        devices.push({ config, placement, description, state, balloon, failure: undefined });
+        devices.push({ config, placement, description, state, balloon, failure: saved?.failure });
         const { kind, id } = config;
         const { buffer } = state;
         const device = { kind, slot, id, buffer, queueFds, interruptFd: interrupt.fd, start };
@@ -113,25 +127,46 @@ export class DeviceSet implements Disposable {
     }
   }
 
+  /** Why the machine cannot be saved, in one line; undefined: it can. */
+  refusal(): string | undefined {
+    const other = this.devices.find(({ description }) => description.servedByBackend);
+    return (
+      other &&
+      `device ${other.config.id} (${other.config.kind}) is served by another process, whose state Volt does not have; remove it`
+    );
+  }
+
+  /**
+   * Completes the I/O in flight and makes it durable. When this resolves, no device accesses guest memory, and
+   * their clocks stand still. The vCPUs must have left the guest before. Throws VoltError 'usage' where
+   * `refusal` gives a reason, and 'internal' when I/O does not complete in time; the devices go on then.
+   */
+  async pause(): Promise<void> {
+    const refusal = this.refusal();
+    if (refusal !== undefined) throw new VoltError('usage', `Cannot pause the devices: ${refusal}`);
+    if (this.#started) await pauseWorkers(this.#workers, ++this.#pauses);
+    this.#paused = true;
+  }
+
+  /** Lets paused devices go on. */
+  resume(): void {
+    this.#paused = false;
+    if (this.#started) resumeWorkers(this.#workers, this.#pauses);
+  }
+
+  /** State of the devices, in slot order. Throws VoltError 'internal' while they are not paused. */
+  save(): SavedDevice[] {
+    if (!this.#paused)
+      throw new VoltError('internal', 'Cannot save the devices: they are running; pause them first');
+    return this.devices.map(saveDevice);
+  }
+
   /**
    * Stops all devices: completes I/O in flight and blocks until no worker accesses guest memory. Returns
    * false if a worker did not stop in time.
    */
   stop(): boolean {
-    if (!this.#started) return true;
-    for (const { words, start } of this.#workers) {
-      Atomics.store(words, WORKER_WORD.stopWanted, 1);
-      signalEventFd(start.controlFd);
-    }
-    const deadline = performance.now() + STOP_TIMEOUT_MS;
-    return this.#workers.every(({ words }) => {
-      while (Atomics.load(words, WORKER_WORD.stopped) === 0) {
-        const left = deadline - performance.now();
-        if (left <= 0) return false;
-        Atomics.wait(words, WORKER_WORD.stopped, 0, left);
-      }
-      return true;
-    });
+    return !this.#started || stopWorkers(this.#workers);
   }
 
   /** Call it after `stop`. */
@@ -156,7 +191,7 @@ export class DeviceSet implements Disposable {
       const name = devices.length === 1 ? `virtio-${devices[0]!.id}` : 'virtio';
       const worker = new Worker(workerUrl('virtio/host/worker'), { smol: true });
       const start = { control, controlFd, name, ram, devices };
-      this.#workers.push({ worker, start, words: new Int32Array(control) });
+      this.#workers.push({ worker, start, name, controlFd, words: new Int32Array(control) });
     }
     return served.map(({ device }) => ({
       buffer: device.buffer,

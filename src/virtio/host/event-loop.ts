@@ -11,6 +11,8 @@ export class EventLoop implements EventSources, Disposable {
   readonly #epoll = new Epoll();
   readonly #timers = new Set<Timer>();
   readonly #releases = new DisposableStack();
+  /** Milliseconds spent in `hold`. */
+  #heldMs = 0;
 
   watch(fd: number, events: number, handler: (events: number) => void): void {
     this.#epoll.add(fd, events, handler);
@@ -24,8 +26,12 @@ export class EventLoop implements EventSources, Disposable {
     this.#epoll.remove(fd);
   }
 
+  now(): number {
+    return performance.now() - this.#heldMs;
+  }
+
   after(delayMs: number, handler: () => void): () => void {
-    const timer = { at: performance.now() + delayMs, handler };
+    const timer = { at: this.now() + delayMs, handler };
     this.#timers.add(timer);
     return () => this.#timers.delete(timer);
   }
@@ -34,6 +40,13 @@ export class EventLoop implements EventSources, Disposable {
   runOnce(): void {
     this.#epoll.wait(this.#timers.size === 0 ? -1 : this.#untilNextTimer());
     if (this.#timers.size > 0) this.#runTimers();
+  }
+
+  /** Calls `blocking`, during which this loop's clock and timers stand still. */
+  hold(blocking: () => void): void {
+    const start = performance.now();
+    blocking();
+    this.#heldMs += performance.now() - start;
   }
 
   atEnd(release: () => void): void {
@@ -48,11 +61,11 @@ export class EventLoop implements EventSources, Disposable {
   #untilNextTimer(): number {
     let next = Infinity;
     for (const { at } of this.#timers) next = Math.min(next, at);
-    return Math.max(0, Math.ceil(next - performance.now()));
+    return Math.max(0, Math.ceil(next - this.now()));
   }
 
   #runTimers(): void {
-    const now = performance.now();
+    const now = this.now();
     for (const timer of [...this.#timers]) {
       if (timer.at <= now && this.#timers.delete(timer)) timer.handler();
     }

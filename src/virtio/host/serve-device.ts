@@ -16,7 +16,9 @@ export interface EventSources {
   changeWatch(fd: number, events: number): void;
   /** Call it before closing the descriptor. */
   unwatch(fd: number): void;
-  /** Calls `handler` once, after at least `delayMs`. Returns a function that cancels the timer. */
+  /** Milliseconds of a monotonic clock that stands still while the machine is paused. */
+  now(): number;
+  /** Calls `handler` once, after at least `delayMs` by that clock. Returns a function that cancels the timer. */
   after(delayMs: number, handler: () => void): () => void;
   /** Calls `release` when the worker ends, after its devices have stopped. */
   atEnd(release: () => void): void;

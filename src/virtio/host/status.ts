@@ -1,15 +1,14 @@
 /** Status of a virtio device, read from its shared state without stopping the device or its driver. */
 import {
   DEVICE_WORD,
-  driverHasFeature,
   QUEUE_COUNTER,
   QUEUE_WORD,
   queueWord,
   type DeviceState,
 } from '../transport/device-state.ts';
-import { FEATURE, STATUS } from '../transport/mmio.regs.ts';
+import { STATUS } from '../transport/mmio.regs.ts';
 import type { MachineDevice } from './device-set.ts';
-import { SPECS } from './specs.ts';
+import { featureNames } from './feature-names.ts';
 
 export interface QueueStatus {
   readonly index: number;
@@ -42,16 +41,8 @@ export interface DeviceStatus {
   readonly queues: readonly QueueStatus[];
 }
 
-const FEATURE_BITS = 64;
-
 export function describeDevice({ config, placement, state, failure }: MachineDevice): DeviceStatus {
   const { words } = state;
-  const names: Readonly<Record<string, number>> = {
-    ...FEATURE,
-    ...SPECS[config.kind].featureBits,
-  };
-  const nameOf = new Map(Object.entries(names).map(([name, bit]) => [bit, name]));
-  const bits = Array.from({ length: FEATURE_BITS }, (_, bit) => bit);
   return {
     id: config.id,
     kind: config.kind,
@@ -60,7 +51,7 @@ export function describeDevice({ config, placement, state, failure }: MachineDev
     state: stateOf(Atomics.load(words, DEVICE_WORD.status)),
     ...(failure === undefined ? {} : { failure }),
     failures: Atomics.load(words, DEVICE_WORD.failures),
-    features: bits.filter((bit) => driverHasFeature(words, bit)).map((bit) => nameOf.get(bit) ?? `bit${bit}`),
+    features: featureNames(config.kind, [words[DEVICE_WORD.driverLow]!, words[DEVICE_WORD.driverHigh]!]),
     queues: Array.from({ length: state.queueCount }, (_, index) => {
       return {
         index,

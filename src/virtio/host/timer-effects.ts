@@ -4,7 +4,7 @@ import type { EventSources } from './serve-device.ts';
 
 export function createTimerEffects(events: EventSources): ThrottleEffects {
   return {
-    now: () => performance.now(),
+    now: () => events.now(),
     after: (delayMs, handler) => events.after(delayMs, handler),
   };
 }

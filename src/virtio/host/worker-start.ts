@@ -32,8 +32,17 @@ export interface VirtioWorkerStart {
   readonly filter: HostPointer | undefined;
 }
 
-/** Words of one device worker. `stopped` is a futex word, on which the main thread waits. */
-export const WORKER_WORD = { stopWanted: 0, stopped: 1, size: 2 } as const;
+/** Words of one device worker, all of them futex words. */
+export const WORKER_WORD = {
+  /** WORKER_RUN, WORKER_STOP, or the number of a pause, from 1 on. Written by the main thread. */
+  command: 0,
+  /** Number of the last pause that the worker has entered. It leaves it by another command. */
+  paused: 1,
+  stopped: 2,
+  size: 3,
+} as const;
+export const WORKER_RUN = 0;
+export const WORKER_STOP = -1;
 
 /** A report of a worker: a device failed, a message for the user, or the worker itself failed. */
 export type VirtioReport =

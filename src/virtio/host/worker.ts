@@ -14,7 +14,14 @@ import { EventLoop } from './event-loop.ts';
 import type { MappedRegion } from './serve-device.ts';
 import { serveDevice } from './serve.ts';
 import { useNormalJitPolicy } from '../../runtime/jit-policy.ts';
-import { WORKER_WORD, type ServedDevice, type VirtioReport, type VirtioWorkerStart } from './worker-start.ts';
+import {
+  WORKER_RUN,
+  WORKER_STOP,
+  WORKER_WORD,
+  type ServedDevice,
+  type VirtioReport,
+  type VirtioWorkerStart,
+} from './worker-start.ts';
 
 declare const self: { onmessage: ((event: { data: VirtioWorkerStart }) => void) | null };
 declare function postMessage(message: VirtioReport): void;
@@ -38,12 +45,34 @@ function serve(start: VirtioWorkerStart, words: Int32Array): void {
   const ram = new GuestRam(start.ram.map(viewRegion));
   using events = new EventLoop();
   const runners = start.devices.map((device) => startDevice(device, start.ram, ram, events));
+  const pauseDevices = () =>
+    runners.forEach((runner, i) => {
+      const text = runner.pause();
+      if (text !== undefined) postMessage({ kind: 'device-message', id: start.devices[i]!.id, text });
+    });
   events.watch(start.controlFd, EPOLL.in | EPOLL.edge, () => runners.forEach((runner) => runner.sync()));
   // Handles requests from before the descriptors were watched.
-  runners.forEach((runner) => runner.sync());
+  runners.forEach((runner) => runner.start());
   useNormalJitPolicy();
-  while (Atomics.load(words, WORKER_WORD.stopWanted) === 0) events.runOnce();
+  for (;;) {
+    const command = Atomics.load(words, WORKER_WORD.command);
+    if (command === WORKER_RUN) events.runOnce();
+    else if (command === WORKER_STOP) break;
+    else {
+      pauseDevices();
+      events.hold(() => waitForResume(words, command));
+      if (Atomics.load(words, WORKER_WORD.command) === WORKER_RUN)
+        runners.forEach((runner) => runner.resume());
+    }
+  }
   runners.forEach((runner) => runner.stop());
+}
+
+/** Says that the pause with this number has begun, and blocks until the main thread ends it. */
+function waitForResume(words: Int32Array, pause: number): void {
+  Atomics.store(words, WORKER_WORD.paused, pause);
+  Atomics.notify(words, WORKER_WORD.paused);
+  while (Atomics.load(words, WORKER_WORD.command) === pause) Atomics.wait(words, WORKER_WORD.command, pause);
 }
 
 function startDevice(

@@ -53,6 +53,11 @@ export class PmemDevice implements VirtioDevice {
     this.#throttle.cancel();
   }
 
+  drain(): string | undefined {
+    const errno = this.#effects.flush();
+    return errno === 0 ? undefined : `its writes could not be made durable (errno ${errno})`;
+  }
+
   processQueue(): void {
     const context = this.#context;
     const queue = context?.queues[0];

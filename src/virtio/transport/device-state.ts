@@ -3,8 +3,8 @@
  * counters in one SharedArrayBuffer.
  *
  * vCPU workers write everything that the driver writes, under the bus lock. The device worker sets bits of
- * `status` and `interruptStatus` (both with Atomics) and owns `active`, `generation`, `syncDone`, `failures`
- * and the counters. The configuration space is stored twice; bit 0 of `generation` selects the copy that the
+ * `status` and `interruptStatus` (both with Atomics) and owns `active`, `restored`, `generation`, `syncDone`,
+ * `failures`, the queues' positions, the device's own words and the counters. The configuration space is stored twice; bit 0 of `generation` selects the copy that the
  * driver reads. A change of several bytes and its new generation therefore become visible together, without
  * a lock. (Virtual I/O Device 1.2 §2.5.2)
  */
@@ -41,7 +41,9 @@ export const DEVICE_WORD = {
   failures: 20,
   /** 1: a vhost back-end processes the virtqueues. */
   servedByBackend: 21,
-  size: 22,
+  /** 1: the device was saved while active, and continues at its queues' positions. */
+  restored: 22,
+  size: 23,
 } as const;
 
 /** Words of one queue; they follow the device's words. An address is two words, low half first. */
@@ -55,7 +57,10 @@ export const QUEUE_WORD = {
   driverHigh: 6,
   deviceLow: 7,
   deviceHigh: 8,
-  wordCount: 9,
+  /** `QueuePosition`, written when the device is paused. */
+  next: 9,
+  wrap: 10,
+  wordCount: 11,
 } as const;
 
 /**
@@ -78,19 +83,23 @@ export interface DeviceState {
   /** Two copies of the configuration space, CONFIG_BYTES each. */
   readonly config: Uint8Array;
   readonly counters: Float64Array;
+  /** The device's own state, as its description's `stateWords`; written when the device is paused. */
+  readonly own: Int32Array;
 }
 
 function offsets(queueCount: number) {
   const counters = 0;
   const config = counters + 8 * queueCount * QUEUE_COUNTER.size;
   const words = config + 2 * CONFIG_BYTES;
-  return { counters, config, words, end: words + 4 * (DEVICE_WORD.size + queueCount * QUEUE_WORD.wordCount) };
+  const own = words + 4 * (DEVICE_WORD.size + queueCount * QUEUE_WORD.wordCount);
+  return { counters, config, words, own };
 }
 
 /** State of a device that no driver has initialized yet. */
 export function createDeviceState(description: DeviceDescription): DeviceState {
   const queueCount = description.queueSizes.length;
-  const state = viewDeviceState(new SharedArrayBuffer(offsets(queueCount).end), queueCount);
+  const ownBytes = 4 * (description.stateWords?.length ?? 0);
+  const state = viewDeviceState(new SharedArrayBuffer(offsets(queueCount).own + ownBytes), queueCount);
   const { words, config } = state;
   const W = DEVICE_WORD;
   const offered = featureWords([
@@ -117,9 +126,10 @@ export function viewDeviceState(buffer: SharedArrayBuffer, queueCount: number): 
   return {
     buffer,
     queueCount,
-    words: new Int32Array(buffer, at.words),
+    words: new Int32Array(buffer, at.words, (at.own - at.words) / 4),
     config: new Uint8Array(buffer, at.config, 2 * CONFIG_BYTES),
     counters: new Float64Array(buffer, at.counters, queueCount * QUEUE_COUNTER.size),
+    own: new Int32Array(buffer, at.own),
   };
 }
 

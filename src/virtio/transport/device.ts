@@ -23,6 +23,15 @@ export interface DeviceDescription {
   readonly ringFeatures?: readonly number[];
   /** A vhost back-end processes the virtqueues. It exchanges notifications with KVM directly, by eventfd. */
   readonly servedByBackend?: true;
+  /** State of the device besides its registers and queues, which `save` and `restore` know by index. */
+  readonly stateWords?: readonly StateWord[];
+}
+
+/** One u32 of a device's own state, and the values that `restore` accepts. */
+export interface StateWord {
+  readonly name: string;
+  readonly min: number;
+  readonly max: number;
 }
 
 /** Which side made a device fail. */
@@ -53,9 +62,10 @@ export interface DeviceContext {
    */
   reclaimQueues(reason: string): boolean;
   /**
-   * Changes the configuration space and sends a configuration change notification. Not for `writableConfig`.
+   * Changes the configuration space and sends a configuration change notification, unless `quiet`. Not for
+   * `writableConfig`.
    */
-  setConfig(offset: number, bytes: Uint8Array): void;
+  setConfig(offset: number, bytes: Uint8Array, quiet?: boolean): void;
   /** Reads one byte of the configuration space, for fields that the driver writes. */
   config(offset: number): number;
   /** Counts one completed descriptor chain and its payload bytes, for metrics and `volt ctl devices`. */
@@ -76,4 +86,17 @@ export interface VirtioDevice {
   reset(): void;
   /** The driver wrote to the writable range of the configuration space. */
   configWritten?(): void;
+  /**
+   * The machine is paused: completes the requests in flight, returns their buffers and makes what was written
+   * durable. Chains that the device holds for later may stay with it. Returns a clause that says what could
+   * not be made durable.
+   */
+  drain?(): string | undefined;
+  /** Writes the device's `stateWords`, after `drain` of an active device. */
+  save?(words: Int32Array): void;
+  /**
+   * Continues a device that was saved while active: follows `activate`, before any `processQueue`. The words
+   * are in the ranges of `stateWords`.
+   */
+  restore?(words: Int32Array): void;
 }

@@ -22,6 +22,7 @@ import {
   type Chain,
   type Next,
   type QueueFeatures,
+  type QueuePosition,
   type QueueSetup,
   type Virtqueue,
 } from './queue.ts';
@@ -75,6 +76,7 @@ export class PackedQueue implements Virtqueue {
     this.#ring32 = new Uint32Array(ring.buffer, ring.byteOffset, size * WORDS);
     this.#driverEvent = new Uint32Array(driver.buffer, driver.byteOffset, 1);
     this.#deviceEvent = new Uint32Array(device.buffer, device.byteOffset, 1);
+    if (features.position) this.#continueAt(features.position);
   }
 
   next(chain: Chain): Next {
@@ -182,6 +184,22 @@ export class PackedQueue implements Virtqueue {
     const wrap = event & EVENT_SUPPRESS.wrapBit ? 1 : 0;
     const wanted = (event & ~EVENT_SUPPRESS.wrapBit & 0xffff) - (wrap === this.#usedWrap ? 0 : this.size);
     return ((this.#nextUsed - wanted - 1) & 0xffff) < (pushed & 0xffff);
+  }
+
+  position(): QueuePosition {
+    const next = this.#nextAvail - this.#slotsTaken;
+    return next < 0 ? { next: next + this.size, wrap: this.#availWrap ^ 1 } : { next, wrap: this.#availWrap };
+  }
+
+  #continueAt({ next, wrap }: QueuePosition): void {
+    if (next >= this.size)
+      throw new QueueError(
+        `a packed virtqueue continues at entry ${next} (expected less than its ${this.size})`,
+      );
+    this.#nextAvail = next;
+    this.#nextUsed = next;
+    this.#availWrap = wrap & 1;
+    this.#usedWrap = wrap & 1;
   }
 
   disableNotifications(): void {

@@ -139,6 +139,19 @@ export interface Virtqueue {
   enableNotifications(): boolean;
   /** Number of chains taken and not yet used. */
   readonly inFlight: number;
+  /**
+   * Where the queue stands, for a device that continues elsewhere. Chains in flight count as not taken. They
+   * must be the newest ones: a device that uses chains out of order completes all of them before.
+   */
+  position(): QueuePosition;
+}
+
+/** Where a queue of a device without chains in flight stands, in the available and the used ring alike. */
+export interface QueuePosition {
+  /** Split: both ring indexes, modulo 2^16. Packed: index of the next descriptor. */
+  readonly next: number;
+  /** Packed: the wrap counter. Split: 1. */
+  readonly wrap: number;
 }
 
 /** Size and guest physical addresses of a virtqueue, as the driver wrote them to the registers. */
@@ -157,6 +170,8 @@ export interface QueueFeatures {
    * Split virtqueue only: continue at the used index, where a back-end that used buffers in order stopped.
    */
   readonly resumed?: boolean;
+  /** Where the queue of a restored device continues. */
+  readonly position?: QueuePosition;
 }
 
 /** The driver set up an invalid virtqueue; the message says why. */

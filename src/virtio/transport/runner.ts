@@ -15,7 +15,13 @@ import {
 import type { GuestRam } from './guest-ram.ts';
 import { FEATURE, INTERRUPT, STATUS } from './mmio.regs.ts';
 import { PackedQueue } from './packed-queue.ts';
-import { QueueError, type QueueSetup, type Virtqueue } from './queue.ts';
+import {
+  QueueError,
+  type QueueFeatures,
+  type QueuePosition,
+  type QueueSetup,
+  type Virtqueue,
+} from './queue.ts';
 import { SplitQueue } from './split-queue.ts';
 
 const W = DEVICE_WORD;
@@ -54,6 +60,15 @@ export class DeviceRunner implements DeviceContext {
   }
 
   /**
+   * Acts on what happened before this worker ran. The interrupt of a restored device may have been lost after
+   * its bit was saved, so it is raised again; drivers have to expect spurious ones. (§2.7.7.1)
+   */
+  start(): void {
+    this.sync();
+    if (Atomics.load(this.#state.words, W.interruptStatus) !== 0) this.#effects.interrupt();
+  }
+
+  /**
    * Acts on the driver's register writes and completes `syncWanted`. Call it when the control eventfd is
    * signalled.
    */
@@ -87,6 +102,33 @@ export class DeviceRunner implements DeviceContext {
     if (this.#active) this.#deactivate();
   }
 
+  /**
+   * Completes what is in flight and writes the positions of the queues and the device's own words to the
+   * state. The device does not access guest memory until `resume`, if none of its functions is called. Returns
+   * what could not be made durable.
+   */
+  pause(): string | undefined {
+    this.sync();
+    if (!this.#active) return undefined;
+    const problem = this.#device.drain?.();
+    // Returning buffers can fail the device when the driver has corrupted its ring.
+    if (!this.#active) return problem;
+    const { words, own } = this.#state;
+    this.queues.forEach((queue, index) => {
+      if (queue === undefined) return;
+      const { next, wrap } = queue.position();
+      words[queueWord(index, Q.next)] = next;
+      words[queueWord(index, Q.wrap)] = wrap;
+    });
+    this.#device.save?.(own);
+    return problem;
+  }
+
+  resume(): void {
+    this.sync();
+    this.#processQueues();
+  }
+
   hasFeature(bit: number): boolean {
     return driverHasFeature(this.#state.words, bit);
   }
@@ -112,7 +154,9 @@ export class DeviceRunner implements DeviceContext {
   reclaimQueues(reason: string): boolean {
     if (!this.#active) return false;
     try {
-      this.queues = this.#setups.map((setup, queue) => setup && this.#openQueue(setup, queue, true));
+      this.queues = this.#setups.map(
+        (setup, queue) => setup && this.#openQueue(setup, queue, { resumed: true }),
+      );
     } catch (error) {
       if (!(error instanceof QueueError)) throw error;
       this.fail(error.message);
@@ -122,13 +166,13 @@ export class DeviceRunner implements DeviceContext {
     return true;
   }
 
-  setConfig(offset: number, bytes: Uint8Array): void {
+  setConfig(offset: number, bytes: Uint8Array, quiet = false): void {
     const { words, config } = this.#state;
     const hidden = (~Atomics.load(words, W.generation) & 1) * CONFIG_BYTES;
     config.set(bytes, hidden + offset);
     Atomics.add(words, W.generation, 1);
     config.set(bytes, CONFIG_BYTES - hidden + offset);
-    if (this.#active) this.#raise(INTERRUPT.configChangeBit);
+    if (this.#active && !quiet) this.#raise(INTERRUPT.configChangeBit);
   }
 
   config(offset: number): number {
@@ -165,10 +209,15 @@ export class DeviceRunner implements DeviceContext {
   }
 
   #activate(resets: number): void {
-    const { words } = this.#state;
+    const { words, own } = this.#state;
+    // A restored device continues once, unless its driver has reset it since.
+    const restored = Atomics.exchange(words, W.restored, 0) !== 0 && resets === 0;
     try {
       this.#setups = Array.from({ length: this.#state.queueCount }, (_, queue) => this.#readSetup(queue));
-      this.queues = this.#setups.map((setup, queue) => setup && this.#openQueue(setup, queue));
+      this.queues = this.#setups.map(
+        (setup, queue) =>
+          setup && this.#openQueue(setup, queue, restored ? { position: this.#position(queue) } : {}),
+      );
     } catch (error) {
       if (!(error instanceof QueueError)) throw error;
       this.queues = [];
@@ -185,6 +234,11 @@ export class DeviceRunner implements DeviceContext {
     this.#configWrites = Atomics.load(words, W.configWrites);
     Atomics.store(words, W.active, 1);
     this.#device.activate(this);
+    if (restored && this.#active) this.#device.restore?.(own);
+    this.#processQueues();
+  }
+
+  #processQueues(): void {
     for (let queue = 0; queue < this.queues.length && this.#active; queue++) {
       if (this.queues[queue] !== undefined) this.#device.processQueue(queue);
     }
@@ -201,14 +255,23 @@ export class DeviceRunner implements DeviceContext {
     };
   }
 
-  #openQueue(setup: QueueSetup, queue: number, resumed = false): Virtqueue {
+  #position(queue: number): QueuePosition {
+    const { words } = this.#state;
+    return { next: words[queueWord(queue, Q.next)]! >>> 0, wrap: words[queueWord(queue, Q.wrap)]! };
+  }
+
+  #openQueue(
+    setup: QueueSetup,
+    queue: number,
+    start: Pick<QueueFeatures, 'resumed' | 'position'>,
+  ): Virtqueue {
     const sizeMax = this.#state.words[queueWord(queue, Q.sizeMax)]!;
     if (setup.size > sizeMax)
       throw new QueueError(`queue ${queue} has ${setup.size} entries (expected at most ${sizeMax})`);
     const features = {
       indirect: this.hasFeature(FEATURE.ringIndirectDesc),
       eventIndex: this.hasFeature(FEATURE.ringEventIdx),
-      resumed,
+      ...start,
     };
     const Ring = this.hasFeature(FEATURE.ringPacked) ? PackedQueue : SplitQueue;
     return new Ring(this.ram, setup, features);

@@ -24,6 +24,7 @@ import {
   type Chain,
   type Next,
   type QueueFeatures,
+  type QueuePosition,
   type QueueSetup,
   type Virtqueue,
 } from './queue.ts';
@@ -77,10 +78,8 @@ export class SplitQueue implements Virtqueue {
     this.#used16 = new Uint16Array(used.buffer, used.byteOffset, used.byteLength / 2);
     this.#used32 = new Uint32Array(used.buffer, used.byteOffset, USED_RING_32 + size * 2);
     this.#taken = new Uint8Array(size);
-    if (!features.resumed) return;
-    this.#nextUsed = Atomics.load(this.#used16, INDEX_16);
-    this.#nextAvail = this.#nextUsed;
-    this.#interruptedAt = this.#nextUsed;
+    if (features.resumed) this.#continueAt(Atomics.load(this.#used16, INDEX_16));
+    else if (features.position) this.#continueAt(features.position.next & 0xffff);
   }
 
   next(chain: Chain): Next {
@@ -127,6 +126,16 @@ export class SplitQueue implements Virtqueue {
     if (!this.#eventIndex) return (Atomics.load(this.#avail, 0) & AVAIL_NO_INTERRUPT) === 0;
     const event = Atomics.load(this.#avail, AVAIL_RING_16 + this.size);
     return ((now - event - 1) & 0xffff) < ((now - before) & 0xffff);
+  }
+
+  position(): QueuePosition {
+    return { next: (this.#nextAvail - this.inFlight) & 0xffff, wrap: 1 };
+  }
+
+  #continueAt(index: number): void {
+    this.#nextUsed = index;
+    this.#nextAvail = index;
+    this.#interruptedAt = index;
   }
 
   disableNotifications(): void {

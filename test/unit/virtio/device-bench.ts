@@ -1,6 +1,15 @@
 /** A device behind its transport and runner with all its queues, driven as a driver on one thread would, for tests. */
 import type { DeviceDescription, VirtioDevice } from '../../../src/virtio/transport/device.ts';
-import { createDeviceState, DEVICE_WORD, featureWords } from '../../../src/virtio/transport/device-state.ts';
+import * as v from 'valibot';
+import { restoreDevice, saveDevice } from '../../../src/virtio/host/save-device.ts';
+import { SavedDeviceSchema, type SavedDevice } from '../../../src/virtio/host/saved-device.ts';
+import type { DeviceKind } from '../../../src/virtio/host/specs.ts';
+import {
+  createDeviceState,
+  DEVICE_WORD,
+  featureWords,
+  type DeviceState,
+} from '../../../src/virtio/transport/device-state.ts';
 import { readMmio, writeMmio, type MmioDevice } from '../../../src/virtio/transport/mmio.ts';
 import { FEATURE, MMIO_REGISTER as R } from '../../../src/virtio/transport/mmio.regs.ts';
 import { DeviceRunner } from '../../../src/virtio/transport/runner.ts';
@@ -50,23 +59,23 @@ export function createDeviceBench(
     memory = createTestRam(ramBytes),
   }: BenchOptions = {},
 ) {
-  const state = createDeviceState(description);
   const failures: string[] = [];
   let interrupts = 0;
-  const runner = new DeviceRunner(device, state, memory.ram, {
-    interrupt: () => void interrupts++,
-    reportFailure: (reason) => failures.push(reason),
-  });
-  const sync = () => {
-    Atomics.add(state.words, DEVICE_WORD.syncWanted, 1);
-    runner.sync();
+  const connect = (state: DeviceState, served: VirtioDevice) => {
+    const runner = new DeviceRunner(served, state, memory.ram, {
+      interrupt: () => void interrupts++,
+      reportFailure: (reason) => failures.push(reason),
+    });
+    const sync = () => {
+      Atomics.add(state.words, DEVICE_WORD.syncWanted, 1);
+      runner.sync();
+    };
+    const effects = { requestSync: sync, sync, notify: (queue: number) => runner.handleNotification(queue) };
+    return { state, runner, mmio: { state, effects } satisfies MmioDevice };
   };
-  const mmio: MmioDevice = {
-    state,
-    effects: { requestSync: sync, sync, notify: (queue) => runner.handleNotification(queue) },
-  };
-  const read = (register: number, size = 4) => readMmio(mmio, register, size);
-  const write = (register: number, value: number, size = 4) => writeMmio(mmio, register, size, value);
+  let current = connect(createDeviceState(description), device);
+  const read = (register: number, size = 4) => readMmio(current.mmio, register, size);
+  const write = (register: number, value: number, size = 4) => writeMmio(current.mmio, register, size, value);
 
   const makeQueue = (index: number): BenchQueue => {
     const size = Math.min(ringSize, description.queueSizes[index]!);
@@ -105,10 +114,37 @@ export function createDeviceBench(
     return description.queueSizes.map((_, index) => makeQueue(index));
   };
 
+  /** State of the device, which is paused; as a snapshot's text has it. */
+  const save = (kind: DeviceKind): SavedDevice => {
+    current.runner.pause();
+    const saved = saveDevice(
+      { config: { kind, id: 'id' }, description, state: current.state, failure: undefined },
+      0,
+    );
+    return v.parse(SavedDeviceSchema, JSON.parse(JSON.stringify(saved)));
+  };
+  /** Ends the device; `next`, as `nextDescription` describes it, continues with the state. */
+  const restore = (saved: SavedDevice, next: VirtioDevice, nextDescription = description): void => {
+    const state = createDeviceState(nextDescription);
+    const kind = saved.kind as DeviceKind;
+    restoreDevice({ config: { kind, id: 'id' }, description: nextDescription, state }, saved);
+    current.runner.stop();
+    current = connect(state, next);
+    current.runner.start();
+  };
+
   return {
     ...memory,
-    state,
-    runner,
+    get state() {
+      return current.state;
+    },
+    get runner() {
+      return current.runner;
+    },
+    save,
+    restore,
+    /** The driver goes on in another machine, where `next` serves it. */
+    move: (kind: DeviceKind, next: VirtioDevice) => restore(save(kind), next),
     failures,
     read,
     write,
