@@ -3,6 +3,7 @@
  */
 import { ERRNO, SyscallError } from './errno.ts';
 import { OPEN, openFile, OwnedFd } from './file.ts';
+import { ioLibc } from './io-libc.ts';
 import { asPointer, checked, lastErrno, libc, type HostPointer } from './libc.ts';
 import { netLibc } from './net-libc.ts';
 import { AF_INET, SOCK } from './socket-abi.ts';
@@ -120,6 +121,12 @@ export function setTapQueue(fd: number, attached: boolean): void {
 export function readVector(fd: number, words: Uint32Array, first: number, count: number): number {
   const done = Number(netLibc().readv(fd, first === 0 ? words : words.subarray(4 * first), count));
   return done >= 0 ? done : -lastErrno();
+}
+
+/** Writes one packet to a tap; a full or deleted one drops it. */
+export function writeBytes(fd: number, packet: Uint8Array): void {
+  // SAFETY: the kernel reads `packet`, which is local, during the call.
+  ioLibc().write(fd, packet, packet.length);
 }
 
 /** writev(2), like `readVector`. SAFETY: as above. */

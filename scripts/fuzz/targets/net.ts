@@ -51,6 +51,10 @@ class FuzzPort implements NetPort {
     return this.#choose(8) === 0 ? PORT_RESULT.dropped : bytes.length;
   }
 
+  sendBytes(packet: Uint8Array): void {
+    if (packet.length < SMALLEST) throw new Error(`sends ${packet.length} bytes of its own`);
+  }
+
   receive(target: IoVector): number {
     gather(target);
     if (this.waiting === 0) return PORT_RESULT.wouldBlock;

@@ -53,8 +53,32 @@ export function describeConsole(ports: number): DeviceDescription {
     features: [F.multiport],
     queueSizes: Array.from({ length: 2 * (ports + 1) }, () => QUEUE_SIZE),
     config,
+    stateWords: Array.from({ length: ports }, (_, port) => [
+      { name: `port${port}`, min: 0, max: PORT_STATE.mask },
+      { name: `port${port}Sent`, min: 0, max: 0xffff_ffff },
+    ]).flat(),
   };
 }
+
+/**
+ * Bits of a port's first state word; the second is `sent`. A message that is due for the port is a bit, because
+ * the order of messages within a port is fixed, and of several PORT_OPEN only the last counts.
+ */
+const PORT_STATE = {
+  guestOpenBit: 1 << 0,
+  reportedOpenBit: 1 << 1,
+  addDueBit: 1 << 2,
+  nameDueBit: 1 << 3,
+  consoleDueBit: 1 << 4,
+  openDueBit: 1 << 5,
+  mask: 0x3f,
+} as const;
+const DUE_BIT: Readonly<Record<number, number>> = {
+  [EVENT.portAdd]: PORT_STATE.addDueBit,
+  [EVENT.portName]: PORT_STATE.nameDueBit,
+  [EVENT.consolePort]: PORT_STATE.consoleDueBit,
+  [EVENT.portOpen]: PORT_STATE.openDueBit,
+};
 
 interface Port {
   /** The guest has opened the port. */
@@ -102,6 +126,32 @@ export class ConsoleDevice implements VirtioDevice {
     this.#context = undefined;
     for (const cancel of this.#continuations.values()) cancel();
     this.#continuations.clear();
+  }
+
+  save(words: Int32Array): void {
+    this.#ports.forEach(({ guestOpen, reportedOpen, sent }, port) => {
+      let bits = (guestOpen ? PORT_STATE.guestOpenBit : 0) | (reportedOpen ? PORT_STATE.reportedOpenBit : 0);
+      for (const message of this.#messages) if (message.port === port) bits |= DUE_BIT[message.event] ?? 0;
+      words[2 * port] = bits;
+      words[2 * port + 1] = sent;
+    });
+  }
+
+  /** Sockets have no client yet: ports that were open are reported closed until there is one. */
+  restore(words: Int32Array): void {
+    this.#ports.forEach((state, port) => {
+      const bits = words[2 * port]!;
+      state.guestOpen = (bits & PORT_STATE.guestOpenBit) !== 0;
+      state.reportedOpen = (bits & PORT_STATE.reportedOpenBit) !== 0;
+      state.sent = words[2 * port + 1]! >>> 0;
+      if (!this.#multiport) return;
+      const { name } = this.#portInfo[port]!;
+      if (bits & PORT_STATE.addDueBit) this.#queueMessage(port, EVENT.portAdd, 1);
+      if (bits & PORT_STATE.nameDueBit) this.#queueMessage(port, EVENT.portName, 1, name);
+      if (bits & PORT_STATE.consoleDueBit) this.#queueMessage(port, EVENT.consolePort, 1);
+      if (bits & PORT_STATE.openDueBit) this.#queueMessage(port, EVENT.portOpen, state.reportedOpen ? 1 : 0);
+      this.#reportOpen(port);
+    });
   }
 
   processQueue(queue: number): void {

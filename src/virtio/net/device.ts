@@ -2,6 +2,8 @@
  * The network device: pairs of receive and transmit queues, and a control queue. (Virtual I/O Device 1.2
  * §5.1)
  */
+import { viewOf } from '../../binary/bytes.ts';
+import { encodeAnnouncement } from './announcement.ts';
 import type { DeviceContext, DeviceDescription, VirtioDevice } from '../transport/device.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import type { GuestOffloads, NetEffects } from './port.ts';
@@ -11,6 +13,7 @@ import {
   ETHERNET_HEADER_BYTES,
   LARGEST_PACKET_BYTES,
   NET_ACK,
+  NET_ANNOUNCE_ACK,
   NET_CONFIG,
   NET_CONTROL,
   NET_CONTROL_CLASS,
@@ -28,6 +31,9 @@ const CONTROL_QUEUE_SIZE = 16;
 /** Class, command, and the longest data, a u64 of offloads. (§5.1.6.5) */
 const CONTROL_BYTES = 10;
 const CONTROL_COMMANDS_AT_ONCE = 64;
+const MAC_BYTES = 6;
+/** Of the offloads, before the driver switches any. */
+const ALL_BITS = 0xffff_ffff;
 
 export interface NetOptions {
   /** Six bytes; without them the driver chooses an address. */
@@ -41,7 +47,6 @@ export interface NetOptions {
 
 /** Features, queues and configuration space. (§5.1.2 to §5.1.4) */
 export function describeNet({ mac, pairs, mtu, offloads }: NetOptions): DeviceDescription {
-  const control = offloads || pairs > 1;
   const config = new Uint8Array(NET_CONFIG.size);
   const view = new DataView(config.buffer);
   if (mac) config.set(mac, NET_CONFIG.mac);
@@ -56,16 +61,23 @@ export function describeNet({ mac, pairs, mtu, offloads }: NetOptions): DeviceDe
       ...(mac ? [F.mac] : []),
       ...(mtu === undefined ? [] : [F.mtu]),
       ...(offloads ? OFFLOAD_FEATURES : []),
-      ...(control ? [F.ctrlVq] : []),
+      F.ctrlVq,
+      F.guestAnnounce,
       ...(pairs > 1 ? [F.mq] : []),
     ],
-    queueSizes: [
-      ...Array.from({ length: 2 * pairs }, () => NET_QUEUE_SIZE),
-      ...(control ? [CONTROL_QUEUE_SIZE] : []),
-    ],
+    queueSizes: [...Array.from({ length: 2 * pairs }, () => NET_QUEUE_SIZE), CONTROL_QUEUE_SIZE],
     config,
+    stateWords: [
+      { name: 'offloads', min: 0, max: 0xffff_ffff },
+      { name: 'activePairs', min: 1, max: pairs },
+      { name: 'macLow', min: 0, max: 0xffff_ffff },
+      { name: 'macHigh', min: 0, max: 0xffff },
+    ],
   };
 }
+
+/** `mac…`: the address that the driver found when it started, which a restored machine may not have; 0: none. */
+const STATE_WORD = { offloads: 0, activePairs: 1, macLow: 2, macHigh: 3 } as const;
 
 const OFFLOAD_FEATURES = [
   F.csum,
@@ -99,10 +111,15 @@ export class NetDevice implements VirtioDevice {
   #receivers: (Receiver | undefined)[] = [];
   #transmitters: (Transmitter | undefined)[] = [];
   #controlQueue = 0;
-  /** Offloads that the guest currently accepts in received packets. */
+  /** Offloads that the guest currently accepts in received packets, also as feature bits. */
   #offloads: GuestOffloads = NO_OFFLOADS;
+  #offloadBits = 0;
+  #activePairs = 1;
+  #driverMac = new Uint8Array(MAC_BYTES);
   #cancelTimer: (() => void) | undefined;
   #linkUp = true;
+  /** The driver is asked to announce its addresses. */
+  #announceDue = false;
 
   constructor(effects: NetEffects, settings: NetSettings) {
     this.#effects = effects;
@@ -117,9 +134,13 @@ export class NetDevice implements VirtioDevice {
     const usedPairs = context.hasFeature(F.mq) ? pairs : 1;
     // The control queue follows the last negotiated pair, not the last one offered. (§5.1.2)
     this.#controlQueue = 2 * usedPairs;
+    this.#offloadBits = ALL_BITS;
     this.#offloads = offloadsOf((bit) => context.hasFeature(bit));
     this.#effects.setOffloads(this.#offloads);
-    this.#effects.setActivePorts(1);
+    this.#setActivePairs(1);
+    this.#driverMac = Uint8Array.from({ length: MAC_BYTES }, (_, i) =>
+      context.hasFeature(F.mac) ? context.config(NET_CONFIG.mac + i) : 0,
+    );
     const options = { mergeable: context.hasFeature(F.mrgRxbuf), maxPacketBytes: this.#maxPacketBytes() };
     for (let pair = 0; pair < usedPairs; pair++) {
       const [receive, transmit] = [2 * pair, 2 * pair + 1];
@@ -131,8 +152,32 @@ export class NetDevice implements VirtioDevice {
         tx && new Transmitter(context, tx, transmit, port, this.#effects, this.#transmitLimiter);
     }
     // The link may have changed while there was no driver to notify.
-    const reportedUp = (context.config(NET_CONFIG.status) & NET_STATUS.linkUpBit) !== 0;
-    if (reportedUp !== this.#linkUp) this.#reportLink(context);
+    const reported = context.config(NET_CONFIG.status);
+    if (reported !== (this.#linkUp ? NET_STATUS.linkUpBit : 0)) this.#reportStatus(context);
+  }
+
+  save(words: Int32Array): void {
+    const mac = viewOf(this.#driverMac);
+    words[STATE_WORD.offloads] = this.#offloadBits;
+    words[STATE_WORD.activePairs] = this.#activePairs;
+    words[STATE_WORD.macLow] = mac.getUint32(0, true);
+    words[STATE_WORD.macHigh] = mac.getUint16(4, true);
+  }
+
+  /** The guest is elsewhere in its network now, which has to learn that. */
+  restore(words: Int32Array): void {
+    const context = this.#context!;
+    const mac = viewOf(this.#driverMac);
+    mac.setUint32(0, words[STATE_WORD.macLow]!, true);
+    mac.setUint16(4, words[STATE_WORD.macHigh]!, true);
+    this.#switchOffloads(context, words[STATE_WORD.offloads]!);
+    if (context.hasFeature(F.mq)) this.#setActivePairs(words[STATE_WORD.activePairs]!);
+    if (context.hasFeature(F.guestAnnounce) && context.hasFeature(F.status)) {
+      this.#announceDue = true;
+      this.#reportStatus(context);
+    } else if (this.#driverMac.some((byte) => byte !== 0)) {
+      this.#effects.ports[0]!.sendBytes(encodeAnnouncement(this.#driverMac));
+    }
   }
 
   reset(): void {
@@ -141,6 +186,7 @@ export class NetDevice implements VirtioDevice {
     for (const transmitter of this.#transmitters.splice(0)) transmitter?.stop();
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
+    this.#announceDue = false;
   }
 
   processQueue(queue: number): void {
@@ -163,12 +209,27 @@ export class NetDevice implements VirtioDevice {
   setLink(up: boolean): boolean {
     if (up === this.#linkUp) return false;
     this.#linkUp = up;
-    if (this.#context) this.#reportLink(this.#context);
+    if (this.#context) this.#reportStatus(this.#context);
     return true;
   }
 
-  #reportLink(context: DeviceContext): void {
-    context.setConfig(NET_CONFIG.status, this.#linkUp ? LINK_UP : LINK_DOWN);
+  #reportStatus(context: DeviceContext, quiet = false): void {
+    const status =
+      (this.#linkUp ? NET_STATUS.linkUpBit : 0) | (this.#announceDue ? NET_STATUS.announceBit : 0);
+    context.setConfig(NET_CONFIG.status, Uint8Array.of(status, 0), quiet);
+  }
+
+  #setActivePairs(pairs: number): void {
+    this.#activePairs = pairs;
+    this.#effects.setActivePorts(pairs);
+  }
+
+  /** Only negotiated offloads can be switched. (§5.1.6.5.6.1) */
+  #switchOffloads(context: DeviceContext, bits: number): void {
+    this.#offloadBits = bits;
+    this.#offloads = offloadsOf((bit) => context.hasFeature(bit) && ((bits >>> bit) & 1) !== 0);
+    this.#effects.setOffloads(this.#offloads);
+    for (const receiver of this.#receivers) if (receiver) receiver.maxPacketBytes = this.#maxPacketBytes();
   }
 
   #maxPacketBytes(): number {
@@ -223,28 +284,26 @@ export class NetDevice implements VirtioDevice {
         if (!context.hasFeature(F.mq) || command !== NET_MQ_PAIRS_SET || dataBytes < 2) return false;
         const pairs = view.getUint16(NET_CONTROL.data, true);
         if (pairs < 1 || pairs > this.#settings.pairs) return false;
-        this.#effects.setActivePorts(pairs);
+        this.#setActivePairs(pairs);
         return true;
       }
       case NET_CONTROL_CLASS.guestOffloads: {
         const known = context.hasFeature(F.ctrlGuestOffloads) && command === NET_GUEST_OFFLOADS_SET;
         if (!known || dataBytes < 8) return false;
-        const wanted = view.getUint32(NET_CONTROL.data, true);
-        // Only negotiated offloads can be switched. (§5.1.6.5.6.1)
-        this.#offloads = offloadsOf((bit) => context.hasFeature(bit) && ((wanted >>> bit) & 1) !== 0);
-        this.#effects.setOffloads(this.#offloads);
-        for (const receiver of this.#receivers)
-          if (receiver) receiver.maxPacketBytes = this.#maxPacketBytes();
+        this.#switchOffloads(context, view.getUint32(NET_CONTROL.data, true));
         return true;
       }
+      case NET_CONTROL_CLASS.announce:
+        if (!context.hasFeature(F.guestAnnounce) || command !== NET_ANNOUNCE_ACK) return false;
+        // The driver has seen the bit: it need not be told of its end. (§5.1.6.5.4)
+        this.#announceDue = false;
+        this.#reportStatus(context, true);
+        return true;
       default:
         return false;
     }
   }
 }
-
-const LINK_UP = Uint8Array.of(NET_STATUS.linkUpBit, 0);
-const LINK_DOWN = Uint8Array.of(0, 0);
 
 const NO_OFFLOADS: GuestOffloads = { csum: false, tso4: false, tso6: false, ecn: false, ufo: false };
 

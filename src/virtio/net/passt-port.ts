@@ -59,9 +59,14 @@ export class PasstPort implements NetPort {
     return this.#words[WORD.unsentFrom]! === this.#words[WORD.unsentTo]!;
   }
 
+  sendBytes(packet: Uint8Array): void {
+    if (!this.flush()) return;
+    this.#output.set(packet.subarray(NET_HEADER.size), LENGTH_BYTES);
+    this.#sendFrame(packet.length - NET_HEADER.size);
+  }
+
   send(packet: IoVector): number {
     if (!this.flush()) return PORT_RESULT.wouldBlock;
-    const bytes = packet.bytes - NET_HEADER.size;
     let [skip, at]: [number, number] = [NET_HEADER.size, LENGTH_BYTES];
     for (let i = 0; i < packet.count; i++) {
       const length = packet.lengthOf(i);
@@ -71,11 +76,16 @@ export class PasstPort implements NetPort {
       }
       skip = Math.max(0, skip - length);
     }
+    this.#sendFrame(packet.bytes - NET_HEADER.size);
+    return packet.bytes;
+  }
+
+  /** Sends the frame of `bytes` bytes that is in the output buffer, behind its length. */
+  #sendFrame(bytes: number): void {
     this.#outputView.setUint32(0, bytes);
     this.#words[WORD.unsentFrom] = 0;
-    this.#words[WORD.unsentTo] = at;
+    this.#words[WORD.unsentTo] = LENGTH_BYTES + bytes;
     this.flush();
-    return packet.bytes;
   }
 
   receive(packet: IoVector): number {

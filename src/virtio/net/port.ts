@@ -13,6 +13,8 @@ export const PORT_RESULT = {
 export interface NetPort {
   /** Sends one packet; returns its bytes or one of PORT_RESULT. */
   send(packet: IoVector): number;
+  /** Sends one packet of Volt's own. It is dropped when the port is full. */
+  sendBytes(packet: Uint8Array): void;
   /** Reads the next packet into `packet`, truncated to it; returns its bytes or one of PORT_RESULT. */
   receive(packet: IoVector): number;
 }

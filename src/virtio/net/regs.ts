@@ -21,12 +21,13 @@ export const NET_FEATURE = {
   mrgRxbuf: 15,
   status: 16,
   ctrlVq: 17,
+  guestAnnounce: 21,
   mq: 22,
 } as const;
 
 /** Configuration space. (§5.1.4) */
 export const NET_CONFIG = { mac: 0, status: 6, maxQueuePairs: 8, mtu: 10, size: 12 } as const;
-export const NET_STATUS = { linkUpBit: 1 } as const;
+export const NET_STATUS = { linkUpBit: 1, announceBit: 2 } as const;
 
 /** `struct virtio_net_hdr`, which precedes every packet. (§5.1.6) */
 export const NET_HEADER = {
@@ -42,7 +43,8 @@ export const NET_HEADER = {
 
 /** `struct virtio_net_ctrl`: class, command and data, then the device's ack byte. (§5.1.6.5) */
 export const NET_CONTROL = { class: 0, command: 1, data: 2 } as const;
-export const NET_CONTROL_CLASS = { multiqueue: 4, guestOffloads: 5 } as const;
+export const NET_CONTROL_CLASS = { announce: 3, multiqueue: 4, guestOffloads: 5 } as const;
+export const NET_ANNOUNCE_ACK = 0;
 export const NET_MQ_PAIRS_SET = 0;
 export const NET_GUEST_OFFLOADS_SET = 0;
 export const NET_ACK = { ok: 0, error: 1 } as const;

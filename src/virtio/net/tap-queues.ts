@@ -6,7 +6,14 @@ import type { IoVector } from '../transport/io-vector.ts';
 import { MAX_PIECES } from '../transport/io-vector.ts';
 import { PORT_RESULT, type GuestOffloads, type NetPort } from './port.ts';
 import { ERRNO } from '../../ffi/errno.ts';
-import { readVector, setTapOffloads, setTapQueue, TAP_OFFLOAD, writeVector } from '../../ffi/tap.ts';
+import {
+  readVector,
+  setTapOffloads,
+  setTapQueue,
+  TAP_OFFLOAD,
+  writeBytes,
+  writeVector,
+} from '../../ffi/tap.ts';
 
 export class TapPort implements NetPort {
   readonly fd: number;
@@ -20,6 +27,10 @@ export class TapPort implements NetPort {
     if (sent >= 0) return sent;
     // Other errors: the interface is down or deleted, or the kernel rejects the header.
     return sent === -ERRNO.EAGAIN ? PORT_RESULT.wouldBlock : PORT_RESULT.dropped;
+  }
+
+  sendBytes(packet: Uint8Array): void {
+    writeBytes(this.fd, packet);
   }
 
   receive(packet: IoVector): number {

@@ -14,8 +14,8 @@ const MAX_RESETS = 256;
 /** Time that a guest has to answer a request or a shutdown. */
 const ANSWER_TIMEOUT_MS = 2000;
 /** Source ports of connections from the host; lower ones are left for servers. */
-const FIRST_HOST_PORT = 2 ** 30;
-const LAST_HOST_PORT = 2 ** 31 - 1;
+export const FIRST_HOST_PORT = 2 ** 30;
+export const LAST_HOST_PORT = 2 ** 31 - 1;
 
 /** A reset to send for a connection that no longer exists, or never did. */
 export interface Reset {
@@ -33,7 +33,11 @@ export class VsockConnections {
   /** Connections with a packet for the guest, served round robin. */
   readonly #due = new Set<VsockConnection>();
   #resets: Reset[] = [];
-  #nextHostPort = FIRST_HOST_PORT;
+  /**
+   * Continues in a restored machine, so that a new connection is never mistaken for one that the guest still
+   * has from before.
+   */
+  nextHostPort = FIRST_HOST_PORT;
 
   /** `onTimeout` is called when a timeout has reset a connection. */
   constructor(effects: VsockEffects, onTimeout: () => void) {
@@ -142,8 +146,8 @@ export class VsockConnections {
   allocateHostPort(guestPort: number): number {
     let port: number;
     do {
-      port = this.#nextHostPort;
-      this.#nextHostPort = port === LAST_HOST_PORT ? FIRST_HOST_PORT : port + 1;
+      port = this.nextHostPort;
+      this.nextHostPort = port === LAST_HOST_PORT ? FIRST_HOST_PORT : port + 1;
     } while (this.find(guestPort, port));
     return port;
   }

@@ -4,11 +4,13 @@ import { IoVector, MAX_PIECES } from '../transport/io-vector.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import { Chain, NEXT } from '../transport/queue.ts';
 import { VsockConnection } from './connection.ts';
-import { VsockConnections } from './connections.ts';
+import { FIRST_HOST_PORT, LAST_HOST_PORT, VsockConnections } from './connections.ts';
 import { STREAM_RESULT, type VsockEffects } from './effects.ts';
 import {
   HOST_CID,
   VSOCK_CONFIG,
+  VSOCK_EVENT,
+  VSOCK_EVENT_TRANSPORT_RESET,
   VSOCK_HEADER as H,
   VSOCK_OP as OP,
   VSOCK_QUEUE as Q,
@@ -24,8 +26,16 @@ const PACKETS_AT_ONCE = 256;
 export function describeVsock(guestCid: number): DeviceDescription {
   const config = new Uint8Array(VSOCK_CONFIG.size);
   new DataView(config.buffer).setUint32(VSOCK_CONFIG.guestCid, guestCid, true);
-  return { type: DEVICE_TYPE.vsock, features: [], queueSizes: [QUEUE_SIZE, QUEUE_SIZE, 16], config };
+  return {
+    type: DEVICE_TYPE.vsock,
+    features: [],
+    queueSizes: [QUEUE_SIZE, QUEUE_SIZE, 16],
+    config,
+    stateWords: [{ name: 'nextHostPort', min: FIRST_HOST_PORT, max: LAST_HOST_PORT }],
+  };
 }
+
+const STATE_WORD = { nextHostPort: 0 } as const;
 
 export class VsockDevice implements VirtioDevice {
   readonly #guestCid: number;
@@ -34,6 +44,8 @@ export class VsockDevice implements VirtioDevice {
   readonly #sender: VsockSender;
   #context: DeviceContext | undefined;
   #cancelTimer: (() => void) | undefined;
+  /** The driver is to be told that all connections are gone. */
+  #resetEventDue = false;
   readonly #chain = new Chain();
   readonly #vector = new IoVector(MAX_PIECES);
   readonly #header = new Uint8Array(H.size);
@@ -54,12 +66,44 @@ export class VsockDevice implements VirtioDevice {
     this.#connections.clear();
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
+    this.#resetEventDue = false;
     this.#context = undefined;
   }
 
+  save(words: Int32Array): void {
+    words[STATE_WORD.nextHostPort] = this.#connections.nextHostPort;
+  }
+
+  /** The host's ends of the saved connections are elsewhere or gone. */
+  restore(words: Int32Array): void {
+    this.#connections.nextHostPort = words[STATE_WORD.nextHostPort]!;
+    this.#resetEventDue = true;
+    this.#sendResetEvent();
+  }
+
   processQueue(queue: number): void {
+    if (queue === Q.event) return this.#sendResetEvent();
     if (queue === Q.receive) this.#sendDue();
-    if (queue !== Q.event) this.#processPackets();
+    this.#processPackets();
+  }
+
+  /** The event stays due until the driver has a buffer for it. (§5.10.6.7) */
+  #sendResetEvent(): void {
+    const context = this.#context;
+    const queue = context?.queues[Q.event];
+    if (!context || !queue || !this.#resetEventDue) return;
+    const chain = this.#chain;
+    let next = queue.next(chain);
+    if (next === NEXT.none && queue.enableNotifications()) next = queue.next(chain);
+    if (next === NEXT.none) return;
+    if (next === NEXT.broken || chain.firstWritable > 0 || chain.writableBytes < VSOCK_EVENT.size)
+      return context.fail('its event queue has an invalid ring, or a read-only or too short buffer');
+    this.#resetEventDue = false;
+    this.#headerView.setUint32(0, VSOCK_EVENT_TRANSPORT_RESET, true);
+    chain.copyIn(context.ram, 0, this.#header, 0, VSOCK_EVENT.size);
+    queue.pushUsed(chain.id, VSOCK_EVENT.size);
+    context.count(Q.event, 0, VSOCK_EVENT.size);
+    context.interrupt(Q.event);
   }
 
   /** Connects a stream of the host to a guest port. False when that is not possible now. */

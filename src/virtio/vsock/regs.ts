@@ -21,6 +21,11 @@ export const VSOCK_HEADER = {
   size: 44,
 } as const;
 
+/** `struct virtio_vsock_event`: a u32 id. (§5.10.6.7) */
+export const VSOCK_EVENT = { size: 4 } as const;
+/** VIRTIO_VSOCK_EVENT_TRANSPORT_RESET: all connections are gone, and the guest's context id may be another. */
+export const VSOCK_EVENT_TRANSPORT_RESET = 0;
+
 /** VIRTIO_VSOCK_TYPE_STREAM (§5.10.6) */
 export const VSOCK_TYPE_STREAM = 1;
 

@@ -19,6 +19,8 @@ export function serveVsock({ guestCid, path, listener }: VsockStart, { events }:
       streams.start(device);
     },
     processQueue: (queue) => device.processQueue(queue),
+    save: (words) => device.save(words),
+    restore: (words) => device.restore(words),
     reset() {
       streams.stop();
       device.reset();

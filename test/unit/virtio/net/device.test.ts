@@ -38,6 +38,10 @@ class WirePort implements NetPort {
     return packet.bytes;
   }
 
+  sendBytes(packet: Uint8Array): void {
+    if (!this.full && !this.gone) this.sent.push(packet);
+  }
+
   receive(packet: IoVector): number {
     const frame = this.waiting.shift();
     if (!frame) return PORT_RESULT.wouldBlock;
@@ -110,8 +114,13 @@ describe('the network device tells its driver', () => {
   test('only the features that what is behind it has', () => {
     const none: NetOptions = { mac: undefined, pairs: 1, mtu: undefined, offloads: false };
 
-    expect([...describeNet(none).features].sort((a, b) => a - b)).toEqual([F.mrgRxbuf, F.status]);
-    expect(describeNet(none).queueSizes).toHaveLength(2);
+    expect([...describeNet(none).features].sort((a, b) => a - b)).toEqual([
+      F.mrgRxbuf,
+      F.status,
+      F.ctrlVq,
+      F.guestAnnounce,
+    ]);
+    expect(describeNet(none).queueSizes).toHaveLength(3);
     expect(describeNet({ ...none, pairs: 2 }).features).toContain(F.mq);
     expect(describeNet({ ...none, pairs: 2 }).queueSizes).toHaveLength(5);
     expect(describeNet({ ...none, offloads: true }).features).toContain(F.hostTso6);
