@@ -1,5 +1,5 @@
 /** What goes wrong on a host in operation: each has an outcome, and none is a hang or a stack trace. */
-import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout } from 'bun:test';
 import { existsSync } from 'node:fs';
 import { connect } from 'node:net';
 import { once } from 'node:events';
@@ -11,14 +11,15 @@ import { phaseOf } from '../../src/vmm/vcpu/sample.ts';
 import { ACPI_EVENT, PM1A_SLEEP_ENABLE, PORT } from '../../src/machine/ports.ts';
 import { canChangeMounts, inOwnMounts } from '../cli/own-mounts.ts';
 import { kvmOpens, runVolt, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
+import { testNeeding } from '../support/needs.ts';
 import { runMachine, smallConfig, waitUntil } from './guest-run.ts';
 import { asm, buildPvhElf, program } from './tiny-guest.ts';
 import { BeatingVolt } from './volt-child.ts';
 
 /** For hangs only. */
 setDefaultTimeout(120_000);
-const needsKvm = test.skipIf(!kvmOpens);
-const needsMounts = test.skipIf(!kvmOpens || !canChangeMounts);
+const needsKvm = testNeeding('/dev/kvm', !kvmOpens);
+const needsMounts = testNeeding('/dev/kvm, unshare and user namespaces', !kvmOpens || !canChangeMounts);
 
 /** and al, bit; xor al, bit: zero once the bit is set */
 const untilButton = asm.untilZero([

@@ -1,13 +1,14 @@
 /** The control socket of the real binary, with a guest on real vCPUs behind it. */
-import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout } from 'bun:test';
 import { existsSync, statSync } from 'node:fs';
 import type { VcpuStatus } from '../../src/api/index.ts';
 import { kvmOpens, runVolt, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
+import { testNeeding } from '../support/needs.ts';
 import { waitUntil } from './guest-run.ts';
 
 /** For hangs only. */
 setDefaultTimeout(120_000);
-const needsKvm = test.skipIf(!kvmOpens);
+const needsKvm = testNeeding('/dev/kvm', !kvmOpens);
 
 /** `volt --control` with every CPU of the embedded kernel busy, once it beats. */
 class BusyVolt implements AsyncDisposable {

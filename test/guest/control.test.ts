@@ -1,6 +1,6 @@
 /** Steering real vCPUs through the library. All of it needs /dev/kvm. */
-import { describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { existsSync, readFileSync } from 'node:fs';
+import { describe, expect, setDefaultTimeout } from 'bun:test';
+import { readFileSync } from 'node:fs';
 import { parseConfig, VirtualMachine } from '../../src/api/index.ts';
 import { VmControl } from '../../src/api/vm-control.ts';
 import {
@@ -15,6 +15,8 @@ import { onlineCpus } from '../../src/ffi/affinity.ts';
 import { VCPU_WORD } from '../../src/vmm/bus/shared-state.ts';
 import { getU64 } from '../../src/binary/bytes.ts';
 import { KVM_MP_STATE, REGS, SEGMENT, SREGS } from '../../src/kvm/abi.ts';
+import { kvmOpens } from '../cli/volt-process.ts';
+import { testNeeding } from '../support/needs.ts';
 import { waitUntil } from './guest-run.ts';
 import { busyMachine, copyTo8000, Running, tinyMachine } from './running.ts';
 import { asm, program } from './tiny-guest.ts';
@@ -22,7 +24,7 @@ import { asm, program } from './tiny-guest.ts';
 /** For hangs only. */
 setDefaultTimeout(120_000);
 
-const needsKvm = test.skipIf(!existsSync('/dev/kvm'));
+const needsKvm = testNeeding('/dev/kvm', !kvmOpens);
 
 /** 16-bit: out 0x3F8, 'A'; then 0 to the exit port. */
 const AP_PRINTS_AND_ENDS = [

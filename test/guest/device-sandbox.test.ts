@@ -16,7 +16,7 @@ test.skipIf(!usable).each([
   ['in the sandbox', []],
   ['without a sandbox', ['--no-sandbox']],
 ])(
-  'a guest with a tap, passt, vsock, a console and a balloon resets itself %s and finds them again (needs /dev/kvm and root)',
+  'a guest with a tap, passt, vsock, a console and a balloon resets itself %s and finds them again (needs /dev/kvm, root, ip and passt)',
   async (_, sandbox) => {
     using folder = new TemporaryFolder();
     // The first device is the tap, whose driver is ready each time before the reset.

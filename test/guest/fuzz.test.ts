@@ -10,7 +10,7 @@ setDefaultTimeout(200_000);
 const RUNS = 40;
 
 test.skipIf(!kvmOpens).each(['guest', 'process'])(
-  'random code ends in a defined way or can be stopped, every time (%s; needs /dev/kvm)',
+  'random code ends in a defined way or can be stopped, every time: %s (needs /dev/kvm)',
   async (name) => {
     using folder = new TemporaryFolder();
     const said: string[] = [];

@@ -3,6 +3,7 @@ import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { runVolt, TemporaryFolder } from '../cli/volt-process.ts';
+import { testNeeding } from '../support/needs.ts';
 import { waitUntil } from './guest-run.ts';
 import { asm, buildPvhElf } from './tiny-guest.ts';
 import { blockRequest, DATA, SECTOR, virtioAsm, virtioImage } from './virtio-guest.ts';
@@ -10,7 +11,7 @@ import { BeatingVolt, kvmOpens } from './volt-child.ts';
 
 /** For hangs only. */
 setDefaultTimeout(120_000);
-const needsKvm = test.skipIf(!kvmOpens);
+const needsKvm = testNeeding('/dev/kvm', !kvmOpens);
 const docs = resolve(import.meta.dir, '../../docs');
 
 /** `name{labels}` to value. Throws for a line that the format does not have. */

@@ -1,10 +1,11 @@
 /** Multiboot 1 kernels on real vCPUs: they check for themselves what they were handed. */
-import { describe, expect, test } from 'bun:test';
+import { describe, expect } from 'bun:test';
 import { kvmOpens } from '../cli/volt-process.ts';
+import { testNeeding } from '../support/needs.ts';
 import { runGuest, runKernel } from './guest-run.ts';
 import { asm, LOAD_ADDRESS, program, u32 } from './tiny-guest.ts';
 
-const needsKvm = test.skipIf(!kvmOpens);
+const needsKvm = testNeeding('/dev/kvm', !kvmOpens);
 
 const MAGIC = 0x1bad_b002;
 const HAS_ADDRESSES = 1 << 16;

@@ -1,10 +1,11 @@
 /** Real-mode code on a real vCPU: a Multiboot kernel goes back to real mode and calls firmware, as Xen does. */
-import { describe, expect, test } from 'bun:test';
+import { describe, expect } from 'bun:test';
 import { kvmOpens } from '../cli/volt-process.ts';
+import { testNeeding } from '../support/needs.ts';
 import { runKernel } from './guest-run.ts';
 import { program, u32 } from './tiny-guest.ts';
 
-const needsKvm = test.skipIf(!kvmOpens);
+const needsKvm = testNeeding('/dev/kvm', !kvmOpens);
 
 /** Below 1 MiB, where real-mode code runs: segment 0x1000. */
 const BASE = 0x1_0000;

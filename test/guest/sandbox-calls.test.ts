@@ -2,15 +2,16 @@
  * Asks the kernel, from inside the sandbox, about every system call, as each class of thread: the allowed set
  * is exact.
  */
-import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout } from 'bun:test';
 import { resolve } from 'node:path';
 import { SYSCALL_NAMES, syscallNumber } from '../../src/sandbox/syscalls.ts';
 import { missingForSandbox } from '../../src/vmm/sandbox.ts';
+import { testNeeding } from '../support/needs.ts';
 
 /** For hangs only. */
 setDefaultTimeout(60_000);
 
-const needsSandbox = test.skipIf(missingForSandbox().length > 0);
+const needsSandbox = testNeeding('seccomp and Landlock', missingForSandbox().length > 0);
 
 type Class = 'process' | 'vcpu' | 'device';
 /** `pid` is the process's own id. */
@@ -78,7 +79,7 @@ const EXPECTED: Readonly<Record<Class, Readonly<Record<string, readonly string[]
   },
 };
 
-describe('of all system calls with odd arguments (needs seccomp, Landlock)', () => {
+describe('of all system calls with odd arguments', () => {
   needsSandbox.each(['process', 'vcpu', 'device'] as const)('exactly these are allowed to %s', async (of) => {
     const numbers = Array.from({ length: LAST_NUMBER + 1 }, (_, i) => i).filter(
       (i) => !UNFILTERED.includes(i),
@@ -214,7 +215,7 @@ const NEVER_OF_DEVICES: readonly (readonly [string, readonly Argument[], string]
   ['listen', [3, 1], ''],
 ];
 
-describe('arguments are restricted (needs seccomp, Landlock)', () => {
+describe('arguments are restricted', () => {
   const check = async (of: Class, cases: typeof PINNED, devices?: string) => {
     const rows = cases.map(([name, args]) => [syscallNumber(name), ...args]);
     const verdicts = await ask(of, rows, devices);

@@ -17,7 +17,7 @@ import { buildPvhElf } from './tiny-guest.ts';
 /** For hangs only. */
 setDefaultTimeout(120_000);
 
-const needsSandbox = describe.skipIf(missingForSandbox().length > 0 || !kvmOpens);
+const cannotRun = missingForSandbox().length > 0 || !kvmOpens;
 
 const LIVES = 4;
 /** For each life what it counted, and the statuses of its requests, which are 0. */
@@ -90,7 +90,7 @@ function filtersOf(pid: number): { name: string; filters: number }[] {
   });
 }
 
-needsSandbox('in the sandbox (needs /dev/kvm, seccomp, Landlock) a disk', () => {
+describe.skipIf(cannotRun)('in the sandbox (needs /dev/kvm, seccomp, Landlock) a disk', () => {
   test.each([
     ['as it is by default', ''],
     ['by preadv and pwritev', ',engine=sync'],
@@ -179,7 +179,7 @@ needsSandbox('in the sandbox (needs /dev/kvm, seccomp, Landlock) a disk', () => 
   });
 });
 
-needsSandbox('in the sandbox (needs /dev/kvm, seccomp, Landlock)', () => {
+describe.skipIf(cannotRun)('in the sandbox (needs /dev/kvm, seccomp, Landlock)', () => {
   test('random numbers are there after each reset, until there were too many', async () => {
     const { stdout, stderr, exitCode } = await runRebooting(resettingRandomGuest(), ['--rng']);
 

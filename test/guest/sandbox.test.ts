@@ -1,9 +1,10 @@
 /** The sandbox on real threads: every one of them is in it, a forbidden call is named, and long runs survive it. */
-import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout } from 'bun:test';
 import { readdirSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { missingForSandbox } from '../../src/vmm/sandbox.ts';
 import { kvmOpens, runVolt, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
+import { testNeeding } from '../support/needs.ts';
 import { waitUntil } from './guest-run.ts';
 import { asm, buildPvhElf, program } from './tiny-guest.ts';
 
@@ -11,8 +12,8 @@ import { asm, buildPvhElf, program } from './tiny-guest.ts';
 setDefaultTimeout(120_000);
 
 const missing = missingForSandbox();
-const needsSandbox = test.skipIf(missing.length > 0);
-const needsKvm = test.skipIf(missing.length > 0 || !kvmOpens);
+const needsSandbox = testNeeding('seccomp and Landlock', missing.length > 0);
+const needsKvm = testNeeding('/dev/kvm, seccomp and Landlock', missing.length > 0 || !kvmOpens);
 
 async function sandboxed(...args: readonly string[]) {
   await using child = Bun.spawn([process.execPath, resolve(import.meta.dir, 'sandboxed.ts'), ...args], {

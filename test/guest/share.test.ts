@@ -3,6 +3,7 @@ import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { findVirtiofsd } from '../../src/virtio/share/virtiofsd.ts';
 import { kvmOpens, runVolt, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
+import { testNeeding } from '../support/needs.ts';
 import { GOOD_ANSWERS, reply, words } from '../unit/virtio/vhost-user/scripted-link.ts';
 import { runKernel, waitUntil } from './guest-run.ts';
 import { busyGuest, lookingGuest } from './share-guest.ts';
@@ -13,7 +14,7 @@ setDefaultTimeout(120_000);
 
 const virtiofsd = findVirtiofsd();
 const isRoot = process.getuid?.() === 0;
-const needsDaemon = describe.skipIf(!kvmOpens || !isRoot || virtiofsd === undefined);
+const hasNoDaemon = !kvmOpens || !isRoot || virtiofsd === undefined;
 
 const SIZE = 1234;
 /** Interrupt status; length and error of the answers to INIT and LOOKUP; the size of the file. */
@@ -56,101 +57,104 @@ function commandOf(pid: string): string {
   }
 }
 
-needsDaemon('a folder that is shared by virtiofsd (needs /dev/kvm, root and virtiofsd)', () => {
-  test.each([
-    ['in the sandbox', [], ''],
-    ['without a sandbox', ['--no-sandbox'], ''],
-    ['that cannot be written', [], ',readonly'],
-  ])('%s is there for the guest, and again after each of its resets', async (_where, sandbox, more) => {
-    using share = await createShare(lookingGuest('file', true));
-    const flags = [...share.flags, '--share', `path=${share.path},tag=files${more}`, ...sandbox];
+describe.skipIf(hasNoDaemon)(
+  'a folder that is shared by virtiofsd (needs /dev/kvm, root and virtiofsd)',
+  () => {
+    test.each([
+      ['in the sandbox', [], ''],
+      ['without a sandbox', ['--no-sandbox'], ''],
+      ['that cannot be written', [], ',readonly'],
+    ])('%s is there for the guest, and again after each of its resets', async (_where, sandbox, more) => {
+      using share = await createShare(lookingGuest('file', true));
+      const flags = [...share.flags, '--share', `path=${share.path},tag=files${more}`, ...sandbox];
 
-    const run = await runVolt(flags);
+      const run = await runVolt(flags);
 
-    expect(run.stderr).toMatch(/^volt: the guest has reset itself 5 times[^\n]*\n$/);
-    expect([...run.bytes]).toEqual(Array.from({ length: 5 }, () => LOOKED).flat());
-    await waitUntil('virtiofsd has ended with Volt', () => share.daemons().length === 0);
-  });
-
-  test('is served until Volt is killed, and no longer', async () => {
-    using share = await createShare(busyGuest());
-    await using volt = Bun.spawn([VOLT, ...share.flags, '--share', `path=${share.path}`], {
-      stdin: 'ignore',
-      stdout: 'pipe',
-      stderr: 'inherit',
-    });
-    await volt.stdout.getReader().read();
-    const before = share.daemons().length;
-
-    volt.kill('SIGKILL');
-    await volt.exited;
-
-    expect(before).toBeGreaterThan(0);
-    await waitUntil('virtiofsd has ended', () => share.daemons().length === 0);
-  });
-
-  test('is lost to the guest when virtiofsd is killed, and the guest goes on', async () => {
-    using share = await createShare(busyGuest());
-    const socket = share.folder.at('control.sock');
-    const flags = [...share.flags, '--share', `path=${share.path}`, '--control', socket, '--no-reboot'];
-    await using volt = Bun.spawn([VOLT, ...flags], { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe' });
-    const reader = volt.stdout.getReader();
-    const first = Buffer.from((await reader.read()).value!).toString();
-    const devices = await runVolt(['ctl', socket, 'devices', '--json']);
-
-    for (const pid of share.daemons()) killIfThere(pid);
-
-    const stderr = await new Response(volt.stderr).text();
-    expect(first).toStartWith('b');
-    expect(JSON.parse(devices.stdout)).toMatchObject([
-      {
-        id: 'share0',
-        kind: 'share',
-        state: 'running',
-        queues: [
-          { index: 0, size: 8 },
-          { index: 1, size: 0 },
-        ],
-      },
-    ]);
-    expect(stderr).toMatch(
-      /^volt: device share0 has failed \(virtiofsd hung up, last message: "[^"\n]+"\); the guest goes on without it\n$/,
-    );
-    expect(await volt.exited).toBe(0);
-  });
-
-  test('may be served outside a jail, through a socket in it', async () => {
-    using share = await createShare(lookingGuest('file', false));
-    chmodSync(share.folder.path, 0o755);
-    const socket = share.folder.at('fs.sock');
-    const argv = [virtiofsd!, '-f', `--socket-path=${socket}`, '-o', `source=${share.path},cache=auto`];
-    await using daemon = Bun.spawn(argv, { stdio: ['ignore', 'ignore', 'ignore'] });
-    await waitUntil('its socket is there', () => existsSync(socket));
-    chownSync(socket, 12345, 12345);
-    const jail = ['run', '--jail', share.folder.path, '--uid', '12345', '--gid', '12345'];
-    const guest = ['--kernel', '/kernel', '--memory', '32M', '--cpus', '1', '--share', 'socket=/fs.sock'];
-
-    const run = await runVolt([...jail, ...guest]);
-
-    expect(run.stderr).toBe('');
-    expect([...run.bytes]).toEqual(LOOKED);
-    expect(await daemon.exited).toBe(0);
-  });
-
-  test('without virtiofsd is refused with what to install', async () => {
-    using share = await createShare(busyGuest());
-    const script = `for place in /usr/libexec /usr/lib/qemu; do mount -t tmpfs none $place; done; PATH=/usr/bin:/bin exec "$@"`;
-
-    const run = await runVolt([...share.flags, '--share', `path=${share.path}`], {
-      prefix: ['unshare', '--mount', 'sh', '-c', script, 'sh'],
+      expect(run.stderr).toMatch(/^volt: the guest has reset itself 5 times[^\n]*\n$/);
+      expect([...run.bytes]).toEqual(Array.from({ length: 5 }, () => LOOKED).flat());
+      await waitUntil('virtiofsd has ended with Volt', () => share.daemons().length === 0);
     });
 
-    expect(run.stderr).toBe(
-      `volt: Cannot use --share ${share.path}: the program virtiofsd is not installed; install it (apt-get install virtiofsd, or qemu-system-common on Debian 12), or use socket=PATH of a running one\n`,
-    );
-    expect(run.exitCode).toBe(1);
-  });
-});
+    test('is served until Volt is killed, and no longer', async () => {
+      using share = await createShare(busyGuest());
+      await using volt = Bun.spawn([VOLT, ...share.flags, '--share', `path=${share.path}`], {
+        stdin: 'ignore',
+        stdout: 'pipe',
+        stderr: 'inherit',
+      });
+      await volt.stdout.getReader().read();
+      const before = share.daemons().length;
+
+      volt.kill('SIGKILL');
+      await volt.exited;
+
+      expect(before).toBeGreaterThan(0);
+      await waitUntil('virtiofsd has ended', () => share.daemons().length === 0);
+    });
+
+    test('is lost to the guest when virtiofsd is killed, and the guest goes on', async () => {
+      using share = await createShare(busyGuest());
+      const socket = share.folder.at('control.sock');
+      const flags = [...share.flags, '--share', `path=${share.path}`, '--control', socket, '--no-reboot'];
+      await using volt = Bun.spawn([VOLT, ...flags], { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe' });
+      const reader = volt.stdout.getReader();
+      const first = Buffer.from((await reader.read()).value!).toString();
+      const devices = await runVolt(['ctl', socket, 'devices', '--json']);
+
+      for (const pid of share.daemons()) killIfThere(pid);
+
+      const stderr = await new Response(volt.stderr).text();
+      expect(first).toStartWith('b');
+      expect(JSON.parse(devices.stdout)).toMatchObject([
+        {
+          id: 'share0',
+          kind: 'share',
+          state: 'running',
+          queues: [
+            { index: 0, size: 8 },
+            { index: 1, size: 0 },
+          ],
+        },
+      ]);
+      expect(stderr).toMatch(
+        /^volt: device share0 has failed \(virtiofsd hung up, last message: "[^"\n]+"\); the guest goes on without it\n$/,
+      );
+      expect(await volt.exited).toBe(0);
+    });
+
+    test('may be served outside a jail, through a socket in it', async () => {
+      using share = await createShare(lookingGuest('file', false));
+      chmodSync(share.folder.path, 0o755);
+      const socket = share.folder.at('fs.sock');
+      const argv = [virtiofsd!, '-f', `--socket-path=${socket}`, '-o', `source=${share.path},cache=auto`];
+      await using daemon = Bun.spawn(argv, { stdio: ['ignore', 'ignore', 'ignore'] });
+      await waitUntil('its socket is there', () => existsSync(socket));
+      chownSync(socket, 12345, 12345);
+      const jail = ['run', '--jail', share.folder.path, '--uid', '12345', '--gid', '12345'];
+      const guest = ['--kernel', '/kernel', '--memory', '32M', '--cpus', '1', '--share', 'socket=/fs.sock'];
+
+      const run = await runVolt([...jail, ...guest]);
+
+      expect(run.stderr).toBe('');
+      expect([...run.bytes]).toEqual(LOOKED);
+      expect(await daemon.exited).toBe(0);
+    });
+
+    test('without virtiofsd is refused with what to install', async () => {
+      using share = await createShare(busyGuest());
+      const script = `for place in /usr/libexec /usr/lib/qemu; do mount -t tmpfs none $place; done; PATH=/usr/bin:/bin exec "$@"`;
+
+      const run = await runVolt([...share.flags, '--share', `path=${share.path}`], {
+        prefix: ['unshare', '--mount', 'sh', '-c', script, 'sh'],
+      });
+
+      expect(run.stderr).toBe(
+        `volt: Cannot use --share ${share.path}: the program virtiofsd is not installed; install it (apt-get install virtiofsd, or qemu-system-common on Debian 12), or use socket=PATH of a running one\n`,
+      );
+      expect(run.exitCode).toBe(1);
+    });
+  },
+);
 
 function killIfThere(pid: number): void {
   try {
@@ -248,8 +252,8 @@ describe.skipIf(!kvmOpens)('a daemon that means harm (needs /dev/kvm)', () => {
   });
 });
 
-describe('a share that cannot be (needs /dev/kvm)', () => {
-  test.skipIf(!kvmOpens).each([
+describe('a share that cannot be', () => {
+  testNeeding('/dev/kvm', !kvmOpens).each([
     ['path=/nowhere', '/nowhere: there is no such folder (expected a folder)', 2],
     ['path=/etc/passwd', '/etc/passwd: it is not a folder (expected a folder)', 2],
     ['socket=/nowhere', 'socket=/nowhere: there is no such socket', 1],

@@ -2,10 +2,11 @@
  * Where Linux guests run in the tests: this machine, if its KVM runs on VMX or SVM; otherwise a nested host, made
  * once for all test files and stopped when the test process ends.
  */
-import { beforeAll as beforeAllTests, test as anyTest } from 'bun:test';
+import { beforeAll as beforeAllTests } from 'bun:test';
 import { resolve } from 'node:path';
 import { runsLinuxHere } from '../../scripts/linux-capable.ts';
 import { startNestedHost, type NestedHost } from '../../scripts/nested-host.ts';
+import { testNeeding } from '../support/needs.ts';
 
 /**
  * On an emulated host a boot takes half a minute: `npm test` makes those that show most (VOLT_TEST_LINUX=short),
@@ -13,10 +14,9 @@ import { startNestedHost, type NestedHost } from '../../scripts/nested-host.ts';
  */
 const IS_ASKED = process.env['VOLT_TEST_LINUX'] !== undefined;
 export const EVERY_BOOT = IS_ASKED && (runsLinuxHere() || process.env['VOLT_TEST_LINUX'] === 'all');
-export const test = anyTest.skipIf(!IS_ASKED);
+export const test = testNeeding('VOLT_TEST_LINUX=short', !IS_ASKED);
 /** For tests that the short form leaves out, by name. */
-export const thorough = anyTest.skipIf(!EVERY_BOOT);
-if (!IS_ASKED) anyTest.skip('Linux guests (needs npm test, or VOLT_TEST_LINUX=short or all)', () => {});
+export const thorough = testNeeding('VOLT_TEST_LINUX=all', !EVERY_BOOT);
 
 /** Kernels and images are made for tests that run. */
 export function beforeAll(prepare: () => unknown, timeoutMs?: number): void {
