@@ -77,6 +77,43 @@ export function readToAddress(fd: number, host: HostPointer, bytes: number, offs
   return done;
 }
 
+/** fcntl(F_DUPFD_CLOEXEC): another descriptor of the same open file. Throws SyscallError. */
+export function duplicateFd(fd: number): OwnedFd {
+  return new OwnedFd(checked(libc.fcntl(fd, F_DUPFD_CLOEXEC, 0), 'fcntl(F_DUPFD_CLOEXEC)'));
+}
+
+/**
+ * Calls `visit` with each range of [offset, offset + bytes) that is no hole; where the file system knows no
+ * holes, with the whole. (lseek(2), SEEK_DATA) Moves the file's position. Throws SyscallError.
+ */
+export function forEachDataRange(
+  fd: number,
+  offset: number,
+  bytes: number,
+  visit: (offset: number, bytes: number) => void,
+): void {
+  const end = offset + bytes;
+  for (let at = offset; at < end;) {
+    const start = Number(libc.lseek(fd, at, SEEK_DATA));
+    if (start < 0) {
+      const errno = lastErrno();
+      // No data from here on.
+      if (errno === ERRNO.ENXIO) return;
+      if (errno !== ERRNO.EINVAL) throw new SyscallError('lseek(SEEK_DATA)', errno);
+      visit(at, end - at);
+      return;
+    }
+    if (start >= end) return;
+    const stop = Math.min(end, checked(Number(libc.lseek(fd, start, SEEK_HOLE)), 'lseek(SEEK_HOLE)'));
+    visit(start, stop - start);
+    at = stop;
+  }
+}
+
+const F_DUPFD_CLOEXEC = 1030;
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+
 /**
  * Writes up to WRITE_PIECE_BYTES of `bytes` without blocking, although `fd` may be blocking: a pipe that
  * polls writable accepts at least PIPE_BUF bytes. Returns the number of bytes written, 0 if the write would

@@ -12,7 +12,9 @@ import { MAP, Mapping, PROT } from '../ffi/mapping.ts';
 import { adviseHugePages } from '../ffi/memory-advice.ts';
 import { createSharedMemory } from '../ffi/shared-memory.ts';
 import { MIB, type GuestAddress } from '../machine/address.ts';
+import { DirtyPages } from '../machine/dirty-pages.ts';
 import type { RamRange } from '../machine/layout.ts';
+import type { OpenMemorySource } from './memory-source.ts';
 
 const WINDOW_BYTES = 2 * MIB;
 /**
@@ -34,6 +36,8 @@ export interface GuestMemoryOptions {
   readonly hugepages?: boolean;
   /** Back RAM with memfds, which other processes can map. */
   readonly shared?: boolean;
+  /** Where the content of RAM comes from, which GuestMemory takes over; undefined: it is zero. */
+  readonly source?: OpenMemorySource | undefined;
 }
 
 /**
@@ -43,6 +47,8 @@ export interface GuestMemoryOptions {
 export interface MemoryRegion {
   readonly address: GuestAddress;
   readonly bytes: number;
+  /** Where it starts in all of RAM, the regions being one after the other. */
+  readonly offset: number;
   readonly host: HostPointer;
   /** Shared RAM: the memfd, of which the region is all. */
   readonly fd: number | undefined;
@@ -52,29 +58,37 @@ export interface MemoryRegion {
 interface Region {
   readonly address: GuestAddress;
   readonly bytes: number;
+  readonly offset: number;
   readonly mapping: Mapping;
   readonly memory: OwnedFd | undefined;
   readonly windows: (Uint8Array | undefined)[];
 }
 
+type MappedRange = Omit<Region, 'offset'>;
+
 export class GuestMemory implements Disposable {
   readonly #regions: Region[];
-  readonly #hugepages: boolean;
-  readonly #shared: boolean;
+  readonly hugepages: boolean;
+  readonly source: OpenMemorySource | undefined;
+  #dirty: DirtyPages | undefined;
 
   /**
-   * Maps all of `ranges`. Without huge pages the host allocates each page when it is first touched. Throws
-   * SyscallError.
+   * Maps all of `ranges`. Without huge pages the host allocates each page when it is first touched. With a
+   * source, call its `load` once the memory's policy is set. Throws SyscallError, and what the source throws.
    */
   constructor(ranges: readonly RamRange[], options: GuestMemoryOptions = {}) {
-    this.#hugepages = options.hugepages ?? false;
-    this.#shared = options.shared ?? false;
+    const { hugepages = false, shared = false, source } = options;
+    this.hugepages = hugepages;
+    this.source = source;
     this.#regions = [];
     try {
-      for (const range of ranges)
-        this.#regions.push(
-          this.#shared ? mapShared(range, this.#hugepages) : mapPrivate(range, this.#hugepages),
-        );
+      let offset = 0;
+      for (const range of ranges) {
+        const mapped = shared ? mapShared(range, hugepages) : mapPrivate(range, hugepages);
+        this.#regions.push({ ...mapped, offset });
+        offset += range.bytes;
+      }
+      source?.attach(this.regions, { hugepages, shared });
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -83,12 +97,23 @@ export class GuestMemory implements Disposable {
 
   /** All regions, ascending, for KVM's memory slots. */
   get regions(): readonly MemoryRegion[] {
-    return this.#regions.map(({ address, bytes, mapping, memory }) => ({
+    return this.#regions.map(({ address, bytes, offset, mapping, memory }) => ({
       address,
       bytes,
+      offset,
       host: mapping.address,
       fd: memory?.fd,
     }));
+  }
+
+  /** Bytes of all regions. */
+  get bytes(): number {
+    return this.#regions.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  /** The pages that Volt's own threads write, while tracking is on. Made when it is first wanted. */
+  get dirtyPages(): DirtyPages {
+    return (this.#dirty ??= new DirtyPages(this.bytes));
   }
 
   /** Copies `source` to `address`. Throws GuestMemoryError unless the range is within one region. */
@@ -96,6 +121,9 @@ export class GuestMemory implements Disposable {
     this.#forEachPiece('write', address, source.length, (piece, offset) => {
       piece.set(source.subarray(offset, offset + piece.length));
     });
+    if (!this.#dirty?.isTracking) return;
+    const region = this.#regionOf('write', address, source.length);
+    this.#dirty.mark(region.offset + (address - region.address), source.length);
   }
 
   /** A copy of `bytes` bytes at `address`. Throws GuestMemoryError unless they are within one region. */
@@ -120,6 +148,7 @@ export class GuestMemory implements Disposable {
       mapping[Symbol.dispose]();
       memory?.close();
     }
+    this.source?.[Symbol.dispose]();
   }
 
   #regionOf(action: string, address: GuestAddress, bytes: number): Region {
@@ -155,14 +184,14 @@ const RAM = 'guest RAM';
 
 // Both reserve hugetlb pages in mmap(2): with MAP_NORESERVE, a missing page would raise SIGBUS on first
 // access.
-function mapPrivate({ address, bytes }: RamRange, hugepages: boolean): Region {
+function mapPrivate({ address, bytes }: RamRange, hugepages: boolean): MappedRange {
   const flags = MAP.private | MAP.anonymous | (hugepages ? MAP.hugeTlb : MAP.noReserve);
   const mapping = new Mapping({ bytes, prot: READ_WRITE, flags, what: RAM, ...aligned(hugepages) });
   if (!hugepages) adviseRange(address, mapping);
   return { address, bytes, mapping, memory: undefined, windows: [] };
 }
 
-function mapShared({ address, bytes }: RamRange, hugepages: boolean): Region {
+function mapShared({ address, bytes }: RamRange, hugepages: boolean): MappedRange {
   const memory = createSharedMemory(RAM, bytes, hugepages);
   try {
     const flags = MAP.shared | (hugepages ? MAP.hugeTlb : MAP.noReserve);

@@ -6,7 +6,7 @@ import { createEventFd } from '../../ffi/epoll.ts';
 import type { HostPointer } from '../../ffi/libc.ts';
 import type { KvmVm } from '../../kvm/vm.ts';
 import { offsetAddress } from '../../machine/address.ts';
-import type { GuestMemory, MemoryRegion } from '../../memory/guest-memory.ts';
+import type { GuestMemory } from '../../memory/guest-memory.ts';
 import { workerUrl } from '../../runtime/worker-url.ts';
 import type { BalloonControl } from '../balloon/control.ts';
 import { VoltError } from '../../volt-error.ts';
@@ -17,6 +17,7 @@ import { MMIO_REGISTER } from '../transport/mmio.regs.ts';
 import type { VirtioLink } from './bus.ts';
 import type { OpenDevices } from './open.ts';
 import { placeDevices, type SlotPlacement } from './placement.ts';
+import type { MappedRegion } from './serve-device.ts';
 import type { DeviceConfig } from './specs.ts';
 import { checkSavedDevices, restoreDevice, saveDevice } from './save-device.ts';
 import type { SavedDevice } from './saved-device.ts';
@@ -71,7 +72,7 @@ export class DeviceSet implements Disposable {
       const devices: MachineDevice[] = [];
       const served: { device: ServedDevice; blocks: boolean }[] = [];
       // Persistent memory is RAM to devices: a driver may place virtqueues and buffers in it.
-      const regions: MemoryRegion[] = [...memory.regions];
+      const regions: MappedRegion[] = [...memory.regions];
       configs.forEach((config, slot) => {
         const placement = placements[slot]!;
         const { description, start, blocks, balloon, mapRegion } = open.open(config, pmem);
@@ -178,7 +179,7 @@ export class DeviceSet implements Disposable {
   /** Creates the workers and assigns the devices to them. Returns the links in slot order. */
   #assignWorkers(
     served: readonly { device: ServedDevice; blocks: boolean }[],
-    ram: readonly MemoryRegion[],
+    ram: readonly MappedRegion[],
   ): VirtioLink[] {
     const dedicated = served.filter(({ blocks }) => blocks).map(({ device }) => [device]);
     const shared = served.filter(({ blocks }) => !blocks).map(({ device }) => device);

@@ -1,0 +1,81 @@
+/**
+ * Which pages of guest RAM may hold anything but zeroes, so that a snapshot need not read, and thereby
+ * allocate, those that nobody has touched. When in doubt a page may.
+ */
+import { forEachDataRange, openFile, OPEN, readAt, type OwnedFd } from '../ffi/file.ts';
+import { alignDown, alignUp, PAGE_BYTES } from '../machine/address.ts';
+import { runsOfBits, uniteRuns, type PageRun } from '../machine/page-runs.ts';
+import type { GuestMemory, MemoryRegion } from './guest-memory.ts';
+
+/**
+ * Pages that may hold anything but zeroes, as offsets of all of RAM. The others need not be read. Throws
+ * SyscallError.
+ */
+export function usedPages(memory: GuestMemory): PageRun[] {
+  return memory.regions.flatMap((region) => usedPagesOf(memory, region));
+}
+
+function usedPagesOf({ hugepages, source }: GuestMemory, region: MemoryRegion): readonly PageRun[] {
+  const { host, bytes, offset, fd } = region;
+  // hugetlb pages have no entry in the page map while they move to another place, and their files no holes.
+  if (hugepages) return [[offset, bytes]];
+  const touched = fd === undefined ? touchedPages(host, bytes, offset) : dataPages(fd, 0, bytes, offset);
+  return source ? uniteRuns(touched, source.untouchedPages(offset, bytes)) : touched;
+}
+
+/** Bits 63 and 62 of an entry, in its upper half: present in RAM, or in swap. (admin-guide/mm/pagemap.rst) */
+const PAGEMAP_PRESENT_OR_SWAPPED = 0xc000_0000;
+const PAGEMAP_ENTRY_BYTES = 8;
+/** 128 MiB of RAM at a time. */
+const ENTRIES_AT_ONCE = 32 * 1024;
+
+/**
+ * The pages of [host, host + bytes), a private mapping, that this process has touched; they start at `offset`
+ * of RAM. All of them where this process may not read its page map.
+ */
+function touchedPages(host: number, bytes: number, offset: number): readonly PageRun[] {
+  let pagemap: OwnedFd;
+  try {
+    pagemap = openFile('/proc/self/pagemap', OPEN.readOnly);
+  } catch {
+    return [[offset, bytes]];
+  }
+  try {
+    const pages = bytes / PAGE_BYTES;
+    const entries = new Uint8Array(ENTRIES_AT_ONCE * PAGEMAP_ENTRY_BYTES);
+    const halves = new Uint32Array(entries.buffer);
+    const bits = new Uint32Array(Math.ceil(pages / 32));
+    for (let first = 0; first < pages; first += ENTRIES_AT_ONCE) {
+      const count = Math.min(ENTRIES_AT_ONCE, pages - first);
+      const wanted = entries.subarray(0, count * PAGEMAP_ENTRY_BYTES);
+      const at = (host / PAGE_BYTES + first) * PAGEMAP_ENTRY_BYTES;
+      if (readAt(pagemap.fd, wanted, at) < wanted.length) return [[offset, bytes]];
+      for (let i = 0; i < count; i++) {
+        if ((halves[2 * i + 1]! & PAGEMAP_PRESENT_OR_SWAPPED) === 0) continue;
+        const page = first + i;
+        bits[page >>> 5] = bits[page >>> 5]! | (1 << (page & 31));
+      }
+    }
+    return runsOfBits(bits, pages, offset);
+  } finally {
+    pagemap.close();
+  }
+}
+
+/**
+ * The pages in [offset, offset + bytes) of `fd` that are no holes, as pages of RAM that starts at `ramOffset`
+ * there. Throws SyscallError.
+ */
+export function dataPages(fd: number, offset: number, bytes: number, ramOffset: number): PageRun[] {
+  const runs: PageRun[] = [];
+  forEachDataRange(fd, offset, bytes, (start, length) => {
+    const from = alignDown(start, PAGE_BYTES);
+    const to = Math.min(alignUp(start + length, PAGE_BYTES), offset + bytes);
+    const last = runs.at(-1);
+    const at = from - offset + ramOffset;
+    if (last !== undefined && last[0] + last[1] >= at)
+      runs[runs.length - 1] = [last[0], Math.max(last[1], to - offset + ramOffset - last[0])];
+    else runs.push([at, to - from]);
+  });
+  return runs;
+}
