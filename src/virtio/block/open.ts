@@ -15,7 +15,13 @@ import {
 import { errnoName } from '../../ffi/errno.ts';
 import { OPEN, readAt } from '../../ffi/file.ts';
 import { VoltError } from '../../volt-error.ts';
-import { checkRaw, imageFileError, openImageFile, type ImageFile } from '../host/image-files.ts';
+import {
+  checkRaw,
+  imageFileError,
+  openImageFile,
+  type ImageFile,
+  type ImageLock,
+} from '../host/image-files.ts';
 import type { OpenDevice } from '../host/open-device.ts';
 import { describeBlock, type BlockShape } from './description.ts';
 import {
@@ -82,7 +88,7 @@ function openDisk(config: BlockConfig): ImageFile {
     (written ? OPEN.readWrite : OPEN.readOnly) |
     (config.cache === 'Writethrough' && written ? OPEN_DATA_SYNC : 0) |
     (config.direct ? OPEN_DIRECT : 0);
-  const file = openImageFile(config.path, flags, written, config.direct);
+  const file = openImageFile(config.path, flags, lockOf(config, written), config.direct);
   try {
     if (config.format === undefined) checkRaw(file, config.path);
     checkShape(config, file.shape, written);
@@ -91,6 +97,11 @@ function openDisk(config: BlockConfig): ImageFile {
     file[Symbol.dispose]();
     throw error;
   }
+}
+
+function lockOf({ locked }: BlockConfig, written: boolean): ImageLock {
+  if (!locked) return 'none';
+  return written ? 'exclusive' : 'shared';
 }
 
 function checkShape({ path }: BlockConfig, shape: OpenFileInfo, written: boolean): void {
@@ -119,7 +130,7 @@ function openOverlay(
   baseBytes: number,
 ): { file: ImageFile; shape: OverlayShape } {
   const shape = overlayShape(baseBytes, readMtimeMs(baseFd));
-  const file = openImageFile(path, OPEN.readWrite | OPEN.create, true, false);
+  const file = openImageFile(path, OPEN.readWrite | OPEN.create, 'exclusive', false);
   try {
     if (file.shape.kind !== 'file')
       throw imageFileError(path, 'the overlay is not a regular file', { expected: 'a file' });

@@ -1,10 +1,20 @@
 /**
  * Disks in a configuration, in the shape of Firecracker's section `drives`. The keys `format`, `direct`,
- * `overlay` and `queues` are Volt's own.
+ * `overlay`, `queues` and `locked` are Volt's own.
  */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
-import { filePath, flag, listOf, oneOf, optional, section, wholeNumber } from '../../schema/values.ts';
+import {
+  filePath,
+  flag,
+  found,
+  listOf,
+  oneOf,
+  optional,
+  section,
+  text,
+  wholeNumber,
+} from '../../schema/values.ts';
 import { defineSpec, type JsonObject } from '../host/device-spec.ts';
 import { DeviceId, NO_LIMITS, RateLimiterSchema } from '../host/values.ts';
 import type { RateLimits } from '../transport/rate-limiter.ts';
@@ -25,6 +35,10 @@ export interface BlockConfig {
   readonly format: (typeof FORMATS)[number] | undefined;
   readonly readOnly: boolean;
   readonly root: boolean;
+  /** Partition of the root disk that is the root file system; undefined: the whole disk. */
+  readonly partuuid: string | undefined;
+  /** Whether the file is locked against other machines. */
+  readonly locked: boolean;
   readonly cache: (typeof CACHE_MODES)[number];
   readonly direct: boolean;
   readonly queues: number;
@@ -33,10 +47,17 @@ export interface BlockConfig {
   readonly limits: RateLimits;
 }
 
+/** A word of the kernel's command line. (Linux, init/do_mounts.c) */
+const PartitionId = v.pipe(
+  text,
+  v.regex(/^[\w.-]{1,100}$/, (issue) => `${found(issue.input)} (expected the unique id of a partition)`),
+);
+
 const entries = () => ({
   drive_id: DeviceId,
   path_on_host: filePath,
   is_root_device: optional(flag, false),
+  partuuid: optional(PartitionId),
   is_read_only: optional(flag, false),
   cache_type: optional(oneOf(CACHE_MODES), 'Writeback'),
   io_engine: optional(oneOf(IO_ENGINES)),
@@ -45,6 +66,7 @@ const entries = () => ({
   overlay: optional(filePath),
   direct: optional(flag, false),
   queues: optional(wholeNumber(1, MAX_DISK_QUEUES), 1),
+  locked: optional(flag, true),
 });
 
 const drive = () =>
@@ -58,6 +80,8 @@ const drive = () =>
       overlay: each.overlay,
       readOnly: each.is_read_only,
       root: each.is_root_device,
+      partuuid: each.partuuid ?? undefined,
+      locked: each.locked,
       cache: each.cache_type,
       direct: each.direct,
       queues: each.queues,
@@ -121,6 +145,9 @@ export const BLOCK = defineSpec<BlockConfig>({
     help: 'a disk: FILE, or path=FILE,root,readonly,overlay=FILE,… (docs/disks.md); may be given again; without root the first one is the root',
     parse: parseFlag,
   },
-  rootWords: ({ root, readOnly }) => (root ? `root=/dev/vda ${readOnly ? 'ro' : 'rw'}` : undefined),
+  rootWords({ root, readOnly, partuuid }) {
+    if (!root) return undefined;
+    return `root=${partuuid === undefined ? '/dev/vda' : `PARTUUID=${partuuid}`} ${readOnly ? 'ro' : 'rw'}`;
+  },
   featureBits: BLOCK_FEATURE,
 });

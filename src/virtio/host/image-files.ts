@@ -16,20 +16,22 @@ export interface ImageFile extends Disposable {
   openRing(): UringParams | undefined;
 }
 
+/** Against all others, only against writers, or not at all. */
+export type ImageLock = 'exclusive' | 'shared' | 'none';
+
 /**
- * Opens and locks an image. `flags` are those of open(2); `exclusive` locks against all others, otherwise
- * only against writers; `direct` means O_DIRECT; `flag` names the image in messages. Throws VoltError
- * 'image'.
+ * Opens and locks an image. `flags` are those of open(2); `direct` means O_DIRECT; `flag` names the image in
+ * messages. Throws VoltError 'image'.
  */
 export function openImageFile(
   path: string,
   flags: number,
-  exclusive: boolean,
+  lock: ImageLock,
   direct: boolean,
   flag = DISK_FLAG,
 ): ImageFile {
   const stack = new DisposableStack();
-  const file = stack.use(openAndLock(path, flags, exclusive, direct, flag));
+  const file = stack.use(openAndLock(path, flags, lock, direct, flag));
   return {
     fd: file.fd,
     shape: shapeOf(file.fd, direct),
@@ -74,13 +76,8 @@ function makeRing(): UringParams | undefined {
   }
 }
 
-function openAndLock(
-  path: string,
-  flags: number,
-  exclusive: boolean,
-  direct: boolean,
-  flag: string,
-): OwnedFd {
+function openAndLock(path: string, flags: number, lock: ImageLock, direct: boolean, flag: string): OwnedFd {
+  const exclusive = lock === 'exclusive';
   let file: OwnedFd;
   try {
     // Opening a FIFO without a writer would block.
@@ -89,9 +86,9 @@ function openAndLock(
   } catch (error) {
     if (direct && error instanceof SyscallError && error.errno === ERRNO.EINVAL)
       throw imageFileError(path, 'its file system does not support direct I/O', { fix: 'omit direct' }, flag);
-    throw openImageError(path, error, exclusive, flag);
+    throw openImageError(path, error, (flags & OPEN.readWrite) !== 0, flag);
   }
-  if (lockFile(file.fd, exclusive)) return file;
+  if (lock === 'none' || lockFile(file.fd, exclusive)) return file;
   const isOurs = countDescriptors(file.fd) > 1;
   file.close();
   if (isOurs)

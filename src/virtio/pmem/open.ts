@@ -44,7 +44,8 @@ export function openPmem(config: PmemConfig, { pmem }: OpenContext): OpenDevice<
   const placement = pmem!;
   using stack = new DisposableStack();
   const flags = readOnly ? OPEN.readOnly : OPEN.readWrite;
-  const file = stack.use(openImageFile(path, flags, !readOnly, false, FLAG));
+  const lock = !config.locked ? 'none' : readOnly ? 'shared' : 'exclusive';
+  const file = stack.use(openImageFile(path, flags, lock, false, FLAG));
   if (config.format === undefined) checkRaw(file, path, FLAG);
   const { address, bytes, fileBytes } = placement;
   if (file.shape.bytes !== fileBytes)

@@ -15,6 +15,8 @@ export interface PmemConfig {
   readonly readOnly: boolean;
   readonly format: 'Raw' | undefined;
   readonly root: boolean;
+  /** Whether the file is locked against other machines. */
+  readonly locked: boolean;
   /** Of flushes, each of which counts as the file's size in bytes. */
   readonly limits: RateLimits;
 }
@@ -26,6 +28,7 @@ const entries = () => ({
   read_only: optional(flag, false),
   format: optional(oneOf(['Raw'])),
   rate_limiter: optional(RateLimiterSchema),
+  locked: optional(flag, true),
 });
 
 const pmem = () =>
@@ -38,6 +41,7 @@ const pmem = () =>
       readOnly: each.read_only,
       format: each.format,
       root: each.root_device,
+      locked: each.locked,
       limits: each.rate_limiter ?? NO_LIMITS,
     })),
   );

@@ -118,6 +118,8 @@ test("Firecracker's file is understood, and what is not is named", () => {
         format: undefined,
         readOnly: false,
         root: true,
+        partuuid: undefined,
+        locked: true,
         cache: 'Writeback',
         direct: false,
         queues: 1,

@@ -9,6 +9,12 @@ const drive = (id: string, more: object = {}) => ({ drive_id: id, path_on_host: 
 const parse = (sections: object) => parseConfig({ ...kernel, ...sections });
 
 describe('drives in the JSON of Firecracker', () => {
+  test('may name the partition of the root disk that is the root file system', () => {
+    const { config } = parse({ drives: [drive('a', { is_root_device: true, partuuid: '0eaa91a0-01' })] });
+
+    expect(config.cmdline).toContain('root=PARTUUID=0eaa91a0-01 rw');
+  });
+
   test('have everything that Firecracker says of them, and what Volt adds', () => {
     const { config, unknownKeys } = parse({
       drives: [
@@ -23,6 +29,8 @@ describe('drives in the JSON of Firecracker', () => {
           },
           queues: 4,
           partuuid: 'x',
+          locked: false,
+          socket: 'y',
         }),
       ],
     });
@@ -35,9 +43,11 @@ describe('drives in the JSON of Firecracker', () => {
       cache: 'Unsafe',
       engine: 'Async',
       queues: 4,
+      partuuid: 'x',
+      locked: false,
       limits: { bandwidth: { size: 1000, burst: 5000, refillMs: 100 }, ops: undefined },
     });
-    expect(unknownKeys).toEqual(['drives[0].partuuid']);
+    expect(unknownKeys).toEqual(['drives[0].socket']);
   });
 
   test('have the root device first, and on the command line', () => {

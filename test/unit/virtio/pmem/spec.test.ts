@@ -23,6 +23,7 @@ describe('pmem in the JSON of Firecracker', () => {
         path: './file',
         format: undefined,
         root: true,
+        locked: true,
         readOnly: true,
         limits: { bandwidth: undefined, ops: { size: 10, burst: 0, refillMs: 1000 } },
       },
