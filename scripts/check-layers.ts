@@ -51,6 +51,10 @@ const PURE_FOLDERS = new Set([
   'virtio/transport',
   'config',
   'plan',
+  'api/firecracker/json',
+  'api/firecracker/http',
+  'api/firecracker/request',
+  'api/firecracker/model',
 ]);
 /** The same for files of a device's folder. */
 const PURE_FILES = new Set(['regs.ts', 'device.ts', 'spec.ts']);
@@ -140,7 +144,8 @@ function findPath(
 }
 
 function isEffect(target: string): boolean {
-  return isOurs(target) ? EFFECT_FOLDERS.has(folderOf(target)) : EFFECT_MODULES.test(target);
+  if (!isOurs(target)) return EFFECT_MODULES.test(target);
+  return EFFECT_FOLDERS.has(folderOf(target)) && !isPure(target);
 }
 
 function isPure(file: string): boolean {
