@@ -6,10 +6,23 @@ import './environment.ts';
 /** EXIT_CODE.failed; api/ is not loaded yet. */
 const EXIT_FAILED = 1;
 
-// Not a static import: the bundler would run modules that it shares with other entry points before
+const words = personaWords();
+// Not static imports: the bundler would run modules that it shares with other entry points before
 // environment.ts.
-const { main } = await import('./program.ts').catch(explainLoading);
-await main();
+if (words) {
+  const { main } = await import('./firecracker.ts').catch(explainLoading);
+  await main(words);
+} else {
+  const { main } = await import('./program.ts').catch(explainLoading);
+  await main();
+}
+
+/** The words for the persona `firecracker`, if Volt was started by its name or with it as the command. */
+function personaWords(): readonly string[] | undefined {
+  const [, , first, ...rest] = process.argv;
+  if (first === 'firecracker') return rest;
+  return /(^|\/)firecracker$/.test(process.argv0) ? process.argv.slice(2) : undefined;
+}
 
 /** bun:ffi compiles a trampoline for each C function, which needs writable and executable memory. */
 function explainLoading(error: unknown): never {

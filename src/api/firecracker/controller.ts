@@ -1,0 +1,275 @@
+/** Carries out what clients ask for: configures the microVM, starts it, and controls it while it runs. */
+import { parseConfig } from '../../config/config.ts';
+import { SyscallError } from '../../ffi/errno.ts';
+import type { ThreadFilters } from '../../vmm/sandbox.ts';
+import type { VirtualMachine } from '../../vmm/virtual-machine.ts';
+import { VoltError } from '../../volt-error.ts';
+import { faultResponse, type ApiResponse } from './http/response.ts';
+import { formatOutput, type Output } from './json/output.ts';
+import type { Log, Logger } from './logger.ts';
+import type { Metrics } from './metrics.ts';
+import { startMicroVm, type MicroVm } from './microvm.ts';
+import { ActionFault } from './model/fault.ts';
+import { toConfigInput } from './model/machine-input.ts';
+import type { MmdsStore } from './model/mmds-store.ts';
+import type { VmResources } from './model/resources.ts';
+import { FIRECRACKER_VERSION } from './model/version.ts';
+import { RunningDevices } from './running-devices.ts';
+import { BOOT_SPECIFIC, refusalByOrder, type Action } from './request/action.ts';
+import type { SnapshotCreateBody, SnapshotLoadBody } from './request/bodies.ts';
+
+export interface ControllerOptions {
+  readonly id: string;
+  readonly resources: VmResources;
+  readonly mmds: MmdsStore;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  /** Enters the sandbox. */
+  readonly beforeStart: (machine: VirtualMachine) => ThreadFilters | undefined;
+}
+
+const DONE: ApiResponse = { status: 204 };
+
+export class Controller {
+  readonly #options: ControllerOptions;
+  readonly #main: Log;
+  readonly #started = Promise.withResolvers<MicroVm>();
+  #vm: MicroVm | undefined;
+  #devices: RunningDevices | undefined;
+  #paused = false;
+  #configured = false;
+
+  constructor(options: ControllerOptions) {
+    this.#options = options;
+    this.#main = options.logger.on('main');
+  }
+
+  /** Settles when the guest has been started; rejects when no guest can be started any more. */
+  get started(): Promise<MicroVm> {
+    return this.#started.promise;
+  }
+
+  /** Throws ActionFault for what the client did wrong. */
+  async run(action: Action): Promise<ApiResponse> {
+    const refusal = refusalByOrder(action.name, this.#vm !== undefined);
+    if (refusal !== undefined) throw new ActionFault(refusal);
+    if (!this.#vm && BOOT_SPECIFIC.has(action.name)) this.#configured = true;
+    return this.#runAllowed(action);
+  }
+
+  async #runAllowed(action: Action): Promise<ApiResponse> {
+    const { resources, mmds, logger, metrics, id } = this.#options;
+    switch (action.name) {
+      case 'ConfigureBootSource':
+        resources.setBootSource(action.operand);
+        return DONE;
+      case 'ConfigureLogger':
+        try {
+          logger.configure(action.operand);
+        } catch (error) {
+          throw error instanceof ActionFault ? new ActionFault(`Logger error: ${error.message}`) : error;
+        }
+        return DONE;
+      case 'ConfigureMetrics':
+        metrics.configure(action.operand);
+        return DONE;
+      case 'ConfigureSerial':
+        resources.setSerial(action.operand);
+        return DONE;
+      case 'InsertBlockDevice':
+        this.#refusePlug();
+        resources.insertDrive(action.operand);
+        return DONE;
+      case 'InsertNetworkDevice':
+        this.#refusePlug();
+        resources.insertInterface(action.operand);
+        return DONE;
+      case 'InsertPmemDevice':
+        this.#refusePlug();
+        resources.insertPmem(action.operand);
+        return DONE;
+      case 'HotUnplugDevice':
+        throw new ActionFault(PCI_OFF);
+      case 'PutCpuConfiguration':
+        resources.setCpuTemplate(action.operand);
+        return DONE;
+      case 'SetBalloonDevice':
+        resources.setBalloon(action.operand);
+        return DONE;
+      case 'SetEntropyDevice':
+        resources.setEntropy(action.operand);
+        return DONE;
+      case 'SetMemoryHotplugDevice':
+        resources.setMemoryHotplug(action.operand);
+        return DONE;
+      case 'SetMmdsConfiguration':
+        resources.setMmds(action.operand);
+        return DONE;
+      case 'SetVsockDevice':
+        resources.setVsock(action.operand);
+        return DONE;
+      case 'UpdateMachineConfiguration':
+        resources.updateMachine(action.operand);
+        return DONE;
+      case 'PutMmds':
+        mmds.put(action.operand);
+        return DONE;
+      case 'PatchMmds':
+        mmds.patch(action.operand);
+        return DONE;
+      case 'GetMmds':
+        return { status: 200, body: mmds.format() };
+      case 'GetFullVmConfig':
+        this.#main.warn(
+          'If the VM was restored from snapshot, boot-source, machine-config.smt, and machine-config.cpu_template will all be empty.',
+        );
+        return answer(resources.describeAll());
+      case 'GetVmMachineConfig':
+        return answer(resources.describeMachine());
+      case 'GetVmmVersion':
+        return answer({ firecracker_version: FIRECRACKER_VERSION });
+      case 'GetVmInstanceInfo':
+        return answer({
+          id,
+          state: this.#state(),
+          vmm_version: FIRECRACKER_VERSION,
+          app_name: 'Firecracker',
+        });
+      case 'GetBalloonConfig': {
+        const balloon = resources.describeBalloon();
+        if (balloon !== undefined) return answer(balloon);
+        throw new ActionFault(
+          this.#vm
+            ? 'Internal VMM error: Failed perform action on device: Device not found'
+            : 'Balloon config error: No balloon device found.',
+        );
+      }
+      case 'StartMicroVm':
+        return this.start();
+      case 'LoadSnapshot':
+        return this.#loadSnapshot(action.operand);
+      default:
+        return this.#runStarted(action);
+    }
+  }
+
+  async #runStarted(action: Action): Promise<ApiResponse> {
+    const { metrics } = this.#options;
+    const devices = this.#devices!;
+    switch (action.name) {
+      case 'FlushMetrics':
+        metrics.flush();
+        return DONE;
+      case 'Pause':
+        await this.#timed('pause_vm', 'pause vm', () => this.#vm!.control.pause());
+        this.#paused = true;
+        return DONE;
+      case 'Resume':
+        await this.#timed('resume_vm', 'resume vm', () => this.#vm!.control.resume());
+        this.#paused = false;
+        return DONE;
+      case 'SendCtrlAltDel':
+        devices.sendCtrlAltDel();
+        return DONE;
+      case 'CreateSnapshot':
+        return this.#createSnapshot(action.operand);
+      case 'GetBalloonStats':
+        return answer(devices.balloonStats());
+      case 'GetFreePageHintingStatus':
+        return answer(devices.hintingStatus());
+      case 'StartFreePageHinting':
+        devices.startHinting(action.operand.acknowledge_on_stop);
+        return DONE;
+      case 'StopFreePageHinting':
+        devices.stopHinting();
+        return DONE;
+      case 'UpdateBalloon':
+        devices.resizeBalloon(action.operand.amount_mib);
+        return DONE;
+      case 'UpdateBalloonStatistics':
+        devices.setBalloonPolling(action.operand.stats_polling_interval_s);
+        return DONE;
+      case 'UpdateBlockDevice':
+        await devices.updateDrive(action.operand);
+        return DONE;
+      case 'UpdateNetworkInterface':
+        devices.updateInterface(action.operand);
+        return DONE;
+      case 'UpdatePmemDevice':
+        devices.updatePmem(action.operand);
+        return DONE;
+      case 'GetMemoryHotplugStatus':
+        return answer(devices.memoryHotplugStatus());
+      case 'UpdateMemoryHotplugSize':
+        devices.resizeMemoryHotplug();
+        return DONE;
+      default:
+        throw new Error(`no handler of ${action.name}`);
+    }
+  }
+
+  /** Starts the guest as it is configured. Throws ActionFault; clients may then correct their configuration. */
+  start(): ApiResponse {
+    const { resources, metrics, beforeStart } = this.#options;
+    if (!resources.bootSource) throw startFault('Cannot start microvm without kernel configuration.');
+    try {
+      const { config, warnings } = parseConfig(toConfigInput(resources));
+      warnings.forEach(this.#main.warn);
+      this.#vm = startMicroVm({ config, log: this.#main, beforeStart });
+    } catch (error) {
+      if (error instanceof VoltError || error instanceof SyscallError) throw startFault(error.message);
+      throw error;
+    }
+    this.#devices = new RunningDevices(this.#vm, resources);
+    metrics.start(this.#vm.control);
+    this.#started.resolve(this.#vm);
+    return DONE;
+  }
+
+  #state(): string {
+    if (!this.#vm) return 'Not started';
+    return this.#paused ? 'Paused' : 'Running';
+  }
+
+  #refusePlug(): void {
+    if (this.#vm) throw new ActionFault(PCI_OFF);
+  }
+
+  async #timed(latency: 'pause_vm' | 'resume_vm', words: string, act: () => Promise<void>): Promise<void> {
+    const from = performance.now();
+    await act();
+    const us = Math.max(1, Math.round((performance.now() - from) * 1000));
+    this.#options.metrics.latencies[latency] = us;
+    this.#main.info(`'${words}' VMM action took ${us} us.`);
+  }
+
+  #createSnapshot(_body: SnapshotCreateBody): ApiResponse {
+    if (!this.#paused)
+      throw new ActionFault(
+        'Create snapshot error: Cannot save the microVM state: Operation not allowed: save/restore unavailable while running',
+      );
+    throw new ActionFault('The requested operation is not supported: Volt cannot save microVMs yet');
+  }
+
+  #loadSnapshot(_body: SnapshotLoadBody): ApiResponse {
+    if (this.#configured)
+      throw new ActionFault(
+        'Load snapshot error: Loading a microVM snapshot not allowed after configuring boot-specific resources.',
+      );
+    throw new ActionFault('The requested operation is not supported: Volt cannot load microVMs yet');
+  }
+}
+
+const PCI_OFF = 'PCI is not enabled';
+
+function answer(output: Output): ApiResponse {
+  return { status: 200, body: formatOutput(output) };
+}
+
+function startFault(why: string): ActionFault {
+  return new ActionFault(`Start microvm error: ${why}`);
+}
+
+export function toFaultResponse(error: ActionFault): ApiResponse {
+  return faultResponse(error.message, error.status);
+}

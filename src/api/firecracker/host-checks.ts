@@ -1,0 +1,44 @@
+/** Looks at the files, taps and sockets that a client configures, as Firecracker opens them at once. */
+import { closeSync, constants, existsSync, fstatSync, openSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { interfaceMtu, openTap } from '../../ffi/tap.ts';
+import type { HostChecks } from './model/resources.ts';
+import { describeOsError, osError } from './os-error.ts';
+
+/** Bytes of `struct virtio_net_hdr_v1`, which precedes each packet. */
+const NET_HEADER_BYTES = 12;
+const MAX_INTERFACE_BYTES = 15;
+
+export const HOST_CHECKS: HostChecks = {
+  readable: (path) => tryOpen(path, constants.O_RDONLY),
+  disk: (path, readOnly) => tryOpen(path, readOnly ? constants.O_RDONLY : constants.O_RDWR),
+  tap(name) {
+    if (name === '' || Buffer.byteLength(name) > MAX_INTERFACE_BYTES) return osError('EINVAL');
+    if (interfaceMtu(name) === undefined) return osError('ENODEV');
+    try {
+      for (const file of openTap(name, 1, NET_HEADER_BYTES)) file.close();
+      return undefined;
+    } catch (error) {
+      return describeOsError(error);
+    }
+  },
+  vsock(path) {
+    if (existsSync(path)) return osError('EADDRINUSE');
+    try {
+      return statSync(dirname(path)).isDirectory() ? undefined : osError('ENOTDIR');
+    } catch (error) {
+      return describeOsError(error);
+    }
+  },
+};
+
+function tryOpen(path: string, flags: number): string | undefined {
+  try {
+    const fd = openSync(path, flags | constants.O_NONBLOCK);
+    const isDirectory = fstatSync(fd).isDirectory();
+    closeSync(fd);
+    return isDirectory && flags !== constants.O_RDONLY ? osError('EISDIR') : undefined;
+  } catch (error) {
+    return describeOsError(error);
+  }
+}

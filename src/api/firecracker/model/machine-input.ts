@@ -1,0 +1,97 @@
+/** From what clients configured to Volt's own configuration. Pure. */
+import type { ConfigInput } from '../../../config/config.ts';
+import type { RateLimiterBody, TokenBucketBody } from '../request/bodies.ts';
+import type { VmResources } from './resources.ts';
+
+/**
+ * Kernel parameters if the client gives none. (Firecracker, DEFAULT_KERNEL_CMDLINE in
+ * src/vmm/src/vmm_config/boot_source.rs)
+ */
+const DEFAULT_BOOT_ARGS =
+  'reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce';
+/** Volt's limits of a token bucket. */
+const MAX_TOKENS = 2n ** 53n - 1n;
+const MAX_REFILL_MS = 24n * 3600n * 1000n;
+
+/** It takes no locks, and does not look for container formats. */
+const AS_FIRECRACKER_OPENS = { format: 'Raw', locked: false } as const;
+
+export function toConfigInput(resources: VmResources): ConfigInput {
+  const { machine, bootSource, drives, interfaces, pmem, balloon, vsock, entropy, serial } = resources;
+  const path = serial.serial_out_path;
+  return {
+    'boot-source': {
+      kernel_image_path: bootSource?.kernel_image_path,
+      initrd_path: bootSource?.initrd_path,
+      boot_args: addPciOff(bootSource?.boot_args ?? DEFAULT_BOOT_ARGS),
+    },
+    'machine-config': {
+      vcpu_count: machine.vcpu_count,
+      mem_size_mib: Number(machine.mem_size_mib),
+      smt: machine.smt,
+      huge_pages: machine.huge_pages === '2M' ? '2M' : 'None',
+    },
+    drives: drives.map((drive) => ({
+      drive_id: drive.drive_id,
+      path_on_host: drive.path_on_host,
+      is_root_device: drive.is_root_device,
+      is_read_only: drive.is_read_only,
+      cache_type: drive.cache_type,
+      rate_limiter: toLimiterInput(drive.rate_limiter),
+      ...AS_FIRECRACKER_OPENS,
+      partuuid: drive.partuuid,
+    })),
+    pmem: pmem.map((each) => ({
+      ...each,
+      ...AS_FIRECRACKER_OPENS,
+      rate_limiter: toLimiterInput(each.rate_limiter),
+    })),
+    'network-interfaces': interfaces.map((each) => ({
+      iface_id: each.iface_id,
+      host_dev_name: each.host_dev_name,
+      guest_mac: each.guest_mac,
+      rx_rate_limiter: toLimiterInput(each.rx_rate_limiter),
+      tx_rate_limiter: toLimiterInput(each.tx_rate_limiter),
+    })),
+    ...(balloon && {
+      balloon: {
+        amount_mib: balloon.amount_mib,
+        deflate_on_oom: balloon.deflate_on_oom,
+        stats_polling_interval_s: balloon.stats_polling_interval_s,
+      },
+    }),
+    ...(vsock && { vsock: { guest_cid: vsock.guest_cid, uds_path: vsock.uds_path } }),
+    ...(entropy && { entropy: { rate_limiter: toLimiterInput(entropy.rate_limiter) } }),
+    volt: {
+      console: path === null ? 'stdio' : `file=${path}`,
+      reboot: 'exit',
+      hang_report_s: 'off',
+    },
+  };
+}
+
+/** The machine has no PCI bus; Linux need not look for one. */
+function addPciOff(args: string): string {
+  const [own = '', ...ofInit] = args.split(/ (?=-- )/);
+  return [`${own} pci=off`.trimStart(), ...ofInit].join(' ');
+}
+
+/** A rate limiter as Volt's configuration has it: numbers, within its limits. */
+function toLimiterInput(limiter: RateLimiterBody | null): Record<string, unknown> | null {
+  if (!limiter) return null;
+  return { bandwidth: toBucketInput(limiter.bandwidth), ops: toBucketInput(limiter.ops) };
+}
+
+function toBucketInput(bucket: TokenBucketBody | null): Record<string, unknown> | null {
+  if (!bucket) return null;
+  const { size, one_time_burst: burst, refill_time: refill } = bucket;
+  return {
+    size: atMost(size, MAX_TOKENS),
+    one_time_burst: burst === null ? null : atMost(burst, MAX_TOKENS),
+    refill_time: atMost(refill, MAX_REFILL_MS),
+  };
+}
+
+function atMost(value: bigint, limit: bigint): number {
+  return Number(value < limit ? value : limit);
+}

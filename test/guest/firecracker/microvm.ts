@@ -1,0 +1,120 @@
+/** `volt firecracker` as a child process, in a network namespace of its own with a tap, and a client of its API. */
+import { connect } from 'node:net';
+import { existsSync, readFileSync } from 'node:fs';
+import { kvmOpens, TemporaryFolder, VOLT } from '../../cli/volt-process.ts';
+import { waitUntil } from '../guest-run.ts';
+import { buildPvhElf } from '../tiny-guest.ts';
+
+export { kvmOpens };
+export const isRoot = process.getuid?.() === 0;
+
+/** cli; hlt; jmp $-1 */
+const HALT_FOR_GOOD = Uint8Array.of(0xfa, 0xf4, 0xeb, 0xfd);
+
+interface ChildOptions {
+  readonly taps?: readonly string[];
+  readonly kernel?: Uint8Array;
+}
+
+export interface RawAnswer {
+  /** The whole answer, byte by byte. */
+  readonly text: string;
+  readonly status: number;
+  readonly body: string;
+}
+
+export class FirecrackerChild implements AsyncDisposable {
+  readonly folder = new TemporaryFolder();
+  readonly socket = this.folder.at('api.sock');
+  readonly kernel = this.folder.at('kernel.elf');
+  readonly metricsPath = this.folder.at('metrics');
+  readonly child: Bun.Subprocess<'ignore', 'pipe', 'pipe'>;
+  stdout = '';
+  stderr = '';
+  readonly #reading: Promise<unknown>;
+
+  private constructor(words: readonly string[], taps: readonly string[]) {
+    const volt = [VOLT, 'firecracker', ...words.map((word) => word.replace('$D', this.folder.path))];
+    const makeTaps = taps.map((name) => `ip tuntap add ${name} mode tap && ip link set ${name} up`);
+    const command =
+      taps.length === 0
+        ? volt
+        : ['unshare', '-n', 'sh', '-c', `${makeTaps.join(' && ')} && exec "$@"`, 'sh', ...volt];
+    this.child = Bun.spawn(command, { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe' });
+    this.#reading = Promise.all([
+      this.#read(this.child.stdout, (text) => (this.stdout += text)),
+      this.#read(this.child.stderr, (text) => (this.stderr += text)),
+    ]);
+  }
+
+  /** Starts it and waits for its API. `$D` in `words` is the folder. */
+  static async start(
+    words: readonly string[],
+    { taps = [], kernel = buildPvhElf(HALT_FOR_GOOD) }: ChildOptions = {},
+  ): Promise<FirecrackerChild> {
+    const child = new FirecrackerChild(['--api-sock', '$D/api.sock', ...words], taps);
+    await child.folder.write('kernel.elf', kernel);
+    await child.folder.write('disk.img', new Uint8Array(1 << 20));
+    await waitUntil('the API socket', () => existsSync(child.socket) || child.child.exitCode !== null);
+    return child;
+  }
+
+  /** Sends `text` on a connection of its own and returns the last answer to it, of `answers`. */
+  async raw(text: string, answers = 1): Promise<RawAnswer> {
+    const socket = connect(this.socket);
+    let received: Uint8Array = new Uint8Array();
+    const { promise, resolve, reject } = Promise.withResolvers<string>();
+    socket.on('data', (chunk) => {
+      received = Buffer.concat([received, Buffer.from(chunk)]);
+      if (splitAnswers(received).length >= answers) resolve(splitAnswers(received).at(-1)!);
+    });
+    socket.on('error', reject);
+    socket.on('close', () => reject(new Error(`closed after ${Buffer.from(received).toString()}`)));
+    socket.write(text);
+    const answer = await promise.finally(() => socket.destroy());
+    const [head = '', body = ''] = answer.split('\r\n\r\n');
+    return { text: answer, status: Number(head.split(' ')[1]), body };
+  }
+
+  /** One request with a JSON body, or none. */
+  request(method: string, path: string, body?: unknown): Promise<RawAnswer> {
+    const text = body === undefined ? '' : typeof body === 'string' ? body : JSON.stringify(body);
+    const length = body === undefined ? '' : `Content-Length: ${Buffer.byteLength(text)}\r\n`;
+    return this.raw(`${method} ${path} HTTP/1.1\r\nHost: localhost\r\n${length}\r\n${text}`);
+  }
+
+  metrics(): Record<string, unknown>[] {
+    return readFileSync(this.metricsPath, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+  }
+
+  get exited(): Promise<number> {
+    return this.#reading.then(() => this.child.exited);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.child.kill('SIGKILL');
+    await this.exited;
+    this.folder[Symbol.dispose]();
+  }
+
+  async #read(stream: ReadableStream<Uint8Array>, take: (text: string) => void): Promise<void> {
+    for await (const chunk of stream) take(Buffer.from(chunk).toString());
+  }
+}
+
+/** Complete HTTP answers at the start of `bytes`. */
+function splitAnswers(bytes: Uint8Array): string[] {
+  const text = Buffer.from(bytes).toString('latin1');
+  const answers: string[] = [];
+  for (let at = 0; ;) {
+    const end = text.indexOf('\r\n\r\n', at);
+    if (end < 0) return answers;
+    const length = Number(/content-length: (\d+)/i.exec(text.slice(at, end))?.[1] ?? 0);
+    if (text.length < end + 4 + length) return answers;
+    answers.push(Buffer.from(text.slice(at, end + 4 + length), 'latin1').toString('utf8'));
+    at = end + 4 + length;
+  }
+}
