@@ -37,7 +37,7 @@ describe('volt inspect', () => {
     expect(stdout).toContain('    processor     APIC id 0, version 0x14, BSP\n');
     expect(stdout).toContain('    I/O APIC      id 2, version 0x11 at 0xfec00000\n');
     expect(stdout).toContain('    interrupt     bus 0 IRQ 0 -> APIC 2 pin 0, ExtINT\n');
-    expect(stdout).toContain('ACPI      965 bytes in 6 tables, RSDP at 0xeffc0\n');
+    expect(stdout).toContain('ACPI      1058 bytes in 6 tables, RSDP at 0xeffc0\n');
     expect(stdout).toContain('  0 BSP        0   0    0      0    -        0  SMT 1>>0, core 2>>1\n');
     expect(stdout).toContain('Entry     32-bit protected mode\n  rip 0x1');
     expect(stdout).toEndWith('Checks    checksums, counts, ids and overlaps: no problems\n');
