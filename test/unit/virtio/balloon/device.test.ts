@@ -228,3 +228,35 @@ describe('a hostile driver', () => {
     expect(broken).toBeGreaterThan(1000);
   });
 });
+
+test('a restored balloon holds the statistics of its guest again, reads them, and asks for new ones', () => {
+  const balloon = createBalloon([F.statsVq], { statsSeconds: 5 });
+  const { view, buffers, queues } = balloon;
+  view.setUint16(buffers, 4, true);
+  view.setUint32(buffers + 2, 123, true);
+  view.setUint32(buffers + 6, 0, true);
+  const id = queues[2]!.offer([{ address: buffers, length: 10 }]);
+  const shared = createBalloonState(0);
+  const effects = { release: () => {}, after: balloon.clock.after };
+
+  balloon.move('balloon', new BalloonDevice(shared, effects, 5));
+  const held = queues[2]!.takeUsed();
+  balloon.clock.advance(5000);
+
+  expect(held).toBeUndefined();
+  expect(shared.stats[4]).toBe(123);
+  expect(queues[2]!.takeUsed()).toEqual({ id, written: 0 });
+});
+
+test('a restored balloon goes on to the saved target', () => {
+  const { device, shared, move, read, clock } = createBalloon([], { pages: 256 });
+  Atomics.store(shared.words, BALLOON_WORD.wantedPages, 1024);
+  device.updateTarget();
+  const next = createBalloonState(256);
+  // As the main thread does by BalloonControl.
+  Atomics.store(next.words, BALLOON_WORD.wantedPages, 1024);
+
+  move('balloon', new BalloonDevice(next, { release: () => {}, after: clock.after }, 5));
+
+  expect(read(R.config)).toBe(1024);
+});

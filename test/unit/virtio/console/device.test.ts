@@ -86,7 +86,15 @@ function createConsole(features: readonly number[] = [F.multiport]) {
     queues[3]!.offer([{ address: out, length: 8 }]);
     queues[3]!.takeUsed();
   };
-  return { ...bench, clock, host, device, queues, told, tell, out };
+  /** The guest goes on in another machine; `open` ports have a peer there. */
+  const move = (open: readonly boolean[] = [false, false]) => {
+    const nextHost = new FakeHost(() => bench.bytes, clock.after);
+    open.forEach((each, port) => (nextHost.open[port] = each));
+    const next = new ConsoleDevice(PORTS, nextHost);
+    bench.move('console', next);
+    return { host: nextHost, device: next };
+  };
+  return { ...bench, clock, host, device, queues, told, tell, out, move };
 }
 
 /** With both ports ready and open in the guest. */
@@ -280,3 +288,128 @@ test('a driver that is given up on in the middle of its messages is left alone a
   expect(timers).toBe(0);
   expect(Buffer.compare(bytes, after)).toBe(0);
 });
+
+describe('restored ports', () => {
+  test('are closed for the guest until somebody connects', () => {
+    const console = openPorts();
+    console.host.open[1] = true;
+    console.device.portReady(1);
+    console.told();
+
+    const there = console.move();
+    const first = console.told();
+    there.host.open[1] = true;
+    there.device.portReady(1);
+
+    expect(first).toEqual([{ port: 1, event: EVENT.portOpen, value: 0, name: '' }]);
+    expect(console.told()).toEqual([{ port: 1, event: EVENT.portOpen, value: 1, name: '' }]);
+  });
+
+  test('that were and are open need no message, and what the guest has open gets bytes', () => {
+    const console = openPorts();
+    console.host.open[1] = true;
+    console.device.portReady(1);
+    console.told();
+
+    const there = console.move([false, true]);
+    there.host.incoming[1] = Buffer.from('hello');
+    const id = console.queues[4]!.offer([{ address: console.out, length: 64, writable: true }]);
+
+    expect(console.told()).toEqual([]);
+    expect(console.queues[4]!.takeUsed()).toEqual({ id, written: 5 });
+  });
+
+  test('that the guest has not opened still get nothing', () => {
+    const console = createConsole();
+    console.tell(0, EVENT.deviceReady, 1);
+
+    const there = console.move();
+    there.host.incoming[1] = Buffer.from('hello');
+    console.queues[4]!.offer([{ address: console.out, length: 64, writable: true }]);
+
+    expect(console.queues[4]!.takeUsed()).toBeUndefined();
+  });
+
+  test('go on in the middle of a buffer', () => {
+    const console = openPorts();
+    console.host.room = 5;
+    console.bytes.set(Buffer.from('hello, host'), console.out);
+    const id = console.queues[5]!.offer([{ address: console.out, length: 11 }]);
+
+    const there = console.move();
+
+    expect(console.host.outgoing[1]!.toString()).toBe('hello');
+    expect(there.host.outgoing[1]!.toString()).toBe(', host');
+    expect(console.queues[5]!.takeUsed()).toEqual({ id, written: 0 });
+  });
+
+  test('are told to a driver that had no buffers for that yet', () => {
+    const { queues, tell, told, move, bench } = withoutMessageBuffers();
+    tell(0, EVENT.deviceReady, 1);
+    for (const port of [0, 1]) tell(port, EVENT.portReady, 1);
+
+    move();
+    move([true, false]);
+    for (let i = 0; i < 16; i++)
+      queues[2]!.add([{ address: bench.buffers + 128 * i, length: 128, writable: true }]);
+    queues[2]!.notify();
+
+    expect(told(bench.buffers)).toEqual([
+      [0, EVENT.portAdd, 1, ''],
+      [0, EVENT.portName, 1, 'first'],
+      [0, EVENT.consolePort, 1, ''],
+      [0, EVENT.portOpen, 1, ''],
+      [1, EVENT.portAdd, 1, ''],
+      [1, EVENT.portName, 1, 'second'],
+    ]);
+  });
+
+  test('of a driver that knows only one port are open at once', () => {
+    const console = createConsole([]);
+
+    const there = console.move();
+    there.host.incoming[0] = Buffer.from('hello');
+    const id = console.queues[0]!.offer([{ address: console.out, length: 64, writable: true }]);
+
+    expect(console.queues[0]!.takeUsed()).toEqual({ id, written: 5 });
+  });
+});
+
+/** A driver that gives no buffers for messages. */
+function withoutMessageBuffers() {
+  const clock = createTestClock();
+  const hostOf = (open: readonly boolean[]) => {
+    const host: FakeHost = new FakeHost(() => bench.bytes, clock.after);
+    open.forEach((each, port) => (host.open[port] = each));
+    return host;
+  };
+  const device = new ConsoleDevice(PORTS, hostOf([false, false]));
+  const bench = createDeviceBench(describeConsole(PORTS.length), device, [F.multiport]);
+  const queues = bench.start();
+  const out = bench.buffers + 0x1_0000;
+  const tell = (port: number, event: number, value: number) => {
+    bench.view.setUint32(out, port, true);
+    bench.view.setUint16(out + 4, event, true);
+    bench.view.setUint16(out + 6, value, true);
+    queues[3]!.offer([{ address: out, length: 8 }]);
+    queues[3]!.takeUsed();
+  };
+  /** Messages in buffers of 128 bytes from `first` on. */
+  const told = (first: number) => {
+    const messages: [number, number, number, string][] = [];
+    for (let at = first, used = queues[2]!.takeUsed(); used; at += 128, used = queues[2]!.takeUsed()) {
+      const { view, bytes } = bench;
+      const name = Buffer.from(bytes.slice(at + 8, at + used.written)).toString();
+      messages.push([
+        view.getUint32(at, true),
+        view.getUint16(at + 4, true),
+        view.getUint16(at + 6, true),
+        name,
+      ]);
+    }
+    return messages;
+  };
+  const move = (open: readonly boolean[] = [false, false]) =>
+    bench.move('console', new ConsoleDevice(PORTS, hostOf(open)));
+  return { bench, queues, tell, told, move };
+}

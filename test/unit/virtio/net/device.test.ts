@@ -84,7 +84,27 @@ function createNet(setup: Setup = {}) {
   });
   const bench = createDeviceBench(describeNet(options), device, setup.features ?? [F.mrgRxbuf], setup);
   const queues = bench.start();
-  return { ...bench, device, ports, port: ports[0]!, queues, offloads, active, clock };
+  /** The guest goes on in another machine, with the network that this gives. */
+  const move = (change: Partial<NetOptions> = {}) => {
+    const there = { ...options, ...change };
+    const next = {
+      ports: Array.from({ length: there.pairs }, () => new WirePort(() => bench.bytes)),
+      offloads: [] as GuestOffloads[],
+      active: [] as number[],
+    };
+    const served = new NetDevice(
+      {
+        ports: next.ports,
+        setOffloads: (each) => void next.offloads.push(each),
+        setActivePorts: (count) => void next.active.push(count),
+        ...clock,
+      },
+      { pairs: there.pairs, hostMtu: 1500, receiveLimits: NO_LIMITS, transmitLimits: NO_LIMITS },
+    );
+    bench.restore(bench.save('net'), served, describeNet(there));
+    return { ...next, port: next.ports[0]!, device: served };
+  };
+  return { ...bench, device, ports, port: ports[0]!, queues, offloads, active, clock, move };
 }
 
 const frame = (length: number, first = 1) => Uint8Array.from({ length }, (_, i) => (first + i) & 0xff);
@@ -370,17 +390,18 @@ describe('packets to the guest', () => {
   });
 });
 
-describe('the control queue', () => {
-  const ask = (net: ReturnType<typeof createNet>, queue: number, command: number[]) => {
-    net.bytes.set(command, net.buffers);
-    net.bytes[net.buffers + 0x100] = 0xff;
-    net.queues[queue]!.offer([
-      { address: net.buffers, length: command.length },
-      { address: net.buffers + 0x100, length: 1, writable: true },
-    ]);
-    return net.bytes[net.buffers + 0x100];
-  };
+/** Sends a control command and returns its ack. */
+function ask(net: ReturnType<typeof createNet>, queue: number, command: number[]) {
+  net.bytes.set(command, net.buffers);
+  net.bytes[net.buffers + 0x100] = 0xff;
+  net.queues[queue]!.offer([
+    { address: net.buffers, length: command.length },
+    { address: net.buffers + 0x100, length: 1, writable: true },
+  ]);
+  return net.bytes[net.buffers + 0x100];
+}
 
+describe('the control queue', () => {
   test('switches pairs of queues on, as many as there are', () => {
     const net = createNet({ options: { pairs: 4 }, features: [F.mrgRxbuf, F.ctrlVq, F.mq] });
 
@@ -418,6 +439,124 @@ describe('the control queue', () => {
     expect(ask(net, 2, [0, 0, 1])).toBe(1);
     expect(ask(net, 2, [])).toBe(1);
     expect(net.needsReset()).toBe(false);
+  });
+});
+
+describe('a restored network device', () => {
+  const ANNOUNCING = [F.mrgRxbuf, F.mac, F.status, F.ctrlVq, F.guestAnnounce];
+  const [STATUS, LINK_UP, ANNOUNCE] = [R.config + 6, 1, 2];
+
+  test('asks its driver to announce the guest, until the driver says that it did', () => {
+    const net = createNet({ features: ANNOUNCING });
+    const there = net.move();
+    const asked = [net.read(STATUS, 2), net.read(R.interruptStatus)];
+    net.write(R.interruptAck, 3);
+
+    const ack = ask(net, 2, [3, 0]);
+
+    expect(asked).toEqual([LINK_UP | ANNOUNCE, 2]);
+    expect(ack).toBe(0);
+    expect(net.read(STATUS, 2)).toBe(LINK_UP);
+    expect(net.read(R.interruptStatus)).toBe(1);
+    expect(there.port.sent).toEqual([]);
+  });
+
+  test('asks again in the next machine, and not after a reset of the driver', () => {
+    const net = createNet({ features: ANNOUNCING });
+    net.move();
+    net.move();
+    const asked = net.read(STATUS, 2);
+
+    net.start();
+
+    expect(asked).toBe(LINK_UP | ANNOUNCE);
+    expect(net.read(STATUS, 2)).toBe(LINK_UP);
+  });
+
+  test('refuses an acknowledgement of announcements that were not agreed on', () => {
+    const net = createNet({ features: [F.mrgRxbuf, F.ctrlVq] });
+
+    expect(ask(net, 2, [3, 0])).toBe(1);
+  });
+
+  test('announces a guest that cannot itself, by the address that its driver found', () => {
+    const net = createNet({ features: [F.mrgRxbuf, F.mac] });
+    const there = net.move({ mac: Uint8Array.of(2, 0, 0, 0, 0, 9) });
+
+    const mac = Buffer.from(MAC).toString('hex');
+    expect(there.port.sent.map((packet) => Buffer.from(packet).toString('hex'))).toEqual([
+      [
+        '00'.repeat(HEADER),
+        `ffffffffffff${mac}8035`,
+        `0001080006040003${mac}00000000${mac}00000000`,
+        '00'.repeat(60 - 14 - 28),
+      ].join(''),
+    ]);
+    expect(net.read(R.config + 5, 1)).toBe(9);
+  });
+
+  test('announces by the same address again after a second move', () => {
+    const net = createNet({ features: [F.mrgRxbuf, F.mac] });
+    net.move({ mac: Uint8Array.of(2, 0, 0, 0, 0, 9) });
+
+    const there = net.move({ mac: Uint8Array.of(2, 0, 0, 0, 0, 8) });
+
+    expect(there.port.sent[0]!.subarray(HEADER + 6, HEADER + 12)).toEqual(MAC);
+  });
+
+  test('announces nobody whose address it does not know', () => {
+    expect(createNet({ features: [F.mrgRxbuf] }).move().port.sent).toEqual([]);
+  });
+
+  test('keeps the offloads and the pairs of queues that its driver has switched', () => {
+    const features = [
+      ...[F.mrgRxbuf, F.ctrlVq, F.mq, F.ctrlGuestOffloads, F.guestCsum, F.guestTso4, F.guestAnnounce],
+    ];
+    const net = createNet({ features, options: { pairs: 4 } });
+    ask(net, 8, [4, 0, 3, 0]);
+    ask(net, 8, [5, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+
+    const there = net.move();
+
+    expect(there.active.at(-1)).toBe(3);
+    expect(there.offloads.at(-1)).toEqual({ csum: true, tso4: false, tso6: false, ecn: false, ufo: false });
+  });
+
+  test.each([false, true])('receives into buffers that were fetched before (packed ring: %p)', (packed) => {
+    const net = createNet({ packed });
+    const ids = [0, 1, 2, 3].map((i) =>
+      net.queues[0]!.offer([{ address: net.buffers + 0x1000 * i, length: 0x1000, writable: true }]),
+    );
+    net.port.waiting.push(frame(100));
+    net.device.portReadable(0);
+    const first = net.queues[0]!.takeUsed();
+
+    const there = net.move();
+    there.port.waiting.push(frame(200), frame(300));
+    there.device.portReadable(0);
+
+    const used = [first, net.queues[0]!.takeUsed(), net.queues[0]!.takeUsed(), net.queues[0]!.takeUsed()];
+    expect(used).toEqual([
+      { id: ids[0]!, written: HEADER + 100 },
+      { id: ids[1]!, written: HEADER + 200 },
+      { id: ids[2]!, written: HEADER + 300 },
+      undefined,
+    ]);
+    expect(net.bytes.slice(net.buffers + 0x1000 + HEADER, net.buffers + 0x1000 + HEADER + 200)).toEqual(
+      frame(200),
+    );
+  });
+
+  test('sends the packet that did not go out before, once', () => {
+    const net = createNet();
+    net.port.full = true;
+    net.bytes.set(frame(60), net.buffers + HEADER);
+    const id = net.queues[1]!.offer([{ address: net.buffers, length: HEADER + 60 }]);
+
+    const there = net.move();
+
+    expect(there.port.sent.map((packet) => packet.slice(HEADER))).toEqual([frame(60)]);
+    expect([net.queues[1]!.takeUsed(), net.queues[1]!.takeUsed()]).toEqual([{ id, written: 0 }, undefined]);
   });
 });
 

@@ -135,3 +135,11 @@ test('a reset takes back what waits for the limit', () => {
 
   expect([bench.file.flushes, bench.clock.pending()]).toEqual([1, 0]);
 });
+
+test('persistent memory is durable when the machine is saved', () => {
+  const { save, file } = createBench();
+
+  save('pmem');
+
+  expect(file.flushes).toBe(1);
+});

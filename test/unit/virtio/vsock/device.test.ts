@@ -169,7 +169,14 @@ function createVsock(options: { packed?: boolean; receiveBuffers?: number } = {}
     return packets;
   };
   const ops = () => received().map(({ op }) => op);
-  return { ...bench, queues, clock, host, device, send, received, ops, out };
+  /** The guest goes on in another machine. */
+  const move = (cid = CID) => {
+    const nextHost = new FakeHost(() => bench.bytes, clock.after);
+    const next = new VsockDevice(cid, nextHost);
+    bench.restore(bench.save('vsock'), next, describeVsock(cid));
+    return { device: next, host: nextHost };
+  };
+  return { ...bench, queues, clock, host, device, send, received, ops, out, move };
 }
 
 /** A connection from the guest's port 1000 to the host's 52. */
@@ -579,3 +586,99 @@ function doSomethingRandom(vsock: ReturnType<typeof createVsock>, random: Random
   received();
   clock.advance(random.int(0, 100));
 }
+
+describe('a restored socket device', () => {
+  const event = (vsock: ReturnType<typeof createVsock>) => {
+    const address = vsock.buffers + 0x3_0000;
+    vsock.view.setUint32(address, 0xaaaa_aaaa, true);
+    return { chain: [{ address, length: 4, writable: true }], id: () => vsock.view.getUint32(address, true) };
+  };
+
+  test.each([false, true])('tells the guest that its connections are gone (packed ring: %p)', (packed) => {
+    const vsock = connected({ packed });
+    const { chain, id } = event(vsock);
+    const offered = vsock.queues[2]!.offer(chain);
+    const before = vsock.queues[2]!.takeUsed();
+
+    const there = vsock.move();
+
+    expect(before).toBeUndefined();
+    expect(vsock.queues[2]!.takeUsed()).toEqual({ id: offered, written: 4 });
+    expect(id()).toBe(0);
+    expect(vsock.read(R.interruptStatus)).toBe(1);
+    expect(vsock.received()).toEqual([]);
+    expect(there.host.streams).toEqual([]);
+    expect(vsock.stream.closed).toBe(true);
+  });
+
+  test('tells it once, as soon as there is a buffer for it', () => {
+    const vsock = createVsock();
+    vsock.move();
+    const { chain } = event(vsock);
+
+    const offered = vsock.queues[2]!.offer(chain);
+    vsock.queues[2]!.offer(chain);
+
+    expect([vsock.queues[2]!.takeUsed(), vsock.queues[2]!.takeUsed()]).toEqual([
+      { id: offered, written: 4 },
+      undefined,
+    ]);
+  });
+
+  test('tells a guest that was moved again before it had a buffer, and none that has reset the device', () => {
+    const vsock = createVsock();
+    vsock.move();
+    vsock.move();
+    const offered = vsock.queues[2]!.offer(event(vsock).chain);
+    const told = vsock.queues[2]!.takeUsed();
+    vsock.move();
+
+    const [, , queue] = vsock.start();
+    queue!.offer(event(vsock).chain);
+
+    expect(told).toEqual({ id: offered, written: 4 });
+    expect(queue!.takeUsed()).toBeUndefined();
+  });
+
+  test('resets what the guest still sends on an old connection', () => {
+    const vsock = connected();
+    vsock.move();
+
+    vsock.send(OP.data, 1000, 52, { data: 'for nobody' });
+
+    expect(vsock.received()).toMatchObject([{ op: OP.reset, from: 52, to: 1000 }]);
+  });
+
+  test('uses no port of a connection from before', () => {
+    const vsock = createVsock();
+    vsock.device.connectGuest(vsock.host.open(0), 80);
+    const [before] = vsock.received();
+    const there = vsock.move();
+
+    there.device.connectGuest(there.host.open(0), 80);
+
+    expect(vsock.received()).toMatchObject([{ op: OP.request, from: before!.from + 1, to: 80 }]);
+  });
+
+  test('shows a new context id, which the guest reads because of the event', () => {
+    const vsock = createVsock();
+    vsock.queues[2]!.offer(event(vsock).chain);
+
+    vsock.move(77);
+
+    expect(vsock.read(R.config)).toBe(77);
+    expect(vsock.queues[2]!.takeUsed()).toMatchObject({ written: 4 });
+  });
+
+  test.each([
+    ['too short', { length: 3, writable: true }],
+    ['read-only', { length: 4, writable: false }],
+  ])('gives up on a driver whose event buffer is %s', (_, buffer) => {
+    const vsock = createVsock();
+    vsock.move();
+
+    vsock.queues[2]!.offer([{ address: vsock.buffers, ...buffer }]);
+
+    expect(vsock.needsReset()).toBe(true);
+  });
+});
