@@ -133,7 +133,7 @@ export class DeviceSet implements Disposable {
     const other = this.devices.find(({ description }) => description.servedByBackend);
     return (
       other &&
-      `device ${other.config.id} (${other.config.kind}) is served by another process, whose state Volt does not have; remove it`
+      `device ${other.config.id} (${other.config.kind}) is served by another process, whose state Volt does not have; start the guest without it`
     );
   }
 
