@@ -268,14 +268,14 @@ export const CAP = {
 } as const;
 
 const KVMIO = 0xae;
-const WRITE = 1;
-const READ = 2;
+export const WRITE = 1;
+export const READ = 2;
 
 /**
  * The _IOC encoding: direction in bits 31–30, argument size in 29–16, KVMIO in 15–8, number in 7–0.
  * (Linux include/uapi/asm-generic/ioctl.h)
  */
-function ioc(direction: number, number: number, size: number): number {
+export function ioc(direction: number, number: number, size: number): number {
   return ((direction << 30) | (size << 16) | (KVMIO << 8) | number) >>> 0;
 }
 

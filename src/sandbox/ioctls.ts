@@ -50,6 +50,23 @@ export const MACHINE_KVM_IOCTL = {
   kvmclockCtrl: 0xaead,
 } as const;
 
+/** What the main thread reads of paused vCPUs and of the machine for a snapshot. */
+export const SNAPSHOT_KVM_IOCTL = {
+  getMsrIndexList: 0xc004_ae02,
+  getIrqchip: 0xc208_ae62,
+  getClock: 0x8030_ae7c,
+  getMsrs: 0xc008_ae88,
+  getFpu: 0x81a0_ae8c,
+  getCpuid2: 0xc008_ae91,
+  getDebugRegs: 0x8080_aea1,
+  getXsave: 0x9000_aea4,
+  getXcrs: 0x8188_aea6,
+  getNestedState: 0xc080_aebe,
+  getSregs2: 0x8140_aecc,
+  getXsave2: 0x9000_aecf,
+  getDeviceAttribute: 0x4018_aee2,
+} as const;
+
 /** Of terminals; TIOCSTI, which types for the user, is not among them. (asm-generic/ioctls.h) */
 export const TERMINAL_IOCTL = {
   getAttributes: 0x5401,

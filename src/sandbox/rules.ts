@@ -7,7 +7,14 @@
  * A filter sees arguments, not the memory that they point to: paths and socket addresses are Landlock's to
  * restrict. SECURITY.md compares the table with Firecracker's filters and lists what remains.
  */
-import { BLKDISCARD, MACHINE_KVM_IOCTL, TAP_IOCTL, TERMINAL_IOCTL, VCPU_KVM_IOCTL } from './ioctls.ts';
+import {
+  BLKDISCARD,
+  MACHINE_KVM_IOCTL,
+  SNAPSHOT_KVM_IOCTL,
+  TAP_IOCTL,
+  TERMINAL_IOCTL,
+  VCPU_KVM_IOCTL,
+} from './ioctls.ts';
 import type { OptionalDevice } from './optional-devices.ts';
 
 /** `process` is what any thread may do at most; the others are the threads that serve a guest. */
@@ -77,6 +84,7 @@ const IOCTLS_OF_PROCESS = [
   ...Object.values(TERMINAL_IOCTL),
   ...Object.values(TAP_IOCTL),
   BLKDISCARD,
+  ...Object.values(SNAPSHOT_KVM_IOCTL),
 ];
 /** The handler of SIGSYS restores the terminal on stdin, on whatever thread it ends the process. */
 const RESTORE_TERMINAL: Condition = [is(0, 0), is(1, TERMINAL_IOCTL.setAttributes)];

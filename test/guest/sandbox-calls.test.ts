@@ -105,6 +105,7 @@ const [SIGKILL, SIGABRT, SIGCONT, SIGPWR, KICK, SIGSYS] = [9, 6, 18, 30, 34, 31]
 const [PROT_RW, PROT_RX, PROT_RWX] = [3, 5, 7];
 const [TCGETS, TCSETS, TIOCSTI, FIONBIO, FIOASYNC] = [0x5401, 0x5402, 0x5412, 0x5421, 0x5452];
 const [KVM_RUN, KVM_CREATE_VM, KVM_CREATE_DEVICE, KVM_GET_REGS] = [0xae80, 0xae01, 0xc00c_aee0, 0x8090_ae81];
+const [KVM_GET_XSAVE2, KVM_SET_XSAVE, KVM_GET_MSRS] = [0x9000_aecf, 0x5000_aea5, 0xc008_ae88];
 const [TUNSETIFF, TUNSETOFFLOAD, BLKDISCARD, BLKROSET] = [0x4004_54ca, 0x4004_54d0, 0x1277, 0x125d];
 const [O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_TMPFILE] = [0, 1, 2, 0o100, 0o20200000];
 const [F_GETFL, F_SETFL, F_SETOWN, F_SETLK, F_ADD_SEALS, F_NOTIFY] = [3, 4, 8, 6, 1033, 1026];
@@ -171,6 +172,9 @@ const PINNED: readonly (readonly [string, readonly Argument[], string])[] = [
   ['ioctl', [3, KVM_GET_REGS], 'process vcpu'],
   ['ioctl', [3, KVM_CREATE_VM], 'process'],
   ['ioctl', [3, KVM_CREATE_DEVICE], ''],
+  ['ioctl', [3, KVM_GET_XSAVE2], 'process'],
+  ['ioctl', [3, KVM_GET_MSRS], 'process'],
+  ['ioctl', [3, KVM_SET_XSAVE], ''],
   ['ioctl', [0, TCGETS], 'process'],
   ['ioctl', [0, TCSETS], 'process vcpu device'],
   ['ioctl', [3, TCSETS], 'process'],
