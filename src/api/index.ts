@@ -3,6 +3,7 @@ export { VoltError, type VoltErrorCode } from '../volt-error.ts';
 export { SyscallError } from '../ffi/errno.ts';
 export { statPath } from '../ffi/stat.ts';
 export {
+  addBootWord,
   BOOT_PROTOCOLS,
   DEFAULT_CMDLINE,
   DEFAULT_CPUS,

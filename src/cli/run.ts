@@ -1,5 +1,6 @@
 /** `volt run`: boots a guest with this terminal as its console. */
 import {
+  addBootWord,
   confine,
   HostResources,
   hostWarnings,
@@ -177,7 +178,7 @@ function runConfig(config: VmConfig, flags: RunFlags): VmConfig {
       'Cannot use --json with --kernel: only the embedded kernel prints a JSON report; remove one of the two flags',
     );
   }
-  return { ...config, cmdline: `${config.cmdline} json`.trim() };
+  return addBootWord(config, 'json');
 }
 
 function printTimeline(rows: readonly TimelineRow[]): void {

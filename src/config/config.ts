@@ -53,6 +53,8 @@ export const BOOT_PROTOCOLS = ['linux', 'bzimage', 'pvh', 'multiboot'] as const;
 
 /** A validated machine configuration: the result of `parseConfig`, and the argument of `VirtualMachine`. */
 export interface VmConfig {
+  /** What it was parsed from: `parseConfig` of it gives the same configuration. */
+  readonly input: ConfigInput;
   /** undefined: the embedded SMP kernel. */
   readonly kernelPath: string | undefined;
   readonly initrdPath: string | undefined;
@@ -139,6 +141,7 @@ const FileSchema = v.object(
 );
 
 function toVmConfig(
+  input: ConfigInput,
   file: v.InferOutput<typeof FileSchema>,
   devices: readonly DeviceConfig[],
   nameOf: (path: string) => string,
@@ -160,6 +163,7 @@ function toVmConfig(
   const topology = resolveTopology({ cpus, max: maxCpus, sockets, dies, cores, threads });
   const memoryBytes = (machine.mem_size_mib ?? memoryOfNodes(volt.numa)) * MIB;
   const config: VmConfig = {
+    input,
     kernelPath: boot.kernel_image_path,
     initrdPath: boot.initrd_path ?? undefined,
     fileNames: {
@@ -234,7 +238,12 @@ export interface ParsedConfig {
 export function parseConfig(input: unknown, nameOf: (path: string) => string = (path) => path): ParsedConfig {
   const result = v.safeParse(FileSchema, input);
   if (!result.success) throw configError(result.issues[0], nameOf);
-  const config = toVmConfig(result.output, parseDevices(input as ConfigInput, nameOf), nameOf);
+  const config = toVmConfig(
+    input as ConfigInput,
+    result.output,
+    parseDevices(input as ConfigInput, nameOf),
+    nameOf,
+  );
   if (config.hugepages && (config.memoryBytes / MIB) % HUGE_PAGE_MIB !== 0) {
     throw new VoltError(
       'config',
@@ -314,4 +323,11 @@ export function mergeConfig(base: ConfigInput, over: ConfigInput): ConfigInput {
     merged[name] = isSection(before) && isSection(content) ? { ...before, ...content } : content;
   }
   return merged;
+}
+
+/** The configuration with another word for the kernel. Throws like `parseConfig`. */
+export function addBootWord({ input }: VmConfig, word: string): VmConfig {
+  const boot = input['boot-source'] as { readonly boot_args?: string | null } | null | undefined;
+  const words = `${boot?.boot_args ?? ''} ${word}`.trim();
+  return parseConfig(mergeConfig(input, { 'boot-source': { boot_args: words } })).config;
 }

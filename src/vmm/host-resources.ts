@@ -12,6 +12,8 @@ import type { VcpuScheduling } from './vcpu/scheduling.ts';
  */
 export class HostResources implements Disposable {
   readonly devices = new OpenDevices();
+  /** What relative paths of the configuration start from. */
+  readonly directory = process.cwd();
   /** How the threads of vCPUs are scheduled, by index: the control socket may have changed it. */
   readonly scheduling = new Map<number, VcpuScheduling>();
   #kvm: KvmSystem | undefined;

@@ -13,6 +13,7 @@ describe('defaults', () => {
   test('are two CPUs, 512 MiB and a serial console', () => {
     expect(parseConfig(KERNEL)).toEqual({
       config: {
+        input: KERNEL,
         kernelPath: 'vmlinux',
         initrdPath: undefined,
         fileNames: {
@@ -86,6 +87,7 @@ test("Firecracker's file is understood, and what is not is named", () => {
   };
   const { config, unknownKeys } = parseConfig(file);
   expect(config).toEqual({
+    input: file,
     kernelPath: 'vmlinux.bin',
     initrdPath: undefined,
     fileNames: {
