@@ -92,10 +92,3 @@ export const STATE_IOCTL = {
   setDeviceAttribute: ioc(WRITE, 0xe1, DEVICE_ATTR.size),
   getDeviceAttribute: ioc(WRITE, 0xe2, DEVICE_ATTR.size),
 } as const;
-
-/** MSRs that saving and restoring treats by name. (Intel SDM 4 table 2-2) */
-export const STATE_MSR = {
-  ia32Tsc: 0x10,
-  ia32FeatureControl: 0x3a,
-  ia32TscDeadline: 0x6e0,
-} as const;
