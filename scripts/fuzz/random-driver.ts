@@ -4,7 +4,9 @@
  * driver does, the device may give up on it, until it is reset; but it must never reach what is not RAM.
  */
 import type { DeviceDescription, VirtioDevice } from '../../src/virtio/transport/device.ts';
+import type { DeviceKind } from '../../src/virtio/host/specs.ts';
 import { FEATURE, MMIO_REGISTER as R } from '../../src/virtio/transport/mmio.regs.ts';
+import { choicesOf } from './target.ts';
 import { createDeviceBench, RING_SPACE, type BenchQueue } from '../../test/unit/virtio/device-bench.ts';
 import {
   createTestRam,
@@ -16,6 +18,17 @@ import {
 } from '../../test/unit/virtio/test-ram.ts';
 
 export type Choose = (limit: number) => number;
+
+/**
+ * Says at each step whether the machine is to move now. Half of all inputs never do; none spends a choice on it, so that
+ * inputs mean what they meant.
+ */
+export function movesOf(input: Uint8Array): () => boolean {
+  const hash = Bun.hash.xxHash32(input);
+  if (hash % 2 === 0) return () => false;
+  const choose = choicesOf(Uint8Array.of(hash & 0xff, (hash >>> 8) & 0xff, hash >>> 24));
+  return () => choose(16) === 0;
+}
 
 const RAM_BYTES = 0x10_0000;
 /** Made once: a new one for each input would take longer than the input. */
@@ -209,6 +222,11 @@ export class RandomDriver {
       case 7:
         return this.#offerNonsense(queue);
     }
+  }
+
+  /** Goes on in another machine, where `device` serves it; its state goes there as the text of a snapshot. */
+  move(kind: DeviceKind, device: VirtioDevice): void {
+    this.#bench.move(kind, device);
   }
 
   /** At the end of its life. */

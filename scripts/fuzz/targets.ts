@@ -11,6 +11,7 @@ import { guestTarget, processTarget } from './targets/guest.ts';
 import { initrdTarget, kernelTarget } from './targets/kernel.ts';
 import { netTarget } from './targets/net.ts';
 import { overlayFileTarget, overlayTarget } from './targets/overlay.ts';
+import { savedDeviceTarget } from './targets/saved-device.ts';
 import { symbolsTarget, systemMapTarget } from './targets/symbols.ts';
 import { acpiTarget, mpTarget } from './targets/tables.ts';
 import { httpTarget } from './targets/http.ts';
@@ -34,6 +35,7 @@ export const TARGETS: readonly FuzzTarget[] = [
   systemMapTarget,
   overlayTarget,
   overlayFileTarget,
+  savedDeviceTarget,
   virtqueueTarget,
   vhostUserTarget,
   netTarget,

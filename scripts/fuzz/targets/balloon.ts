@@ -11,7 +11,7 @@ import {
 import { BalloonDevice, describeBalloon } from '../../../src/virtio/balloon/device.ts';
 import { createTestClock } from '../../../test/unit/virtio/device-bench.ts';
 import { seededRandom } from '../../../test/unit/support/random.ts';
-import { guestAddressOf, RandomDriver, type Choose } from '../random-driver.ts';
+import { guestAddressOf, movesOf, RandomDriver, type Choose } from '../random-driver.ts';
 import { choicesOf, randomChoices, type FuzzTarget } from '../target.ts';
 
 /** Pages that no ring and no buffer of the driver lies in. */
@@ -42,13 +42,16 @@ export const balloonTarget: FuzzTarget = {
       }
       released += bytes;
     };
-    const device = new BalloonDevice(state, { release, after: clock.after }, statsSeconds);
+    const create = () => new BalloonDevice(state, { release, after: clock.after }, statsSeconds);
+    let device = create();
+    const isMove = movesOf(input);
     const driver: RandomDriver = new RandomDriver(description, device, choose);
     const stats = driver.features.has(F.statsVq) ? 2 : -1;
     const reporting = driver.features.has(F.pageReporting) ? (stats > 0 ? 3 : 2) : -1;
     driver.onRestart = () => (given = new Set());
     let actual = 0;
     for (let step = 0; step < 60; step++) {
+      if (isMove()) driver.move('balloon', (device = create()));
       switch (choose(9)) {
         case 0:
         case 1:

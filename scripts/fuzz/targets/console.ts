@@ -14,7 +14,7 @@ import {
 import type { IoVector } from '../../../src/virtio/transport/io-vector.ts';
 import { createTestClock } from '../../../test/unit/virtio/device-bench.ts';
 import { seededRandom } from '../../../test/unit/support/random.ts';
-import { guestAddressOf, RandomDriver, type Choose } from '../random-driver.ts';
+import { guestAddressOf, movesOf, RandomDriver, type Choose } from '../random-driver.ts';
 import { choicesOf, randomChoices, type FuzzTarget } from '../target.ts';
 
 const PORTS = [
@@ -83,7 +83,8 @@ export const consoleTarget: FuzzTarget = {
     const choose = choicesOf(input);
     const clock = createTestClock();
     const host = new FuzzHost(choose, clock.after);
-    const device = new ConsoleDevice(PORTS, host);
+    let device = new ConsoleDevice(PORTS, host);
+    const isMove = movesOf(input);
     const description = describeConsole(PORTS.length);
     const driver = new RandomDriver(description, device, choose);
     host.driver = driver;
@@ -101,6 +102,7 @@ export const consoleTarget: FuzzTarget = {
     for (let step = 0; step < 80; step++) {
       // Without its messages there is one port.
       const port = multiport ? choose(PORTS.length) : 0;
+      if (isMove()) driver.move('console', (device = new ConsoleDevice(PORTS, host)));
       switch (choose(10)) {
         case 0:
           driver.offer(queueOf(port), driver.buffers(1 + choose(200), true));

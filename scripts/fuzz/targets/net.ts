@@ -11,7 +11,7 @@ import {
 } from '../../../src/virtio/net/regs.ts';
 import { createTestClock } from '../../../test/unit/virtio/device-bench.ts';
 import { seededRandom } from '../../../test/unit/support/random.ts';
-import { guestAddressOf, RandomDriver, type Choose, type UsedChain } from '../random-driver.ts';
+import { guestAddressOf, movesOf, RandomDriver, type Choose, type UsedChain } from '../random-driver.ts';
 import { choicesOf, randomChoices, type FuzzTarget } from '../target.ts';
 
 const MTU = 1500;
@@ -146,10 +146,10 @@ export const netTarget: FuzzTarget = {
       for (const port of ports) port.segmentation = tso4 || tso6 || ufo;
     };
     const options = { mac: undefined, pairs, mtu: choose(2) ? 1400 : undefined, offloads: choose(2) === 0 };
-    const device = new NetDevice(
-      { ports, setOffloads, setActivePorts, ...clock },
-      { pairs, hostMtu: MTU, receiveLimits: limits(), transmitLimits: limits() },
-    );
+    const settings = { pairs, hostMtu: MTU, receiveLimits: limits(), transmitLimits: limits() };
+    const effects = { ports, setOffloads, setActivePorts, ...clock };
+    let device = new NetDevice(effects, settings);
+    const isMove = movesOf(input);
     const description = describeNet(options);
     const driver = new RandomDriver(description, device, choose);
     bytesOf = driver.bytes as Uint8Array<ArrayBuffer>;
@@ -165,6 +165,11 @@ export const netTarget: FuzzTarget = {
     for (let step = 0; step < 60; step++) {
       const pair = choose(agreedPairs);
       const port = ports[pair]!;
+      if (isMove()) {
+        device = new NetDevice(effects, settings);
+        driver.move('net', device);
+        device.setLink(link);
+      }
       switch (choose(12)) {
         case 0:
         case 1:

@@ -5,6 +5,7 @@ import { describeVsock, VsockDevice } from '../../../src/virtio/vsock/device.ts'
 import { BUF_ALLOC_BYTES } from '../../../src/virtio/vsock/connection.ts';
 import {
   HOST_CID,
+  VSOCK_EVENT,
   VSOCK_HEADER as H,
   VSOCK_OP as OP,
   VSOCK_QUEUE as Q,
@@ -13,7 +14,7 @@ import {
 } from '../../../src/virtio/vsock/regs.ts';
 import { createTestClock } from '../../../test/unit/virtio/device-bench.ts';
 import { seededRandom } from '../../../test/unit/support/random.ts';
-import { guestAddressOf, RandomDriver, type Choose } from '../random-driver.ts';
+import { guestAddressOf, movesOf, RandomDriver, type Choose } from '../random-driver.ts';
 import { choicesOf, randomChoices, type FuzzTarget } from '../target.ts';
 
 const GUEST_CID = 5;
@@ -286,12 +287,19 @@ export const vsockTarget: FuzzTarget = {
     const choose = choicesOf(input);
     const clock = createTestClock();
     const host = new FuzzHost(choose, clock.after);
-    const device = new VsockDevice(GUEST_CID, host);
+    let device = new VsockDevice(GUEST_CID, host);
+    const isMove = movesOf(input);
     const driver = new RandomDriver(describeVsock(GUEST_CID), device, choose);
     host.driver = driver;
     const guest = new FuzzGuest(driver, choose);
     driver.onRestart = () => guest.forget();
     for (let step = 0; step < 80; step++) {
+      if (isMove()) {
+        // A guest that is told of the end of its connections uses none of them any more.
+        guest.forget();
+        driver.move('vsock', (device = new VsockDevice(GUEST_CID, host)));
+        driver.offer(Q.event, driver.buffers(VSOCK_EVENT.size, true));
+      }
       const streams = [...host.open.keys()];
       switch (choose(12)) {
         case 0:
@@ -332,6 +340,9 @@ export const vsockTarget: FuzzTarget = {
       }
       guest.receive();
       driver.collect(Q.transmit);
+      for (const { buffers, written } of driver.collect(Q.event)) {
+        if (driver.get(buffers, written).some((byte) => byte !== 0)) throw new Error('an unknown event');
+      }
       driver.check();
     }
     driver.stop();
