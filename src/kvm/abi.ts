@@ -84,6 +84,12 @@ export const USER_MEMORY_REGION = {
   size: 0x20,
 } as const;
 
+/** Flags of a memory slot. */
+export const MEMORY_SLOT_LOG_DIRTY_PAGES = 1;
+
+/** `struct kvm_dirty_log` */
+export const DIRTY_LOG = { slot: 0x00, bitmap: 0x08, size: 0x10 } as const;
+
 /** `struct kvm_irq_level` */
 export const IRQ_LEVEL = { irq: 0x00, level: 0x04, size: 0x08 } as const;
 /** `struct kvm_pit_config` */
@@ -286,6 +292,7 @@ export const IOCTL = {
   getVcpuMmapSize: ioc(0, 0x04, 0),
   getSupportedCpuid: ioc(READ | WRITE, 0x05, CPUID2.size),
   createVcpu: ioc(0, 0x41, 0),
+  getDirtyLog: ioc(WRITE, 0x42, DIRTY_LOG.size),
   setUserMemoryRegion: ioc(WRITE, 0x46, USER_MEMORY_REGION.size),
   setTssAddr: ioc(0, 0x47, 0),
   setIdentityMapAddr: ioc(WRITE, 0x48, 8),

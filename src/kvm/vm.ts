@@ -6,18 +6,20 @@
 import { putU64, viewOf } from '../binary/bytes.ts';
 import { ERRNO } from '../ffi/errno.ts';
 import { OwnedFd } from '../ffi/file.ts';
-import { asPointer, checked, libc, type HostPointer } from '../ffi/libc.ts';
+import { addressOf, asPointer, checked, libc, type HostPointer } from '../ffi/libc.ts';
 import { LAYOUT } from '../machine/layout.ts';
 import type { Msi } from '../machine/msi.ts';
 import type { GuestAddress } from '../machine/address.ts';
 import {
   CAP,
+  DIRTY_LOG,
   ENABLE_CAP,
   IOCTL,
   IOEVENTFD,
   IOEVENTFD_DATAMATCH,
   IRQ_LEVEL,
   IRQFD,
+  MEMORY_SLOT_LOG_DIRTY_PAGES,
   MSI,
   USER_MEMORY_REGION,
   X2APIC_API,
@@ -60,12 +62,20 @@ export class KvmVm implements Disposable {
 
   /**
    * KVM_SET_USER_MEMORY_REGION: maps `bytes` of host memory at `host` to guest physical address `guest`. All
-   * three must be multiples of 4096. Throws SyscallError.
+   * three must be multiples of 4096. With `logDirtyPages` KVM notes the pages that the guest writes from now on;
+   * a slot that exists may change that while vCPUs run. Throws SyscallError.
    */
-  setMemorySlot(slot: number, guest: GuestAddress, bytes: number, host: HostPointer): void {
+  setMemorySlot(
+    slot: number,
+    guest: GuestAddress,
+    bytes: number,
+    host: HostPointer,
+    logDirtyPages = false,
+  ): void {
     const region = new Uint8Array(USER_MEMORY_REGION.size);
     const view = viewOf(region);
     view.setUint32(USER_MEMORY_REGION.slot, slot, true);
+    view.setUint32(USER_MEMORY_REGION.flags, logDirtyPages ? MEMORY_SLOT_LOG_DIRTY_PAGES : 0, true);
     putU64(view, USER_MEMORY_REGION.guestPhysAddr, guest);
     putU64(view, USER_MEMORY_REGION.memorySize, bytes);
     putU64(view, USER_MEMORY_REGION.userspaceAddr, host);
@@ -76,6 +86,22 @@ export class KvmVm implements Disposable {
         ? 'two memory ranges overlap, one is not page-aligned, or one has more than 8 TiB'
         : undefined,
     );
+  }
+
+  /**
+   * KVM_GET_DIRTY_LOG: one bit for each of the `pages` pages of a slot that were written since the last call,
+   * for `runsOfBits`; their notes are cleared. Throws SyscallError.
+   */
+  takeDirtyLog(slot: number, pages: number): Uint32Array {
+    // KVM writes whole u64.
+    const bits = new Uint32Array(2 * Math.ceil(pages / 64));
+    const log = new Uint8Array(DIRTY_LOG.size);
+    const view = viewOf(log);
+    view.setUint32(DIRTY_LOG.slot, slot, true);
+    putU64(view, DIRTY_LOG.bitmap, addressOf(bits));
+    // SAFETY: `bits` outlives the call, during which KVM fills it.
+    checked(libc.ioctl(this.fd, IOCTL.getDirtyLog, log), 'KVM_GET_DIRTY_LOG');
+    return bits;
   }
 
   /**

@@ -26,6 +26,7 @@ export const MACHINE_KVM_IOCTL = {
   getVcpuMmapSize: 0xae04,
   getSupportedCpuid: 0xc008_ae05,
   createVcpu: 0xae41,
+  getDirtyLog: 0x4010_ae42,
   setUserMemoryRegion: 0x4020_ae46,
   setTssAddr: 0xae47,
   setIdentityMapAddr: 0x4008_ae48,

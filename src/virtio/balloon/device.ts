@@ -172,11 +172,13 @@ export class BalloonDevice implements VirtioDevice {
   #releasePages(start: number, pages: number): boolean {
     if (pages === 0) return true;
     const bytes = pages * BALLOON_PAGE_BYTES;
-    const host = this.#context!.ram.hostAddress(start * BALLOON_PAGE_BYTES, bytes);
+    const { ram } = this.#context!;
+    const host = ram.hostAddress(start * BALLOON_PAGE_BYTES, bytes);
     // A run may span two regions of RAM.
     if (host === 0)
       return pages > 1 && this.#releasePages(start, 1) && this.#releasePages(start + 1, pages - 1);
     this.#effects.release(host, bytes);
+    ram.markHostWritten(host, bytes);
     this.#count(BALLOON_COUNTER.inflatedBytes, bytes);
     return true;
   }
@@ -192,6 +194,7 @@ export class BalloonDevice implements VirtioDevice {
       const bytes = Math.floor(end / BALLOON_PAGE_BYTES) * BALLOON_PAGE_BYTES - first;
       if (bytes <= 0) continue;
       this.#effects.release(first, bytes);
+      this.#context!.ram.markHostWritten(first, bytes);
       this.#count(BALLOON_COUNTER.reportedBytes, bytes);
     }
     return chain.firstWritable === 0;

@@ -137,6 +137,7 @@ export class BlockDevice implements VirtioDevice {
     }
     chain.copyOut(context.ram, 0, this.#header);
     const request = this.#free.pop() ?? new BlockRequest(this.#made++);
+    request.ram = context.ram;
     request.queue = queue;
     request.chainId = chain.id;
     request.type = this.#headerView.getUint32(BLOCK_HEADER.type, true);
@@ -246,6 +247,7 @@ export class BlockDevice implements VirtioDevice {
       return;
     }
     request.ranges.length = 0;
+    if (errno !== 0) request.markFilled(request.bytes);
     const status = errno === 0 ? BLOCK_STATUS.ok : BLOCK_STATUS.ioError;
     this.#end(request, status, request.op === BLOCK_OP.read ? request.done : 0);
   }

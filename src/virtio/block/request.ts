@@ -1,5 +1,6 @@
 /** A block request in flight: the operation, and the host addresses of its data buffers. */
 import { TWO_POW_32 } from '../../binary/bytes.ts';
+import type { GuestRam } from '../transport/guest-ram.ts';
 import type { Chain } from '../transport/queue.ts';
 
 /**
@@ -29,6 +30,8 @@ export class BlockRequest {
   firstIovec = 0;
   iovecCount = 0;
 
+  /** Where the pages that a read fills are marked. */
+  ram: GuestRam | undefined;
   /** For the device: the chain, and the guest address of its status byte. */
   queue = 0;
   chainId = 0;
@@ -80,6 +83,7 @@ export class BlockRequest {
   /** Records `bytes` more as transferred, and drops them from the iovecs. */
   advance(bytes: number): void {
     this.done += bytes;
+    this.markFilled(bytes);
     while (bytes > 0 && this.iovecCount > 0) {
       const length = this.iovecLength(0);
       if (bytes < length) {
@@ -89,6 +93,16 @@ export class BlockRequest {
       bytes -= length;
       this.firstIovec++;
       this.iovecCount--;
+    }
+  }
+
+  /** Call after up to `bytes` bytes of the remaining buffers of a read may have been filled. */
+  markFilled(bytes: number): void {
+    if (this.op !== BLOCK_OP.read || !this.ram?.isTracking) return;
+    for (let i = 0; i < this.iovecCount && bytes > 0; i++) {
+      const length = Math.min(bytes, this.iovecLength(i));
+      this.ram.markHostWritten(this.iovecAddress(i), length);
+      bytes -= length;
     }
   }
 

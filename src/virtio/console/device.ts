@@ -183,6 +183,7 @@ export class ConsoleDevice implements VirtioDevice {
       this.#vector.addBuffers(chain, 0, chain.count);
       const bytes = this.#effects.read(port, this.#vector);
       if (bytes <= 0) return 'stop';
+      context.ram.markVectorWritten(this.#vector, bytes);
       context.queues[index]!.pushUsed(chain.id, bytes);
       context.count(index, 0, bytes);
       return 'done';

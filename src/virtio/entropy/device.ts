@@ -59,7 +59,7 @@ export class EntropyDevice implements VirtioDevice {
         if (next === NEXT.broken) return context.fail('its queue has an invalid ring or descriptor chain');
         if (chain.firstWritable > 0)
           return context.fail('its queue has a buffer that the device may not write');
-        const written = this.#fill(chain);
+        const written = this.#fill(context, chain);
         this.#throttle.charge(written);
         queue.pushUsed(chain.id, written);
         context.count(0, 0, written);
@@ -68,11 +68,12 @@ export class EntropyDevice implements VirtioDevice {
     } while (queue.enableNotifications());
   }
 
-  #fill(chain: Chain): number {
+  #fill({ ram }: DeviceContext, chain: Chain): number {
     let done = 0;
     for (let i = 0; i < chain.count && done < MAX_CHAIN_BYTES; i++) {
       const bytes = Math.min(chain.length[i]!, MAX_CHAIN_BYTES - done);
       this.#effects.fill(chain.host[i]!, bytes);
+      ram.markWritten(chain.address[i]!, bytes);
       done += bytes;
     }
     return done;

@@ -102,7 +102,8 @@ export class DeviceSet implements Disposable {
         served.push({ device, blocks });
       });
       this.devices = devices;
-      this.links = this.#assignWorkers(served, regions);
+      const { bytes: ramBytes, dirtyPages } = memory;
+      this.links = this.#assignWorkers(served, regions, { buffer: dirtyPages.buffer, ramBytes });
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -180,6 +181,7 @@ export class DeviceSet implements Disposable {
   #assignWorkers(
     served: readonly { device: ServedDevice; blocks: boolean }[],
     ram: readonly MappedRegion[],
+    dirty: VirtioWorkerStart['dirty'],
   ): VirtioLink[] {
     const dedicated = served.filter(({ blocks }) => blocks).map(({ device }) => [device]);
     const shared = served.filter(({ blocks }) => !blocks).map(({ device }) => device);
@@ -191,7 +193,7 @@ export class DeviceSet implements Disposable {
       const control = new SharedArrayBuffer(4 * WORKER_WORD.size);
       const name = devices.length === 1 ? `virtio-${devices[0]!.id}` : 'virtio';
       const worker = new Worker(workerUrl('virtio/host/worker'), { smol: true });
-      const start = { control, controlFd, name, ram, devices };
+      const start = { control, controlFd, name, ram, dirty, devices };
       this.#workers.push({ worker, start, name, controlFd, words: new Int32Array(control) });
     }
     return served.map(({ device }) => ({

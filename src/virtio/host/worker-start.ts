@@ -27,6 +27,8 @@ export interface VirtioWorkerStart {
   /** Name of the thread. */
   readonly name: string;
   readonly ram: readonly MappedRegion[];
+  /** That of DirtyPages of the first `ramBytes` bytes of `ram`. */
+  readonly dirty: { readonly buffer: SharedArrayBuffer; readonly ramBytes: number };
   readonly devices: readonly ServedDevice[];
   /** System call filter for this thread, from `placeFilter`. */
   readonly filter: HostPointer | undefined;

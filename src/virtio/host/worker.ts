@@ -13,6 +13,7 @@ import { setThreadName } from '../../ffi/thread.ts';
 import { EventLoop } from './event-loop.ts';
 import type { MappedRegion } from './serve-device.ts';
 import { serveDevice } from './serve.ts';
+import { DirtyPages } from '../../machine/dirty-pages.ts';
 import { useNormalJitPolicy } from '../../runtime/jit-policy.ts';
 import {
   WORKER_RUN,
@@ -42,7 +43,8 @@ self.onmessage = ({ data }) => {
 function serve(start: VirtioWorkerStart, words: Int32Array): void {
   setThreadName(start.name);
   if (start.filter !== undefined) installFilter(start.filter, 'this');
-  const ram = new GuestRam(start.ram.map(viewRegion));
+  const dirty = new DirtyPages(start.dirty.ramBytes, start.dirty.buffer);
+  const ram = new GuestRam(start.ram.map(viewRegion), dirty);
   using events = new EventLoop();
   const runners = start.devices.map((device) => startDevice(device, start.ram, ram, events));
   const pauseDevices = () =>

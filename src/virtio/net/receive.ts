@@ -104,6 +104,7 @@ export class Receiver {
         break;
       }
       delivered++;
+      this.#context.ram.markVectorWritten(target, got);
       // A packet that fills all buffers may have been truncated, unless no packet can be longer.
       if (got < NET_HEADER.size || (got >= target.bytes && got < this.#maxPacketBytes)) continue;
       this.#deliver(got);

@@ -6,6 +6,7 @@
  * window, and indexes stay below 2^31, where typed arrays are fast.
  */
 import { GIB } from '../../machine/address.ts';
+import type { DirtyPages } from '../../machine/dirty-pages.ts';
 
 const STRIDE_BYTES = GIB;
 const WINDOW_BYTES = 2 * GIB;
@@ -24,17 +25,31 @@ interface Window {
   readonly view: DataView;
 }
 
+/** Buffers for one system call, as IoVector has them. */
+interface HostBuffers {
+  readonly count: number;
+  hostOf(index: number): number;
+  lengthOf(index: number): number;
+}
+
 interface OpenRegion extends RamRegion {
+  /** Where it starts, the regions being one after the other. */
+  readonly start: number;
   readonly windows: (Window | undefined)[];
 }
 
 export class GuestRam {
   readonly #regions: readonly OpenRegion[];
+  readonly #dirty: DirtyPages | undefined;
   /** Second result of `#locate`: the offset in the returned window. A field, to allocate no object. */
   #offset = 0;
 
-  constructor(regions: readonly RamRegion[]) {
+  /** `dirty`: what is written is marked there while it tracks. Its RAM are the first of the regions. */
+  constructor(regions: readonly RamRegion[], dirty?: DirtyPages) {
+    this.#dirty = dirty;
+    let end = 0;
     this.#regions = regions.map((region) => ({
+      start: (end += region.bytes) - region.bytes,
       address: region.address,
       bytes: region.bytes,
       host: region.host,
@@ -43,18 +58,29 @@ export class GuestRam {
     }));
   }
 
+  /** Whether pages that are written have to be marked. */
+  get isTracking(): boolean {
+    return this.#dirty?.isTracking ?? false;
+  }
+
   /** Whether the range lies in one region of RAM. */
   contains(address: number, bytes: number): boolean {
     return this.#regionOf(address, bytes) !== undefined;
   }
 
-  /** Host address of the range, or 0 if it does not lie in one region of RAM. */
+  /**
+   * Host address of the range, or 0 if it does not lie in one region of RAM. Call `markHostWritten` when the
+   * kernel has written to it.
+   */
   hostAddress(address: number, bytes: number): number {
     const region = this.#regionOf(address, bytes);
     return region === undefined ? 0 : region.host + (address - region.address);
   }
 
-  /** A live view of up to 1 GiB, or undefined outside RAM. Allocates: only for rings, once per activation. */
+  /**
+   * A live view of up to 1 GiB, or undefined outside RAM. Allocates: only for rings, once per activation. Call
+   * `markWritten` after writes to it.
+   */
   viewOf(address: number, bytes: number): Uint8Array | undefined {
     const window = this.#locate(address, bytes);
     return window?.bytes.subarray(this.#offset, this.#offset + bytes);
@@ -71,6 +97,7 @@ export class GuestRam {
     const window = this.#locate(address, 1);
     if (window === undefined) return false;
     window.bytes[this.#offset] = value;
+    if (this.isTracking) this.markWritten(address, 1);
     return true;
   }
 
@@ -93,11 +120,38 @@ export class GuestRam {
     if (window === undefined) return false;
     if (bytes > SMALL_BYTES) {
       window.bytes.set(source.subarray(at, at + bytes), this.#offset);
-      return true;
+    } else {
+      const target = this.#offset;
+      for (let i = 0; i < bytes; i++) window.bytes[target + i] = source[at + i]!;
     }
-    const target = this.#offset;
-    for (let i = 0; i < bytes; i++) window.bytes[target + i] = source[at + i]!;
+    if (this.isTracking) this.markWritten(address, bytes);
     return true;
+  }
+
+  /** After writes to [address, address + bytes), which lies in RAM: a snapshot must copy the pages again. */
+  markWritten(address: number, bytes: number): void {
+    if (!this.isTracking) return;
+    const region = this.#regionOf(address, bytes);
+    if (region !== undefined) this.#dirty?.mark(region.start + (address - region.address), bytes);
+  }
+
+  /** The same for [host, host + bytes), such as buffers that a system call has filled. */
+  markHostWritten(host: number, bytes: number): void {
+    if (!this.isTracking) return;
+    for (const region of this.#regions) {
+      const offset = host - region.host;
+      if (offset >= 0 && offset < region.bytes) this.#dirty?.mark(region.start + offset, bytes);
+    }
+  }
+
+  /** The same for the first `bytes` bytes of `vector`. */
+  markVectorWritten(vector: HostBuffers, bytes: number): void {
+    if (!this.isTracking) return;
+    for (let i = 0; i < vector.count && bytes > 0; i++) {
+      const length = Math.min(bytes, vector.lengthOf(i));
+      this.markHostWritten(vector.hostOf(i), length);
+      bytes -= length;
+    }
   }
 
   #regionOf(address: number, bytes: number): OpenRegion | undefined {

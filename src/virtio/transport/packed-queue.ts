@@ -47,6 +47,7 @@ export class PackedQueue implements Virtqueue {
   readonly #ring32: Uint32Array;
   readonly #driverEvent: Uint32Array;
   readonly #deviceEvent: Uint32Array;
+  readonly #setup: QueueSetup;
   /** Number of descriptors of each buffer in flight, by buffer id; 0 if it is not in flight. */
   readonly #slots = new Uint16Array(ID_COUNT);
   #slotsTaken = 0;
@@ -66,6 +67,7 @@ export class PackedQueue implements Virtqueue {
     if (size === 0 || size > MAX_QUEUE_SIZE)
       throw new QueueError(`a packed virtqueue has ${size} entries (expected 1 to ${MAX_QUEUE_SIZE})`);
     this.size = size;
+    this.#setup = setup;
     this.#ram = ram;
     this.#indirect = features.indirect;
     this.#eventIndex = features.eventIndex;
@@ -135,10 +137,14 @@ export class PackedQueue implements Virtqueue {
     const at = this.#nextUsed;
     const flags = this.#putUsed(id, writtenBytes);
     Atomics.store(this.#ring16, at * HALF_WORDS + FLAGS_16, flags);
-    if (this.#stagedAt < 0) return;
+    if (this.#stagedAt < 0) {
+      this.#markRing();
+      return;
+    }
     // The driver reads used descriptors in order, so the first staged one makes all of them visible.
     Atomics.store(this.#ring16, this.#stagedAt * HALF_WORDS + FLAGS_16, this.#stagedFlags);
     this.#stagedAt = -1;
+    this.#markRing();
   }
 
   stageUsed(id: number, writtenBytes: number): void {
@@ -204,13 +210,24 @@ export class PackedQueue implements Virtqueue {
 
   disableNotifications(): void {
     Atomics.store(this.#deviceEvent, 0, EVENT_FLAG.disable << 16);
+    this.#markDeviceEvent();
   }
 
   enableNotifications(): boolean {
     const position = this.#nextAvail | (this.#availWrap << 15);
     const flags = this.#eventIndex ? EVENT_FLAG.descriptor : EVENT_FLAG.enable;
     Atomics.store(this.#deviceEvent, 0, position | (flags << 16));
+    this.#markDeviceEvent();
     return this.#isAvailable(Atomics.load(this.#ring16, this.#nextAvail * HALF_WORDS + FLAGS_16));
+  }
+
+  /** The ring is small, so all of it is marked. */
+  #markRing(): void {
+    if (this.#ram.isTracking) this.#ram.markWritten(this.#setup.descriptors, this.#ring32.byteLength);
+  }
+
+  #markDeviceEvent(): void {
+    if (this.#ram.isTracking) this.#ram.markWritten(this.#setup.device, EVENT_SUPPRESS.size);
   }
 
   #isAvailable(flags: number): boolean {

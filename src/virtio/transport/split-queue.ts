@@ -47,6 +47,7 @@ export class SplitQueue implements Virtqueue {
   readonly #used32: Uint32Array;
   /** 1 for each descriptor chain in flight, by the index of its head. */
   readonly #taken: Uint8Array;
+  readonly #usedAddress: number;
   #nextAvail = 0;
   #nextUsed = 0;
   #interruptedAt = 0;
@@ -78,6 +79,7 @@ export class SplitQueue implements Virtqueue {
     this.#used16 = new Uint16Array(used.buffer, used.byteOffset, used.byteLength / 2);
     this.#used32 = new Uint32Array(used.buffer, used.byteOffset, USED_RING_32 + size * 2);
     this.#taken = new Uint8Array(size);
+    this.#usedAddress = setup.device;
     if (features.resumed) this.#continueAt(Atomics.load(this.#used16, INDEX_16));
     else if (features.position) this.#continueAt(features.position.next & 0xffff);
   }
@@ -107,6 +109,7 @@ export class SplitQueue implements Virtqueue {
   pushUsed(id: number, writtenBytes: number): void {
     this.stageUsed(id, writtenBytes);
     Atomics.store(this.#used16, INDEX_16, this.#nextUsed);
+    this.#markUsedRing();
   }
 
   stageUsed(id: number, writtenBytes: number): void {
@@ -128,6 +131,11 @@ export class SplitQueue implements Virtqueue {
     return ((now - event - 1) & 0xffff) < ((now - before) & 0xffff);
   }
 
+  /** The ring is small, so all of it is marked. */
+  #markUsedRing(): void {
+    if (this.#ram.isTracking) this.#ram.markWritten(this.#usedAddress, this.#used16.byteLength);
+  }
+
   position(): QueuePosition {
     return { next: (this.#nextAvail - this.inFlight) & 0xffff, wrap: 1 };
   }
@@ -140,12 +148,15 @@ export class SplitQueue implements Virtqueue {
 
   disableNotifications(): void {
     // With VIRTIO_F_EVENT_IDX an old avail_event suppresses notifications. (§2.7.10)
-    if (!this.#eventIndex) Atomics.store(this.#used16, 0, USED_NO_NOTIFY);
+    if (this.#eventIndex) return;
+    Atomics.store(this.#used16, 0, USED_NO_NOTIFY);
+    this.#markUsedRing();
   }
 
   enableNotifications(): boolean {
     if (this.#eventIndex) Atomics.store(this.#used16, this.#used16.length - 1, this.#nextAvail);
     else Atomics.store(this.#used16, 0, 0);
+    this.#markUsedRing();
     return Atomics.load(this.#avail, INDEX_16) !== this.#nextAvail;
   }
 

@@ -92,6 +92,7 @@ export class VsockSender {
     if (connection.mayRead) {
       const bytes = this.#readInto(chain, connection);
       if (bytes > 0) {
+        context.ram.markVectorWritten(this.#vector, bytes);
         this.#put(context, chain, connection, OP.data, bytes);
         connection.countSent(bytes);
         return H.size + bytes;

@@ -12,6 +12,7 @@ const WELL_KNOWN: Readonly<Record<keyof typeof IOCTL, number>> = {
   getVcpuMmapSize: 0xae04,
   getSupportedCpuid: 0xc008_ae05,
   createVcpu: 0xae41,
+  getDirtyLog: 0x4010_ae42,
   setUserMemoryRegion: 0x4020_ae46,
   setTssAddr: 0xae47,
   setIdentityMapAddr: 0x4008_ae48,
@@ -69,6 +70,7 @@ const ROWS: readonly (readonly [string, number])[] = [
   ...structRows('kvm_coalesced_mmio_zone', abi.COALESCED_ZONE, { address: 'addr', bytes: 'size' }),
   ...structRows('kvm_irqfd', abi.IRQFD, { resampleFd: 'resamplefd' }),
   ...structRows('kvm_ioeventfd', abi.IOEVENTFD),
+  ...structRows('kvm_dirty_log', abi.DIRTY_LOG, { bitmap: 'dirty_bitmap' }),
   ...structRows('kvm_userspace_memory_region', abi.USER_MEMORY_REGION, {
     guestPhysAddr: 'guest_phys_addr',
     memorySize: 'memory_size',
@@ -193,6 +195,7 @@ const ROWS: readonly (readonly [string, number])[] = [
     getVcpuMmapSize: 'GET_VCPU_MMAP_SIZE',
     getSupportedCpuid: 'GET_SUPPORTED_CPUID',
     createVcpu: 'CREATE_VCPU',
+    getDirtyLog: 'GET_DIRTY_LOG',
     setUserMemoryRegion: 'SET_USER_MEMORY_REGION',
     setTssAddr: 'SET_TSS_ADDR',
     setIdentityMapAddr: 'SET_IDENTITY_MAP_ADDR',

@@ -7,6 +7,7 @@ import { GuestMemory } from '../../../src/memory/guest-memory.ts';
 import { writeMemory } from '../../../src/memory/memory-writer.ts';
 import { usedPages } from '../../../src/memory/touched-pages.ts';
 import { TemporaryFolder } from '../../cli/volt-process.ts';
+import { LACKS_HUGE_PAGES } from '../support/huge-pages.ts';
 import { seededRandom } from '../support/random.ts';
 import { restoreFrom, saveTo } from './saved-memory.ts';
 
@@ -17,13 +18,6 @@ const at = guestAddress;
 const SMALL = ramRanges(32 * MIB);
 const LARGE = ramRanges(5 * GIB);
 const page = (value: number) => new Uint8Array(P).fill(value);
-
-/** Two guests of 32 MiB at a time. */
-const HUGE_PAGES = 32;
-const freeHugePages = Number(
-  readFileSync('/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages', 'utf8'),
-);
-const LACKS = freeHugePages < HUGE_PAGES ? ` (needs ${HUGE_PAGES} free hugetlb pages)` : '';
 
 /** Writes random bytes at random places, and returns all content. */
 function fillAtRandom(memory: GuestMemory, seed: number): Uint8Array {
@@ -36,8 +30,12 @@ function fillAtRandom(memory: GuestMemory, seed: number): Uint8Array {
 describe.each([
   ['private memory', {}, false],
   ['shared memory', { shared: true }, false],
-  [`memory of hugetlb pages${LACKS}`, { hugepages: true }, LACKS !== ''],
-  [`shared memory of hugetlb pages${LACKS}`, { hugepages: true, shared: true }, LACKS !== ''],
+  [`memory of hugetlb pages${LACKS_HUGE_PAGES}`, { hugepages: true }, LACKS_HUGE_PAGES !== ''],
+  [
+    `shared memory of hugetlb pages${LACKS_HUGE_PAGES}`,
+    { hugepages: true, shared: true },
+    LACKS_HUGE_PAGES !== '',
+  ],
 ])('%s', (_, options, lacks) => {
   test.skipIf(lacks)('is the same after it was saved and restored', async () => {
     using folder = new TemporaryFolder();

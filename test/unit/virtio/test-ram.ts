@@ -1,5 +1,6 @@
 /** Guest RAM over plain memory, and drivers of both kinds of ring, for tests. */
 import { viewOf } from '../../../src/binary/bytes.ts';
+import type { DirtyPages } from '../../../src/machine/dirty-pages.ts';
 import { GuestRam } from '../../../src/virtio/transport/guest-ram.ts';
 import type { QueueSetup } from '../../../src/virtio/transport/queue.ts';
 
@@ -17,12 +18,12 @@ export function createTestRam(length: number): TestRam {
 }
 
 /** The same over memory that is there; `host` is what devices take for its address. */
-export function ramAt(bytes: Uint8Array, host: number): TestRam {
+export function ramAt(bytes: Uint8Array, host: number, dirty?: DirtyPages): TestRam {
   const open = (offset: number, size: number) => bytes.subarray(offset, offset + size);
   return {
     bytes,
     view: viewOf(bytes),
-    ram: new GuestRam([{ address: 0, bytes: bytes.length, host, open }]),
+    ram: new GuestRam([{ address: 0, bytes: bytes.length, host, open }], dirty),
   };
 }
 

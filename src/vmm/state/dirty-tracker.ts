@@ -1,0 +1,62 @@
+/**
+ * The pages of guest RAM that change while tracking is on: those that the guest writes, by KVM's dirty log, and
+ * those that Volt's devices and the kernel on their behalf write, by marks that they set after each write.
+ */
+import { processBarrier } from '../../ffi/barrier.ts';
+import type { KvmVm } from '../../kvm/vm.ts';
+import { PAGE_BYTES } from '../../machine/address.ts';
+import { limitRuns, runsOfBits, uniteRuns, type PageRun } from '../../machine/page-runs.ts';
+import type { GuestMemory } from '../../memory/guest-memory.ts';
+import { MAX_RUNS } from './memory-state.ts';
+
+/** The slot of region n of RAM is n. */
+export class DirtyTracker {
+  readonly #vm: KvmVm;
+  readonly #memory: GuestMemory;
+
+  constructor(vm: KvmVm, memory: GuestMemory) {
+    this.#vm = vm;
+    this.#memory = memory;
+  }
+
+  /** Whether it was started and not stopped. */
+  get isTracking(): boolean {
+    return this.#memory.dirtyPages.isTracking;
+  }
+
+  /**
+   * Starts with no page dirty; vCPUs and devices may run. Copy RAM after this, not before. Throws SyscallError.
+   */
+  start(): void {
+    this.#memory.dirtyPages.start();
+    this.#logPages(true);
+    // What a device wrote before it could see that tracking is on must be in RAM before that is copied.
+    processBarrier();
+  }
+
+  /**
+   * The pages that were written since the start or the last call, and perhaps others: at most MAX_RUNS runs.
+   * Copy them after this. Only with vCPUs and devices paused is nothing written after it. Throws SyscallError.
+   */
+  collect(): readonly PageRun[] {
+    const { regions, bytes, dirtyPages } = this.#memory;
+    const byGuest = regions.flatMap((region, slot) => {
+      const pages = region.bytes / PAGE_BYTES;
+      return runsOfBits(this.#vm.takeDirtyLog(slot, pages), pages, region.offset);
+    });
+    const byVolt = runsOfBits(dirtyPages.take(), bytes / PAGE_BYTES);
+    return limitRuns(uniteRuns(byGuest, byVolt), MAX_RUNS);
+  }
+
+  /** The guest runs at full speed again. Throws SyscallError. */
+  stop(): void {
+    this.#memory.dirtyPages.stop();
+    this.#logPages(false);
+  }
+
+  #logPages(on: boolean): void {
+    this.#memory.regions.forEach(({ address, bytes, host }, slot) =>
+      this.#vm.setMemorySlot(slot, address, bytes, host, on),
+    );
+  }
+}
