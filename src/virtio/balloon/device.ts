@@ -9,6 +9,7 @@ import {
   BALLOON_STAT,
   BALLOON_STAT_NAMES,
 } from './regs.ts';
+import type { DeviceChange } from '../transport/device-change.ts';
 import type { DeviceContext, DeviceDescription, VirtioDevice } from '../transport/device.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import { Chain, NEXT } from '../transport/queue.ts';
@@ -57,7 +58,7 @@ export function describeBalloon({ pages, deflateOnOom, statsSeconds }: BalloonOp
 export class BalloonDevice implements VirtioDevice {
   readonly #state: BalloonState;
   readonly #effects: BalloonEffects;
-  readonly #statsSeconds: number;
+  #statsSeconds: number;
   readonly #chain = new Chain();
   readonly #pages = new Uint8Array(4 * MAX_PAGES);
   readonly #pagesView = new DataView(this.#pages.buffer);
@@ -92,6 +93,14 @@ export class BalloonDevice implements VirtioDevice {
     for (const cancel of this.#continuations.values()) cancel();
     this.#continuations.clear();
     Atomics.store(this.#state.words, BALLOON_WORD.actualPages, 0);
+  }
+
+  change(change: DeviceChange): void {
+    if (change.kind !== 'balloon-polling') throw new Error('a balloon has a polling interval only');
+    this.#statsSeconds = change.seconds;
+    if (!this.#cancelPoll || this.#statsQueue < 0) return;
+    this.#cancelPoll();
+    this.#schedulePoll();
   }
 
   /** Writes the current target size to the configuration space. (num_pages, §5.5.4) */

@@ -2,9 +2,10 @@
  * The block device: parses requests, starts them on its backend and returns their status. Several may be in
  * flight and may complete in any order. (Virtual I/O Device 1.2 §5.2.6)
  */
-import { TWO_POW_32 } from '../../binary/bytes.ts';
+import { putU64, TWO_POW_32, viewOf } from '../../binary/bytes.ts';
 import { BLOCK_OP, BlockRequest, type BlockOp } from './request.ts';
 import {
+  BLOCK_CONFIG,
   BLOCK_HEADER,
   BLOCK_ID_BYTES,
   BLOCK_REQUEST,
@@ -14,6 +15,7 @@ import {
   SECTOR_BYTES,
 } from './regs.ts';
 import { MAX_RANGE_SEGMENTS, type BlockShape } from './description.ts';
+import type { DeviceChange } from '../transport/device-change.ts';
 import type { DeviceContext, VirtioDevice } from '../transport/device.ts';
 import { Chain, NEXT } from '../transport/queue.ts';
 import { RateLimiter, type RateLimits } from '../transport/rate-limiter.ts';
@@ -33,9 +35,16 @@ export interface BlockBackend {
   flush(): number;
 }
 
+export interface BlockEffects extends ThrottleEffects {
+  /** Gives the backend for another file; undefined: the file cannot be replaced. */
+  readonly openBackend?: (fd: number) => BlockBackend;
+}
+
 export class BlockDevice implements VirtioDevice {
-  readonly #shape: BlockShape;
-  readonly #backend: BlockBackend;
+  #shape: BlockShape;
+  #backend: BlockBackend;
+  readonly #effects: BlockEffects;
+  readonly #limiter: RateLimiter;
   readonly #throttle: Throttle;
   readonly #chain = new Chain();
   readonly #header = new Uint8Array(BLOCK_HEADER.size);
@@ -49,15 +58,15 @@ export class BlockDevice implements VirtioDevice {
   /** Bit mask of queues with used buffers that have not raised an interrupt yet. */
   #pendingInterrupts = 0;
 
-  constructor(shape: BlockShape, backend: BlockBackend, effects: ThrottleEffects, limits: RateLimits) {
+  constructor(shape: BlockShape, backend: BlockBackend, effects: BlockEffects, limits: RateLimits) {
     this.#shape = shape;
     this.#backend = backend;
-    this.#throttle = new Throttle(new RateLimiter(limits, effects.now()), effects, () =>
-      this.#processQueues(),
-    );
+    this.#effects = effects;
+    this.#limiter = new RateLimiter(limits, effects.now());
+    this.#throttle = new Throttle(this.#limiter, effects, () => this.#processQueues());
     this.#id = new Uint8Array(BLOCK_ID_BYTES);
     this.#id.set(new TextEncoder().encode(shape.id).subarray(0, BLOCK_ID_BYTES));
-    backend.connect((request, errno) => this.#completed(request, errno));
+    this.#connect(backend);
   }
 
   activate(context: DeviceContext): void {
@@ -72,6 +81,39 @@ export class BlockDevice implements VirtioDevice {
     this.#backend.drain();
     this.#pendingInterrupts = 0;
     this.#throttle.cancel();
+  }
+
+  change(change: DeviceChange, setConfig: DeviceContext['setConfig']): void {
+    switch (change.kind) {
+      case 'limits':
+        this.#limiter.update(change.limits, this.#effects.now());
+        return this.#throttle.limitsChanged();
+      case 'disk-file':
+        return this.#changeFile(change, setConfig);
+      default:
+        throw new Error('a disk has limits and a file only');
+    }
+  }
+
+  /** Requests in flight go to the old file; the driver hears of the new size. */
+  #changeFile(
+    { fd, sectors }: Extract<DeviceChange, { kind: 'disk-file' }>,
+    setConfig: DeviceContext['setConfig'],
+  ): void {
+    const { openBackend } = this.#effects;
+    if (!openBackend) throw new Error('this disk has an overlay');
+    this.#backend.drain();
+    this.#interrupt();
+    this.#connect(openBackend(fd));
+    this.#shape = { ...this.#shape, sectors };
+    const capacity = new Uint8Array(8);
+    putU64(viewOf(capacity), 0, sectors);
+    setConfig(BLOCK_CONFIG.capacity, capacity);
+  }
+
+  #connect(backend: BlockBackend): void {
+    this.#backend = backend;
+    backend.connect((request, errno) => this.#completed(request, errno));
   }
 
   drain(): string | undefined {

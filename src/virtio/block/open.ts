@@ -19,10 +19,12 @@ import {
   checkRaw,
   imageFileError,
   openImageFile,
+  openRing,
   type ImageFile,
   type ImageLock,
 } from '../host/image-files.ts';
 import type { OpenDevice } from '../host/open-device.ts';
+import { DiskControl } from './control.ts';
 import { describeBlock, type BlockShape } from './description.ts';
 import {
   checkOverlay,
@@ -39,7 +41,8 @@ import type { BlockConfig } from './spec.ts';
 export function openBlock(config: BlockConfig): OpenDevice<BlockStart> {
   checkSettings(config);
   using stack = new DisposableStack();
-  const file = stack.use(openDisk(config));
+  const disk = stack.use(new DiskControl(config, openDisk));
+  const { file } = disk;
   const found = file.shape;
   const overlay =
     config.overlay === undefined ? undefined : openOverlay(config.overlay, file.fd, found.bytes);
@@ -62,12 +65,12 @@ export function openBlock(config: BlockConfig): OpenDevice<BlockStart> {
       writeThrough: config.cache === 'Writethrough',
     },
     engine,
-    ring: overlay || engine === 'Sync' ? undefined : file.openRing(),
+    ring: overlay || engine === 'Sync' ? undefined : openRing(stack),
     traits: { direct: config.direct, device: found.kind === 'block-device' },
     limits: config.limits,
   };
   const files = stack.move();
-  return { description: describeBlock(shape), start, blocks: true, close: () => files.dispose() };
+  return { description: describeBlock(shape), start, blocks: true, disk, close: () => files.dispose() };
 }
 
 /** Refuses settings that exclude each other. */

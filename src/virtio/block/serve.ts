@@ -40,12 +40,18 @@ export function serveBlock(start: BlockStart, { events }: ServeContext): VirtioD
     };
     return new BlockDevice(shape, new OverlayBackend(files), effects, limits);
   }
-  if (!start.ring) return new BlockDevice(shape, new FileBackend(fd, start.traits), effects, limits);
-  const options = { ...start.traits, writesBlock: start.engine === 'Cached' };
-  const backend = new UringBackend(fd, new Uring(start.ring), options);
-  const device = new BlockDevice(shape, backend, effects, limits);
+  const { ring, traits } = start;
+  if (!ring) {
+    const openBackend = (file: number) => new FileBackend(file, traits);
+    return new BlockDevice(shape, openBackend(fd), { ...effects, openBackend }, limits);
+  }
+  const options = { ...traits, writesBlock: start.engine === 'Cached' };
+  const uring = new Uring(ring);
+  let backend: UringBackend;
+  const openBackend = (file: number) => (backend = new UringBackend(file, uring, options));
+  const device = new BlockDevice(shape, openBackend(fd), { ...effects, openBackend }, limits);
   events.atEnd(() => backend[Symbol.dispose]());
-  events.watch(backend.ringFd, EPOLL.in | EPOLL.edge, () => {
+  events.watch(uring.fd, EPOLL.in | EPOLL.edge, () => {
     backend.collect();
     device.raiseInterrupts();
   });

@@ -10,11 +10,15 @@ import type { GuestMemory } from '../../memory/guest-memory.ts';
 import { workerUrl } from '../../runtime/worker-url.ts';
 import type { BalloonControl } from '../balloon/control.ts';
 import { VoltError } from '../../volt-error.ts';
+import { SECTOR_BYTES } from '../block/regs.ts';
+import type { DiskControl } from '../block/control.ts';
 import type { PmemPlacement } from '../pmem/placement.ts';
 import { createDeviceState, type DeviceState } from '../transport/device-state.ts';
+import type { DeviceChange } from '../transport/device-change.ts';
 import type { DeviceDescription } from '../transport/device.ts';
 import { MMIO_REGISTER } from '../transport/mmio.regs.ts';
 import type { VirtioLink } from './bus.ts';
+import { createMailbox, sendChange } from './mailbox.ts';
 import type { OpenDevices } from './open.ts';
 import { placeDevices, type SlotPlacement } from './placement.ts';
 import type { MappedRegion } from './serve-device.ts';
@@ -30,6 +34,7 @@ export interface MachineDevice {
   readonly description: DeviceDescription;
   readonly state: DeviceState;
   readonly balloon: BalloonControl | undefined;
+  readonly disk: DiskControl | undefined;
   /** Reason of the last failure. */
   failure: string | undefined;
 }
@@ -75,7 +80,7 @@ export class DeviceSet implements Disposable {
       const regions: MappedRegion[] = [...memory.regions];
       configs.forEach((config, slot) => {
         const placement = placements[slot]!;
-        const { description, start, blocks, balloon, mapRegion } = open.open(config, pmem);
+        const { description, start, blocks, balloon, disk, mapRegion } = open.open(config, pmem);
         if (mapRegion) {
           const { address, bytes } = pmem.find(({ id }) => id === config.id)!;
           const region = { address, bytes, host: this.#stack.use(mapRegion()).address, fd: undefined };
@@ -95,10 +100,11 @@ export class DeviceSet implements Disposable {
           vm.addIoEventFd(offsetAddress(placement.address, MMIO_REGISTER.queueNotify), queue, event.fd);
           return event.fd;
         });
-        devices.push({ config, placement, description, state, balloon, failure: saved?.failure });
+        devices.push({ config, placement, description, state, balloon, disk, failure: saved?.failure });
         const { kind, id } = config;
         const { buffer } = state;
-        const device = { kind, slot, id, buffer, queueFds, interruptFd: interrupt.fd, start };
+        const mailbox = createMailbox();
+        const device = { kind, slot, id, buffer, mailbox, queueFds, interruptFd: interrupt.fd, start };
         served.push({ device, blocks });
       });
       this.devices = devices;
@@ -126,6 +132,34 @@ export class DeviceSet implements Disposable {
         onReport({ kind: 'worker-failed', message: event.message });
       };
       worker.postMessage({ ...start, filter });
+    }
+  }
+
+  /**
+   * Changes a running device. Resolves when its worker has made the change. Throws VoltError 'host' if it cannot.
+   */
+  change(device: MachineDevice, change: DeviceChange): Promise<void> {
+    const slot = this.devices.indexOf(device);
+    const worker = this.#workers.find(({ start }) => start.devices.some((each) => each.slot === slot))!;
+    const { mailbox } = worker.start.devices.find((each) => each.slot === slot)!;
+    return sendChange(mailbox, worker.controlFd, change);
+  }
+
+  /**
+   * Gives a running disk another file, with the settings of the first one. Throws VoltError 'image' if it cannot be used,
+   * and 'host' if the disk cannot change.
+   */
+  async changeDiskFile(device: MachineDevice, path: string): Promise<void> {
+    const { disk } = device;
+    if (!disk) throw new VoltError('usage', `Cannot change the file of ${device.config.id}: it is no disk`);
+    const file = disk.openOther(path);
+    try {
+      const sectors = file.shape.bytes / SECTOR_BYTES;
+      await this.change(device, { kind: 'disk-file', fd: file.fd, sectors });
+      disk.use(file);
+    } catch (error) {
+      file[Symbol.dispose]();
+      throw error;
     }
   }
 

@@ -12,8 +12,6 @@ export interface ImageFile extends Disposable {
   readonly fd: number;
   /** Size and kind when it was opened. */
   readonly shape: OpenFileInfo;
-  /** Creates an io_uring for the file; undefined if the host does not support or allow it. */
-  openRing(): UringParams | undefined;
 }
 
 /** Against all others, only against writers, or not at all. */
@@ -35,11 +33,6 @@ export function openImageFile(
   return {
     fd: file.fd,
     shape: shapeOf(file.fd, direct),
-    openRing() {
-      const ring = makeRing();
-      if (ring) stack.use(new OwnedFd(ring.fd));
-      return ring;
-    },
     [Symbol.dispose]: () => stack.dispose(),
   };
 }
@@ -67,9 +60,12 @@ export function checkRaw({ fd, shape }: ImageFile, path: string, flag = DISK_FLA
 
 const RING_ENTRIES = 256;
 
-function makeRing(): UringParams | undefined {
+/** Creates an io_uring, which `stack` owns; undefined if the host does not support or allow it. */
+export function openRing(stack: DisposableStack): UringParams | undefined {
   try {
-    return createUring(RING_ENTRIES);
+    const ring = createUring(RING_ENTRIES);
+    stack.use(new OwnedFd(ring.fd));
+    return ring;
   } catch (error) {
     if (error instanceof SyscallError) return undefined;
     throw error;

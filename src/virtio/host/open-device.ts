@@ -1,6 +1,7 @@
 /** Interface of a device's `open.ts`, which opens a configured device's files on the main thread. */
 import type { Mapping } from '../../ffi/mapping.ts';
 import type { BalloonControl } from '../balloon/control.ts';
+import type { DiskControl } from '../block/control.ts';
 import type { PmemPlacement } from '../pmem/placement.ts';
 import type { DeviceDescription } from '../transport/device.ts';
 
@@ -13,6 +14,8 @@ export interface OpenDevice<Start = unknown> {
   readonly blocks: boolean;
   /** Balloon only: control of the running device by the main thread. */
   readonly balloon?: BalloonControl;
+  /** Disks only: replaces the file of the running device. */
+  readonly disk?: DiskControl;
   /** Persistent memory only: maps the file as the guest sees it. Called once per machine. */
   readonly mapRegion?: () => Mapping;
   /** Closes the files. Call it after the worker has stopped. */

@@ -12,6 +12,8 @@ export interface ServedDevice {
   readonly id: string;
   /** Device state, shared with the vCPU workers. */
   readonly buffer: SharedArrayBuffer;
+  /** For `sendChange`. */
+  readonly mailbox: SharedArrayBuffer;
   readonly queueFds: readonly number[];
   /** Eventfd that raises the device's interrupt. */
   readonly interruptFd: number;

@@ -11,6 +11,7 @@ import { arrayBufferAt, type HostPointer } from '../../ffi/libc.ts';
 import { installFilter } from '../../ffi/sandbox.ts';
 import { setThreadName } from '../../ffi/thread.ts';
 import { EventLoop } from './event-loop.ts';
+import { receiveChange } from './mailbox.ts';
 import type { MappedRegion } from './serve-device.ts';
 import { serveDevice } from './serve.ts';
 import { DirtyPages } from '../../machine/dirty-pages.ts';
@@ -52,7 +53,12 @@ function serve(start: VirtioWorkerStart, words: Int32Array): void {
       const text = runner.pause();
       if (text !== undefined) postMessage({ kind: 'device-message', id: start.devices[i]!.id, text });
     });
-  events.watch(start.controlFd, EPOLL.in | EPOLL.edge, () => runners.forEach((runner) => runner.sync()));
+  events.watch(start.controlFd, EPOLL.in | EPOLL.edge, () =>
+    runners.forEach((runner, i) => {
+      runner.sync();
+      receiveChange(start.devices[i]!.mailbox, (change) => runner.change(change));
+    }),
+  );
   // Handles requests from before the descriptors were watched.
   runners.forEach((runner) => runner.start());
   useNormalJitPolicy();

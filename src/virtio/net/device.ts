@@ -4,6 +4,7 @@
  */
 import { viewOf } from '../../binary/bytes.ts';
 import { encodeAnnouncement } from './announcement.ts';
+import type { DeviceChange } from '../transport/device-change.ts';
 import type { DeviceContext, DeviceDescription, VirtioDevice } from '../transport/device.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import type { GuestOffloads, NetEffects } from './port.ts';
@@ -193,6 +194,14 @@ export class NetDevice implements VirtioDevice {
     if (queue === this.#controlQueue) this.#processControlQueue();
     else if (queue % 2 === 0) this.#receivers[queue / 2]?.processQueue();
     else this.#transmitters[(queue - 1) / 2]?.processQueue();
+  }
+
+  change(change: DeviceChange): void {
+    if (change.kind !== 'net-limits') throw new Error('a network interface has limits only');
+    const now = this.#effects.now();
+    this.#receiveLimiter.update(change.receive, now);
+    this.#transmitLimiter.update(change.transmit, now);
+    for (const each of [...this.#receivers, ...this.#transmitters]) each?.limitsChanged();
   }
 
   /** This pair's port may have packets for the guest. */

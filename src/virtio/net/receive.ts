@@ -77,6 +77,10 @@ export class Receiver {
     this.#throttle.cancel();
   }
 
+  limitsChanged(): void {
+    this.#throttle.limitsChanged();
+  }
+
   /** The port may have packets. */
   portReadable(): void {
     this.#readable = true;

@@ -41,6 +41,10 @@ export class Transmitter {
     this.#throttle.cancel();
   }
 
+  limitsChanged(): void {
+    this.#throttle.limitsChanged();
+  }
+
   /** The port may accept packets again. */
   portWritable(): void {
     if (this.#blocked) this.processQueue();

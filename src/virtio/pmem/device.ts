@@ -3,6 +3,7 @@
  * guest has written there. (Virtual I/O Device 1.2 §5.19)
  */
 import { putU64, viewOf } from '../../binary/bytes.ts';
+import type { DeviceChange } from '../transport/device-change.ts';
 import type { DeviceContext, DeviceDescription, VirtioDevice } from '../transport/device.ts';
 import { DEVICE_TYPE } from '../transport/mmio.regs.ts';
 import { PMEM_CONFIG, PMEM_REQUEST, PMEM_REQUEST_BYTES, PMEM_RESULT, PMEM_RESULT_BYTES } from './regs.ts';
@@ -27,6 +28,7 @@ export interface PmemEffects extends ThrottleEffects {
 
 export class PmemDevice implements VirtioDevice {
   readonly #effects: PmemEffects;
+  readonly #limiter: RateLimiter;
   readonly #throttle: Throttle;
   /** What a flush costs by the rate limit: it covers the whole file. */
   readonly #fileBytes: number;
@@ -41,7 +43,8 @@ export class PmemDevice implements VirtioDevice {
   constructor(effects: PmemEffects, fileBytes: number, limits: RateLimits) {
     this.#effects = effects;
     this.#fileBytes = fileBytes;
-    this.#throttle = new Throttle(new RateLimiter(limits, effects.now()), effects, () => this.processQueue());
+    this.#limiter = new RateLimiter(limits, effects.now());
+    this.#throttle = new Throttle(this.#limiter, effects, () => this.processQueue());
   }
 
   activate(context: DeviceContext): void {
@@ -51,6 +54,12 @@ export class PmemDevice implements VirtioDevice {
   reset(): void {
     this.#context = undefined;
     this.#throttle.cancel();
+  }
+
+  change(change: DeviceChange): void {
+    if (change.kind !== 'limits') throw new Error('persistent memory has limits only');
+    this.#limiter.update(change.limits, this.#effects.now());
+    this.#throttle.limitsChanged();
   }
 
   drain(): string | undefined {

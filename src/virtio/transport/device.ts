@@ -2,6 +2,7 @@
  * The two interfaces of a virtio device. `DeviceDescription` is plain data and all that the transport on the
  * vCPU workers needs. `VirtioDevice` is the behaviour; it runs on a device worker, never on a vCPU.
  */
+import type { DeviceChange } from './device-change.ts';
 import type { GuestRam } from './guest-ram.ts';
 import type { QueueSetup, Virtqueue } from './queue.ts';
 
@@ -86,6 +87,11 @@ export interface VirtioDevice {
   reset(): void;
   /** The driver wrote to the writable range of the configuration space. */
   configWritten?(): void;
+  /**
+   * Makes a change that the main thread asked for. `setConfig` changes the configuration space, also while the device is
+   * not active. Throws an Error with a clause that says why it cannot.
+   */
+  change?(change: DeviceChange, setConfig: DeviceContext['setConfig']): void;
   /**
    * The machine is paused: completes the requests in flight, returns their buffers and makes what was written
    * durable. Chains that the device holds for later may stay with it. Returns a clause that says what could

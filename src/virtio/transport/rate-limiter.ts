@@ -17,6 +17,12 @@ export interface RateLimits {
   readonly ops: TokenBucketConfig | undefined;
 }
 
+/** By bucket: a new one, null for no limit any more, undefined for no change. */
+export interface LimitChange {
+  readonly bandwidth?: TokenBucketConfig | null | undefined;
+  readonly ops?: TokenBucketConfig | null | undefined;
+}
+
 export class TokenBucket {
   readonly #size: number;
   readonly #perMs: number;
@@ -55,12 +61,18 @@ export class TokenBucket {
 
 /** A device's limits of bytes and operations. */
 export class RateLimiter {
-  readonly #bandwidth: TokenBucket | undefined;
-  readonly #ops: TokenBucket | undefined;
+  #bandwidth: TokenBucket | undefined;
+  #ops: TokenBucket | undefined;
 
   constructor(limits: RateLimits, now: number) {
     this.#bandwidth = limits.bandwidth && new TokenBucket(limits.bandwidth, now);
     this.#ops = limits.ops && new TokenBucket(limits.ops, now);
+  }
+
+  /** Replaces the buckets that are given; a new one is full. */
+  update({ bandwidth, ops }: LimitChange, now: number): void {
+    if (bandwidth !== undefined) this.#bandwidth = bandwidth ? new TokenBucket(bandwidth, now) : undefined;
+    if (ops !== undefined) this.#ops = ops ? new TokenBucket(ops, now) : undefined;
   }
 
   get limited(): boolean {

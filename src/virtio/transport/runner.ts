@@ -2,6 +2,7 @@
  * Runs one device on its device worker: activates it on DRIVER_OK, deactivates it on reset, and sets
  * DEVICE_NEEDS_RESET for a driver that breaks the protocol. Pure: its effects are passed in.
  */
+import type { DeviceChange } from './device-change.ts';
 import { TWO_POW_32 } from '../../binary/bytes.ts';
 import { CONFIG_BYTES, type DeviceContext, type FailureCause, type VirtioDevice } from './device.ts';
 import {
@@ -164,6 +165,12 @@ export class DeviceRunner implements DeviceContext {
     }
     this.#declareBroken(reason, 'host');
     return true;
+  }
+
+  /** Makes a change that the main thread asked for. Throws an Error with a clause that says why it cannot. */
+  change(change: DeviceChange): void {
+    if (!this.#device.change) throw new Error('it cannot be changed while it runs');
+    this.#device.change(change, (offset, bytes, quiet) => this.setConfig(offset, bytes, quiet));
   }
 
   setConfig(offset: number, bytes: Uint8Array, quiet = false): void {

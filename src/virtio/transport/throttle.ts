@@ -51,6 +51,13 @@ export class Throttle {
     });
   }
 
+  /** The limiter has changed: what waits for its timer goes on at once, as far as the new limit permits. */
+  limitsChanged(): void {
+    if (!this.isActive) return;
+    this.cancel();
+    this.#resume();
+  }
+
   cancel(): void {
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { BLOCK_OP, type BlockRequest } from '../../../../src/virtio/block/request.ts';
 import { describeBlock, type BlockShape } from '../../../../src/virtio/block/description.ts';
-import { BlockDevice, type BlockBackend } from '../../../../src/virtio/block/device.ts';
+import { BlockDevice, type BlockBackend, type BlockEffects } from '../../../../src/virtio/block/device.ts';
 import type { DeviceContext } from '../../../../src/virtio/transport/device.ts';
 import type { RateLimits } from '../../../../src/virtio/transport/rate-limiter.ts';
 import { SplitQueue } from '../../../../src/virtio/transport/split-queue.ts';
@@ -40,13 +40,18 @@ class HeldBackend implements BlockBackend {
   }
 }
 
-function createBench(shape: Partial<BlockShape> = {}, limits: RateLimits = NO_LIMITS) {
+function createBench(
+  shape: Partial<BlockShape> = {},
+  limits: RateLimits = NO_LIMITS,
+  more: Partial<BlockEffects> = {},
+) {
   const memory = createTestRam(0x4_0000);
   const queue = new SplitQueue(memory.ram, setupFor(SIZE), { indirect: true, eventIndex: false });
   const backend = new HeldBackend();
   const timers: { delayMs: number; handler: () => void }[] = [];
   const clock = { now: 0 };
-  const effects = {
+  const effects: BlockEffects = {
+    ...more,
     now: () => clock.now,
     after: (delayMs: number, handler: () => void) => {
       timers.push({ delayMs, handler });
@@ -316,5 +321,34 @@ describe('the configuration space', () => {
     [{ flush: true }, 9, true],
   ])('%j has feature %d: %p', (change, feature, offered) => {
     expect(describeBlock({ ...SHAPE, ...change }).features.includes(feature)).toBe(offered);
+  });
+});
+
+describe('a change of a running disk', () => {
+  test('of its limits takes effect at once for requests that wait', () => {
+    const ops = { size: 1, burst: 0, refillMs: 1000 };
+    const { ask, backend, device } = createBench({}, { bandwidth: undefined, ops });
+    ask(0, 0, [{ address: BUFFERS + 0x1000, length: 512, writable: true }]);
+    ask(0, 1, [{ address: BUFFERS + 0x1000, length: 512, writable: true }]);
+    const before = backend.started.length;
+
+    device.change({ kind: 'limits', limits: { ops: null } }, () => {});
+
+    expect([before, backend.started.length]).toEqual([1, 2]);
+  });
+
+  test('to another file completes what is in flight, and tells the driver its size', () => {
+    const other = new HeldBackend();
+    const { ask, backend, device, driver } = createBench({}, NO_LIMITS, { openBackend: () => other });
+    const settings: [number, number[]][] = [];
+    ask(0, 7, [{ address: BUFFERS + 0x1000, length: 512, writable: true }]);
+
+    device.change({ kind: 'disk-file', fd: 9, sectors: 300 }, (at, bytes) => settings.push([at, [...bytes]]));
+    ask(0, 250, [{ address: BUFFERS + 0x1000, length: 512, writable: true }]);
+
+    expect(driver.takeUsed()).toHaveLength(1);
+    expect(backend.started).toHaveLength(0);
+    expect(other.started.map(({ offset }) => offset)).toEqual([250 * 512]);
+    expect(settings).toEqual([[0, [0x2c, 1, 0, 0, 0, 0, 0, 0]]]);
   });
 });

@@ -54,3 +54,16 @@ test('both limits hold', () => {
   expect(limiter.delayMs(0)).toBe(2200);
   expect(new RateLimiter({ bandwidth: undefined, ops: undefined }, 0).limited).toBe(false);
 });
+
+test('an update replaces the buckets that it gives, and leaves the others as they are', () => {
+  const bucket = { size: 10, burst: 0, refillMs: 1000 };
+  const limiter = new RateLimiter({ bandwidth: bucket, ops: { ...bucket, size: 1 } }, 0);
+  limiter.charge(20);
+
+  limiter.update({ bandwidth: null }, 0);
+  const withOldOps = limiter.delayMs(0);
+  limiter.update({ ops: { ...bucket, size: 2 } }, 0);
+
+  expect(withOldOps).toBe(1000);
+  expect(limiter.delayMs(0)).toBe(0);
+});

@@ -1,0 +1,35 @@
+/** The file of a running disk, on the main thread. */
+import type { ImageFile } from '../host/image-files.ts';
+import type { BlockConfig } from './spec.ts';
+
+export class DiskControl implements Disposable {
+  readonly #config: BlockConfig;
+  readonly #open: (config: BlockConfig) => ImageFile;
+  #file: ImageFile;
+
+  /** Opens the configured file. Throws VoltError 'image'. */
+  constructor(config: BlockConfig, open: (config: BlockConfig) => ImageFile) {
+    this.#config = config;
+    this.#open = open;
+    this.#file = open(config);
+  }
+
+  get file(): ImageFile {
+    return this.#file;
+  }
+
+  /** Opens another file with the disk's settings; the caller owns it. Throws VoltError 'image'. */
+  openOther(path: string): ImageFile {
+    return this.#open({ ...this.#config, path });
+  }
+
+  /** The device uses `file` now: closes the one before. */
+  use(file: ImageFile): void {
+    this.#file[Symbol.dispose]();
+    this.#file = file;
+  }
+
+  [Symbol.dispose](): void {
+    this.#file[Symbol.dispose]();
+  }
+}
