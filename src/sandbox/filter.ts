@@ -5,6 +5,7 @@
 import { viewOf } from '../binary/bytes.ts';
 import type { OptionalDevice } from './optional-devices.ts';
 import {
+  FILE_RULES,
   OWN_PID,
   SYSCALL_RULES,
   type ArgumentTest,
@@ -66,8 +67,9 @@ function buildProgram(of: ThreadClass, pid: number) {
     { code: OPCODE.jumpAtLeast, k: X32_BIT, jumpTrue: 0, jumpFalse: 1 },
     ret(VERDICT.trap),
   ];
-  const optional: Record<OptionalDevice, number[]> = { vsock: [], share: [] };
-  for (const [name, rule] of Object.entries(SYSCALL_RULES)) {
+  const optional: Record<OptionalDevice, number[]> = { vsock: [], share: [], files: [] };
+  // Those for files come first: the others restrict the same calls.
+  for (const [name, rule] of [...Object.entries(FILE_RULES), ...Object.entries(SYSCALL_RULES)]) {
     if (of !== 'process' && !rule.also?.includes(of)) continue;
     const block = verdictBlock(rule, of, pid);
     if (rule.needs) optional[rule.needs].push(program.length);

@@ -86,3 +86,5 @@ export const TAP_IOCTL = {
 
 /** Discards blocks of a disk that is a block device. (linux/fs.h) */
 export const BLKDISCARD = 0x1277;
+/** BLKGETSIZE64, BLKSSZGET, BLKROGET (uapi linux/fs.h) */
+export const BLOCK_SIZE_IOCTL = { bytes: 0x8008_1272, blockBytes: 0x1268, readOnly: 0x125e } as const;

@@ -9,6 +9,7 @@ export const FS_RIGHT = {
   readDir: 1 << 3,
   removeDir: 1 << 4,
   removeFile: 1 << 5,
+  makeRegular: 1 << 8,
   refer: 1 << 13,
   truncate: 1 << 14,
   ioctlDevice: 1 << 15,

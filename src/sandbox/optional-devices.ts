@@ -1,7 +1,10 @@
 /** Apart from the rules, because a running Volt needs these and not the table. */
 
-/** Devices whose system calls are forbidden unless the guest has such a device. */
-export const OPTIONAL_DEVICES = ['vsock', 'share'] as const;
+/**
+ * Devices whose system calls are forbidden unless the guest has such a device, and `files`: files that clients name while
+ * the guest runs.
+ */
+export const OPTIONAL_DEVICES = ['vsock', 'share', 'files'] as const;
 export type OptionalDevice = (typeof OPTIONAL_DEVICES)[number];
 
 /**

@@ -56,7 +56,11 @@ export function prebuiltFilter(of: ThreadClass): PrebuiltFilter {
     base64: Buffer.from(none).toString('base64'),
     // The first byte of each field that differs.
     pids: [...none.keys()].filter((at) => at % 4 === 0 && none[at] !== all[at]),
-    optional: { vsock: findOptionalCalls(of, 'vsock'), share: findOptionalCalls(of, 'share') },
+    optional: {
+      vsock: findOptionalCalls(of, 'vsock'),
+      share: findOptionalCalls(of, 'share'),
+      files: findOptionalCalls(of, 'files'),
+    },
   };
 }
 

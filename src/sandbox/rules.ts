@@ -9,6 +9,7 @@
  */
 import {
   BLKDISCARD,
+  BLOCK_SIZE_IOCTL,
   MACHINE_KVM_IOCTL,
   SNAPSHOT_KVM_IOCTL,
   TAP_IOCTL,
@@ -299,4 +300,17 @@ export const SYSCALL_RULES: Readonly<Record<string, SyscallRule>> = {
   getegid: { why: 'the runtime' },
   getgid: { why: 'the runtime' },
   wait4: { why: 'the end of passt and virtiofsd; only children can be named' },
+};
+
+/**
+ * What the main thread may do besides, if clients name files while the guest runs, as those of Firecracker's API do.
+ * Threads that serve the guest may not. Landlock restricts which files.
+ */
+export const FILE_RULES: Readonly<Record<string, SyscallRule>> = {
+  openat: { why: "files that replace a disk's", needs: 'files' },
+  ioctl: {
+    why: 'the same, for block devices: their sizes',
+    needs: 'files',
+    when: [[is(1, ...IOCTLS_OF_PROCESS, ...Object.values(BLOCK_SIZE_IOCTL))]],
+  },
 };

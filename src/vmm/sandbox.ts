@@ -37,11 +37,13 @@ export interface SandboxOptions {
   readonly cpus: number;
   /** Files that are read after a reset of the guest, or later for the first time. */
   readonly reads: readonly string[];
+  /** Directories at and below which files may be read, written and created while the guest runs. */
+  readonly writes: readonly string[];
   /** Directories of sockets that Volt removes when it ends. */
   readonly removesIn: readonly string[];
   /** Connections that devices may open, each of which takes a descriptor. */
   readonly connections: number;
-  /** Kinds of the guest's devices; those of OPTIONAL_DEVICES need system calls of their own. */
+  /** Kinds of the guest's devices, and `files` with `writes`; OPTIONAL_DEVICES need system calls of their own. */
   readonly devices: ReadonlySet<string>;
 }
 
@@ -62,6 +64,8 @@ const STDIN = 0;
 /** Descriptors of devices, clients and files. */
 const OTHER_FILES = 512;
 const READ = FS_RIGHT.readFile | FS_RIGHT.readDir;
+const WRITE =
+  FS_RIGHT.readFile | FS_RIGHT.writeFile | FS_RIGHT.makeRegular | FS_RIGHT.truncate | FS_RIGHT.ioctlDevice;
 /** For all threads of the process to run the signal handler. */
 const THREADS_TIMEOUT_MS = 2000;
 /** After this, threads that have ended are looked for. */
@@ -134,7 +138,7 @@ function saveTerminal(page: Uint8Array): void {
   viewOf(page).setUint32(TRAP_PAGE.restoresTerminal, 1, true);
 }
 
-function buildRuleset(abi: number, { reads, removesIn }: SandboxOptions) {
+function buildRuleset(abi: number, { reads, writes, removesIn }: SandboxOptions) {
   const ruleset = createRuleset(encodeRuleset(abi));
   const allow = (path: string, rights: number) => {
     if (!existsSync(path)) return;
@@ -145,6 +149,7 @@ function buildRuleset(abi: number, { reads, removesIn }: SandboxOptions) {
   allow('/sys/devices/system/cpu', READ);
   allow('/sys/devices/system/node', READ);
   for (const path of reads) allow(path, FS_RIGHT.readFile);
+  for (const directory of writes) allow(directory, WRITE);
   const source = sourceDirectory();
   if (source !== undefined) allow(source, READ);
   for (const directory of new Set(removesIn)) allow(directory, FS_RIGHT.removeFile);

@@ -75,7 +75,14 @@ const ask = CFunction({ ptr: page as never, args: ['ptr'], returns: 'void' });
 
 installFilter(placeFilter(failCallsOf(page)), 'all');
 const kinds = new Set(devices.split(','));
-const { filters } = enterSandbox({ cpus: 1, reads: [], removesIn: [], connections: 0, devices: kinds });
+const { filters } = enterSandbox({
+  cpus: 1,
+  reads: [],
+  writes: [],
+  removesIn: [],
+  connections: 0,
+  devices: kinds,
+});
 if (of === 'vcpu' || of === 'device') installFilter(filters![of], 'this');
 
 const words = new BigInt64Array(ROW_WORDS);

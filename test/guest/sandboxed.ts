@@ -64,7 +64,7 @@ function narrow(of: string): void {
 }
 
 if (action !== 'load')
-  enterSandbox({ cpus: 1, reads: [], removesIn: [], connections: 0, devices: new Set() });
+  enterSandbox({ cpus: 1, reads: [], writes: [], removesIn: [], connections: 0, devices: new Set() });
 await ACTIONS[action]!();
 console.log('still here');
 process.exit(0);

@@ -187,16 +187,16 @@ export class Controller {
         devices.resizeBalloon(action.operand.amount_mib);
         return DONE;
       case 'UpdateBalloonStatistics':
-        devices.setBalloonPolling(action.operand.stats_polling_interval_s);
+        await devices.setBalloonPolling(action.operand.stats_polling_interval_s);
         return DONE;
       case 'UpdateBlockDevice':
         await devices.updateDrive(action.operand);
         return DONE;
       case 'UpdateNetworkInterface':
-        devices.updateInterface(action.operand);
+        await devices.updateInterface(action.operand);
         return DONE;
       case 'UpdatePmemDevice':
-        devices.updatePmem(action.operand);
+        await devices.updatePmem(action.operand);
         return DONE;
       case 'GetMemoryHotplugStatus':
         return answer(devices.memoryHotplugStatus());

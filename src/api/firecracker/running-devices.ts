@@ -1,8 +1,12 @@
 /** Changes devices of a running guest, and reads their state. */
+import { SyscallError } from '../../ffi/errno.ts';
+import type { DeviceSet, MachineDevice } from '../../virtio/host/device-set.ts';
 import { VoltError } from '../../volt-error.ts';
+import { HOST_CHECKS } from './host-checks.ts';
 import type { Output } from './json/output.ts';
 import type { MicroVm } from './microvm.ts';
 import { ActionFault } from './model/fault.ts';
+import { toLimitChange } from './model/machine-input.ts';
 import { updateLimiter, type VmResources } from './model/resources.ts';
 import type { DriveUpdateBody, NetworkInterfaceUpdateBody, PmemUpdateBody } from './request/bodies.ts';
 
@@ -50,12 +54,13 @@ export class RunningDevices {
     this.#resources.replaceBalloon({ amount_mib: mib });
   }
 
-  setBalloonPolling(seconds: number): void {
+  async setBalloonPolling(seconds: number): Promise<void> {
     const { balloon } = this.#resources;
     if (!balloon) throw balloonFault(NOT_FOUND);
     if (balloon.stats_polling_interval_s === seconds) return;
     if (balloon.stats_polling_interval_s === 0 || seconds === 0)
       throw balloonFault('Balloon: Statistics cannot be enabled/disabled after activation.');
+    await this.#set.change(this.#device('balloon'), { kind: 'balloon-polling', seconds });
     this.#resources.replaceBalloon({ stats_polling_interval_s: seconds });
   }
 
@@ -86,25 +91,37 @@ export class RunningDevices {
     const drive = this.#resources.drives.find((each) => each.drive_id === id);
     if (!drive) throw refuse(NOT_FOUND);
     if (path === null && limiter === null) throw refuse('Block: Running method expected different backend.');
-    try {
-      this.#resources.replaceDrive({
-        ...drive,
-        path_on_host: path ?? drive.path_on_host,
-        rate_limiter: updateLimiter(drive.rate_limiter, limiter),
-      });
-    } catch (error) {
-      if (error instanceof VoltError) throw refuse(error.message);
-      throw error;
+    const device = this.#device('block', id);
+    if (path !== null) {
+      const problem = HOST_CHECKS.disk(path, drive.is_read_only ?? false);
+      if (problem !== undefined)
+        throw refuse(`Block: Virtio backend error: Error manipulating the backing file: ${problem} ${path}`);
+      await refused(refuse, this.#set.changeDiskFile(device, path));
     }
+    if (limiter !== null)
+      await refused(refuse, this.#set.change(device, { kind: 'limits', limits: toLimitChange(limiter) }));
+    this.#resources.replaceDrive({
+      ...drive,
+      path_on_host: path ?? drive.path_on_host,
+      rate_limiter: updateLimiter(drive.rate_limiter, limiter),
+    });
   }
 
-  updateInterface({
+  async updateInterface({
     iface_id: id,
     rx_rate_limiter: rx,
     tx_rate_limiter: tx,
-  }: NetworkInterfaceUpdateBody): void {
+  }: NetworkInterfaceUpdateBody): Promise<void> {
+    const refuse = (why: string) =>
+      new ActionFault(`Network config error: Unable to update the net device: ${why}`);
     const each = this.#resources.interfaces.find(({ iface_id: known }) => known === id);
-    if (!each) throw new ActionFault(`Network config error: Unable to update the net device: ${NOT_FOUND}`);
+    if (!each) throw refuse(NOT_FOUND);
+    const change = {
+      kind: 'net-limits',
+      receive: toLimitChange(rx),
+      transmit: toLimitChange(tx),
+    } as const;
+    await refused(refuse, this.#set.change(this.#device('net', id), change));
     this.#resources.replaceInterface({
       ...each,
       rx_rate_limiter: updateLimiter(each.rx_rate_limiter, rx),
@@ -112,13 +129,16 @@ export class RunningDevices {
     });
   }
 
-  updatePmem({ id, rate_limiter: limiter }: PmemUpdateBody): void {
+  async updatePmem({ id, rate_limiter: limiter }: PmemUpdateBody): Promise<void> {
     if (limiter === null) return;
-    const each = this.#resources.pmem.find(({ id: known }) => known === id);
-    if (!each)
-      throw new ActionFault(
-        `Pmem config error: Unable to patch the pmem device: ${NOT_FOUND} Please verify the request arguments.`,
+    const refuse = (why: string) =>
+      new ActionFault(
+        `Pmem config error: Unable to patch the pmem device: ${why} Please verify the request arguments.`,
       );
+    const each = this.#resources.pmem.find(({ id: known }) => known === id);
+    if (!each) throw refuse(NOT_FOUND);
+    const change = { kind: 'limits', limits: toLimitChange(limiter) } as const;
+    await refused(refuse, this.#set.change(this.#device('pmem', id), change));
     this.#resources.replacePmem({ ...each, rate_limiter: updateLimiter(each.rate_limiter, limiter) });
   }
 
@@ -129,6 +149,16 @@ export class RunningDevices {
 
   resizeMemoryHotplug(): void {
     throw new ActionFault(`Memory hotplug update error: ${NOT_FOUND}`);
+  }
+
+  get #set(): DeviceSet {
+    return this.#vm.machine.machine.devices!;
+  }
+
+  #device(kind: string, id?: string): MachineDevice {
+    return this.#set.devices.find(
+      ({ config }) => config.kind === kind && (id === undefined || config.id === id),
+    )!;
   }
 
   /** A balloon whose driver is ready. */
@@ -142,5 +172,15 @@ export class RunningDevices {
     const { balloon } = this.#resources;
     if (!balloon) throw balloonFault(NOT_FOUND);
     if (!balloon.free_page_hinting) throw balloonFault('Balloon: Attempting to use hinting when not enabled');
+  }
+}
+
+/** Turns what the host refuses into an answer. */
+async function refused(refuse: (why: string) => ActionFault, change: Promise<void>): Promise<void> {
+  try {
+    await change;
+  } catch (error) {
+    if (error instanceof VoltError || error instanceof SyscallError) throw refuse(`${error.message}.`);
+    throw error;
   }
 }

@@ -1,5 +1,6 @@
 /** From what clients configured to Volt's own configuration. Pure. */
 import type { ConfigInput } from '../../../config/config.ts';
+import type { LimitChange, TokenBucketConfig } from '../../../virtio/transport/rate-limiter.ts';
 import type { RateLimiterBody, TokenBucketBody } from '../request/bodies.ts';
 import type { VmResources } from './resources.ts';
 
@@ -89,6 +90,25 @@ function toBucketInput(bucket: TokenBucketBody | null): Record<string, unknown> 
     size: atMost(size, MAX_TOKENS),
     one_time_burst: burst === null ? null : atMost(burst, MAX_TOKENS),
     refill_time: atMost(refill, MAX_REFILL_MS),
+  };
+}
+
+/** The change of a running limiter: a bucket that limits nothing removes the limit. */
+export function toLimitChange(update: RateLimiterBody | null): LimitChange {
+  return {
+    bandwidth: toBucketChange(update?.bandwidth ?? null),
+    ops: toBucketChange(update?.ops ?? null),
+  };
+}
+
+function toBucketChange(bucket: TokenBucketBody | null): TokenBucketConfig | null | undefined {
+  if (!bucket) return undefined;
+  const { size, one_time_burst: burst, refill_time: refill } = bucket;
+  if (size === 0n || refill === 0n) return null;
+  return {
+    size: atMost(size, MAX_TOKENS),
+    burst: atMost(burst ?? 0n, MAX_TOKENS),
+    refillMs: atMost(refill, MAX_REFILL_MS),
   };
 }
 

@@ -346,7 +346,7 @@ describe('a change of a running disk', () => {
     device.change({ kind: 'disk-file', fd: 9, sectors: 300 }, (at, bytes) => settings.push([at, [...bytes]]));
     ask(0, 250, [{ address: BUFFERS + 0x1000, length: 512, writable: true }]);
 
-    expect(driver.takeUsed()).toHaveLength(1);
+    expect(driver.takeUsed()).toMatchObject({ id: 0 });
     expect(backend.started).toHaveLength(0);
     expect(other.started.map(({ offset }) => offset)).toEqual([250 * 512]);
     expect(settings).toEqual([[0, [0x2c, 1, 0, 0, 0, 0, 0, 0]]]);
