@@ -11,6 +11,8 @@ import { GuestMemory } from '../../src/memory/guest-memory.ts';
 import { parseConfig } from '../../src/api/index.ts';
 import { createVirtioBus, readVirtio, writeVirtio, type VirtioBus } from '../../src/virtio/host/bus.ts';
 import { DeviceSet } from '../../src/virtio/host/device-set.ts';
+import { readPmemBytes } from '../../src/virtio/pmem/open.ts';
+import { placePmem } from '../../src/virtio/pmem/placement.ts';
 import { OpenDevices } from '../../src/virtio/host/open.ts';
 import { SavedDeviceSchema, type SavedDevice } from '../../src/virtio/host/saved-device.ts';
 import type { VirtioReport } from '../../src/virtio/host/worker-start.ts';
@@ -48,6 +50,11 @@ export function createDeviceMachine(
 ): DeviceMachine {
   using stack = new DisposableStack();
   const configs = parseConfig(sections).config.devices;
+  const pmem = placePmem(
+    configs.filter(({ kind }) => kind === 'pmem'),
+    configs.flatMap((config) => (config.kind === 'pmem' ? [readPmemBytes(config)] : [])),
+    [{ address: guestAddress(0), bytes: RAM_BYTES }],
+  );
   const system = stack.use(new KvmSystem());
   const vm = stack.use(system.createVm());
   vm.createInterruptControllers();
@@ -59,7 +66,7 @@ export function createDeviceMachine(
   if (from) memory.write(guestAddress(0), from.memory);
   memory.regions.forEach(({ address, bytes, host }, slot) => vm.setMemorySlot(slot, address, bytes, host));
   const open = stack.use(new OpenDevices());
-  const devices = stack.use(new DeviceSet({ configs, open, pmem: [], vm, memory, restored: from?.saved }));
+  const devices = stack.use(new DeviceSet({ configs, open, pmem, vm, memory, restored: from?.saved }));
   stack.defer(() => devices.stop());
   const bytes = new Uint8Array(arrayBufferAt(memory.hostAddress(guestAddress(0), RAM_BYTES), RAM_BYTES));
   const reports: VirtioReport[] = [];

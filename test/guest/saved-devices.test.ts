@@ -430,7 +430,63 @@ describe.skipIf(!kvmOpens || process.getuid?.() !== 0 || findVirtiofsd() === und
       const error = await machine.devices.pause().catch((caught: unknown) => caught);
 
       expect(machine.devices.refusal()).toBe(problem);
-      expect(error).toEqual(new VoltError('usage', `Cannot pause the devices: ${problem}`));
+      expect(error).toEqual(new VoltError('usage', `Cannot save the devices: ${problem}`));
     });
   },
 );
+
+describe.skipIf(!kvmOpens)('persistent memory (needs /dev/kvm)', () => {
+  const PMEM_BYTES = 2 * 1024 * 1024;
+  const pmem = (path: string, readOnly: boolean) => ({
+    pmem: [{ id: 'pmem0', path_on_host: path, read_only: readOnly }],
+    entropy: {},
+  });
+
+  /** Has the entropy device, at the second place, write to the first bytes of the memory. */
+  async function writeToMemory(machine: DeviceMachine): Promise<void> {
+    const [queue] = new MachineDriver(machine, 1).start(1);
+    queue!.add([{ address: 4 * 1024 ** 3, length: 64, writable: true }]);
+    queue!.notify();
+    await waitUntil('it is written', () => queue!.takeUsed() !== undefined);
+  }
+
+  test('that is writable is in its file once the devices are paused, and no other machine gets it', async () => {
+    using folder = new TemporaryFolder();
+    const path = await folder.write('pmem', new Uint8Array(PMEM_BYTES));
+    using machine = createDeviceMachine(pmem(path, false));
+    new MachineDriver(machine, 0).start(1);
+    await writeToMemory(machine);
+
+    await machine.devices.pause();
+    const state = saveMachine(machine);
+    const { message } = voltErrorOf(() => createDeviceMachine(pmem(path, false), state));
+
+    expect(new Set(readFileSync(path).subarray(0, 64)).size).toBeGreaterThan(16);
+    expect(message).toContain(`Cannot use --pmem ${path}: `);
+  });
+
+  test('that is read-only is shared by all clones', async () => {
+    using folder = new TemporaryFolder();
+    const path = await folder.write('pmem', new Uint8Array(PMEM_BYTES));
+    using machine = createDeviceMachine(pmem(path, true));
+    await machine.devices.pause();
+
+    using clone = createDeviceMachine(pmem(path, true), saveMachine(machine));
+
+    expect(clone.devices.devices).toHaveLength(2);
+  });
+
+  test('that is read-only and was written to cannot be saved, which one line says', async () => {
+    using folder = new TemporaryFolder();
+    const path = await folder.write('pmem', new Uint8Array(PMEM_BYTES));
+    using machine = createDeviceMachine(pmem(path, true));
+    const before = machine.devices.refusal();
+
+    await writeToMemory(machine);
+
+    expect(before).toBeUndefined();
+    expect(machine.devices.refusal()).toBe(
+      'the guest has written to device pmem0 (pmem), which is read-only, and these writes are in no file; give it a writable copy',
+    );
+  });
+});

@@ -3,6 +3,7 @@
  * workers. A device whose I/O may block gets its own worker; all others share one.
  */
 import { createEventFd } from '../../ffi/epoll.ts';
+import { hasPrivatePages } from '../../ffi/private-pages.ts';
 import type { HostPointer } from '../../ffi/libc.ts';
 import type { KvmVm } from '../../kvm/vm.ts';
 import { offsetAddress } from '../../machine/address.ts';
@@ -61,6 +62,8 @@ export class DeviceSet implements Disposable {
   readonly links: readonly VirtioLink[];
   readonly #stack = new DisposableStack();
   readonly #workers: DeviceWorker[] = [];
+  /** Read-only persistent memory: the guest's writes to it are in private pages, in no file. */
+  readonly #privateFiles: { id: string; host: number; bytes: number }[] = [];
   #started = false;
   /** Number of pauses so far. */
   #pauses = 0;
@@ -82,10 +85,12 @@ export class DeviceSet implements Disposable {
         const placement = placements[slot]!;
         const { description, start, blocks, balloon, disk, mapRegion } = open.open(config, pmem);
         if (mapRegion) {
-          const { address, bytes } = pmem.find(({ id }) => id === config.id)!;
+          const { address, bytes, fileBytes } = pmem.find(({ id }) => id === config.id)!;
           const region = { address, bytes, host: this.#stack.use(mapRegion()).address, fd: undefined };
           vm.setMemorySlot(regions.length, region.address, region.bytes, region.host);
           regions.push(region);
+          if (config.kind === 'pmem' && config.readOnly)
+            this.#privateFiles.push({ id: config.id, host: region.host, bytes: fileBytes });
         }
         const state = createDeviceState(description);
         const saved = restored?.[slot];
@@ -166,9 +171,12 @@ export class DeviceSet implements Disposable {
   /** Why the machine cannot be saved, in one line; undefined: it can. */
   refusal(): string | undefined {
     const other = this.devices.find(({ description }) => description.servedByBackend);
+    if (other)
+      return `device ${other.config.id} (${other.config.kind}) is served by another process, whose state Volt does not have; start the guest without it`;
+    const written = this.#privateFiles.find(({ host, bytes }) => hasPrivatePages(host, bytes) !== false);
     return (
-      other &&
-      `device ${other.config.id} (${other.config.kind}) is served by another process, whose state Volt does not have; start the guest without it`
+      written &&
+      `the guest has written to device ${written.id} (pmem), which is read-only, and these writes are in no file; give it a writable copy`
     );
   }
 
@@ -179,7 +187,7 @@ export class DeviceSet implements Disposable {
    */
   async pause(): Promise<void> {
     const refusal = this.refusal();
-    if (refusal !== undefined) throw new VoltError('usage', `Cannot pause the devices: ${refusal}`);
+    if (refusal !== undefined) throw new VoltError('usage', `Cannot save the devices: ${refusal}`);
     if (this.#started) await pauseWorkers(this.#workers, ++this.#pauses);
     this.#paused = true;
   }

@@ -2,6 +2,7 @@
  * Run inside a network namespace of its own: a tap, the network device on it, and a driver in this process that
  * speaks for a machine 10.0.7.2 to the kernel's 10.0.7.1. What it saw goes to stdout as JSON.
  */
+import { readFileSync } from 'node:fs';
 import { describeNet } from '../../../../src/virtio/net/device.ts';
 import { NET_FEATURE as F } from '../../../../src/virtio/net/regs.ts';
 import { Mapping, MAP, PROT } from '../../../../src/ffi/mapping.ts';
@@ -41,14 +42,15 @@ const config: NetConfig = {
 };
 const opened = openTapDevice(config, 'tap7');
 const twice = errorOf(() => openTapDevice(config, 'tap7'));
-using events = new EventLoop();
+using firstEvents = new EventLoop();
+using secondEvents = new EventLoop();
+let events = firstEvents;
 const reports: string[] = [];
-const device = serveTap(
-  opened.start,
-  createServeContext(events, { report: (text) => void reports.push(text) }),
-);
+const serve = () =>
+  serveTap(opened.start, createServeContext(events, { report: (text) => void reports.push(text) }));
+const device = serve();
 const description = describeNet({ mac: config.mac, pairs: 1, mtu: undefined, offloads: true });
-const features = [F.mrgRxbuf, F.status, F.csum, F.guestCsum, F.guestTso4, F.hostTso4];
+const features = [F.mrgRxbuf, F.mac, F.status, F.csum, F.guestCsum, F.guestTso4, F.hostTso4];
 const bench = createDeviceBench(description, device, features, {
   memory: ramAt(new Uint8Array(mapping.view(0, RAM_BYTES)), mapping.address),
 });
@@ -119,6 +121,14 @@ await Bun.sleep(20);
 const answer = receivePacket((frame) => frame[12] === 0x08 && frame[13] === 0 && frame[23] === 17);
 socket.close();
 
+// In another machine it is announced, because its driver cannot announce itself, and goes on.
+const announcedBefore = packetsFromGuest();
+events = secondEvents;
+bench.move('net', serve());
+const announcements = packetsFromGuest() - announcedBefore;
+send([], hex(`ffffffffffff ${mac} 0806 0001 0800 06 04 0001 ${mac} ${me} 000000000000 ${kernel}`));
+const arpAfterMove = receivePacket((frame) => frame[12] === 0x08 && frame[13] === 0x06 && frame[21] === 2);
+
 // The tap goes away under the device.
 const interrupts = bench.interrupts();
 sh('ip link del tap7');
@@ -138,12 +148,19 @@ process.stdout.write(
     answer: Buffer.from(answer.subarray(12 + 42, 12 + 48)).toString(),
     checksumLeftToGuest: (answer[0]! & 1) !== 0,
     buffers: answer[10],
+    announcements,
+    arpAfterMove: Buffer.from(arpAfterMove.subarray(12 + 28, 12 + 32)).join('.'),
     linkStatus,
     needsReset: bench.needsReset(),
     reports,
     twice,
   }),
 );
+
+/** Packets that the kernel has had from the tap. (proc(5), /proc/net/dev: name, bytes, packets, …) */
+function packetsFromGuest(): number {
+  return Number(/tap7:\s*\d+\s+(\d+)/.exec(readFileSync('/proc/self/net/dev', 'utf8'))![1]);
+}
 
 function errorOf(act: () => void): string {
   try {

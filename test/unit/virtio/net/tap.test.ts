@@ -27,6 +27,8 @@ describe.skipIf(!canMakeTaps())(
         answer: 'answer',
         checksumLeftToGuest: true,
         buffers: 1,
+        announcements: 1,
+        arpAfterMove: '10.0.7.1',
         linkStatus: 0,
         needsReset: false,
         reports: ['its tap was deleted; the guest continues with its link down'],
