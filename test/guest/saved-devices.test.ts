@@ -490,3 +490,43 @@ describe.skipIf(!kvmOpens)('persistent memory (needs /dev/kvm)', () => {
     );
   });
 });
+
+describe.skipIf(!kvmOpens)('a change of a running disk (needs /dev/kvm)', () => {
+  test('is in the configuration of its snapshot, with the new size', async () => {
+    using folder = new TemporaryFolder();
+    const path = await folder.write('disk', new Uint8Array(SECTOR));
+    const other = await folder.write('other', new Uint8Array(2 * SECTOR).fill(7));
+    using machine = createDeviceMachine(drive(path));
+    new MachineDriver(machine, 0).start(1);
+    await machine.devices.changeDiskFile(machine.devices.devices[0]!, other);
+    await machine.devices.pause();
+    const state = saveMachine(machine);
+    const input = machine.devices.withCurrentFiles(drive(path));
+    machine[Symbol.dispose]();
+
+    using clone = createDeviceMachine(input, state);
+
+    expect(input).toEqual(drive(other));
+    expect((await readSector(clone, 1))[0]).toBe(7);
+  });
+
+  test('that is asked for right before a pause is made before, and none is made during it', async () => {
+    using machine = createDeviceMachine({
+      entropy: {},
+      balloon: { amount_mib: 0, stats_polling_interval_s: 1 },
+    });
+    const [balloon] = machine.devices.devices;
+    const change = { kind: 'balloon-polling', seconds: 2 } as const;
+
+    const before = machine.devices.change(balloon!, change);
+    await machine.devices.pause();
+    await before;
+
+    const during = await machine.devices.change(balloon!, change).catch((error: unknown) => error);
+    machine.devices.resume();
+    await machine.devices.change(balloon!, change);
+    expect(during).toEqual(
+      new VoltError('host', 'Cannot change the device: the machine is being saved; try again'),
+    );
+  });
+});

@@ -6,12 +6,18 @@ export class DiskControl implements Disposable {
   readonly #config: BlockConfig;
   readonly #open: (config: BlockConfig) => ImageFile;
   #file: ImageFile;
+  #path: string;
 
   /** Opens the configured file. Throws VoltError 'image'. */
   constructor(config: BlockConfig, open: (config: BlockConfig) => ImageFile) {
     this.#config = config;
     this.#open = open;
     this.#file = open(config);
+    this.#path = config.path;
+  }
+
+  get path(): string {
+    return this.#path;
   }
 
   get file(): ImageFile {
@@ -24,9 +30,10 @@ export class DiskControl implements Disposable {
   }
 
   /** The device uses `file` now: closes the one before. */
-  use(file: ImageFile): void {
+  use(file: ImageFile, path: string): void {
     this.#file[Symbol.dispose]();
     this.#file = file;
+    this.#path = path;
   }
 
   [Symbol.dispose](): void {

@@ -2,6 +2,7 @@
  * The virtio devices of one machine, on the main thread: their state, their eventfds in KVM, and the device
  * workers. A device whose I/O may block gets its own worker; all others share one.
  */
+import { resolve } from 'node:path';
 import { createEventFd } from '../../ffi/epoll.ts';
 import { hasPrivatePages } from '../../ffi/private-pages.ts';
 import type { HostPointer } from '../../ffi/libc.ts';
@@ -67,7 +68,7 @@ export class DeviceSet implements Disposable {
   #started = false;
   /** Number of pauses so far. */
   #pauses = 0;
-  #paused = false;
+  #phase: 'running' | 'pausing' | 'paused' = 'running';
 
   /**
    * Opens the devices that are not open yet. Throws VoltError if one cannot be opened, or cannot continue with
@@ -141,9 +142,12 @@ export class DeviceSet implements Disposable {
   }
 
   /**
-   * Changes a running device. Resolves when its worker has made the change. Throws VoltError 'host' if it cannot.
+   * Changes a running device. Resolves when its worker has made the change. Throws VoltError 'host' if it cannot,
+   * such as while the devices are paused.
    */
-  change(device: MachineDevice, change: DeviceChange): Promise<void> {
+  async change(device: MachineDevice, change: DeviceChange): Promise<void> {
+    if (this.#phase !== 'running')
+      throw new VoltError('host', 'Cannot change the device: the machine is being saved; try again');
     const slot = this.devices.indexOf(device);
     const worker = this.#workers.find(({ start }) => start.devices.some((each) => each.slot === slot))!;
     const { mailbox } = worker.start.devices.find((each) => each.slot === slot)!;
@@ -161,11 +165,27 @@ export class DeviceSet implements Disposable {
     try {
       const sectors = file.shape.bytes / SECTOR_BYTES;
       await this.change(device, { kind: 'disk-file', fd: file.fd, sectors });
-      disk.use(file);
+      disk.use(file, resolve(path));
     } catch (error) {
       file[Symbol.dispose]();
       throw error;
     }
+  }
+
+  /** The input of a configuration with the files that its disks have by now. */
+  withCurrentFiles(input: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+    const changed = new Map(
+      this.devices.flatMap(({ config, disk }) =>
+        disk && config.kind === 'block' && disk.path !== config.path ? [[config.id, disk.path] as const] : [],
+      ),
+    );
+    const { drives } = input;
+    if (changed.size === 0 || !Array.isArray(drives)) return input;
+    const current = (drives as { readonly drive_id: string }[]).map((drive) => {
+      const path = changed.get(drive.drive_id);
+      return path === undefined ? drive : { ...drive, path_on_host: path };
+    });
+    return { ...input, drives: current };
   }
 
   /** Why the machine cannot be saved, in one line; undefined: it can. */
@@ -188,19 +208,24 @@ export class DeviceSet implements Disposable {
   async pause(): Promise<void> {
     const refusal = this.refusal();
     if (refusal !== undefined) throw new VoltError('usage', `Cannot save the devices: ${refusal}`);
-    if (this.#started) await pauseWorkers(this.#workers, ++this.#pauses);
-    this.#paused = true;
+    this.#phase = 'pausing';
+    try {
+      if (this.#started) await pauseWorkers(this.#workers, ++this.#pauses);
+      this.#phase = 'paused';
+    } finally {
+      if (this.#phase === 'pausing') this.#phase = 'running';
+    }
   }
 
   /** Lets paused devices go on. */
   resume(): void {
-    this.#paused = false;
+    this.#phase = 'running';
     if (this.#started) resumeWorkers(this.#workers, this.#pauses);
   }
 
   /** State of the devices, in slot order. Throws VoltError 'internal' while they are not paused. */
   save(): SavedDevice[] {
-    if (!this.#paused)
+    if (this.#phase !== 'paused')
       throw new VoltError('internal', 'Cannot save the devices: they are running; pause them first');
     return this.devices.map(saveDevice);
   }

@@ -48,17 +48,17 @@ function serve(start: VirtioWorkerStart, words: Int32Array): void {
   const ram = new GuestRam(start.ram.map(viewRegion), dirty);
   using events = new EventLoop();
   const runners = start.devices.map((device) => startDevice(device, start.ram, ram, events));
+  const obey = () =>
+    runners.forEach((runner, i) => {
+      runner.sync();
+      receiveChange(start.devices[i]!.mailbox, (change) => runner.change(change));
+    });
   const pauseDevices = () =>
     runners.forEach((runner, i) => {
       const text = runner.pause();
       if (text !== undefined) postMessage({ kind: 'device-message', id: start.devices[i]!.id, text });
     });
-  events.watch(start.controlFd, EPOLL.in | EPOLL.edge, () =>
-    runners.forEach((runner, i) => {
-      runner.sync();
-      receiveChange(start.devices[i]!.mailbox, (change) => runner.change(change));
-    }),
-  );
+  events.watch(start.controlFd, EPOLL.in | EPOLL.edge, obey);
   // Handles requests from before the descriptors were watched.
   runners.forEach((runner) => runner.start());
   useNormalJitPolicy();
@@ -67,6 +67,8 @@ function serve(start: VirtioWorkerStart, words: Int32Array): void {
     if (command === WORKER_RUN) events.runOnce();
     else if (command === WORKER_STOP) break;
     else {
+      // Nobody is to wait for a change until the pause ends.
+      obey();
       pauseDevices();
       events.hold(() => waitForResume(words, command));
       if (Atomics.load(words, WORKER_WORD.command) === WORKER_RUN)
