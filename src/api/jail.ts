@@ -3,15 +3,7 @@
  * network namespace and a cgroup. All files that the guest needs (kernel, initrd, configuration) must be in
  * that directory, and paths on the command line are relative to it. The sandbox is entered in addition.
  */
-import {
-  chownSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  realpathSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { chownSync, existsSync, mkdirSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import {
   switchUser,
@@ -25,6 +17,7 @@ import {
   unshareMounts,
 } from '../ffi/jail.ts';
 import { VoltError } from '../volt-error.ts';
+import { bindProgram } from './bind-program.ts';
 
 /** Directory, user, namespaces and cgroup of a jail. */
 export interface JailOptions {
@@ -87,7 +80,7 @@ export function enterJail(options: JailOptions, argv: readonly string[]): never 
 
 /** Creates the executable, devices, /proc and /run. */
 function fillJail(root: string, uid: number, gid: number): void {
-  bindPrograms(root);
+  bindProgram(root, EXECUTABLE);
   const devices = mountPoint(root, 'dev');
   mount('none', devices, 'tmpfs', MOUNT.noSuid | MOUNT.noExecute, 'mode=755,size=64k');
   mkdirSync(join(devices, 'net'));
@@ -142,28 +135,6 @@ function checkCgroup(name: string, path: string): void {
     'host',
     `Cannot use --cgroup ${name}: ${existing} is not a cgroup v2; boot this host with cgroup v2 (systemd.unified_cgroup_hierarchy=1), or leave --cgroup out`,
   );
-}
-
-/**
- * Bind-mounts the executable and its shared libraries, read-only, at the paths that the dynamic linker uses.
- */
-function bindPrograms(root: string): void {
-  // By its path: /proc/self/exe itself belongs to the old mount namespace.
-  bindFile(realpathSync('/proc/self/exe'), root, EXECUTABLE);
-  const maps = readFileSync('/proc/self/maps', 'latin1');
-  const libraries = [...maps.matchAll(/ (\/\S+\.so(?:\.\d+)*)$/gm)].map((match) => match[1]!);
-  for (const library of new Set(libraries)) bindFile(library, root, library);
-  // The executable's PT_INTERP names the loader by a path that is a symbolic link on most systems.
-  bindFile(realpathSync('/lib64/ld-linux-x86-64.so.2'), root, '/lib64/ld-linux-x86-64.so.2');
-}
-
-function bindFile(source: string, root: string, name: string): void {
-  const target = join(root, name);
-  mkdirSync(dirname(target), { recursive: true });
-  if (!existsSync(target)) writeFileSync(target, '');
-  mount(source, target, '', MOUNT.bind);
-  const flags = MOUNT.bind | MOUNT.remount | MOUNT.readOnly | MOUNT.noSuid | MOUNT.noDevices;
-  mount('none', target, '', flags);
 }
 
 function mountPoint(root: string, name: string): string {

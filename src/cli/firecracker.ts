@@ -1,7 +1,10 @@
-/** `volt firecracker …`, and Volt started under the name `firecracker`. Loaded only then. */
+/** `volt firecracker …`, `volt jailer …`, and Volt started under these names. Loaded only then. */
 import { runFirecracker } from '../api/firecracker/persona.ts';
 
-/** Runs the command line behind the name, and exits. */
-export async function main(words: readonly string[]): Promise<never> {
-  process.exit(await runFirecracker(words));
+/** Runs the command line behind the name, and exits. `jailed` is the first process of a jail's PID namespace. */
+export async function main(persona: string, words: readonly string[]): Promise<never> {
+  if (persona === 'firecracker') process.exit(await runFirecracker(words));
+  const { runJailed, runJailer } = await import('../api/firecracker/jailer.ts');
+  if (persona === 'jailed') runJailed(words);
+  process.exit(runJailer(words));
 }

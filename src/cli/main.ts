@@ -11,17 +11,18 @@ const words = personaWords();
 // environment.ts.
 if (words) {
   const { main } = await import('./firecracker.ts').catch(explainLoading);
-  await main(words);
+  await main(words[0], words[1]);
 } else {
   const { main } = await import('./program.ts').catch(explainLoading);
   await main();
 }
 
-/** The words for the persona `firecracker`, if Volt was started by its name or with it as the command. */
-function personaWords(): readonly string[] | undefined {
+/** The persona and its words, if Volt was started by its name or with it as the command. */
+function personaWords(): readonly [name: string, words: readonly string[]] | undefined {
   const [, , first, ...rest] = process.argv;
-  if (first === 'firecracker') return rest;
-  return /(^|\/)firecracker$/.test(process.argv0) ? process.argv.slice(2) : undefined;
+  if (first === 'firecracker' || first === 'jailer') return [first, rest];
+  const name = /(?:^|\/)(firecracker|jailer|jailed)$/.exec(process.argv0)?.[1];
+  return name === undefined ? undefined : [name, process.argv.slice(2)];
 }
 
 /** bun:ffi compiles a trampoline for each C function, which needs writable and executable memory. */

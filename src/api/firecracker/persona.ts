@@ -1,5 +1,6 @@
 /** Volt as `firecracker`: its flags, its API socket, its log, its exit codes. */
 import { readFileSync } from 'node:fs';
+import { monotonicMicroseconds } from '../../ffi/clock.ts';
 import { SyscallError } from '../../ffi/errno.ts';
 import { probeListener } from '../../ffi/unix-socket.ts';
 import { VoltError } from '../../volt-error.ts';
@@ -225,7 +226,7 @@ function openMetrics(id: string, flags: ParsedArguments, logger: Logger): Metric
   const parentCpu = number(flags, 'parent-cpu-time-us') ?? 0;
   const { user, system } = process.cpuUsage();
   const startup = {
-    wall: wall === undefined ? 0 : Math.max(0, monotonicUs() - wall),
+    wall: wall === undefined ? 0 : Math.max(0, monotonicMicroseconds() - wall),
     cpu: cpu === undefined ? 0 : Math.max(0, user + system - cpu + parentCpu),
   };
   const metrics = new Metrics(id, startup, () => logger.missed);
@@ -239,10 +240,6 @@ function openMetrics(id: string, flags: ParsedArguments, logger: Logger): Metric
     const why = error.message.replace(/^Metrics error: /, '');
     throw new Exit(EXIT.failed, `Could not initialize metrics: ${why}`, 'MetricsInitialization');
   }
-}
-
-function monotonicUs(): number {
-  return Math.round(Number(process.hrtime.bigint() / 1000n));
 }
 
 function checkSeccomp(flags: ParsedArguments): void {

@@ -1,9 +1,9 @@
 /** `volt firecracker` as a child process, in a network namespace of its own with a tap, and a client of its API. */
-import { connect } from 'node:net';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { kvmOpens, TemporaryFolder, VOLT } from '../../cli/volt-process.ts';
 import { waitUntil } from '../guest-run.ts';
 import { buildPvhElf } from '../tiny-guest.ts';
+import { askAt, requestAt, type RawAnswer } from './client.ts';
 
 export { kvmOpens };
 export const isRoot = process.getuid?.() === 0;
@@ -16,11 +16,11 @@ interface ChildOptions {
   readonly kernel?: Uint8Array;
 }
 
-export interface RawAnswer {
-  /** The whole answer, byte by byte. */
-  readonly text: string;
-  readonly status: number;
-  readonly body: string;
+/** Writes a kernel that halts for good; returns its path. */
+export function haltingKernel(folder: TemporaryFolder): string {
+  const path = folder.at('kernel.elf');
+  writeFileSync(path, buildPvhElf(HALT_FOR_GOOD));
+  return path;
 }
 
 export class FirecrackerChild implements AsyncDisposable {
@@ -60,27 +60,13 @@ export class FirecrackerChild implements AsyncDisposable {
   }
 
   /** Sends `text` on a connection of its own and returns the last answer to it, of `answers`. */
-  async raw(text: string, answers = 1): Promise<RawAnswer> {
-    const socket = connect(this.socket);
-    let received: Uint8Array = new Uint8Array();
-    const { promise, resolve, reject } = Promise.withResolvers<string>();
-    socket.on('data', (chunk) => {
-      received = Buffer.concat([received, Buffer.from(chunk)]);
-      if (splitAnswers(received).length >= answers) resolve(splitAnswers(received).at(-1)!);
-    });
-    socket.on('error', reject);
-    socket.on('close', () => reject(new Error(`closed after ${Buffer.from(received).toString()}`)));
-    socket.write(text);
-    const answer = await promise.finally(() => socket.destroy());
-    const [head = '', body = ''] = answer.split('\r\n\r\n');
-    return { text: answer, status: Number(head.split(' ')[1]), body };
+  raw(text: string, answers = 1): Promise<RawAnswer> {
+    return askAt(this.socket, text, answers);
   }
 
   /** One request with a JSON body, or none. */
   request(method: string, path: string, body?: unknown): Promise<RawAnswer> {
-    const text = body === undefined ? '' : typeof body === 'string' ? body : JSON.stringify(body);
-    const length = body === undefined ? '' : `Content-Length: ${Buffer.byteLength(text)}\r\n`;
-    return this.raw(`${method} ${path} HTTP/1.1\r\nHost: localhost\r\n${length}\r\n${text}`);
+    return requestAt(this.socket, method, path, body);
   }
 
   metrics(): Record<string, unknown>[] {
@@ -102,19 +88,5 @@ export class FirecrackerChild implements AsyncDisposable {
 
   async #read(stream: ReadableStream<Uint8Array>, take: (text: string) => void): Promise<void> {
     for await (const chunk of stream) take(Buffer.from(chunk).toString());
-  }
-}
-
-/** Complete HTTP answers at the start of `bytes`. */
-function splitAnswers(bytes: Uint8Array): string[] {
-  const text = Buffer.from(bytes).toString('latin1');
-  const answers: string[] = [];
-  for (let at = 0; ;) {
-    const end = text.indexOf('\r\n\r\n', at);
-    if (end < 0) return answers;
-    const length = Number(/content-length: (\d+)/i.exec(text.slice(at, end))?.[1] ?? 0);
-    if (text.length < end + 4 + length) return answers;
-    answers.push(Buffer.from(text.slice(at, end + 4 + length), 'latin1').toString('utf8'));
-    at = end + 4 + length;
   }
 }
