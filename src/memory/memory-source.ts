@@ -15,11 +15,22 @@ export interface MemoryLayer {
   readonly runs?: readonly PageRun[] | undefined;
 }
 
-/** `layers`: memory files of a snapshot, oldest first. */
-export interface MemorySource {
+/** Memory files of a snapshot, oldest first. */
+interface LayersSourceConfig {
   readonly kind: 'layers';
   readonly layers: readonly MemoryLayer[];
 }
+
+/** Another process, which supplies each page when it is first touched, by Firecracker's handshake. */
+export interface UserfaultSourceConfig {
+  readonly kind: 'uffd';
+  /** Unix socket on which the handler listens. */
+  readonly path: string;
+  /** Called with a line when the handler has closed its connection. */
+  readonly onHandlerGone?: ((line: string) => void) | undefined;
+}
+
+export type MemorySource = LayersSourceConfig | UserfaultSourceConfig;
 
 /** A region of RAM that is mapped at `host` and starts at `offset` of all of RAM. */
 export interface SourceTarget {
