@@ -92,3 +92,20 @@ export const STATE_IOCTL = {
   setDeviceAttribute: ioc(WRITE, 0xe1, DEVICE_ATTR.size),
   getDeviceAttribute: ioc(WRITE, 0xe2, DEVICE_ATTR.size),
 } as const;
+
+/** MSRs that saving and restoring treats by name. (Intel SDM 4 table 2-2) */
+export const STATE_MSR = {
+  ia32Tsc: 0x10,
+  ia32FeatureControl: 0x3a,
+  ia32McgCap: 0x179,
+  ia32DebugCtl: 0x1d9,
+  ia32MtrrPhysBase0: 0x200,
+  ia32MtrrFix64k: 0x250,
+  ia32MtrrFix16k: 0x258,
+  ia32MtrrFix4k: 0x268,
+  ia32Mc0Ctl2: 0x280,
+  ia32MtrrDefType: 0x2ff,
+  ia32Mc0Ctl: 0x400,
+  ia32TscDeadline: 0x6e0,
+  ia32Xss: 0xda0,
+} as const;

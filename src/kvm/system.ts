@@ -57,6 +57,11 @@ export class KvmSystem implements Disposable {
     }
   }
 
+  /** Valid until dispose. */
+  get fd(): number {
+    return this.#device.fd;
+  }
+
   /**
    * KVM_CHECK_EXTENSION: 0 when KVM lacks the capability, otherwise a positive value that the capability
    * defines.

@@ -87,7 +87,7 @@ export function inspectPlan(plan: MachinePlan, cmdline: string, vendor: CpuVendo
     cpus,
     devices: plan.devices,
     pmem: plan.pmem,
-    entry: plan.boot.entry,
+    entry: plan.boot.entry!,
     warnings: plan.boot.warnings ?? [],
     problems: [
       ...(mp?.problems ?? []),

@@ -3,7 +3,7 @@
  * registers. `volt inspect` prints the plan; vmm/apply.ts and vmm/machine.ts carry it out.
  */
 import type { BootInputs } from '../boot/boot-inputs.ts';
-import type { BootPlan, FileLoad, MemoryWrite } from '../boot/boot-plan.ts';
+import type { BootPlan, BootProtocol, EntryState, FileLoad, MemoryWrite } from '../boot/boot-plan.ts';
 import { planBoot } from '../boot/plan-boot.ts';
 import { buildResetVector } from '../boot/reset-vector.ts';
 import type { AcpiNuma } from '../acpi/acpi-inputs.ts';
@@ -50,7 +50,8 @@ export interface ImagePlan {
 
 export interface MachinePlan {
   readonly ranges: readonly RamRange[];
-  readonly boot: BootPlan;
+  /** Without an entry for a machine that is restored, whose vCPUs continue where they were. */
+  readonly boot: Omit<BootPlan, 'entry'> & { readonly entry: EntryState | undefined };
   /** undefined if they are turned off, or if there are more CPUs than they can describe. */
   readonly mpTables: MpTables | undefined;
   /** undefined if ACPI is turned off. */
@@ -142,6 +143,31 @@ export function planMachine(
     loads: image.boot.loads,
     devices,
     pmem: placePmem(pmemOf(config), files.pmemBytes, image.ranges),
+  };
+}
+
+/**
+ * A machine that is restored: its memory holds what was planned when it was started, so nothing is written and
+ * no kernel is read. Throws VoltError 'usage' if the devices do not fit.
+ */
+export function planRestored(config: VmConfig, protocol: BootProtocol, files: FileInfo): MachinePlan {
+  const ranges = ramRanges(config.memoryBytes);
+  const windows = placeDevices(config.devices);
+  return {
+    ranges,
+    boot: { protocol, summary: `restored, ${protocol}`, entry: undefined, writes: [], loads: [] },
+    mpTables: undefined,
+    acpi: undefined,
+    topology: config.topology,
+    cpus: placeCpus(config.topology, config.maxCpus),
+    present: config.cpus,
+    nodeOfCpu: nodesOfCpus(config),
+    nodeMemory: config.numa ? placeNodeMemory(config.numa.nodes, ranges) : [],
+    bootCpu: config.bootCpu,
+    writes: [],
+    loads: [],
+    devices: config.devices.map(({ id, kind }, i) => ({ id, kind, ...windows[i]! })),
+    pmem: placePmem(pmemOf(config), files.pmemBytes, ranges),
   };
 }
 

@@ -11,7 +11,14 @@ import { CAP } from '../kvm/abi.ts';
 import { viewCoalescedRing } from '../kvm/coalesced.ts';
 import type { KvmVm } from '../kvm/vm.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
-import { needsX2apicMode, planImage, planMachine, pmemOf, type MachinePlan } from '../plan/plan.ts';
+import {
+  needsX2apicMode,
+  planImage,
+  planMachine,
+  planRestored,
+  pmemOf,
+  type MachinePlan,
+} from '../plan/plan.ts';
 import { DeviceSet } from '../virtio/host/device-set.ts';
 import { VoltError } from '../volt-error.ts';
 import { AcpiEvents } from './acpi-events.ts';
@@ -23,6 +30,7 @@ import { checkSymbolsPath, GuestSymbols } from './guest-symbols.ts';
 import { openImage, openKernel, type ImageFile } from './image-file.ts';
 import { bindNodes } from './node-memory.ts';
 import { ensureOpenFiles } from './open-files.ts';
+import type { RestoredSource } from './restored-source.ts';
 import { GuestConsole } from './serial/guest-console.ts';
 import { Timeline } from './timeline.ts';
 import { checkHostCpus } from './vcpu/control.ts';
@@ -32,6 +40,9 @@ import type { VcpuMessage } from './vcpu/report.ts';
 import { VcpuSet } from './vcpu/set.ts';
 import { WorkerPool } from './vcpu/worker-pool.ts';
 
+/** Threads that read memory which cannot be mapped from its file. */
+const LOAD_THREADS = 4;
+
 export interface MachineOptions {
   /** Note when APs start, which costs each AP some polling when it wakes up. */
   readonly timeline: boolean;
@@ -39,6 +50,8 @@ export interface MachineOptions {
   readonly resources: HostResources | undefined;
   /** Called with a line for each thing that is wrong but does not stop the guest. */
   readonly warn: (line: string) => void;
+  /** What the machine continues from; undefined: it boots. */
+  readonly restored: RestoredSource | undefined;
   /** Called when a vCPU has ended, with the reason; not before the vCPUs are started. */
   readonly onVcpuEnd: (message: VcpuMessage) => void;
 }
@@ -59,6 +72,7 @@ export interface Machine {
   readonly acpiEvents: AcpiEvents;
   readonly symbols: GuestSymbols;
   readonly timeline: Timeline;
+  readonly resources: HostResources;
   /** Owns the above: disposed of when no thread uses any of it. */
   readonly owned: DisposableStack;
 }
@@ -73,13 +87,11 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
   const timeline = new Timeline();
   // The BSP's Worker takes the longest to come up: it does so beside everything below.
   const workers = owned.use(new WorkerPool(options.timeline ? config.cpus : 1));
-  const kernel = owned.use(openKernel(config.kernelPath, config.fileNames.kernel));
-  const initrd = config.initrdPath
-    ? owned.use(openImage(config.initrdPath, config.fileNames.initrd))
-    : undefined;
-  const image = planImage(config, kernel, initrd);
-  for (const warning of image.boot.warnings ?? []) options.warn(warning);
-  timeline.mark('kernel recognised');
+  const { restored } = options;
+  const images = restored ? undefined : owned.use(openImages(config));
+  const image = images && planImage(config, images.kernel, images.initrd);
+  for (const warning of image?.boot.warnings ?? []) options.warn(warning);
+  if (image) timeline.mark('kernel recognised');
 
   const resources = options.resources ?? owned.use(new HostResources());
   const system = resources.kvm;
@@ -88,22 +100,31 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
   vm.createInterruptControllers();
   const tscDeadline = system.check(CAP.tscDeadlineTimer) > 0;
   const files = { pmemBytes: pmemOf(config).map((device) => resources.devices.pmemBytes(device)) };
-  const plan = planMachine(config, image, { tscDeadline, vmGenerationId: resources.vmGenerationId }, files);
+  const { vmGenerationId } = resources;
+  const plan = image
+    ? planMachine(config, image, { tscDeadline, vmGenerationId }, files)
+    : planRestored(config, restored!.protocol, files);
   const { cpus, bootCpu } = plan;
   if (needsX2apicMode(plan)) vm.enableX2apicIds();
   if (bootCpu !== 0) vm.setBootCpu(cpus[bootCpu]!.apicId);
   timeline.mark('VM made');
 
-  const memory = owned.use(new GuestMemory(plan.ranges, memoryOptions(config)));
+  const memory = owned.use(
+    new GuestMemory(plan.ranges, { ...memoryOptions(config), source: restored?.openMemory() }),
+  );
   for (const warning of bindNodes(memory, plan.nodeMemory, config.numa)) options.warn(warning);
-  loadMemory(memory, plan, { kernel, initrd });
+  if (images) loadMemory(memory, plan, images);
+  memory.source?.load(LOAD_THREADS);
   memory.regions.forEach(({ address, bytes, host }, slot) => vm.setMemorySlot(slot, address, bytes, host));
   timeline.mark('kernel loaded');
 
   const devices =
     config.devices.length > 0
       ? owned.use(
-          new DeviceSet({ configs: config.devices, open: resources.devices, pmem: plan.pmem, vm, memory }),
+          new DeviceSet({
+            ...{ configs: config.devices, open: resources.devices, pmem: plan.pmem, vm, memory },
+            restored: restored?.devices,
+          }),
         )
       : undefined;
   const shared = createSharedState(config.maxCpus);
@@ -116,27 +137,29 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
     lowMemoryBytes: plan.ranges[0]!.bytes,
     virtio: devices?.links ?? [],
     bootCpu,
-    apsAtStart: config.cpus - 1,
+    apsAtStart: (restored?.runningCount ?? config.cpus) - 1,
     timeline: options.timeline,
   };
+  restored?.applyClock(vm);
   const host = { cpuid: system.supportedCpuid(), tscDeadline };
   const { scheduling } = resources;
   const factory = owned.use(
-    new VcpuFactory({ vm, plan, shared, host, scheduling, affinity: config.affinity }),
+    new VcpuFactory({ vm, plan, shared, host, scheduling, affinity: config.affinity, restored }),
   );
   const vcpus = new VcpuSet({
     ...{ vm, factory, link, shared, workers },
-    present: config.cpus,
+    created: restored?.vcpuCount ?? config.cpus,
     onEnd: options.onVcpuEnd,
   });
   owned.use(vcpus);
-  applyEntry(vcpus.all[bootCpu]!.kvm, plan.boot.entry);
+  if (plan.boot.entry) applyEntry(vcpus.all[bootCpu]!.kvm, plan.boot.entry);
   const acpiEvents = new AcpiEvents(vm.fd, shared.words);
   const { runPage } = vcpus.all[0]!.kvm;
   const ring = viewCoalescedRing(runPage.view(0, runPage.bytes), vm.coalescedRingOffset);
+  restored?.finish({ vm, shared, vcpus: vcpus.all, memory, acpiEvents, config, vmGenerationId });
   timeline.mark('vCPUs made');
   return {
-    ...{ config, plan, vm, memory, shared, vcpus, devices, acpiEvents, timeline },
+    ...{ config, plan, vm, memory, shared, vcpus, devices, acpiEvents, timeline, resources },
     hotplug: new CpuHotplug({ shared, vcpus, acpiEvents, config }),
     console: new GuestConsole(createBoard(shared, link, ring), vm.fd),
     symbols: new GuestSymbols(config, plan.boot.protocol, options.warn),
@@ -164,11 +187,20 @@ function memoryOptions({ hugepages, devices }: VmConfig) {
   return { hugepages, shared: devices.some(({ kind }) => kind === 'share') };
 }
 
-function loadMemory(
-  memory: GuestMemory,
-  plan: MachinePlan,
-  files: Readonly<Record<'kernel', ImageFile> & Record<'initrd', ImageFile | undefined>>,
-): void {
+interface OpenImages extends Disposable {
+  readonly kernel: ImageFile;
+  readonly initrd: ImageFile | undefined;
+}
+
+function openImages({ kernelPath, initrdPath, fileNames }: VmConfig): OpenImages {
+  using opened = new DisposableStack();
+  const kernel = opened.use(openKernel(kernelPath, fileNames.kernel));
+  const initrd = initrdPath ? opened.use(openImage(initrdPath, fileNames.initrd)) : undefined;
+  const files = opened.move();
+  return { kernel, initrd, [Symbol.dispose]: () => files.dispose() };
+}
+
+function loadMemory(memory: GuestMemory, plan: MachinePlan, files: OpenImages): void {
   for (const load of plan.loads) applyLoad(memory, load, files[load.file]!);
   applyWrites(memory, plan.writes);
 }

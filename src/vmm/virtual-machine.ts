@@ -49,13 +49,13 @@ export class VirtualMachine implements Disposable {
   /**
    * Throws VoltError for a bad image and SyscallError for what the host refuses; nothing is left behind then.
    */
-  constructor(config: VmConfig, { timeline = false, warn = () => {}, resources }: VmOptions = {}) {
+  constructor(config: VmConfig, { timeline = false, warn = () => {}, resources, restored }: VmOptions = {}) {
     this.#warn = warn;
     const ended = Promise.withResolvers<VmEnd>();
     this.ended = ended.promise;
     this.#resolveEnded = ended.resolve;
     const onVcpuEnd = (message: VcpuMessage) => this.#onVcpuEnd(message);
-    this.machine = makeMachine(config, { timeline, warn, resources, onVcpuEnd });
+    this.machine = makeMachine(config, { timeline, warn, resources, restored, onVcpuEnd });
   }
 
   /**

@@ -35,6 +35,7 @@ import {
   VCPU_EVENTS,
 } from '../../kvm/abi.ts';
 import { found, wholeNumber } from '../../schema/values.ts';
+import { SavedDeviceSchema } from '../../virtio/host/saved-device.ts';
 import { VoltError } from '../../volt-error.ts';
 import { MemoryStateSchema } from './memory-state.ts';
 
@@ -214,7 +215,7 @@ const MachineStateSchema = object({
   ),
   vm: VmStateSchema,
   chips: ChipsStateSchema,
-  devices: list(v.looseObject({}), MAX_DEVICES),
+  devices: list(SavedDeviceSchema, MAX_DEVICES),
   memory: MemoryStateSchema,
   /** VM Generation ID: where the guest finds it. */
   vmGenId: v.optional(object({ address: wholeNumber(0, MAX_NUMBER) })),

@@ -15,9 +15,10 @@ export class VcpuCpuid {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
 
-  constructor(plan: MachinePlan, host: HostCpuInfo) {
+  /** `saved` is the table of a vCPU of a restored machine, whose later vCPUs are like it. */
+  constructor(plan: MachinePlan, host: HostCpuInfo, saved: readonly CpuidEntry[] | undefined) {
     this.#inputs = cpuidInputs(plan, host);
-    const common = buildCommonCpuid(this.#inputs);
+    const common = saved ?? buildCommonCpuid(this.#inputs);
     this.#differing = common.map((entry, at) => ({ entry, at })).filter(({ entry }) => differsPerCpu(entry));
     this.#bytes = encodeCpuid(common);
     this.#view = viewOf(this.#bytes);

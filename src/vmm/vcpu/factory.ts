@@ -1,12 +1,13 @@
 /** Creates a machine's vCPUs in KVM, gives each the state in which firmware would leave it, and owns them. */
 import { RUN, KVM_MP_STATE } from '../../kvm/abi.ts';
-import { readMpState, readTscKhz } from '../../kvm/vcpu.ts';
+import { readMpState, readTscKhz, type KvmVcpu } from '../../kvm/vcpu.ts';
 import type { KvmVm } from '../../kvm/vm.ts';
 import { needsX2apicMode, type HostCpuInfo, type MachinePlan } from '../../plan/plan.ts';
 import { mpStateName } from '../../smp/vcpu-state.ts';
 import { VoltError } from '../../volt-error.ts';
 import { applyCommonState } from '../apply.ts';
-import { VCPU_WORD, type SharedState } from '../bus/shared-state.ts';
+import { VCPU_PHASE, VCPU_WORD, type SharedState } from '../bus/shared-state.ts';
+import type { RestoredSource } from '../restored-source.ts';
 import { VcpuCpuid } from './cpuid.ts';
 import type { VcpuScheduling } from './scheduling.ts';
 import type { Vcpu } from './vcpu.ts';
@@ -20,6 +21,8 @@ export interface VcpuFactoryOptions {
   readonly scheduling: Map<number, VcpuScheduling>;
   /** Host CPUs of vCPUs that have no entry yet; those that are not named run anywhere. */
   readonly affinity: ReadonlyMap<number, readonly number[]>;
+  /** undefined: the machine boots. */
+  readonly restored: RestoredSource | undefined;
 }
 
 export class VcpuFactory implements Disposable {
@@ -33,24 +36,34 @@ export class VcpuFactory implements Disposable {
 
   /** Once for each index. Throws SyscallError for what KVM refuses. */
   create(index: number): Vcpu {
-    const { vm, plan, shared, host } = this.#options;
-    const cpu = plan.cpus[index]!;
-    const kvm = this.#stack.use(vm.createVcpu(cpu.apicId));
-    // The TSC frequency is the same for all vCPUs, but KVM reports it of a vCPU only.
-    this.#cpuid ??= new VcpuCpuid(plan, { ...host, tscKhz: readTscKhz(kvm.fd) });
-    kvm.setCpuid(this.#cpuid.of(cpu));
-    if (needsX2apicMode(plan)) kvm.enableX2apic();
-    applyCommonState(kvm);
+    const { vm, plan, shared, restored } = this.#options;
+    const kvm = this.#stack.use(vm.createVcpu(plan.cpus[index]!.apicId));
     const words = shared.vcpuWords(index);
-    words[VCPU_WORD.mpState] = checkMpState(kvm.fd, index, index === plan.bootCpu);
+    // One that was plugged after the restoration starts like any other.
+    const isSaved = restored !== undefined && index < restored.vcpuCount;
+    words[VCPU_WORD.mpState] = isSaved ? restored.applyVcpu(kvm, index) : this.#makeReady(kvm, index);
+    const parked = isSaved && restored.isParked(index);
+    if (parked) words[VCPU_WORD.phase] = VCPU_PHASE.stopped;
     return {
       index,
       kvm,
       words,
       runFlags: new Uint8Array(kvm.runPage.view(0, RUN.exitReason)),
       scheduling: this.#schedulingOf(index),
-      ended: false,
+      ended: parked,
     };
+  }
+
+  /** Gives a new vCPU the state in which firmware would leave it. Returns its MP state. */
+  #makeReady(kvm: KvmVcpu, index: number): number {
+    const { plan, host, restored } = this.#options;
+    const cpu = plan.cpus[index]!;
+    // The TSC frequency is the same for all vCPUs, but KVM reports it of a vCPU only.
+    this.#cpuid ??= new VcpuCpuid(plan, { ...host, tscKhz: readTscKhz(kvm.fd) }, restored?.cpuid);
+    kvm.setCpuid(this.#cpuid.of(cpu));
+    if (needsX2apicMode(plan)) kvm.enableX2apic();
+    applyCommonState(kvm);
+    return checkMpState(kvm.fd, index, index === plan.bootCpu);
   }
 
   #schedulingOf(index: number): VcpuScheduling {

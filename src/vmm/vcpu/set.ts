@@ -20,8 +20,8 @@ export interface VcpuSetOptions {
   readonly link: MachineLink;
   readonly shared: SharedState;
   readonly workers: WorkerPool;
-  /** vCPUs that are present from the start. */
-  readonly present: number;
+  /** vCPUs that are created at the start. */
+  readonly created: number;
   /** Called once for each vCPU that ends by itself or in its Worker, with the reason. */
   readonly onEnd: (message: VcpuMessage) => void;
 }
@@ -41,11 +41,11 @@ export class VcpuSet implements Disposable {
   readonly #threads: VcpuThreads;
   #stopping = false;
 
-  /** Creates the vCPUs that are present from the start; they run after `start`. */
-  constructor({ vm, factory, link, shared, workers, present, onEnd }: VcpuSetOptions) {
+  /** Creates vCPUs; they run after `start`, but for those of a restored machine that were parked. */
+  constructor({ vm, factory, link, shared, workers, created, onEnd }: VcpuSetOptions) {
     this.#vm = vm;
     this.#factory = factory;
-    this.#vcpus = Array.from({ length: present }, (_, index) => factory.create(index));
+    this.#vcpus = Array.from({ length: created }, (_, index) => factory.create(index));
     const onReport = (message: VcpuMessage) => {
       if (this.#noteEnd(message.index)) onEnd(message);
     };
@@ -71,7 +71,10 @@ export class VcpuSet implements Disposable {
 
   /** `filter` is a placed system call filter for every vCPU's thread, those of later vCPUs included. */
   start(filter: HostPointer | undefined): void {
-    this.#threads.start(this.#vcpus, filter);
+    this.#threads.start(
+      this.#vcpus.filter(({ ended }) => !ended),
+      filter,
+    );
   }
 
   /** Makes all of them leave the guest for good; none can be plugged any more. */
@@ -120,7 +123,9 @@ export class VcpuSet implements Disposable {
       }
       return waitUntilRunning(known);
     }
-    // KVM cannot remove a vCPU: one whose thread could not be started is taken again at the next attempt.
+    // KVM cannot remove a vCPU: one whose thread could not be started is taken again at the next attempt, and
+    // so is one that was parked when the machine was saved.
+    if (known) resetToWait(this.#vm, known.kvm);
     const vcpu = known ?? this.#create(index);
     vcpu.ended = false;
     setPhase(vcpu.words, VCPU_PHASE.created);
