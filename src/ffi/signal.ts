@@ -6,7 +6,7 @@ import { checked, libc, symbolAddress, type HostPointer } from './libc.ts';
 const KICK_SIGNAL = 34;
 
 /** struct sigaction of glibc on x86-64. (bits/sigaction.h) */
-const SIGACTION = { handler: 0x00, mask: 0x08, flags: 0x88, restorer: 0x90, size: 0x98 } as const;
+export const SIGACTION = { handler: 0x00, mask: 0x08, flags: 0x88, restorer: 0x90, size: 0x98 } as const;
 
 /** (asm/signal.h) */
 export const SIGNAL_ACTION = { sigInfo: 4, restart: 0x1000_0000, noDefer: 0x4000_0000 } as const;

@@ -4,6 +4,7 @@
  * Memory of hugetlb pages and of memfds cannot be a private mapping of another file; it is read.
  */
 import { fstatSync } from 'node:fs';
+import { guardMappedFile } from '../ffi/bus-error.ts';
 import { CopyJob, type CopyChunk } from '../ffi/copy-threads.ts';
 import { errnoName } from '../ffi/errno.ts';
 import { duplicateFd, readToAddress, type OwnedFd } from '../ffi/file.ts';
@@ -27,6 +28,8 @@ import { dataPages } from './touched-pages.ts';
  */
 const MOST_MAPPED_PIECES = 4096;
 const CHUNK_BYTES = 4 * MIB;
+const LOST =
+  'volt: Cannot continue the guest: a memory file of its snapshot was truncated or cannot be read; restore it from a whole snapshot';
 const MOST_THREADS = 8;
 
 export class LayersSource implements OpenMemorySource {
@@ -36,6 +39,7 @@ export class LayersSource implements OpenMemorySource {
   #pieces: readonly LayerPiece[] = [];
   /** What `load` reads. */
   #unread: readonly SourceTarget[] = [];
+  readonly #guards: (() => void)[] = [];
 
   /** Throws SyscallError for a bad descriptor. */
   constructor(layers: readonly MemoryLayer[]) {
@@ -58,6 +62,8 @@ export class LayersSource implements OpenMemorySource {
     this.#pieces = flattenLayers(ramBytes, this.#layers);
     if (hugepages || shared) this.#unread = targets;
     else for (const target of targets) this.#map(target);
+    if (this.#unread.length > 0) return;
+    for (const { host, bytes } of targets) this.#guards.push(guardMappedFile(host, bytes, LOST));
   }
 
   /** Throws VoltError 'image'. */
@@ -95,6 +101,7 @@ export class LayersSource implements OpenMemorySource {
   }
 
   [Symbol.dispose](): void {
+    for (const release of this.#guards.splice(0)) release();
     for (const file of this.#files.splice(0)) file.close();
   }
 

@@ -171,7 +171,7 @@ function reportBusEvent(event: BusEvent, board: Board): VcpuReport {
 function runAdvice(errno: number): string | undefined {
   switch (errno) {
     case ERRNO.EFAULT:
-      return 'the guest touched memory that the host cannot provide';
+      return 'the guest touched memory that the host cannot provide, such as a page of a file that was truncated';
     case ERRNO.ENOMEM:
       return 'the host ran out of memory for the guest';
     default:
