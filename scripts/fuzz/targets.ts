@@ -12,6 +12,7 @@ import { initrdTarget, kernelTarget } from './targets/kernel.ts';
 import { netTarget } from './targets/net.ts';
 import { overlayFileTarget, overlayTarget } from './targets/overlay.ts';
 import { savedDeviceTarget } from './targets/saved-device.ts';
+import { snapshotTarget } from './targets/snapshot.ts';
 import { symbolsTarget, systemMapTarget } from './targets/symbols.ts';
 import { acpiTarget, mpTarget } from './targets/tables.ts';
 import { httpTarget } from './targets/http.ts';
@@ -36,6 +37,7 @@ export const TARGETS: readonly FuzzTarget[] = [
   overlayTarget,
   overlayFileTarget,
   savedDeviceTarget,
+  snapshotTarget,
   virtqueueTarget,
   vhostUserTarget,
   netTarget,

@@ -1,10 +1,10 @@
-/** `volt inspect`: prints the structures that Volt would build, or the MP tables in a file. */
+/** `volt inspect`: prints the structures that Volt would build, the state in a snapshot, or MP tables in a file. */
+import { statSync } from 'node:fs';
 import {
   dumpWrites,
   EXIT_CODE,
   inspectFile,
   inspectMachine,
-  type FileInspection,
   type Inspection,
   VoltError,
   type MpInspection,
@@ -18,20 +18,37 @@ export interface InspectFlags extends MachineFlags {
   readonly from?: string | undefined;
 }
 
-/** Returns the exit code: 0, or 1 if a check failed. */
-export function inspect(flags: InspectFlags): number {
+/** Returns the exit code: 0, or 1 if a check failed or the host does not suit the snapshot. */
+export async function inspect(snapshot: string | undefined, flags: InspectFlags): Promise<number> {
   setLogFormat(flags.logFormat);
-  if (flags.from !== undefined) refuseMachineFlags(flags);
+  if (snapshot !== undefined) refuseMachineFlags(flags, 'a snapshot');
+  else if (flags.from !== undefined) refuseMachineFlags(flags, '--from');
   const log = createLog(flags.logLevel);
-  const { result, lines } =
-    flags.from === undefined ? inspectConfigured(flags, log) : inspectGivenFile(flags.from);
+  const { result, lines, problems } = await inspectAny(snapshot, flags, log);
   writeStdout(flags.json ? `${JSON.stringify(result, null, 2)}\n` : `${lines().join('\n')}\n`);
-  for (const problem of result.problems) log.error(problem);
-  return result.problems.length === 0 ? EXIT_CODE.ok : EXIT_CODE.failed;
+  for (const problem of problems) log.error(problem);
+  return problems.length === 0 ? EXIT_CODE.ok : EXIT_CODE.failed;
 }
 
-/** Flags that `--from` leaves no effect: it reads a file instead of planning a machine. */
-function refuseMachineFlags(flags: InspectFlags): void {
+async function inspectAny(snapshot: string | undefined, flags: InspectFlags, log: Log): Promise<Inspected> {
+  if (snapshot !== undefined) {
+    if (flags.from !== undefined)
+      throw new VoltError('usage', 'Cannot use --from with a snapshot to decode: use one of them');
+    const { inspectSnapshot } = await import('../api/inspect-snapshot.ts');
+    const { formatSnapshot } = await import('./inspect-snapshot.ts');
+    const result = inspectSnapshot(snapshot);
+    return { result, problems: result.problems, lines: () => formatSnapshot(result) };
+  }
+  if (flags.from === undefined) return inspectConfigured(flags, log);
+  if (!statSync(flags.from, { throwIfNoEntry: false })?.isDirectory()) return inspectGivenFile(flags.from);
+  const { compareSnapshot } = await import('../api/inspect-snapshot.ts');
+  const { formatComparison, refusalOf } = await import('./inspect-snapshot.ts');
+  const result = compareSnapshot(flags.from);
+  return { result, problems: refusalOf(result, flags.from), lines: () => formatComparison(result) };
+}
+
+/** Flags without an effect where no machine is planned. */
+function refuseMachineFlags(flags: InspectFlags, instead: string): void {
   const { from: _from, json: _json, logLevel: _level, logFormat: _format, ...machine } = flags;
   const isDefault = (key: string, value: unknown) =>
     value === undefined || (value === true && ['acpi', 'mptable', 'reboot'].includes(key));
@@ -40,12 +57,13 @@ function refuseMachineFlags(flags: InspectFlags): void {
   const name = given[0].replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
   throw new VoltError(
     'usage',
-    `Cannot use --${given[1] === false ? 'no-' : ''}${name} with --from: it has no effect on a file; leave it out`,
+    `Cannot use --${given[1] === false ? 'no-' : ''}${name} with ${instead}: it has no effect on a file; leave it out`,
   );
 }
 
 interface Inspected {
-  readonly result: Inspection | FileInspection;
+  readonly result: object;
+  readonly problems: readonly string[];
   readonly lines: () => string[];
 }
 
@@ -53,12 +71,12 @@ function inspectConfigured(flags: InspectFlags, log: Log): Inspected {
   const { inspection, writes } = inspectMachine(toConfig(flags, log));
   for (const warning of inspection.warnings) log.warn(warning);
   if (flags.dump !== undefined) for (const path of dumpWrites(writes, flags.dump)) log.info(`wrote ${path}`);
-  return { result: inspection, lines: () => formatInspection(inspection) };
+  return { result: inspection, problems: inspection.problems, lines: () => formatInspection(inspection) };
 }
 
 function inspectGivenFile(path: string): Inspected {
   const result = inspectFile(path);
-  return { result, lines: () => formatMp(result.mpTables) };
+  return { result, problems: result.problems, lines: () => formatMp(result.mpTables) };
 }
 
 function formatInspection(inspection: Inspection): string[] {

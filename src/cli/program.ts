@@ -124,7 +124,7 @@ const checkCommand = program
 const inspectCommand = program
   .command('inspect')
   .description(
-    'print the memory map, tables and registers that volt would build, and check them; needs no /dev/kvm',
+    'print the memory map, tables and registers that volt would build, and check them, or the state in a snapshot; needs no /dev/kvm',
   );
 
 /** Commands with a machine's options, dozens each, which are defined only for the command that is called. */
@@ -190,10 +190,14 @@ function defineInspect() {
   return machineOptions(inspectCommand)
     .option('--json', 'as JSON')
     .option('--dump <dir>', 'write each structure to DIR, named by structure and guest address')
-    .option('--from <file>', 'instead, decode and check the MP tables in a memory dump or dumped structure')
-    .action(async (flags) => {
+    .option(
+      '--from <path>',
+      'instead, compare the CPU that the snapshot in a directory needs with this host; or decode and check the MP tables in a memory dump or dumped structure',
+    )
+    .argument('[snapshot]', 'decode the state in the directory of a snapshot instead')
+    .action(async (snapshot, flags) => {
       const { inspect } = await import('./inspect.ts');
-      process.exitCode = inspect(flags);
+      process.exitCode = await inspect(snapshot, flags);
     });
 }
 

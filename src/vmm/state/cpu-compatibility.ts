@@ -118,7 +118,7 @@ function distinct(differences: readonly CpuDifference[]): CpuDifference[] {
 }
 
 function compareTables(guest: readonly CpuidEntry[], host: HostCpu): CpuDifference[] {
-  const vendors = [vendorOf(guest), vendorOf(host.cpuid)];
+  const vendors = [guest, host.cpuid].map((table) => vendorOf(table) || 'unknown');
   return [
     ...(vendors[0] === vendors[1]
       ? []

@@ -44,7 +44,7 @@ const STATE_FORMAT = 1;
 
 const MAGIC = 'VOLT-SNAPSHOT';
 /** A thousand vCPUs with AMX have a tenth of this. */
-const MAX_STATE_BYTES = 256 * 1024 * 1024;
+export const MAX_STATE_BYTES = 256 * 1024 * 1024;
 const MAX_CPUID_ENTRIES = 256;
 const MAX_MSRS = 1024;
 /** Architectural state components, AMX tiles included, have 11 KiB so far. (Intel SDM 1 §13.4) */
