@@ -40,6 +40,7 @@ export class LayersSource implements OpenMemorySource {
   /** What `load` reads. */
   #unread: readonly SourceTarget[] = [];
   readonly #guards: (() => void)[] = [];
+  #mapsFiles = false;
 
   /** Throws SyscallError for a bad descriptor. */
   constructor(layers: readonly MemoryLayer[]) {
@@ -50,6 +51,10 @@ export class LayersSource implements OpenMemorySource {
       this[Symbol.dispose]();
       throw error;
     }
+  }
+
+  get mapsFiles(): boolean {
+    return this.#mapsFiles;
   }
 
   /**
@@ -63,6 +68,7 @@ export class LayersSource implements OpenMemorySource {
     if (hugepages || shared) this.#unread = targets;
     else for (const target of targets) this.#map(target);
     if (this.#unread.length > 0) return;
+    this.#mapsFiles = true;
     for (const { host, bytes } of targets) this.#guards.push(guardMappedFile(host, bytes, LOST));
   }
 

@@ -48,6 +48,8 @@ export interface TargetKind {
 
 /** An open source; GuestMemory owns it and disposes of it. SAFETY: the targets are mapped until then. */
 export interface OpenMemorySource extends Disposable {
+  /** Whether RAM is a private mapping of files; known once it is attached. */
+  readonly mapsFiles: boolean;
   /** Puts the content under all of RAM, or prepares that. Called once, when RAM is mapped and untouched. */
   attach(targets: readonly SourceTarget[], kind: TargetKind): void;
   /** Brings what does not come when it is touched, on up to `threads` threads. Called once, before any access. */

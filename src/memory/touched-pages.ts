@@ -15,30 +15,54 @@ export function usedPages(memory: GuestMemory): PageRun[] {
   return memory.regions.flatMap((region) => usedPagesOf(memory, region));
 }
 
+/**
+ * Pages that differ from the memory files that they are mapped from, because somebody has written them since: the
+ * kernel made copies. undefined where that cannot be told: RAM is no private mapping of files, or this process may
+ * not read its page map. Throws SyscallError.
+ */
+export function copiedPages({ source, regions }: GuestMemory): PageRun[] | undefined {
+  if (!source?.mapsFiles) return undefined;
+  const found = regions.map(({ host, bytes, offset }) => readPageMap(host, bytes, offset, isCopy));
+  return found.every((runs) => runs !== undefined) ? found.flat() : undefined;
+}
+
 function usedPagesOf({ hugepages, source }: GuestMemory, region: MemoryRegion): readonly PageRun[] {
   const { host, bytes, offset, fd } = region;
   // hugetlb pages have no entry in the page map while they move to another place, and their files no holes.
   if (hugepages) return [[offset, bytes]];
-  const touched = fd === undefined ? touchedPages(host, bytes, offset) : dataPages(fd, 0, bytes, offset);
+  const touched =
+    fd === undefined
+      ? (readPageMap(host, bytes, offset, isTouched) ?? [[offset, bytes]])
+      : dataPages(fd, 0, bytes, offset);
   return source ? uniteRuns(touched, source.untouchedPages(offset, bytes)) : touched;
 }
 
-/** Bits 63 and 62 of an entry, in its upper half: present in RAM, or in swap. (admin-guide/mm/pagemap.rst) */
-const PAGEMAP_PRESENT_OR_SWAPPED = 0xc000_0000;
+/**
+ * Upper half of an entry. Bits 63 and 62: present in RAM, or in swap; bit 61: a page of a file, not a private copy.
+ * (admin-guide/mm/pagemap.rst)
+ */
+const PAGEMAP = { presentOrSwapped: 0xc000_0000, file: 0x2000_0000 } as const;
+const isTouched = (upper: number) => (upper & PAGEMAP.presentOrSwapped) !== 0;
+const isCopy = (upper: number) => isTouched(upper) && (upper & PAGEMAP.file) === 0;
 const PAGEMAP_ENTRY_BYTES = 8;
 /** 128 MiB of RAM at a time. */
 const ENTRIES_AT_ONCE = 32 * 1024;
 
 /**
- * The pages of [host, host + bytes), a private mapping, that this process has touched; they start at `offset`
- * of RAM. All of them where this process may not read its page map.
+ * The pages of [host, host + bytes), a private mapping that starts at `offset` of RAM, whose entries are wanted.
+ * undefined where this process may not read its page map.
  */
-function touchedPages(host: number, bytes: number, offset: number): readonly PageRun[] {
+function readPageMap(
+  host: number,
+  bytes: number,
+  offset: number,
+  wanted: (upper: number) => boolean,
+): PageRun[] | undefined {
   let pagemap: OwnedFd;
   try {
     pagemap = openFile('/proc/self/pagemap', OPEN.readOnly);
   } catch {
-    return [[offset, bytes]];
+    return undefined;
   }
   try {
     const pages = bytes / PAGE_BYTES;
@@ -47,11 +71,11 @@ function touchedPages(host: number, bytes: number, offset: number): readonly Pag
     const bits = new Uint32Array(Math.ceil(pages / 32));
     for (let first = 0; first < pages; first += ENTRIES_AT_ONCE) {
       const count = Math.min(ENTRIES_AT_ONCE, pages - first);
-      const wanted = entries.subarray(0, count * PAGEMAP_ENTRY_BYTES);
+      const piece = entries.subarray(0, count * PAGEMAP_ENTRY_BYTES);
       const at = (host / PAGE_BYTES + first) * PAGEMAP_ENTRY_BYTES;
-      if (readAt(pagemap.fd, wanted, at) < wanted.length) return [[offset, bytes]];
+      if (readAt(pagemap.fd, piece, at) < piece.length) return undefined;
       for (let i = 0; i < count; i++) {
-        if ((halves[2 * i + 1]! & PAGEMAP_PRESENT_OR_SWAPPED) === 0) continue;
+        if (!wanted(halves[2 * i + 1]!)) continue;
         const page = first + i;
         bits[page >>> 5] = bits[page >>> 5]! | (1 << (page & 31));
       }

@@ -20,6 +20,7 @@ import { encodeHandshake } from './userfault-handshake.ts';
 
 export class UserfaultSource implements OpenMemorySource {
   readonly #config: UserfaultSourceConfig;
+  readonly mapsFiles = false;
   #targets: readonly SourceTarget[] = [];
   #hugepages = false;
   #userfault: OwnedFd | undefined;

@@ -37,7 +37,7 @@ async function saveProgram(): Promise<void> {
 const saved = saveProgram();
 
 /** Runs the program on restored memory until its output; what it wrote, and where. */
-function runOn(source: MemorySource) {
+function runOn(source: MemorySource, atRestore = false) {
   using memory = new GuestMemory(RANGES, { source: openMemorySource(source) });
   memory.source!.load(1);
   using system = new KvmSystem();
@@ -53,7 +53,8 @@ function runOn(source: MemorySource) {
     regs.setBigUint64(REGS.rflags, 2n, true);
   });
   const tracker = new DirtyTracker(vm, memory);
-  tracker.start();
+  if (atRestore) tracker.startAtRestore();
+  else tracker.start();
   expect(libc.ioctl(vcpu.fd, IOCTL.run, null)).toBe(0);
   const run = new DataView(vcpu.runPage.view(0, vcpu.runPage.bytes));
   const output = run.getUint8(Number(run.getBigUint64(RUN.io.dataOffset, true)));
@@ -62,10 +63,11 @@ function runOn(source: MemorySource) {
     output,
     written: memory.read(at(DATA + 0x1000), 1)[0],
     dirty: tracker.collect(),
+    later: tracker.collect(),
   };
 }
 
-const EXPECTED = { exit: EXIT.io, output: 42, written: 42, dirty: [[DATA + 0x1000, 0x1000]] };
+const EXPECTED = { exit: EXIT.io, output: 42, written: 42, dirty: [[DATA + 0x1000, 0x1000]], later: [] };
 
 describe.skipIf(!kvmOpens)('a vCPU (needs /dev/kvm)', () => {
   test('runs on a memory file, and what it writes is its own and dirty', async () => {
@@ -79,13 +81,23 @@ describe.skipIf(!kvmOpens)('a vCPU (needs /dev/kvm)', () => {
     expect([first, second] as unknown).toEqual([EXPECTED, EXPECTED]);
   });
 
+  test('is known to have written a page since the restore without being watched', async () => {
+    await saved;
+    const fd = openSync(path, 'r');
+
+    const result = runOn({ kind: 'layers', layers: [{ fd, name: path }] }, true);
+    closeSync(fd);
+
+    expect(result as unknown).toEqual(EXPECTED);
+  });
+
   test.skipIf(LACKS_USERFAULT !== '')(
     `runs on memory that a handler supplies${LACKS_USERFAULT}`,
     async () => {
       await saved;
       using handler = await startMemoryHandler(folder.at('socket'), path);
 
-      const result = runOn({ kind: 'uffd', path: folder.at('socket') });
+      const result = runOn({ kind: 'uffd', path: folder.at('socket') }, true);
 
       expect(result as unknown).toEqual(EXPECTED);
       expect(await handler.rest()).toMatch(/^supplied \d+ pages\n$/);

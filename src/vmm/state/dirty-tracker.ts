@@ -7,12 +7,15 @@ import type { KvmVm } from '../../kvm/vm.ts';
 import { PAGE_BYTES } from '../../machine/address.ts';
 import { limitRuns, runsOfBits, uniteRuns, type PageRun } from '../../machine/page-runs.ts';
 import type { GuestMemory } from '../../memory/guest-memory.ts';
+import { copiedPages } from '../../memory/touched-pages.ts';
 import { MAX_RUNS } from './memory-state.ts';
 
 /** The slot of region n of RAM is n. */
 export class DirtyTracker {
   readonly #vm: KvmVm;
   readonly #memory: GuestMemory;
+  /** The pages that were written since the restore are still to be read from the page map. */
+  #isDeferred = false;
 
   constructor(vm: KvmVm, memory: GuestMemory) {
     this.#vm = vm;
@@ -21,13 +24,24 @@ export class DirtyTracker {
 
   /** Whether it was started and not stopped. */
   get isTracking(): boolean {
-    return this.#memory.dirtyPages.isTracking;
+    return this.#isDeferred || this.#memory.dirtyPages.isTracking;
+  }
+
+  /**
+   * Starts at a restore, with no page dirty that is as in the snapshot. Where RAM is a private mapping of the
+   * snapshot's files, the kernel knows the pages that were written, so that nothing is noted, and the guest runs at
+   * full speed, until they are first collected. Throws SyscallError.
+   */
+  startAtRestore(): void {
+    this.#isDeferred = copiedPages(this.#memory) !== undefined;
+    if (!this.#isDeferred) this.start();
   }
 
   /**
    * Starts with no page dirty; vCPUs and devices may run. Copy RAM after this, not before. Throws SyscallError.
    */
   start(): void {
+    this.#isDeferred = false;
     this.#memory.dirtyPages.start();
     this.#logPages(true);
     // What a device wrote before it could see that tracking is on must be in RAM before that is copied.
@@ -39,6 +53,11 @@ export class DirtyTracker {
    * Copy them after this. Only with vCPUs and devices paused is nothing written after it. Throws SyscallError.
    */
   collect(): readonly PageRun[] {
+    if (this.#isDeferred) {
+      // Pages that are written between the two are in both.
+      this.start();
+      return limitRuns(copiedPages(this.#memory)!, MAX_RUNS);
+    }
     const { regions, bytes, dirtyPages } = this.#memory;
     const byGuest = regions.flatMap((region, slot) => {
       const pages = region.bytes / PAGE_BYTES;
@@ -50,6 +69,10 @@ export class DirtyTracker {
 
   /** The guest runs at full speed again. Throws SyscallError. */
   stop(): void {
+    if (this.#isDeferred) {
+      this.#isDeferred = false;
+      return;
+    }
     this.#memory.dirtyPages.stop();
     this.#logPages(false);
   }

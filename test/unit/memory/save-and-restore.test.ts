@@ -5,7 +5,8 @@ import { ramRanges } from '../../../src/machine/layout.ts';
 import type { PageRun } from '../../../src/machine/page-runs.ts';
 import { GuestMemory } from '../../../src/memory/guest-memory.ts';
 import { writeMemory } from '../../../src/memory/memory-writer.ts';
-import { usedPages } from '../../../src/memory/touched-pages.ts';
+import { releaseMemory } from '../../../src/ffi/memory-advice.ts';
+import { copiedPages, usedPages } from '../../../src/memory/touched-pages.ts';
 import { TemporaryFolder } from '../../cli/volt-process.ts';
 import { LACKS_HUGE_PAGES } from '../support/huge-pages.ts';
 import { seededRandom } from '../support/random.ts';
@@ -226,6 +227,39 @@ describe('a restored memory', () => {
 
     const file = readFileSync(folder.at('second'));
     expect([0, 1, 2, 3, 4, 9].map((i) => file[i * P])).toEqual([1, 50, 0, 4, 0, 60]);
+  });
+
+  test('knows the pages that were written since, which reading does not change', async () => {
+    using folder = new TemporaryFolder();
+    {
+      using memory = new GuestMemory(SMALL);
+      for (let i = 0; i < 8; i++) memory.write(at(i * P), page(i + 1));
+      await saveTo(folder.at('memory'), memory);
+    }
+    using restored = restoreFrom(SMALL, [{ path: folder.at('memory') }]);
+    const untouched = copiedPages(restored);
+    restored.read(at(0), 32 * MIB);
+    const onlyRead = copiedPages(restored);
+    restored.write(at(2 * P), page(2));
+    restored.write(at(20 * MIB), page(9));
+    const written = copiedPages(restored);
+    releaseMemory(restored.regions[0]!.host + 20 * MIB, P);
+
+    expect([untouched, onlyRead]).toEqual([[], []]);
+    expect(written).toEqual([
+      [2 * P, P],
+      [20 * MIB, P],
+    ]);
+    expect(copiedPages(restored)).toEqual([[2 * P, P]]);
+  });
+
+  test('does not know them where RAM is no mapping of files', async () => {
+    using folder = new TemporaryFolder();
+    using memory = new GuestMemory(SMALL);
+    await saveTo(folder.at('memory'), memory);
+    using shared = restoreFrom(SMALL, [{ path: folder.at('memory') }], { shared: true });
+
+    expect([copiedPages(memory), copiedPages(shared)]).toEqual([undefined, undefined]);
   });
 
   test('is nowhere in memory before it is touched', async () => {
