@@ -56,25 +56,40 @@ export function placeInitrd(
   loads: readonly FileLoad[],
   endLimit: number,
 ): FileLoad | undefined {
+  return placeBehind(inputs, loads, endLimit)?.last;
+}
+
+/**
+ * Places the initrd as the module of a Multiboot kernel: page-aligned right behind everything in `loads`, where
+ * GRUB and QEMU place modules. seL4 uses the memory behind its last module. undefined without an initrd.
+ */
+export function placeModule(inputs: BootInputs, loads: readonly FileLoad[]): FileLoad | undefined {
+  return placeBehind(inputs, loads, LAYOUT.mmioHole.address)?.first;
+}
+
+/** The lowest and the highest place for the initrd in RAM behind `loads` and below `endLimit`. */
+function placeBehind(inputs: BootInputs, loads: readonly FileLoad[], endLimit: number) {
   const { initrd } = inputs;
   if (!initrd) return undefined;
   const end = Math.min(lowMemoryEnd(inputs), endLimit);
-  const start = alignDown(end - initrd.bytes, PAGE_BYTES);
+  const last = alignDown(end - initrd.bytes, PAGE_BYTES);
   const kernelEnd = Math.max(LAYOUT.kernel.address, ...loads.map((load) => load.address + load.memoryBytes));
-  if (start < alignUp(kernelEnd, PAGE_BYTES)) {
+  const first = alignUp(kernelEnd, PAGE_BYTES);
+  if (last < first) {
     throw noSpaceError(inputs, initrd.name, `initrd of ${initrd.bytes} bytes`, {
       needed: kernelEnd + initrd.bytes + PAGE_BYTES,
       endLimit: Math.min(endLimit, LAYOUT.mmioHole.address),
     });
   }
-  return {
+  const loadAt = (address: number): FileLoad => ({
     name: 'initrd',
     file: 'initrd',
     fileOffset: 0,
     fileBytes: initrd.bytes,
-    address: guestAddress(start),
+    address: guestAddress(address),
     memoryBytes: initrd.bytes,
-  };
+  });
+  return { first: loadAt(first), last: loadAt(last) };
 }
 
 /**

@@ -4,7 +4,7 @@ import { readUpTo, type ByteSource } from '../binary/byte-source.ts';
 import { hex, putAscii, putU64, viewOf } from '../binary/bytes.ts';
 import { KIB, MIB, guestAddress, offsetAddress } from '../machine/address.ts';
 import { EBDA_START, LAYOUT } from '../machine/layout.ts';
-import { commandLineWrite, imageError, lowMemoryEnd, placeInitrd, type BootInputs } from './boot-inputs.ts';
+import { commandLineWrite, imageError, lowMemoryEnd, placeModule, type BootInputs } from './boot-inputs.ts';
 import type { BootPlan, FileLoad, MemoryWrite } from './boot-plan.ts';
 import { buildE820 } from './e820.ts';
 import { elfLoads } from './elf-loads.ts';
@@ -135,7 +135,7 @@ export function planMultiboot(
     const found = `its entry point is ${hex(image && !hasAddresses ? image.entry : header.entryAddress)}`;
     throw imageError(name, found, { expected: 'an address inside a loaded range and below 4 GiB' });
   }
-  const initrd = placeInitrd(inputs, loads, LAYOUT.mmioHole.address);
+  const initrd = placeModule(inputs, loads);
   return {
     protocol: 'multiboot',
     summary: image ? `${image.bits}-bit ELF kernel, Multiboot` : 'flat kernel, Multiboot',

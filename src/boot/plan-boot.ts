@@ -9,11 +9,11 @@ import { planLinux } from './linux.ts';
 import { findMultibootHeader, planMultiboot } from './multiboot.ts';
 import { planPvh, pvhEntry } from './pvh.ts';
 import { buildInterruptVectors, buildRealModeHandlers } from './real-mode-handlers.ts';
-import { checkInitrd, recogniseImage } from './recognise.ts';
+import { checkInitrd, checkModule, recogniseImage } from './recognise.ts';
 
 /** Throws VoltError 'image' if the kernel, the initrd and the RAM do not fit together. */
 export function planBoot(inputs: BootInputs, protocol?: BootProtocol): BootPlan {
-  if (inputs.initrd) checkInitrd(inputs.initrd);
+  if (inputs.initrd) checkModule(inputs.initrd);
   const chosen = choosePlan(inputs, protocol);
   const plan = { ...chosen, writes: [...chosen.writes, ...realModeWrites()] };
   checkLoads(inputs, plan.loads, plan.writes);
@@ -38,6 +38,7 @@ function choosePlan(inputs: BootInputs, wanted: BootProtocol | undefined): BootP
   const { kernel } = inputs;
   const kind = recogniseImage(kernel, () => findMultibootHeader(kernel) !== undefined);
   if (kind === 'bzimage') {
+    if (inputs.initrd) checkInitrd(inputs.initrd);
     refuseUnless(wanted === undefined || wanted === 'bzimage', inputs, wanted, 'it is a bzImage');
     return planBzImage(inputs);
   }
@@ -50,6 +51,9 @@ function choosePlan(inputs: BootInputs, wanted: BootProtocol | undefined): BootP
   if (wanted === 'linux') refuseUnless(image !== undefined, inputs, wanted, 'it is a flat Multiboot image');
   if (wanted === 'multiboot')
     refuseUnless(header !== undefined, inputs, wanted, 'it has no Multiboot header');
+  // Modules of other kernels may be programs: seL4's is its root server, Xen's the kernel of dom0.
+  const hasModules = wanted !== 'linux' && (pvh !== undefined || header !== undefined);
+  if (inputs.initrd && (!hasModules || (image && isLinux(image)))) checkInitrd(inputs.initrd);
   if (image && (wanted === 'linux' || (wanted === undefined && isLinux(image))))
     return planLinux(inputs, image);
   if (image && pvh !== undefined && wanted !== 'multiboot') return planPvh(inputs, image, pvh);

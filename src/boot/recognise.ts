@@ -94,13 +94,17 @@ export function recogniseImage(source: ByteSource, hasMultibootHeader: () => boo
   });
 }
 
+/** Throws VoltError 'image' for a file that can be neither an initrd nor a module of another kernel. */
+export function checkModule(source: ByteSource): void {
+  if (source.bytes > 0) return;
+  throw imageError(source.name, 'the file is empty', { expected: 'a cpio archive' });
+}
+
 /**
- * Throws VoltError 'image' for a file that cannot be an initrd. Compressed archives and file systems can be.
+ * Throws VoltError 'image' for a file that cannot be an initrd of Linux. Compressed archives and file systems
+ * can be.
  */
 export function checkInitrd(source: ByteSource): void {
-  if (source.bytes === 0) {
-    throw imageError(source.name, 'the file is empty', { expected: 'a cpio archive' });
-  }
   const head = readUpTo(source, 0, PROBE_BYTES);
   if (startsWith(head, 0, ELF_MAGIC) || isBzImage(head)) {
     throw imageError(source.name, 'it is a kernel or a program', {

@@ -236,14 +236,23 @@ describe('the boot information', () => {
     ]);
   });
 
-  test('lists the initrd as a module, page-aligned', () => {
+  test('lists the initrd as a module, page-aligned right behind the kernel', () => {
     const info = infoOf({ initrd: initrdOf(5000) });
     const at = info.getUint32(24, true) - 0x4000;
-    const start = 128 * MIB - 8192;
+    const start = MIB + 4096;
     expect(info.getUint32(0, true)).toBe(0x24d);
     expect(info.getUint32(20, true)).toBe(1);
     expect([info.getUint32(at, true), info.getUint32(at + 4, true)]).toEqual([start, start + 5000]);
     const string = info.getUint32(at + 8, true) - 0x4000;
     expect(Buffer.from(info.buffer).toString('latin1', string, string + 7)).toBe('initrd\0');
+  });
+
+  test('takes a module that is a program, such as the root server of seL4, but none that is empty', () => {
+    const kernel = elfWith(multibootHeader(3));
+    const withModule = (bytes: Uint8Array) =>
+      planBoot(bootInputs(kernel, { initrd: bytesAsSource('module', bytes) })).loads.at(-1)!;
+
+    expect(withModule(buildElf()).file).toBe('initrd');
+    expect(voltErrorOf(() => withModule(new Uint8Array())).message).toContain('the file is empty');
   });
 });

@@ -7,7 +7,7 @@ import { MEMMAP_ENTRY, MODULE_ENTRY, pvhEntry, START_INFO } from '../../../src/b
 import { GIB, guestAddress, MIB } from '../../../src/machine/address.ts';
 import { ramRanges } from '../../../src/machine/layout.ts';
 import { voltErrorOf } from '../support/errors.ts';
-import { bootInputs, buildElf, buildNote, initrdOf, pvhNote, u32Bytes } from './images.ts';
+import { bootInputs, buildElf, buildNote, initrdOf, LINUX_NOTE, pvhNote, u32Bytes } from './images.ts';
 
 const entryOf = (notes: Uint8Array) => pvhEntry(parseElf(bytesAsSource('kernel', buildElf({ notes }))));
 const KERNEL = buildElf({ notes: pvhNote(0x10_0010) });
@@ -93,6 +93,17 @@ describe('a PVH kernel', () => {
     expect(info.getBigUint64(at, true)).toBe(BigInt(128 * MIB - 8192));
     expect(info.getBigUint64(at + 8, true)).toBe(5000n);
     expect(plan.loads.map((load) => load.name)).toEqual(['kernel-segment-0', 'initrd']);
+  });
+
+  test('takes a program as its module, but not if it is Linux', () => {
+    const program = bytesAsSource('module', buildElf());
+    const linux = buildElf({ notes: Uint8Array.of(...pvhNote(0x10_0010), ...LINUX_NOTE) });
+
+    const { loads } = planBoot(bootInputs(KERNEL, { initrd: program }));
+    const refused = voltErrorOf(() => planBoot(bootInputs(linux, { initrd: program }), 'pvh'));
+
+    expect(loads.at(-1)!.fileBytes).toBe(program.bytes);
+    expect(refused.message).toContain('it is a kernel or a program');
   });
 
   test('without an initrd has no module', () => {

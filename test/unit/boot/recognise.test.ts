@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { bytesAsSource } from '../../../src/binary/byte-source.ts';
-import { checkInitrd, recogniseImage } from '../../../src/boot/recognise.ts';
+import { checkInitrd, checkModule, recogniseImage } from '../../../src/boot/recognise.ts';
 import { voltErrorOf } from '../support/errors.ts';
 import { buildBzImage, buildElf } from './images.ts';
 
@@ -98,8 +98,7 @@ describe('an initrd', () => {
   });
 
   test('that is empty is told so', () => {
-    expect(messageForInitrd(new Uint8Array())).toBe(
-      'Cannot load initrd.img: the file is empty (expected a cpio archive)',
-    );
+    const { message } = voltErrorOf(() => checkModule(bytesAsSource('initrd.img', new Uint8Array())));
+    expect(message).toBe('Cannot load initrd.img: the file is empty (expected a cpio archive)');
   });
 });
