@@ -5,8 +5,12 @@ import { checkMachine, EXIT_CODE, hostWarnings } from '../api/index.ts';
 import { createLog, setLogFormat, writeStdout } from './log.ts';
 import { toConfig, type MachineFlags } from './machine-options.ts';
 
+export interface CheckFlags extends MachineFlags {
+  readonly json?: true | undefined;
+}
+
 /** Returns exit code 0, or throws the error that `volt run` would throw. */
-export function check(flags: MachineFlags & { readonly json?: true | undefined }): number {
+export function check(flags: CheckFlags): number {
   setLogFormat(flags.logFormat);
   const warnings: string[] = [];
   const log = createLog(flags.logLevel);

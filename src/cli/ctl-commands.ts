@@ -1,11 +1,5 @@
 /** `volt ctl`: one call to a running guest's control socket; the answer is printed as text or JSON. */
-import {
-  Argument,
-  Command,
-  InvalidArgumentError,
-  Option,
-  type CommandUnknownOpts,
-} from '@commander-js/extra-typings';
+import { Argument, Command, Option, type CommandUnknownOpts } from '@commander-js/extra-typings';
 import {
   connectControl,
   EXIT_CODE,
@@ -19,6 +13,7 @@ import {
   type ControlParams,
   type ControlResult,
 } from '../api/index.ts';
+import { InvalidArgument } from './flags.ts';
 import { commanderError } from './commander-error.ts';
 import {
   formatBalloon,
@@ -240,12 +235,12 @@ function toIpi({ mode, to, except, vector, trigger, deassert }: IpiFlags): Contr
 
 function toNumber(text: string): number {
   if (/^(\d{1,10}|0x[0-9a-f]{1,8})$/i.test(text)) return Number(text);
-  throw new InvalidArgumentError('Expected a whole number such as 3 or 0x30.');
+  throw new InvalidArgument('Expected a whole number such as 3 or 0x30.');
 }
 
 function toNice(text: string): number {
   if (/^-?\d{1,2}$/.test(text)) return Number(text);
-  throw new InvalidArgumentError('Expected a nice value from -20 to 19.');
+  throw new InvalidArgument('Expected a nice value from -20 to 19.');
 }
 
 function collect(text: string, before: number[] | undefined): number[] {
@@ -259,5 +254,5 @@ function toDestination(text: string): number | 'all' {
 function toCpus(text: string): number[] {
   const cpus = parseCpuList(text);
   if (cpus) return cpus;
-  throw new InvalidArgumentError('Expected host CPUs such as 2 or 0-1,3.');
+  throw new InvalidArgument('Expected host CPUs such as 2 or 0-1,3.');
 }

@@ -1,11 +1,8 @@
 /** Turns the error that ends a command into one line on stderr and an exit code. */
-import { CommanderError } from '@commander-js/extra-typings';
 import { EXIT_CODE, SyscallError, VoltError } from '../api/index.ts';
 import { createLog, oneLine } from './log.ts';
 
 export function fail(error: unknown): number {
-  // Commander has printed its own message; help and version are not failures.
-  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_CODE.ok : EXIT_CODE.usage;
   const log = createLog('error');
   if (error instanceof VoltError) {
     log.error(oneLine(error.message));

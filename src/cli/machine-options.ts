@@ -1,21 +1,8 @@
-/**
- * The flags that describe a machine, shared by `run`, `check` and `inspect`, and their conversion to a
- * VmConfig.
- */
+/** Converts the flags that describe a machine, which `run`, `check` and `inspect` share, to a VmConfig. */
 import { readFileSync } from 'node:fs';
 import {
-  type Command,
-  InvalidArgumentError,
-  Option,
-  type CommandUnknownOpts,
-} from '@commander-js/extra-typings';
-import {
-  BOOT_PROTOCOLS,
-  DEFAULT_CMDLINE,
   DEFAULT_CPUS,
   DEFAULT_MEMORY_MIB,
-  MAXIMUM_MEMORY_MIB,
-  MINIMUM_MEMORY_MIB,
   mergeConfig,
   namesRoot,
   parseConfig,
@@ -24,12 +11,10 @@ import {
   VoltError,
   type ConfigInput,
   type VmConfig,
-  EXIT_CODE_STYLES,
 } from '../api/index.ts';
-import { addDeviceFlags, deviceFlagOf, deviceSections } from './device-flags.ts';
-import { LOG_FORMATS, LOG_LEVELS, type Log, type LogFormat, type LogLevel } from './log.ts';
-import { parseCpusFlag, parseNumaFlag, toNumber, type NumaFlag } from './machine-flags.ts';
-import { toMib } from './size.ts';
+import { deviceFlagOf, deviceSections } from './device-flags.ts';
+import type { Log, LogFormat, LogLevel } from './log.ts';
+import { parseCpusFlag, toNumber, type NumaFlag } from './machine-flags.ts';
 
 const MAX_CONFIG_BYTES = 1024 * 1024;
 
@@ -81,86 +66,6 @@ export interface MachineFlags {
   readonly config?: string | undefined;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
-}
-
-export function machineOptions<T extends Command<[], {}>>(command: T) {
-  const described = command
-    .optionsGroup('Kernel:')
-    .option(
-      '-k, --kernel <file>',
-      'ELF vmlinux, bzImage, PVH or Multiboot, recognised by its bytes (default: the embedded SMP kernel)',
-    )
-    .option('-i, --initrd <file>', 'initial RAM disk')
-    .option('-a, --cmdline <text>', `kernel command line (default: "${DEFAULT_CMDLINE}")`)
-    .addOption(
-      new Option('--boot <protocol>', 'boot by this protocol instead of the one recognised').choices(
-        BOOT_PROTOCOLS,
-      ),
-    )
-    .optionsGroup('Machine:')
-    .option(
-      '-c, --cpus <count>',
-      `vCPUs and their topology: 8,sockets=2,cores=2,threads=2; max=16 allows hotplug up to 16 (default: ${DEFAULT_CPUS})`,
-    )
-    .option(
-      '-m, --memory <size>',
-      `guest RAM, such as 512M or 2G (default: ${DEFAULT_MEMORY_MIB}M)`,
-      toMemoryMib,
-    )
-    .option('--hugepages', "back guest RAM with the host's reserved 2 MiB pages")
-    .option(
-      '--numa <node>',
-      'a NUMA node: node=0,cpus=0-1,memory=1G,distance=10:20,host=0; one flag per node',
-      (text: string, before: readonly NumaFlag[] | undefined) => [...(before ?? []), parseNumaFlag(text)],
-    )
-    .option('--boot-cpu <n>', 'the vCPU that is the BSP (default: 0)')
-    .option(
-      '--cpu-affinity <list>',
-      'host CPUs for vCPUs: 0=2,1=3 or 0=0-1; may be repeated (default: any)',
-      (text: string, before: string | undefined) => (before === undefined ? text : `${before},${text}`),
-    )
-    .option('--no-acpi', 'boot without ACPI tables')
-    .option('--no-mptable', 'boot without MP tables')
-    .addOption(
-      new Option(
-        '--reboot <when>',
-        'always: start the guest again after every reset (default: end it after 5 runs in a row of less than 10 minutes)',
-      ).choices(['always'] as const),
-    )
-    .option('--no-reboot', 'end when the guest resets itself, instead of starting it again')
-    .addOption(
-      new Option(
-        '--exit-code <style>',
-        "exit code for a status n on port 0xf4: volt: 64+n; qemu: 2n+1, as with QEMU's isa-debug-exit (default: volt)",
-      ).choices(EXIT_CODE_STYLES),
-    )
-    .option('--virtio-cmdline', 'announce virtio devices on the command line too, for kernels without ACPI')
-    .optionsGroup('Devices:')
-    .option(
-      '--console <where>',
-      'serial console: stdio, none, or file=PATH to append to a file (default: stdio)',
-    );
-  addDeviceFlags(described as unknown as CommandUnknownOpts);
-  return described
-    .optionsGroup('Configuration and messages:')
-    .option('--config <file>', "a JSON file in the format of Firecracker's --config-file; flags override it")
-    .addOption(
-      new Option('--log-level <level>', 'least severity of messages on stderr')
-        .choices(LOG_LEVELS)
-        .default('warn' as const),
-    )
-    .addOption(
-      new Option('--log-format <format>', 'text, or one JSON object per line')
-        .choices(LOG_FORMATS)
-        .default('text' as const),
-    );
-}
-
-/** Checks the range here as well as in the schema, so that the error has the units of the flag. */
-function toMemoryMib(text: string): number {
-  const mib = toMib(text);
-  if (mib >= MINIMUM_MEMORY_MIB && mib <= MAXIMUM_MEMORY_MIB) return mib;
-  throw new InvalidArgumentError(`Expected ${MINIMUM_MEMORY_MIB}M to ${MAXIMUM_MEMORY_MIB / 2 ** 20}T.`);
 }
 
 /** Converts flags and file to a VmConfig. Throws VoltError; warns about unknown keys. */

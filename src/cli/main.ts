@@ -13,8 +13,19 @@ if (words) {
   const { main } = await import('./firecracker.ts').catch(explainLoading);
   await main(words[0], words[1]);
 } else {
+  const plain = process.argv.slice(2);
+  if (mayBePlain(plain)) {
+    const { runIfPlain } = await import('./plain-run.ts').catch(explainLoading);
+    await runIfPlain(plain);
+  }
   const { main } = await import('./program.ts').catch(explainLoading);
   await main();
+}
+
+/** Whether this is `volt run`, so that commander is not loaded unless its help or its errors are needed. */
+function mayBePlain([first = '', ...others]: readonly string[]): boolean {
+  const isInformation = (word: string) => ['-h', '--help', '-V', '--version'].includes(word);
+  return /^(-|run$|$)/.test(first) && ![first, ...others].some(isInformation);
 }
 
 /** The persona and its words, if Volt was started by its name or with it as the command. */

@@ -1,11 +1,16 @@
 /** The command line of `volt`. Subcommands are loaded when they are called. */
-import { Command, InvalidArgumentError, type CommandUnknownOpts } from '@commander-js/extra-typings';
-import { ALL_SPECS, DEFAULT_HANG_REPORT_SECONDS, VoltError } from '../api/index.ts';
+import { Command, CommanderError, type CommandUnknownOpts } from '@commander-js/extra-typings';
+import { EXIT_CODE, VoltError } from '../api/index.ts';
+import { addFlags } from './add-flags.ts';
+import type { CheckFlags } from './check.ts';
 import { commanderError } from './commander-error.ts';
 import { addCtlCommand } from './ctl.ts';
-import { machineOptions } from './machine-options.ts';
 import { fail } from './fail.ts';
+import { InvalidArgument, readNames } from './flags.ts';
+import type { InspectFlags } from './inspect.ts';
 import { nearestWord } from './nearest-word.ts';
+import { MACHINE_FLAGS, RUN_FLAGS } from './run-flags.ts';
+import type { RunFlags } from './run.ts';
 import { VERSION } from './version.ts';
 
 const EXAMPLES = `
@@ -53,7 +58,7 @@ const INTERVAL = { shortest: 0.1, longest: 3600 } as const;
 function toInterval(text: string): number {
   const seconds = /^\d{1,4}(\.\d{1,3})?$/.test(text) ? Number(text) : NaN;
   if (seconds >= INTERVAL.shortest && seconds <= INTERVAL.longest) return seconds;
-  throw new InvalidArgumentError(`Expected seconds from ${INTERVAL.shortest} to ${INTERVAL.longest}.`);
+  throw new InvalidArgument(`Expected seconds from ${INTERVAL.shortest} to ${INTERVAL.longest}.`);
 }
 
 /** The options of `volt run`, for `volt --help`: commander shows only those of volt itself there. */
@@ -74,8 +79,7 @@ function mayRepeat(words: readonly string[]): boolean {
 /** Refuses repeated flags, whose second value would silently replace the first. */
 function refuseRepeats(command: CommandUnknownOpts): void {
   for (const option of command.options) {
-    // A flag that collects its values has a parser.
-    if (option.parseArg !== undefined && REPEATABLE.has(option.name())) continue;
+    if (REPEATABLE.has(option.long ?? '')) continue;
     let isGiven = false;
     command.on(`option:${option.name()}`, () => {
       if (isGiven)
@@ -88,21 +92,12 @@ function refuseRepeats(command: CommandUnknownOpts): void {
   }
 }
 
-const REPEATABLE = new Set([
-  'numa',
-  'cpu-affinity',
-  ...ALL_SPECS.filter(({ isList }) => isList).map(({ flag }) => flag.name),
-]);
-
-function toSeconds(text: string): number {
-  if (/^\d{1,6}$/.test(text)) return Number(text);
-  throw new InvalidArgumentError('Expected whole seconds such as 60.');
-}
-
-function toId(text: string): number {
-  if (/^\d{1,10}$/.test(text)) return Number(text);
-  throw new InvalidArgumentError('Expected a number such as 65534.');
-}
+const REPEATABLE = new Set(
+  [...MACHINE_FLAGS, ...RUN_FLAGS]
+    .flatMap(({ flags }) => flags)
+    .filter(({ isList }) => isList)
+    .map((flag) => readNames(flag).long),
+);
 
 /** Man pages and completions are generated from this as well. */
 export const program = new Command('volt')
@@ -135,59 +130,23 @@ const MACHINE_COMMANDS: Readonly<Record<string, () => unknown>> = {
 };
 
 function defineRun() {
-  return machineOptions(runCommand)
-    .optionsGroup('Running:')
-    .option('--timeline', 'print when each phase of the boot happened, on stderr, at the end')
-    .option('--json', 'without --kernel: the report of the embedded kernel as JSON')
-    .option(
-      '--control [path]',
-      'open a control socket for volt ctl and volt ps, at PATH or where volt ps looks',
-    )
-    .option(
-      '--symbols <file>',
-      "System.map or ELF file with the guest's symbols (default: the kernel file's own)",
-    )
-    .option(
-      '--hang-report <seconds>',
-      `report a guest in which no vCPU makes progress for so long; off: never (default: ${DEFAULT_HANG_REPORT_SECONDS})`,
-    )
-    .option(
-      '--metrics <addr|path>',
-      'serve OpenMetrics at ADDRESS:PORT, or on a Unix socket at a path with a slash',
-    )
-    .option(
-      '--shutdown-timeout <s>',
-      'after SIGTERM: time for the guest to power off after the power button is pressed; 0: end it at once',
-      toSeconds,
-      60,
-    )
-    .optionsGroup('Confinement:')
-    .option(
-      '--jail <dir>',
-      'run with DIR as the root of the file system; all paths are relative to it; needs root',
-    )
-    .option('--uid <n>', 'in the jail: the user to become', toId)
-    .option('--gid <n>', 'in the jail: the group to become', toId)
-    .option('--netns <path>', 'in the jail: the network namespace to join')
-    .option('--cgroup <name>', 'in the jail: the cgroup to join, below /sys/fs/cgroup')
-    .option('--no-sandbox', 'keep all privileges and system calls while the guest runs')
-    .action(async (flags) => {
-      const { run } = await import('./run.ts');
-      process.exitCode = await run(flags);
-    });
+  return addFlags(runCommand, [...MACHINE_FLAGS, ...RUN_FLAGS]).action(async (flags) => {
+    const { run } = await import('./run.ts');
+    process.exitCode = await run(flags as unknown as RunFlags);
+  });
 }
 
 function defineCheck() {
-  return machineOptions(checkCommand)
+  return addFlags(checkCommand, MACHINE_FLAGS)
     .option('--json', 'as JSON')
     .action(async (flags) => {
       const { check } = await import('./check.ts');
-      process.exitCode = check(flags);
+      process.exitCode = check(flags as unknown as CheckFlags);
     });
 }
 
 function defineInspect() {
-  return machineOptions(inspectCommand)
+  return addFlags(inspectCommand, MACHINE_FLAGS)
     .option('--json', 'as JSON')
     .option('--dump <dir>', 'write each structure to DIR, named by structure and guest address')
     .option(
@@ -197,7 +156,7 @@ function defineInspect() {
     .argument('[snapshot]', 'decode the state in the directory of a snapshot instead')
     .action(async (snapshot, flags) => {
       const { inspect } = await import('./inspect.ts');
-      process.exitCode = await inspect(snapshot, flags);
+      process.exitCode = await inspect(snapshot, flags as unknown as InspectFlags);
     });
 }
 
@@ -307,7 +266,12 @@ export async function main(): Promise<never> {
     await addCtlHelp(words);
     await program.parseAsync();
   } catch (error) {
-    process.exitCode = fail(error);
+    process.exitCode = error instanceof CommanderError ? exitCodeOf(error) : fail(error);
   }
   process.exit();
+}
+
+/** Commander has printed its own message; help and version are not failures. */
+function exitCodeOf({ exitCode }: CommanderError): number {
+  return exitCode === 0 ? EXIT_CODE.ok : EXIT_CODE.usage;
 }

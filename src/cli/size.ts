@@ -1,12 +1,12 @@
 /** Memory sizes as arguments of flags and commands. */
-import { InvalidArgumentError } from '@commander-js/extra-typings';
 import { parseMib } from '../api/index.ts';
+import { InvalidArgument } from './flags.ts';
 
-/** An argument parser for commander, which puts the flag's name before the error. Returns MiB. */
+/** Returns MiB. Throws InvalidArgument. */
 export function toMib(text: string): number {
   try {
     return parseMib(text);
   } catch (error) {
-    throw new InvalidArgumentError((error as Error).message);
+    throw new InvalidArgument((error as Error).message);
   }
 }

@@ -1,5 +1,5 @@
 /** Flags that hold several settings. */
-import { InvalidArgumentError } from '@commander-js/extra-typings';
+import { InvalidArgument } from '../../../src/cli/flags.ts';
 import { parseCpusFlag, parseNumaFlag, toNumber } from '../../../src/cli/machine-flags.ts';
 import { parseMib } from '../../../src/schema/sizes.ts';
 import { parseCpuList } from '../../../src/machine/cpu-list.ts';
@@ -73,7 +73,7 @@ export const flagsTarget: FuzzTarget = {
       return `${reader} taken`;
     } catch (error) {
       const refused =
-        error instanceof InvalidArgumentError || (error instanceof VoltError && error.code !== 'internal');
+        error instanceof InvalidArgument || (error instanceof VoltError && error.code !== 'internal');
       if (!refused) throw error;
       if (error instanceof VoltError && error.message.includes('\n'))
         throw new Error(`a message of several lines: ${error.message}`, { cause: error });

@@ -1,12 +1,8 @@
-import { Command } from 'commander';
 import { expect, test } from 'bun:test';
-import { addDeviceFlags, deviceFlagOf, deviceSections } from '../../../src/cli/device-flags.ts';
+import { deviceFlagOf, deviceFlags, deviceSections } from '../../../src/cli/device-flags.ts';
+import { parsePlainly } from '../../../src/cli/flags.ts';
 
-function parse(...argv: string[]) {
-  const command = new Command();
-  addDeviceFlags(command as never);
-  return command.parse(argv, { from: 'user' }).opts();
-}
+const parse = (...argv: string[]) => parsePlainly([{ title: 'Devices:', flags: deviceFlags() }], argv)!;
 
 test('flags of a list may be given again, and number devices without an id', () => {
   expect(deviceSections(parse('--disk', 'a', '--disk', 'b', '--virtio-console', 'socket=s'))).toEqual({
