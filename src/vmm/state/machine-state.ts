@@ -215,6 +215,7 @@ const MachineStateSchema = object({
   ),
   vm: VmStateSchema,
   chips: ChipsStateSchema,
+  /** In the order of their slots. */
   devices: list(SavedDeviceSchema, MAX_DEVICES),
   memory: MemoryStateSchema,
   /** VM Generation ID: where the guest finds it. */

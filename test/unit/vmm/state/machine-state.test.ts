@@ -81,6 +81,16 @@ describe('a forged file with the right checksum', () => {
     ['more to read than is there', (d) => void (d.chips.uart[9] = 500), 'its UART has 491 bytes to read'],
     ['less than nothing to read', (d) => void (d.chips.uart[9] = 0), 'its UART has -9 bytes to read'],
     ['hotplug registers for one vCPU', (d) => void (d.chips.cpuHotplug.length = 5), 'hotplug registers'],
+    [
+      'a position that no queue has',
+      (d) => void (d.devices[0]!.queues[0]!['next'] = 70_000),
+      'devices.0.queues.0.next is 70000',
+    ],
+    [
+      'a device without queues',
+      (d) => void delete (d.devices[0] as Partial<(typeof d.devices)[0]>).queues,
+      'devices.0.queues is',
+    ],
     ['routing of its own', (d) => void (d.vm.routing = []), 'vm.routing'],
   ])('%s is refused', (_name, change, problem) => {
     const forged = forgeState(change);

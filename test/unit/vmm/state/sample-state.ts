@@ -1,4 +1,8 @@
 /** A state of a machine with made-up contents, for tests of what reads and writes states. */
+import { saveDevice } from '../../../../src/virtio/host/save-device.ts';
+import type { SavedDevice } from '../../../../src/virtio/host/saved-device.ts';
+import { describeNet } from '../../../../src/virtio/net/device.ts';
+import { createDeviceState, DEVICE_WORD } from '../../../../src/virtio/transport/device-state.ts';
 import { CMOS_WORD } from '../../../../src/chips/cmos.ts';
 import { cpuHotplugWords } from '../../../../src/chips/cpu-hotplug.ts';
 import { I8042_WORD } from '../../../../src/chips/i8042.ts';
@@ -71,12 +75,20 @@ export function sampleState(cpus = 2): MachineState {
       received: Uint8Array.of(1, 2, 3),
       acpiEvents: 2,
     },
-    devices: [],
+    devices: [sampleDevice()],
     memory: {
       regions: [{ address: 0, bytes: 64 * 2 ** 20 }],
       layers: [{ file: 'memory-00112233445566778899aabbccddeeff', bytes: 64 * 2 ** 20, runs: undefined }],
     },
   };
+}
+
+/** A network device whose driver runs. */
+function sampleDevice(): SavedDevice {
+  const description = describeNet({ mac: undefined, pairs: 1, mtu: undefined, offloads: true });
+  const state = createDeviceState(description);
+  state.words[DEVICE_WORD.active] = 1;
+  return saveDevice({ config: { kind: 'net', id: 'net0' }, description, state, failure: undefined }, 0);
 }
 
 /** A state file's document as a forger sees it. */
@@ -86,6 +98,7 @@ export interface ForgedState {
   boot: { protocol: unknown };
   vm: { routing: unknown };
   chips: { uart: unknown[]; cpuHotplug: unknown[] };
+  devices: { queues: Record<string, unknown>[] }[];
   memory: { layers: { file: unknown }[] };
 }
 
