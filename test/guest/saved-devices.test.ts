@@ -2,6 +2,7 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
+import { HostResources, parseConfig, VirtualMachine, type VmEnd } from '../../src/api/index.ts';
 import { BALLOON_FEATURE } from '../../src/virtio/balloon/regs.ts';
 import { findVirtiofsd } from '../../src/virtio/share/virtiofsd.ts';
 import { FEATURE, MMIO_REGISTER as R } from '../../src/virtio/transport/mmio.regs.ts';
@@ -19,6 +20,9 @@ import {
   type DriverQueue,
 } from './device-machine.ts';
 import { waitUntil } from './guest-run.ts';
+import { CollectedMachine, restoreMachine, saveMachine as saveWholeMachine } from './saved-machine.ts';
+import { asm, buildPvhElf } from './tiny-guest.ts';
+import { blockRequest, DATA, virtioAsm, virtioImage, type GuestBuffer } from './virtio-guest.ts';
 
 setDefaultTimeout(60_000);
 
@@ -528,5 +532,78 @@ describe.skipIf(!kvmOpens)('a change of a running disk (needs /dev/kvm)', () => 
     expect(during).toEqual(
       new VoltError('host', 'Cannot change the device: the machine is being saved; try again'),
     );
+  });
+});
+
+describe.skipIf(!kvmOpens)('a guest that waits for its device again and again (needs /dev/kvm)', () => {
+  const ROUNDS = 150;
+  const { start, offer, waitUsed } = virtioAsm;
+  const image = (chain: readonly GuestBuffer[], data: Uint8Array, features = 0) => {
+    const rounds = Array.from({ length: ROUNDS }, (_, i) => [
+      ...[...offer(i + 1), ...waitUsed(i + 1), ...asm.print(String(i % 10))],
+    ]);
+    const chains = Array.from({ length: 8 }, () => 0);
+    return virtioImage([start(features), ...rounds, asm.exit(0)], [chain], data, chains);
+  };
+  const expected = Array.from({ length: ROUNDS }, (_, i) => i % 10).join('');
+
+  /** Runs the guest, in a new machine and with newly opened files after each pause. */
+  async function runInMoves(kernel: string, sections: Record<string, unknown>) {
+    const { config } = parseConfig({
+      'boot-source': { kernel_image_path: kernel },
+      'machine-config': { vcpu_count: 1, mem_size_mib: 32 },
+      ...sections,
+    });
+    let [output, moves] = ['', 0];
+    let resources = new HostResources();
+    let machine = new CollectedMachine(new VirtualMachine(config, { resources }));
+    const random = seededRandom(3);
+    for (;;) {
+      // A guest that had less time in each machine would get nowhere.
+      const wanted = random.int(1, 30);
+      let ended: VmEnd | undefined;
+      void machine.vm.ended.then((end) => (ended = end));
+      await waitUntil('it goes on', () => ended !== undefined || machine.output.length >= wanted);
+      if (ended) {
+        output += await machine.end();
+        resources[Symbol.dispose]();
+        return { output, moves, end: ended };
+      }
+      using saved = await saveWholeMachine(machine.vm);
+      output += await machine.end();
+      resources[Symbol.dispose]();
+      resources = new HostResources();
+      machine = new CollectedMachine(restoreMachine(saved, resources));
+      moves++;
+    }
+  }
+
+  test.each([
+    ['', 0],
+    [', by event indexes', 2 ** FEATURE.ringEventIdx],
+  ])('gets each answer of its disk once, over many machines%s', async (_, features) => {
+    using folder = new TemporaryFolder();
+    const disk = await folder.write('disk', new Uint8Array(8 * SECTOR));
+    const { chain, bytes } = blockRequest(DATA, 1, 5, new Uint8Array(SECTOR).fill(0x77));
+    const kernel = await folder.write('kernel', buildPvhElf(image(chain, bytes, features)));
+
+    const { output, moves, end } = await runInMoves(kernel, drive(disk));
+
+    expect(output).toBe(expected);
+    expect(end.kind).toBe('guest-exit');
+    expect(moves).toBeGreaterThan(0);
+    expect(readFileSync(disk)[5 * SECTOR]).toBe(0x77);
+  });
+
+  test('gets each answer of a device with a rate limit once, over many machines', async () => {
+    using folder = new TemporaryFolder();
+    const chain = [{ address: DATA, length: 64, writable: true }];
+    const kernel = await folder.write('kernel', buildPvhElf(image(chain, new Uint8Array(64))));
+    const rate_limiter = { ops: { size: 3, refill_time: 3 } };
+
+    const { output, moves } = await runInMoves(kernel, { entropy: { rate_limiter } });
+
+    expect(output).toBe(expected);
+    expect(moves).toBeGreaterThan(0);
   });
 });

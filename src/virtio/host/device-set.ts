@@ -41,6 +41,9 @@ export interface MachineDevice {
   failure: string | undefined;
 }
 
+/** The sections of a configuration. */
+type Sections = Readonly<Record<string, unknown>>;
+
 /** Resources of the host and the machine that the devices need. */
 export interface DeviceSetOptions {
   readonly configs: readonly DeviceConfig[];
@@ -173,7 +176,7 @@ export class DeviceSet implements Disposable {
   }
 
   /** The input of a configuration with the files that its disks have by now. */
-  withCurrentFiles(input: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  withCurrentFiles(input: Sections): Sections {
     const changed = new Map(
       this.devices.flatMap(({ config, disk }) =>
         disk && config.kind === 'block' && disk.path !== config.path ? [[config.id, disk.path] as const] : [],
