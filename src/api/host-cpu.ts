@@ -3,9 +3,10 @@ import { readFileSync } from 'node:fs';
 import { FEATURE_REGISTERS } from '../cpuid/feature-names.ts';
 import { LEAF } from '../cpuid/leaf.ts';
 import { CAP } from '../kvm/abi.ts';
-import { STATE_CAP } from '../kvm/state-abi.ts';
+import { msrsToSave } from '../kvm/saved-msrs.ts';
 import { KvmSystem } from '../kvm/system.ts';
 import { readTscKhz } from '../kvm/vcpu.ts';
+import { readStateSupport } from '../kvm/vcpu-state.ts';
 import type { CpuidEntry } from '../machine/cpuid-entry.ts';
 import { featureKey, type HostCpu } from '../vmm/state/cpu-compatibility.ts';
 
@@ -27,16 +28,22 @@ export function readHostCpu(): KnownHostCpu {
   }
 }
 
+/** KVM_MAX_MCE_BANKS */
+const MOST_MC_BANKS = 32;
+
 function askKvm(): HostCpu {
   using system = new KvmSystem();
   using vm = system.createVm();
   vm.createInterruptControllers();
   using vcpu = vm.createVcpu(0);
+  const { msrs, tscScaling } = readStateSupport(system);
   return {
     cpuid: system.supportedCpuid(),
+    // Those that KVM does not list are on every host that has their features.
+    msrs: new Set(msrsToSave(msrs, MOST_MC_BANKS)),
     tscDeadline: system.check(CAP.tscDeadlineTimer) > 0,
     tscKhz: readTscKhz(vcpu.fd),
-    tscScaling: system.check(STATE_CAP.tscControl) > 0,
+    tscScaling,
   };
 }
 

@@ -9,6 +9,8 @@ import { readHostCpu } from './host-cpu.ts';
 export interface SnapshotInspection extends StateDescription {
   /** Bytes that each layer's file takes on disk, in the order of `memory.layers`; undefined: it is not there. */
   readonly onDisk: readonly (number | undefined)[];
+  /** What is wrong with the directory, one line each. */
+  readonly problems: readonly string[];
 }
 
 /** Bytes in a block of stat's st_blocks. (stat(2)) */
@@ -17,7 +19,7 @@ const BLOCK_BYTES = 512;
 /** Throws VoltError 'image' for a directory without a readable snapshot. */
 export function inspectSnapshot(directory: string): SnapshotInspection {
   const state = describeState(readStateFile(directory));
-  const problems = [...state.problems];
+  const problems: string[] = [];
   const onDisk = state.memory.layers.map(({ file }) => {
     const stat = statSync(join(directory, file), { throwIfNoEntry: false });
     if (!stat?.isFile()) problems.push(`${file}: the directory lacks this layer of the guest's memory`);

@@ -102,7 +102,7 @@ describe('volt inspect DIR', () => {
     using folder = new TemporaryFolder();
     const state = describedGuest(AMD);
     const evil = '\u001b[2J\u009b31m';
-    const devices = [{ ...state.devices[0], id: evil, failure: `${evil} x`, words: { [evil]: 1 } }];
+    const devices = [{ ...state.devices[0]!, id: evil, failure: `${evil} x`, words: { [evil]: 1 } }];
     await writeSnapshot(folder, { ...state, volt: evil, config: { [evil]: evil }, devices });
 
     const { stdout } = await runVolt(['inspect', folder.path]);

@@ -1,10 +1,9 @@
 /** Decodes saved virtio devices: status, features by name, queues. Pure. (Virtual I/O Device 1.2) */
-import * as v from 'valibot';
 import { hex } from '../../binary/bytes.ts';
 import { PAGE_BYTES } from '../../machine/address.ts';
 import { LAYOUT } from '../../machine/layout.ts';
 import { featureNames } from '../../virtio/host/feature-names.ts';
-import { SavedDeviceSchema, type SavedDevice } from '../../virtio/host/saved-device.ts';
+import type { SavedDevice } from '../../virtio/host/saved-device.ts';
 import { SPECS, type DeviceKind } from '../../virtio/host/specs.ts';
 import { STATUS } from '../../virtio/transport/mmio.regs.ts';
 
@@ -46,18 +45,7 @@ const STATUS_NAMES = [
   ['FAILED', STATUS.failedBit],
 ] as const;
 
-/** The device, or one line about what its schema refuses. */
-export function describeDevice(
-  saved: Readonly<Record<string, unknown>>,
-  index: number,
-): DeviceDescription | string {
-  const parsed = v.safeParse(SavedDeviceSchema, saved, { abortEarly: true, abortPipeEarly: true });
-  if (parsed.success) return describe(parsed.output);
-  const [issue] = parsed.issues;
-  return `device ${index}: ${v.getDotPath(issue) ?? 'it'} is ${issue.message}`;
-}
-
-function describe(device: SavedDevice): DeviceDescription {
+export function describeDevice(device: SavedDevice): DeviceDescription {
   const { id, kind, slot, status, interruptStatus, active, negotiated, failures, failure, words } = device;
   return {
     ...{ id, kind, interruptStatus, active, failures, failure, words },

@@ -71,13 +71,10 @@ export interface StateDescription {
   readonly pit: readonly PitChannelDescription[] | undefined;
   readonly chips: ChipsDescription;
   readonly devices: readonly DeviceDescription[];
-  /** What is wrong with the state, one line each. */
-  readonly problems: readonly string[];
 }
 
 export function describeState(state: MachineState): StateDescription {
   const { vm, memory, vcpus } = state;
-  const devices = state.devices.map(describeDevice);
   const [first] = vcpus;
   const cpuid = decodeCpuid(withValidCount(first!.cpuid));
   return {
@@ -103,8 +100,7 @@ export function describeState(state: MachineState): StateDescription {
     pics: { master: describePic(vm.picMaster), slave: describePic(vm.picSlave) },
     pit: vm.pit && describePit(vm.pit),
     chips: describeChips(state.chips),
-    devices: devices.filter((device) => typeof device !== 'string'),
-    problems: devices.filter((device) => typeof device === 'string'),
+    devices: state.devices.map(describeDevice),
   };
 }
 

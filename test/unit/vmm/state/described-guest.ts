@@ -78,10 +78,10 @@ function ioApic(): Uint8Array {
   return struct(0x208, [[0, 4, 2], [0x08 + 0x0c, 4, 0x4], [0x08 + 0x10, 4, 0x20], ...entries]);
 }
 
-const NET = {
+const NET: MachineState['devices'][number] = {
   ...{ kind: 'net', id: 'net0', slot: 2, offered: [0x20, 1], negotiated: [0x1_0020, 1] },
   ...{ status: 0x0f, interruptStatus: 1, selectors: { deviceFeatures: 0, driverFeatures: 0, queue: 1 } },
-  ...{ generation: 0, config: '', active: true, failures: 0 },
+  ...{ generation: 0, config: '', active: true, failures: 0, failure: undefined },
   queues: [
     {
       size: 256,
