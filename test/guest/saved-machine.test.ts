@@ -225,6 +225,18 @@ describe('a saved machine', () => {
   });
 });
 
+needsKvm('a guest that has ended cannot be saved', async () => {
+  using folder = new TemporaryFolder();
+  const path = await folder.write('kernel', buildPvhElf(program(asm.exit(0))));
+  const machine = new CollectedMachine(new VirtualMachine(smallConfig(path)));
+  await machine.vm.ended;
+
+  const save = () => captureAgain(machine.vm);
+
+  expect(save).toThrow('Cannot save the guest: it has ended; start it again');
+  await machine.end();
+});
+
 describe('clocks', () => {
   const HOUR_NS = 3_600_000_000_000n;
   needsKvm.each([

@@ -7,6 +7,7 @@ import {
   VirtualMachine,
   type VmConfig,
   type VmEnd,
+  VoltError,
 } from '../../src/api/index.ts';
 import { prepareCopyThreads } from '../../src/ffi/copy-threads.ts';
 import { writeMemory } from '../../src/memory/memory-writer.ts';
@@ -129,10 +130,25 @@ export async function runInPieces(
       if (end) return { output, saves, end, mpStates };
       throw new Error(`The guest hangs after ${saves} saves: ${states.join('; ')}; output: ${output}`);
     }
-    using saved = await saveMachine(machine.vm);
+    const saved = await saveUnlessEnded(machine.vm);
+    if (!saved) {
+      output += await machine.end();
+      return { output, saves, end: await machine.vm.ended, mpStates };
+    }
+    using _ = saved;
     for (const { mpState } of saved.state.vcpus) mpStates.add(mpState);
     output += await machine.end();
     machine = new CollectedMachine(restoreMachine(saved, resources));
+  }
+}
+
+/** undefined when the guest has ended meanwhile. */
+async function saveUnlessEnded(vm: VirtualMachine): Promise<SavedMachine | undefined> {
+  try {
+    return await saveMachine(vm);
+  } catch (error) {
+    if (error instanceof VoltError && error.code === 'guest') return undefined;
+    throw error;
   }
 }
 

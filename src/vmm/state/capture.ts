@@ -11,6 +11,7 @@ import manifest from '../../../package.json' with { type: 'json' };
 import { lockBus, unlockBus, VM_WORD, type SharedState } from '../bus/shared-state.ts';
 import type { Machine } from '../machine.ts';
 import { phaseOf } from '../vcpu/sample.ts';
+import { isThreadless } from '../vcpu/threads.ts';
 import type { Vcpu } from '../vcpu/vcpu.ts';
 import type { MachineState, SavedVcpu } from './machine-state.ts';
 import type { SavedLayer } from './memory-state.ts';
@@ -57,13 +58,21 @@ export function captureMachine(machine: Machine, { id, createdAt, layers }: Capt
   }
 }
 
+/** Neither in the guest nor over: paused, or kept out of the guest until it is plugged. */
 function checkOut({ index, words, ended }: Vcpu): void {
   const phase = phaseOf(words);
-  if (ended || phase === 'paused' || phase === 'parked' || phase === 'created') return;
+  if (phase === 'paused' || phase === 'created' || isParked({ words, ended })) return;
+  if (phase === 'stopped')
+    throw new VoltError('guest', 'Cannot save the guest: it has ended; start it again');
   throw new VoltError(
     'internal',
     `Cannot save vCPU ${index}: it is ${phase} (expected paused); pause the guest first`,
   );
+}
+
+/** One without a thread was parked when its machine was saved, or its thread could not be started. */
+function isParked({ words, ended }: Pick<Vcpu, 'words' | 'ended'>): boolean {
+  return phaseOf(words) === 'parked' || (ended && isThreadless(words));
 }
 
 function captureVcpus({ vcpus, resources }: Machine): SavedVcpu[] {
@@ -72,7 +81,7 @@ function captureVcpus({ vcpus, resources }: Machine): SavedVcpu[] {
     ...reader.read(kvm.fd),
     index,
     apicId: kvm.apicId,
-    parked: ended || phaseOf(words) === 'parked',
+    parked: isParked({ words, ended }),
   }));
   const offsets = vcpus.all.map(({ kvm }) => readTscOffset(kvm.fd));
   return alignTsc(all, offsets);
