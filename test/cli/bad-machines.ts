@@ -197,7 +197,11 @@ const COMMAND_LINE: readonly BadInput[] = [
   badFlags(['--cpus'], `option '-c, --cpus <count>' argument missing; ${HELP}`),
   badFlags(['run', 'stray'], `too many arguments for 'run'. Expected 0 arguments but got 1; ${HELP}`),
   badFlags(['frobnicate'], "unknown command 'frobnicate'; volt --help lists all commands"),
-  badFlags(['inspect', 'stray'], `too many arguments for 'inspect'. Expected 0 arguments but got 1; ${HELP}`),
+  badFlags(
+    ['inspect', 'stray'],
+    'Cannot read the snapshot stray: it has no file state; name the directory that volt ctl PID snapshot wrote',
+  ),
+  badFlags(['inspect', 'a', 'b'], `too many arguments for 'inspect'. Expected 1 argument but got 2; ${HELP}`),
   badFlags(['doctor', '--cpus', '2'], `unknown option '--cpus'; ${HELP}`),
   badFlags(
     ['--json', '--kernel', '/dev/null'],
@@ -242,7 +246,8 @@ const COMMAND_LINE: readonly BadInput[] = [
   {
     name: 'tables looked for in a folder',
     args: ['inspect', '--from', '{dir}'],
-    message: 'Cannot use --from {dir}: it is a directory (expected the path of a file)',
+    message:
+      'Cannot read the snapshot {dir}: it has no file state; name the directory that volt ctl PID snapshot wrote',
   },
 ];
 
