@@ -1,5 +1,6 @@
 /** Builds the one executable, `./volt`. Usage: npx bun scripts/build.ts [OUTFILE] */
 import { resolve } from 'node:path';
+import { helpText } from '../src/cli/program.ts';
 import { buildSandbox } from '../src/sandbox/prebuilt.ts';
 import { sealExecutable } from './seal-executable.ts';
 import { addStartCheck } from './start-check.ts';
@@ -32,6 +33,9 @@ const NO_BUILD_PATH = ['--define', 'import.meta.url="file:///volt/"'];
 /** A string that contains JSON, as a JavaScript literal. */
 const SANDBOX = ['--define', `PREBUILT_SANDBOX=${JSON.stringify(JSON.stringify(buildSandbox()))}`];
 
+/** `volt --help` prints it without loading the command line. */
+const HELP = ['--define', `PREBUILT_HELP=${JSON.stringify(helpText())}`];
+
 /** Throws with the compiler's output when it fails. */
 export function buildVolt(outfile: string = resolve(root, 'volt')): void {
   const flags = [
@@ -43,6 +47,7 @@ export function buildVolt(outfile: string = resolve(root, 'volt')): void {
     ...STAND_ALONE,
     ...NO_BUILD_PATH,
     ...SANDBOX,
+    ...HELP,
   ];
   const argv = ['build', ...flags, ...ENTRIES, '--outfile', outfile];
   const build = Bun.spawnSync([process.execPath, ...argv], { cwd: root, stdout: 'pipe', stderr: 'pipe' });

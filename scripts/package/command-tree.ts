@@ -29,7 +29,7 @@ export interface CommandNode {
 
 /** `volt` and its commands. The commands of `volt ctl` hang below `ctl`, with GUEST for the guest. */
 export function readCommandTree(): CommandNode {
-  if (program.commands[0]!.options.length === 0) defineAll();
+  defineAll();
   const tree = readCommand(program);
   return {
     ...tree,

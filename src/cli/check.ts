@@ -2,7 +2,8 @@
  * `volt check`: opens and builds everything that `volt run` would, and reports whether the guest could start.
  */
 import { checkMachine, EXIT_CODE, hostWarnings } from '../api/index.ts';
-import { createLog, setLogFormat, writeStdout } from './log.ts';
+import { createLog, setLogFormat } from './log.ts';
+import { writeStdout } from './output.ts';
 import { toConfig, type MachineFlags } from './machine-options.ts';
 
 export interface CheckFlags extends MachineFlags {

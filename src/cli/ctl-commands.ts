@@ -26,7 +26,7 @@ import {
   withSymbols,
 } from './ctl-format.ts';
 import { guestSocket } from './find-guest.ts';
-import { writeLine, writeStdout } from './log.ts';
+import { writeLine, writeStdout } from './output.ts';
 import { toMib } from './size.ts';
 
 /** Runs the words after `volt ctl`. Returns the process's exit code. */

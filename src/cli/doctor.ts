@@ -1,6 +1,6 @@
 /** `volt doctor`: one line per check of this host. */
 import { checkHost, EXIT_CODE, stdoutIsTerminal, type HostCheck } from '../api/index.ts';
-import { writeStdout } from './log.ts';
+import { writeStdout } from './output.ts';
 
 const COLOUR = { ok: '32', warn: '33', fail: '31' } as const;
 

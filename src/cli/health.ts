@@ -1,7 +1,8 @@
 /** `volt health`: one line and an exit code, by the convention of monitoring plug-ins. */
 import { callOnce, findSocket, listSockets, type GuestSocket } from '../api/index.ts';
 import { formatDuration } from './ctl-format.ts';
-import { oneLine, writeStdout } from './log.ts';
+import { oneLine } from './log.ts';
+import { writeStdout } from './output.ts';
 
 /** Exit codes of Nagios plug-ins. */
 const HEALTH = { ok: 0, warning: 1, critical: 2 } as const;

@@ -9,7 +9,8 @@ import {
   VoltError,
   type MpInspection,
 } from '../api/index.ts';
-import { createLog, setLogFormat, writeStdout, type Log } from './log.ts';
+import { createLog, setLogFormat, type Log } from './log.ts';
+import { writeStdout } from './output.ts';
 import { toConfig, type MachineFlags } from './machine-options.ts';
 
 export interface InspectFlags extends MachineFlags {

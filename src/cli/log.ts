@@ -1,6 +1,7 @@
 /** Volt's messages: one line each on stderr, with colour only on a terminal. */
-import { fstatSync, writeSync } from 'node:fs';
-import { stderrIsTerminal, VoltError } from '../api/index.ts';
+import { fstatSync } from 'node:fs';
+import { stderrIsTerminal } from '../api/index.ts';
+import { writeStderr } from './output.ts';
 
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -71,52 +72,4 @@ function jsonLine(level: LogLevel, message: string): string {
 /** Replaces line ends and control characters, which text from guests and files may contain. */
 export function oneLine(text: string): string {
   return text.replace(/\s*[\r\n]\s*/g, ' ').replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, '?');
-}
-
-/** Writes synchronously: a line must be written before the process ends. */
-export function writeStderr(text: string): void {
-  try {
-    writeSync(STDERR, text);
-  } catch {
-    // stderr is closed or full, and there is no other place to report that.
-  }
-}
-
-/**
- * For commands whose result is text. A reader that has closed the pipe is not an error. Any other failure to
- * write the result throws VoltError 'host'.
- */
-export function writeStdout(text: string): void {
-  const bytes = Buffer.from(text, 'utf8');
-  for (let done = 0; done < bytes.length;) {
-    try {
-      done += writeSync(1, bytes, done);
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === 'EPIPE') return;
-      if (code !== 'EAGAIN')
-        throw new VoltError(
-          'host',
-          `Cannot write to stdout: ${code}, ${text.length - done} bytes of the result are missing; make room or redirect it`,
-        );
-      Bun.sleepSync(1);
-    }
-  }
-}
-
-/**
- * For a stream of results. Returns false when the reader has closed the pipe, so that `volt ctl … events |
- * head` ends.
- */
-export function writeLine(line: string): boolean {
-  const bytes = Buffer.from(`${line}\n`, 'utf8');
-  for (let done = 0; done < bytes.length;) {
-    try {
-      done += writeSync(1, bytes, done);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return false;
-      Bun.sleepSync(1);
-    }
-  }
-  return true;
 }

@@ -14,6 +14,10 @@ if (words) {
   await main(words[0], words[1]);
 } else {
   const plain = process.argv.slice(2);
+  if (plain.length === 1) {
+    const { printIfKnown } = await import('./information.ts');
+    await printIfKnown(plain[0]!);
+  }
   if (mayBePlain(plain)) {
     const { runIfPlain } = await import('./plain-run.ts').catch(explainLoading);
     await runIfPlain(plain);

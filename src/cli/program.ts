@@ -160,8 +160,17 @@ function defineInspect() {
     });
 }
 
+/** What `volt --help` prints. */
+export function helpText(): string {
+  defineAll();
+  let text = '';
+  program.configureOutput({ writeOut: (piece) => (text += piece) }).outputHelp();
+  return text;
+}
+
 /** Defines the options of all commands, for help, man pages and completions. */
 export function defineAll(): void {
+  if (runCommand.options.length > 0) return;
   for (const define of Object.values(MACHINE_COMMANDS)) define();
 }
 

@@ -1,7 +1,7 @@
 /** `volt ps`: lists this user's running guests. */
 import { EXIT_CODE, listSockets } from '../api/index.ts';
 import { formatDuration, formatTable } from './ctl-format.ts';
-import { writeStdout } from './log.ts';
+import { writeStdout } from './output.ts';
 
 const MIB = 1024 * 1024;
 

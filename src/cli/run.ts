@@ -15,7 +15,8 @@ import {
   type TimelineRow,
   type VmConfig,
 } from '../api/index.ts';
-import { createLog, setLogFormat, writeStderr, type Log } from './log.ts';
+import { createLog, setLogFormat, type Log } from './log.ts';
+import { writeStderr } from './output.ts';
 import { toConfig, type MachineFlags } from './machine-options.ts';
 import { VERSION } from './version.ts';
 

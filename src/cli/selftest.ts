@@ -7,7 +7,7 @@ import {
   VoltError,
   type SelftestRow,
 } from '../api/index.ts';
-import { writeStdout } from './log.ts';
+import { writeStdout } from './output.ts';
 
 export interface SelftestFlags {
   readonly cpus: string;

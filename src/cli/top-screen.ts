@@ -1,5 +1,5 @@
 /** The terminal of `volt top`: alternate screen and raw mode, restored on every way out. */
-import { writeStdout } from './log.ts';
+import { writeStdout } from './output.ts';
 
 const ENTER = '\x1b[?1049h\x1b[?25l';
 const LEAVE = '\x1b[?25h\x1b[?1049l';

@@ -10,7 +10,8 @@ import {
 } from '../api/index.ts';
 import { withSymbols } from './ctl-format.ts';
 import { guestSocket, onlyGuestSocket } from './find-guest.ts';
-import { createLog, writeLine } from './log.ts';
+import { createLog } from './log.ts';
+import { writeLine } from './output.ts';
 import { ratesBetween, type Look, type VcpuRates } from './top-rates.ts';
 import { openScreen } from './top-screen.ts';
 import { formatTop } from './top-table.ts';

@@ -1,9 +1,10 @@
 /** Help and version, and configuration files that volt takes with a warning. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { version } from '../../package.json' with { type: 'json' };
+import { helpText } from '../../src/cli/program.ts';
 import { asm, buildPvhElf, program } from '../guest/tiny-guest.ts';
 import { buildElf } from './images.ts';
-import { kvmOpens, runVolt, TemporaryFolder } from './volt-process.ts';
+import { kvmOpens, runVolt, TemporaryFolder, VOLT } from './volt-process.ts';
 
 setDefaultTimeout(120_000);
 
@@ -14,6 +15,19 @@ describe('help and version', () => {
     expect(stdout).toBe(`${version}\n`);
     expect(stderr).toBe('');
     expect(exitCode).toBe(0);
+  });
+
+  test('--help in the executable, written when it was built, is what the command line makes now', async () => {
+    const { stdout } = await runVolt(['--help']);
+
+    expect(stdout).toBe(helpText());
+  });
+
+  test.each([['--version'], ['--help']])('%s on a full stdout is an error', async (flag) => {
+    const run = Bun.spawn([VOLT, flag], { stdout: Bun.file('/dev/full'), stderr: 'pipe' });
+
+    expect(await run.stderr.text()).toStartWith('volt: Cannot write to stdout: ENOSPC, ');
+    expect(await run.exited).toBe(1);
   });
 
   test.each([[['--help']], [['-h']], [['help']]])(
