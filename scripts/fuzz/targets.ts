@@ -6,6 +6,7 @@ import { boardTarget } from './targets/board.ts';
 import { configTarget, machineTarget } from './targets/config.ts';
 import { consoleTarget } from './targets/console.ts';
 import { controlTarget, sessionTarget } from './targets/control.ts';
+import { firecrackerTarget, mmdsTarget } from './targets/firecracker.ts';
 import { flagsTarget } from './targets/flags.ts';
 import { guestTarget, processTarget } from './targets/guest.ts';
 import { initrdTarget, kernelTarget } from './targets/kernel.ts';
@@ -22,6 +23,8 @@ import { vsockTarget } from './targets/vsock.ts';
 
 export const TARGETS: readonly FuzzTarget[] = [
   httpTarget,
+  firecrackerTarget,
+  mmdsTarget,
   kernelTarget,
   initrdTarget,
   configTarget,

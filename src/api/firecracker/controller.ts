@@ -1,11 +1,11 @@
 /** Carries out what clients ask for: configures the microVM, starts it, and controls it while it runs. */
-import { parseConfig } from '../../config/config.ts';
+import { parseConfig, type VmConfig } from '../../config/config.ts';
 import { SyscallError } from '../../ffi/errno.ts';
 import type { ThreadFilters } from '../../vmm/sandbox.ts';
 import type { VirtualMachine } from '../../vmm/virtual-machine.ts';
 import { VoltError } from '../../volt-error.ts';
 import { faultResponse, type ApiResponse } from './http/response.ts';
-import { formatOutput, type Output } from './json/output.ts';
+import { formatOutput, type Output } from '../../json/output.ts';
 import type { Log, Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
 import { startMicroVm, type MicroVm } from './microvm.ts';
@@ -22,6 +22,8 @@ export interface ControllerOptions {
   readonly id: string;
   readonly resources: VmResources;
   readonly mmds: MmdsStore;
+  /** The metadata as guests read them. */
+  readonly mmdsBuffer: SharedArrayBuffer;
   readonly logger: Logger;
   readonly metrics: Metrics;
   /** Enters the sandbox. */
@@ -215,7 +217,7 @@ export class Controller {
     try {
       const { config, warnings } = parseConfig(toConfigInput(resources));
       warnings.forEach(this.#main.warn);
-      this.#vm = startMicroVm({ config, log: this.#main, beforeStart });
+      this.#vm = startMicroVm({ config: this.#withMmds(config), log: this.#main, beforeStart });
     } catch (error) {
       if (error instanceof VoltError || error instanceof SyscallError) throw startFault(error.message);
       throw error;
@@ -224,6 +226,26 @@ export class Controller {
     metrics.start(this.#vm.control);
     this.#started.resolve(this.#vm);
     return DONE;
+  }
+
+  /** The configuration with the metadata service on the interfaces that have it. */
+  #withMmds(config: VmConfig): VmConfig {
+    const { resources, mmdsBuffer, id } = this.#options;
+    const { mmds } = resources;
+    if (!mmds) return config;
+    const start = {
+      buffer: mmdsBuffer,
+      address: parseAddress(mmds.ipv4_address),
+      version: mmds.version,
+      imdsCompat: mmds.imds_compat,
+      id,
+    };
+    const devices = config.devices.map((device) =>
+      device.kind === 'net' && mmds.network_interfaces.includes(device.id)
+        ? { ...device, mmds: start }
+        : device,
+    );
+    return { ...config, devices };
   }
 
   #state(): string {
@@ -258,6 +280,10 @@ export class Controller {
       );
     throw new ActionFault('The requested operation is not supported: Volt cannot load microVMs yet');
   }
+}
+
+function parseAddress(text: string): number {
+  return text.split('.').reduce((address, part) => address * 256 + Number(part), 0);
 }
 
 const PCI_OFF = 'PCI is not enabled';

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { monotonicMicroseconds } from '../../ffi/clock.ts';
 import { SyscallError } from '../../ffi/errno.ts';
 import { probeListener } from '../../ffi/unix-socket.ts';
+import { createMmdsBuffer, writeMmds } from '../../virtio/net/mmds/store.ts';
 import { VoltError } from '../../volt-error.ts';
 import { Controller, toFaultResponse } from './controller.ts';
 import { applyConfigFile } from './config-file.ts';
@@ -10,10 +11,10 @@ import { confineMicroVm } from './confine.ts';
 import { HOST_CHECKS } from './host-checks.ts';
 import { faultResponse, type ApiResponse } from './http/response.ts';
 import { serveApi, type ApiServer } from './http-server.ts';
-import { JsonFault } from './json/reader.ts';
-import { parseShape } from './json/shapes.ts';
-import { debugString } from './json/text.ts';
-import { readValue } from './json/value.ts';
+import { JsonFault } from '../../json/reader.ts';
+import { parseShape } from '../../json/shapes.ts';
+import { debugString } from '../../json/text.ts';
+import { readValue } from '../../json/value.ts';
 import { Logger, type Log } from './logger.ts';
 import { Metrics } from './metrics.ts';
 import {
@@ -144,11 +145,13 @@ async function runInstance(id: string, flags: ParsedArguments, logger: Logger): 
   const configFile = readNeeded(flags.value('config-file'), 'the configuration file');
   const metadata = readNeeded(flags.value('metadata'), 'the mmds content file');
   const maxBodyBytes = size(flags, 'http-api-max-payload-size')!;
-  const mmds = new MmdsStore(size(flags, 'mmds-size-limit') ?? maxBodyBytes);
+  const mmdsBytes = size(flags, 'mmds-size-limit') ?? maxBodyBytes;
+  const mmdsBuffer = createMmdsBuffer(mmdsBytes);
+  const mmds = new MmdsStore(mmdsBytes, (text) => writeMmds(mmdsBuffer, text));
   const resources = new VmResources(HOST_CHECKS);
   const hasApi = !flags.flag('no-api');
   const controller = new Controller({
-    ...{ id, resources, mmds, logger, metrics },
+    ...{ id, resources, mmds, mmdsBuffer, logger, metrics },
     beforeStart: (machine) =>
       flags.flag('no-seccomp') ? undefined : confineMicroVm(machine.config, hasApi, log),
   });

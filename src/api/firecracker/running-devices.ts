@@ -3,7 +3,7 @@ import { SyscallError } from '../../ffi/errno.ts';
 import type { DeviceSet, MachineDevice } from '../../virtio/host/device-set.ts';
 import { VoltError } from '../../volt-error.ts';
 import { HOST_CHECKS } from './host-checks.ts';
-import type { Output } from './json/output.ts';
+import type { Output } from '../../json/output.ts';
 import type { MicroVm } from './microvm.ts';
 import { ActionFault } from './model/fault.ts';
 import { toLimitChange } from './model/machine-input.ts';

@@ -14,7 +14,7 @@ const DEFAULT_MTU = 1500;
 
 /** Throws VoltError 'host' when the tap cannot be used. */
 export function openTapDevice(config: NetConfig, tap: string): OpenDevice<TapStart> {
-  const { files, mtu } = openQueues(tap, config.queues);
+  const { files, mtu } = openQueues(tap, config.queues, config.creates);
   const description = describeNet({
     mac: config.mac,
     pairs: config.queues,
@@ -29,18 +29,17 @@ export function openTapDevice(config: NetConfig, tap: string): OpenDevice<TapSta
   };
   return {
     description,
-    start: { link: 'tap', fds: files.map(({ fd }) => fd), settings },
+    start: { link: 'tap', fds: files.map(({ fd }) => fd), settings, mmds: config.mmds },
     blocks: true,
     close: () => files.forEach((file) => file.close()),
   };
 }
 
-function openQueues(name: string, queues: number): { files: OwnedFd[]; mtu: number } {
+function openQueues(name: string, queues: number, creates: boolean): { files: OwnedFd[]; mtu: number } {
   const bad = (found: string, advice: string, cause?: unknown) =>
     new VoltError('host', `Cannot use --net tap=${name}: ${found}; ${advice}`, { cause });
   const kind = queues > 1 ? ' multi_queue' : '';
-  const mtu = interfaceMtu(name);
-  if (mtu === undefined) {
+  if (interfaceMtu(name) === undefined && !creates) {
     throw bad(
       'there is no such interface',
       `create it: ip tuntap add ${name} mode tap${kind} && ip link set ${name} up`,
@@ -50,7 +49,7 @@ function openQueues(name: string, queues: number): { files: OwnedFd[]; mtu: numb
     const files = openTap(name, queues, NET_HEADER.size);
     // Until the driver negotiates offloads, packets have complete checksums and are segmented.
     setTapOffloads(files[0]!.fd, 0);
-    return { files, mtu };
+    return { files, mtu: interfaceMtu(name) ?? DEFAULT_MTU };
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error;
     const inTun = error.call.startsWith('open');

@@ -4,23 +4,28 @@ import type { ServeContext } from '../host/serve-device.ts';
 import { createTimerEffects } from '../host/timer-effects.ts';
 import type { VirtioDevice } from '../transport/device.ts';
 import { NetDevice, type NetSettings } from './device.ts';
+import { serveMmds } from './mmds/serve.ts';
+import type { MmdsStart } from './mmds/start.ts';
 import { TapQueues } from './tap-queues.ts';
 
 export interface TapStart {
   readonly link: 'tap';
   readonly fds: readonly number[];
   readonly settings: NetSettings;
+  readonly mmds: MmdsStart | undefined;
 }
 
 /** Reports once when the tap is deleted. */
-export function serveTap({ fds, settings }: TapStart, { events, report }: ServeContext): VirtioDevice {
+export function serveTap({ fds, settings, mmds }: TapStart, { events, report }: ServeContext): VirtioDevice {
   const tap = new TapQueues(fds);
-  const device = new NetDevice(
+  const timers = createTimerEffects(events);
+  const ports = mmds ? serveMmds(tap.ports, mmds, timers, (pair) => device.portReadable(pair)) : tap.ports;
+  const device: NetDevice = new NetDevice(
     {
-      ports: tap.ports,
+      ports,
       setOffloads: (offloads) => tap.setOffloads(offloads),
       setActivePorts: (count) => tap.setActivePorts(count),
-      ...createTimerEffects(events),
+      ...timers,
     },
     settings,
   );

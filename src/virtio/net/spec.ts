@@ -1,6 +1,6 @@
 /**
  * Network interfaces in a configuration, in the shape of Firecracker's `network-interfaces`. The keys
- * `queues` and `user` are Volt's own.
+ * `queues`, `user` and `create` are Volt's own.
  */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
@@ -8,6 +8,7 @@ import { flag, found, listOf, optional, section, text, wholeNumber } from '../..
 import { VoltError } from '../../volt-error.ts';
 import { defineSpec, type JsonObject } from '../host/device-spec.ts';
 import { DeviceId, NO_LIMITS, RateLimiterSchema } from '../host/values.ts';
+import type { MmdsStart } from './mmds/start.ts';
 import type { RateLimits } from '../transport/rate-limiter.ts';
 import { MAX_QUEUE_PAIRS, NET_FEATURE } from './regs.ts';
 
@@ -16,11 +17,15 @@ export interface NetConfig {
   readonly id: string;
   /** Name of a tap; undefined: user-mode networking. */
   readonly tap: string | undefined;
+  /** Whether a tap that does not exist is created; it then ends with Volt. */
+  readonly creates: boolean;
   readonly mac: Uint8Array | undefined;
   /** Queue pairs. */
   readonly queues: number;
   readonly receiveLimits: RateLimits;
   readonly transmitLimits: RateLimits;
+  /** The metadata service of this interface; not in a configuration. */
+  readonly mmds?: MmdsStart;
 }
 
 /** As Linux's dev_valid_name: 1 to 15 characters, no slash, colon or space. */
@@ -49,6 +54,7 @@ const entries = () => ({
   tx_rate_limiter: optional(RateLimiterSchema),
   queues: optional(wholeNumber(1, MAX_QUEUE_PAIRS), 1),
   user: optional(flag, false),
+  create: optional(flag, false),
 });
 
 const networkInterface = () =>
@@ -66,6 +72,7 @@ const networkInterface = () =>
       kind: 'net',
       id: each.iface_id,
       tap: each.host_dev_name ?? undefined,
+      creates: each.create,
       mac: each.guest_mac ?? undefined,
       queues: each.queues,
       receiveLimits: each.rx_rate_limiter ?? NO_LIMITS,

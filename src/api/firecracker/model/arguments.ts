@@ -2,7 +2,7 @@
  * Command lines as Firecracker and its jailer read them: `--name value`, never `--name=value`; words behind `--` are left
  * alone. (firecracker-microvm/firecracker, src/utils/src/arg_parser.rs)
  */
-import { debugString } from '../json/text.ts';
+import { debugString } from '../../../json/text.ts';
 
 export interface Argument {
   readonly help: string;

@@ -1,5 +1,5 @@
 /** The file of `--config-file`, section by section. (Firecracker, VmmConfig in src/vmm/src/resources.rs) */
-import { JsonFault } from '../json/reader.ts';
+import { JsonFault } from '../../../json/reader.ts';
 import {
   list,
   option,
@@ -9,7 +9,7 @@ import {
   withDefault,
   type Shape,
   type ValueOf,
-} from '../json/shapes.ts';
+} from '../../../json/shapes.ts';
 import * as B from '../request/bodies.ts';
 import { CpuTemplate, type CpuTemplateBody } from '../request/cpu-template.ts';
 

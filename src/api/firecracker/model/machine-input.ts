@@ -50,6 +50,8 @@ export function toConfigInput(resources: VmResources): ConfigInput {
     'network-interfaces': interfaces.map((each) => ({
       iface_id: each.iface_id,
       host_dev_name: each.host_dev_name,
+      // As Firecracker, which may be root in a namespace without the tap.
+      create: true,
       guest_mac: each.guest_mac,
       rx_rate_limiter: toLimiterInput(each.rx_rate_limiter),
       tx_rate_limiter: toLimiterInput(each.tx_rate_limiter),

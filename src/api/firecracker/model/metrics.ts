@@ -2,7 +2,7 @@
  * One line of metrics in Firecracker's format. Counts of devices come from Volt's queues; what Volt does not count is 0,
  * as docs/firecracker.md lists. (firecracker-microvm/firecracker, src/vmm/src/logger/metrics.rs)
  */
-import { formatOutput, type Output } from '../json/output.ts';
+import { formatOutput, type Output } from '../../../json/output.ts';
 import { API_COUNTERS, type ApiCounter } from '../request/counters.ts';
 import type { DeviceStatus } from '../../../virtio/host/status.ts';
 

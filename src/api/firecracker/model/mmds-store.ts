@@ -1,28 +1,28 @@
 /** The metadata that guests read: one JSON value of limited size. (Firecracker, docs/mmds/mmds-design.md) */
-import { formatValue, isObject, type JsonValue } from '../json/value.ts';
+import { formatValue, isObject, type JsonValue } from '../../../json/value.ts';
 import { ActionFault } from './fault.ts';
 
 export class MmdsStore {
   readonly #limitBytes: number;
+  readonly #onChange: (text: string) => void;
   /** undefined: never set, so that a patch is refused. */
   #value: JsonValue | undefined;
 
-  constructor(limitBytes: number) {
+  /** `onChange` gets the value as text whenever it has changed. */
+  constructor(limitBytes: number, onChange: (text: string) => void) {
     this.#limitBytes = limitBytes;
+    this.#onChange = onChange;
   }
 
   put(value: JsonValue): void {
-    this.#check(value);
-    this.#value = value;
+    this.#set(value);
   }
 
   /** Merges as JSON Merge Patch. (RFC 7396) */
   patch(value: JsonValue): void {
     if (this.#value === undefined)
       throw new ActionFault('MMDS error: The MMDS data store is not initialized.');
-    const merged = merge(this.#value, value);
-    this.#check(merged);
-    this.#value = merged;
+    this.#set(merge(this.#value, value));
   }
 
   get value(): JsonValue {
@@ -34,9 +34,12 @@ export class MmdsStore {
     return this.value === null ? '{}' : formatValue(this.value);
   }
 
-  #check(value: JsonValue): void {
-    if (Buffer.byteLength(formatValue(value)) > this.#limitBytes)
+  #set(value: JsonValue): void {
+    const text = formatValue(value);
+    if (Buffer.byteLength(text) > this.#limitBytes)
       throw new ActionFault("MMDS limit exceeded error: The MMDS patch request doesn't fit.", 413);
+    this.#value = value;
+    this.#onChange(text);
   }
 }
 

@@ -2,7 +2,7 @@
  * What clients have configured before the guest starts, with Firecracker's rules and errors. Pure: what only the host can
  * say comes from `HostChecks`.
  */
-import type { Output } from '../json/output.ts';
+import type { Output } from '../../../json/output.ts';
 import type {
   BalloonBody,
   BootSourceBody,

@@ -1,5 +1,5 @@
 /** What requests ask for, and when each may be asked. */
-import type { JsonValue } from '../json/value.ts';
+import type { JsonValue } from '../../../json/value.ts';
 import type * as B from './bodies.ts';
 import type { CpuTemplateBody } from './cpu-template.ts';
 

@@ -3,7 +3,7 @@
  * its structures: it is the order of names in errors, and of values where a body is a list.
  * (firecracker-microvm/firecracker, src/firecracker/swagger/firecracker.yaml and src/vmm/src/vmm_config)
  */
-import { JsonFault } from '../json/reader.ts';
+import { JsonFault } from '../../../json/reader.ts';
 import {
   bool,
   checkedString,
@@ -23,7 +23,7 @@ import {
   withDefault,
   type Shape,
   type ValueOf,
-} from '../json/shapes.ts';
+} from '../../../json/shapes.ts';
 
 const isFalse = () => false;
 const none = <T>() => [] as readonly T[];

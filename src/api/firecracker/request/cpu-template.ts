@@ -1,7 +1,7 @@
 /** A CPU template: masks over CPUID and MSRs. (Firecracker, docs/cpu_templates/cpu-templates.md) */
-import { JsonFault } from '../json/reader.ts';
-import { parseU32, type IntFault } from '../json/text.ts';
-import { checkedString, list, struct, u32, withDefault, type ValueOf } from '../json/shapes.ts';
+import { JsonFault } from '../../../json/reader.ts';
+import { parseU32, type IntFault } from '../../../json/text.ts';
+import { checkedString, list, struct, u32, withDefault, type ValueOf } from '../../../json/shapes.ts';
 
 /** Bits of a register: those of `filter` become those of `value`. */
 export interface RegisterFilter {

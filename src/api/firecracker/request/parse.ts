@@ -1,8 +1,8 @@
 /** From a request's method, path and body to what it asks for. Pure; the answers to bad requests are Firecracker's. */
-import { JsonFault, type JsonReader } from '../json/reader.ts';
-import { parseShape, type Shape } from '../json/shapes.ts';
-import { readValue, type JsonValue } from '../json/value.ts';
-import { debugString } from '../json/text.ts';
+import { JsonFault, type JsonReader } from '../../../json/reader.ts';
+import { parseShape, type Shape } from '../../../json/shapes.ts';
+import { readValue, type JsonValue } from '../../../json/value.ts';
+import { debugString } from '../../../json/text.ts';
 import type { Action, ActionName, OperandOf, PluggableKind } from './action.ts';
 import * as B from './bodies.ts';
 import { CpuTemplate } from './cpu-template.ts';

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'bun:test';
-import { JsonFault, JsonReader } from '../../../../src/api/firecracker/json/reader.ts';
-import { parseShape, type Shape } from '../../../../src/api/firecracker/json/shapes.ts';
-import { formatFloat } from '../../../../src/api/firecracker/json/text.ts';
-import { formatValue, readValue } from '../../../../src/api/firecracker/json/value.ts';
+import { JsonFault, JsonReader } from '../../../../src/json/reader.ts';
+import { parseShape, type Shape } from '../../../../src/json/shapes.ts';
+import { formatFloat } from '../../../../src/json/text.ts';
+import { formatValue, readValue } from '../../../../src/json/value.ts';
 import * as B from '../../../../src/api/firecracker/request/bodies.ts';
 import { CpuTemplate } from '../../../../src/api/firecracker/request/cpu-template.ts';
 

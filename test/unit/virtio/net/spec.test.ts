@@ -21,6 +21,7 @@ describe('network interfaces in the JSON of Firecracker', () => {
     expect(config.devices).toEqual([
       {
         kind: 'net',
+        creates: false,
         id: 'eth0',
         tap: 'tap0',
         mac: Uint8Array.of(6, 0, 0xac, 0x10, 0, 2),
@@ -35,7 +36,7 @@ describe('network interfaces in the JSON of Firecracker', () => {
   test('may be without a tap', () => {
     const [device] = parseNet({ iface_id: 'net0', user: true }).config.devices;
 
-    expect(device).toMatchObject({ kind: 'net', tap: undefined, mac: undefined, queues: 1 });
+    expect(device).toMatchObject({ kind: 'net', creates: false, tap: undefined, mac: undefined, queues: 1 });
   });
 
   test.each([

@@ -33,6 +33,7 @@ using mapping = new Mapping({
 const limits = { bandwidth: undefined, ops: undefined };
 const config: NetConfig = {
   kind: 'net',
+  creates: false,
   id: 'net0',
   tap: 'tap7',
   mac: Uint8Array.from(MAC),

@@ -64,7 +64,7 @@ export function formatValue(value: JsonValue): string {
   return value.number;
 }
 
-function isList(value: JsonValue): value is readonly JsonValue[] {
+export function isList(value: JsonValue): value is readonly JsonValue[] {
   return Array.isArray(value);
 }
 
