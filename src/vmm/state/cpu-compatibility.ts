@@ -2,8 +2,9 @@
  * Compares the CPU that a saved guest has seen with what a host offers. Pure: both sides are tables, so a
  * snapshot of one machine can be checked against the tables of another.
  *
- * The guest's side is what KVM_SET_CPUID2 was given, the host's is KVM_GET_SUPPORTED_CPUID: features that the
- * host's CPU shows to a guest although its table hides them are on neither side. A host may have more; it must not
+ * The guest's side is what KVM_GET_CPUID2 said of its vCPUs, the host's is KVM_GET_SUPPORTED_CPUID and what a new
+ * vCPU sees: features that a host's CPU shows to guests although KVM hides them are on both sides, so they make no
+ * difference to the host that the guest is from. A host may have more; it must not
  * have less. (Intel SDM 2A, "CPUID"; KVM api.rst, KVM_GET_SUPPORTED_CPUID, KVM_GET_MSR_INDEX_LIST, KVM_SET_TSC_KHZ)
  */
 import { bitsOf } from '../../binary/bits.ts';

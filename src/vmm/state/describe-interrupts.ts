@@ -42,6 +42,13 @@ const TIMER_MODES = ['one-shot', 'periodic', 'TSC-deadline', 'timer mode 3'] as 
 /** DCR bits 3, 1 and 0. (SDM 3A figure 11-10) */
 const DIVISORS = [2, 4, 8, 16, 32, 64, 128, 1] as const;
 
+/**
+ * In xAPIC mode the id is in bits 31–24 of its register. In x2APIC mode it is the whole register, but KVM gives it
+ * in bits 31–24 then too unless KVM_CAP_X2APIC_API asks for ids of 32 bits. (SDM 3A figure 11-6; api.rst,
+ * KVM_GET_LAPIC)
+ */
+const LOW_ID = 0xff_ffff;
+
 export interface LvtDescription {
   readonly vector: number;
   readonly mode: string;
@@ -87,8 +94,7 @@ export function describeLapic(page: Uint8Array, apicBase: bigint): LapicDescript
   return {
     mode: baseBit(APIC_BASE.enableBit) ? (x2apic ? 'x2APIC' : 'xAPIC') : 'disabled',
     bsp: baseBit(APIC_BASE.bspBit),
-    // In xAPIC mode the id is in bits 31–24. (SDM 3A figure 11-6)
-    id: x2apic ? id : id >>> 24,
+    id: x2apic && (id & LOW_ID) !== 0 ? id : id >>> 24,
     version: bitsOf(read(APIC.version), 7, 0),
     taskPriority: bitsOf(read(APIC.taskPriority), 7, 0),
     processorPriority: bitsOf(read(APIC.processorPriority), 7, 0),

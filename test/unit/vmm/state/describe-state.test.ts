@@ -97,6 +97,18 @@ describe('a vCPU', () => {
   });
 });
 
+test.each([
+  ['as it is', 0x0000_012c, 300],
+  ['in the high byte, as KVM gives it to a VM without 32-bit ids', 0x0700_0000, 7],
+  ['of the first CPU', 0, 0],
+])('an APIC id in x2APIC mode is read %s', (_, register, id) => {
+  const state = describedGuest();
+  const lapic = struct(0x400, [[0x20, 4, register]]);
+  const [found] = describeState({ ...state, vcpus: [{ ...state.vcpus[0]!, lapic }] }).vcpus;
+
+  expect(found!.lapic).toMatchObject({ mode: 'x2APIC', id });
+});
+
 describe('a machine', () => {
   test('has its identity, memory and clock', () => {
     expect(described).toMatchObject({
