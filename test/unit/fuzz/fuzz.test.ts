@@ -8,7 +8,7 @@ import { TemporaryFolder } from '../../cli/volt-process.ts';
 import { TARGETS as BROKEN } from './broken-targets.ts';
 
 /** For hangs only: far above what a test takes on a busy machine. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(180_000);
 
 const MODULE = resolve(import.meta.dir, 'broken-targets.ts');
 const NEED_KVM = ['guest', 'process'];
