@@ -28,7 +28,9 @@ export interface CopyChunk {
   readonly whole?: boolean;
 }
 
-const POLL_MICROSECONDS = 20;
+/** Between looks at a job, first and at most: each costs CPU time that the threads want. */
+const FIRST_POLL_MICROSECONDS = 20;
+const LAST_POLL_MICROSECONDS = 500;
 
 let code: HostPointer | undefined;
 
@@ -98,7 +100,12 @@ export class CopyJob implements Disposable {
 
   /** Blocks until all threads have ended. */
   wait(): void {
-    while (!this.ended) pauseThread(POLL_MICROSECONDS);
+    for (
+      let pause = FIRST_POLL_MICROSECONDS;
+      !this.ended;
+      pause = Math.min(2 * pause, LAST_POLL_MICROSECONDS)
+    )
+      pauseThread(pause);
   }
 
   /** Resolves when all threads have ended. */

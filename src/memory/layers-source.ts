@@ -2,6 +2,10 @@
  * The memory files of a snapshot under guest RAM. Private memory is mapped from the files: a page is read when
  * it is first touched, clones share it in the page cache, and the guest's first write to it makes a copy.
  * Memory of hugetlb pages and of memfds cannot be a private mapping of another file; it is read.
+ *
+ * No madvise(2): measured with 512 MiB on ext4, MADV_RANDOM made a cold file fifty times slower to read in order
+ * and saved little elsewhere, and MADV_HUGEPAGE changed nothing that could be told from noise. Copies of pages are
+ * made 4 KiB at a time whatever is advised.
  */
 import { fstatSync } from 'node:fs';
 import { guardMappedFile } from '../ffi/bus-error.ts';
