@@ -1,4 +1,6 @@
 /** The state file of a snapshot with a right checksum, as a forger makes it: decoded, compared with a host, printed. */
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { formatComparison, formatSnapshot } from '../../../src/cli/inspect-snapshot.ts';
 import { compareCpu } from '../../../src/vmm/state/cpu-compatibility.ts';
 import { cpuNeedsOf, describeState } from '../../../src/vmm/state/describe-state.ts';
@@ -17,10 +19,13 @@ function documentOf(state: MachineState): Json {
   return JSON.parse(text.slice(text.indexOf('\n') + 1)) as Json;
 }
 
+/** Of a real guest. */
+const GOLDEN = resolve(import.meta.dir, '../../../test/vectors/state/format-1');
 const DOCUMENTS = [
   documentOf(describedGuest(AMD)),
   documentOf(describedGuest(INTEL)),
   documentOf(sampleState(2)),
+  documentOf(decodeState(readFileSync(GOLDEN), GOLDEN)),
 ];
 const KEYS = [...new Set(DOCUMENTS.flatMap(keysOf)), '__proto__', 'constructor'];
 const VALUES: readonly Json[] = [

@@ -1,4 +1,7 @@
 import { describe, expect, test } from 'bun:test';
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { compareCpu } from '../../../../src/vmm/state/cpu-compatibility.ts';
 import { cpuNeedsOf, describeState } from '../../../../src/vmm/state/describe-state.ts';
 import { decodeState, encodeState } from '../../../../src/vmm/state/machine-state.ts';
 import { AMD } from '../../cpuid/hosts.ts';
@@ -176,6 +179,30 @@ describe('a machine', () => {
     ]);
     expect(describeState(sampleState(3)).vcpus).toHaveLength(3);
   });
+});
+
+test('the golden state file is of a kernel in its timer test, which its own CPU fits', () => {
+  const file = resolve(import.meta.dir, '../../../vectors/state/format-1');
+  const state = decodeState(readFileSync(file), file);
+  const { vcpus, ioapic, pit, devices, cpu } = describeState(state);
+  const needs = cpuNeedsOf(state);
+
+  expect(vcpus.map(({ mpState, mode, pagingLevels }) => [mpState, mode, pagingLevels])).toEqual([
+    ['runnable', '64-bit long mode', 4],
+    ['halted', '64-bit long mode', 4],
+  ]);
+  expect(vcpus.map(({ lapic }) => [lapic.id, lapic.bsp, lapic.timer.mode])).toEqual([
+    [0, true, 'periodic'],
+    [1, false, 'one-shot'],
+  ]);
+  expect(vcpus[0]!.msrs.at(-1)!.name).toBe('IA32_TSC');
+  expect(ioapic.entries.every(({ masked }) => masked)).toBe(true);
+  expect(pit).toBeUndefined();
+  expect(devices).toMatchObject([{ id: 'rng', kind: 'entropy', active: false, queues: [] }]);
+  expect(cpu.model).toBe('GenuineIntel, family 6, model 207, stepping 2');
+  expect(compareCpu(needs, { cpuid: needs.tables[0]!, msrs: new Set(needs.msrs.keys()) }).verdict).toBe(
+    'fine',
+  );
 });
 
 test('what a guest needs of a CPU is read back from the file', () => {
