@@ -1,9 +1,12 @@
 /** Multiboot 1 kernels on real vCPUs: they check for themselves what they were handed. */
-import { describe, expect } from 'bun:test';
+import { describe, expect, setDefaultTimeout } from 'bun:test';
 import { kvmOpens } from '../cli/volt-process.ts';
 import { testNeeding } from '../support/needs.ts';
 import { runGuest, runKernel } from './guest-run.ts';
 import { asm, LOAD_ADDRESS, program, u32 } from './tiny-guest.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const needsKvm = testNeeding('/dev/kvm', !kvmOpens);
 

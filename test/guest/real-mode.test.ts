@@ -1,9 +1,12 @@
 /** Real-mode code on a real vCPU: a Multiboot kernel goes back to real mode and calls firmware, as Xen does. */
-import { describe, expect } from 'bun:test';
+import { describe, expect, setDefaultTimeout } from 'bun:test';
 import { kvmOpens } from '../cli/volt-process.ts';
 import { testNeeding } from '../support/needs.ts';
 import { runKernel } from './guest-run.ts';
 import { program, u32 } from './tiny-guest.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const needsKvm = testNeeding('/dev/kvm', !kvmOpens);
 

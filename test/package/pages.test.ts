@@ -1,10 +1,13 @@
 /** Man pages and completions, made from the option definitions, as their own programs read them. */
-import { afterAll, describe, expect, test } from 'bun:test';
+import { afterAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { readCommandTree, type CommandNode } from '../../scripts/package/command-tree.ts';
 import { bashCompletion, fishCompletion, zshCompletion } from '../../scripts/package/completions.ts';
 import { manPages } from '../../scripts/package/man-page.ts';
 import { TemporaryFolder } from '../cli/volt-process.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const tree = readCommandTree();
 const pages = manPages(tree, { version: '1.2.3', date: '2026-11-21' });

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import {
   acquire,
   argument,
@@ -34,6 +34,9 @@ import {
 import { concat, eisaId, integer, nameString, string, type Aml } from '../../../src/acpi/aml-encoding.ts';
 import { edgeInterrupt, fixedMemory, ioPorts, resourceTemplate } from '../../../src/acpi/aml-resources.ts';
 import { acpicaMissing, compileAsl } from './acpica.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const HEADER_BYTES = 36;
 

@@ -1,10 +1,13 @@
 /** `volt ctl` and `volt ps`, run from source, against a VM that only remembers. */
-import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
+import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdirSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { serveControl, type ControlServer } from '../../../src/api/control/server.ts';
 import { VoltError } from '../../../src/volt-error.ts';
 import { FAKE_STATUS, FakeTarget, fakeVcpu, SocketFolder, until } from './control-support.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const MAIN = resolve(import.meta.dir, '../../../src/cli/main.ts');
 

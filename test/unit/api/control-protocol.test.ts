@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import {
   formatError,
   METHODS,
@@ -6,6 +6,9 @@ import {
   type RequestId,
   type RpcError,
 } from '../../../src/api/control/protocol.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const parse = (text: string) => parseRequest(Buffer.from(text, 'utf8'));
 const call = (method: string, params?: unknown) =>

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { lstatSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { serveControl } from '../../../src/api/control/server.ts';
@@ -6,6 +6,9 @@ import { placeSocket } from '../../../src/api/control/socket-file.ts';
 import { probeListener } from '../../../src/ffi/unix-socket.ts';
 import { VoltError } from '../../../src/volt-error.ts';
 import { FAKE_STATUS, FakeTarget, RawClient, SocketFolder, until } from './control-support.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const serve = async (path: string) => serveControl(new FakeTarget(), path);
 const listen = (path: string) => Bun.listen({ unix: path, socket: { data() {} } });

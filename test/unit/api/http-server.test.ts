@@ -1,5 +1,5 @@
 /** The metrics endpoint against clients that do not mean well. */
-import { afterEach, describe, expect, test } from 'bun:test';
+import { afterEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { connect, type Socket } from 'node:net';
 import {
   MAX_CONNECTIONS,
@@ -8,6 +8,9 @@ import {
   type HttpServer,
 } from '../../../src/api/metrics/http-server.ts';
 import { readRequestHead } from '../../../src/api/metrics/http-request.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const handle = (path: string) =>
   path === '/metrics' ? { status: 200, body: 'x 1\n' } : { status: 404, body: 'no\n' };

@@ -1,5 +1,5 @@
 /** Whatever bytes a kernel file holds, its plan is made or refused in words. */
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { bytesAsSource } from '../../../src/binary/byte-source.ts';
 import { planBoot } from '../../../src/boot/plan-boot.ts';
 import { MIB } from '../../../src/machine/address.ts';
@@ -15,6 +15,9 @@ import {
   multibootHeader,
   pvhNote,
 } from './images.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const HEADER = multibootHeader(3);
 const FLAT = Uint8Array.of(

@@ -1,7 +1,10 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import type { VcpuRates } from '../../../src/cli/top-rates.ts';
 import { formatTop } from '../../../src/cli/top-table.ts';
 import { FAKE_STATUS } from '../api/control-support.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const RATES: readonly VcpuRates[] = [
   {

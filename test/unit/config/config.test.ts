@@ -1,8 +1,11 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { GIB, MIB } from '../../../src/machine/address.ts';
 import { DEFAULT_CMDLINE, mergeConfig, parseConfig, type ConfigInput } from '../../../src/config/config.ts';
 import { seededRandom } from '../support/random.ts';
 import { strayErrorOf, voltErrorOf } from '../support/errors.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const KERNEL = { 'boot-source': { kernel_image_path: 'vmlinux' } };
 const machine = (keys: Record<string, unknown>) => ({ ...KERNEL, 'machine-config': keys });

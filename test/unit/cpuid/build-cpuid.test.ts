@@ -1,9 +1,12 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import type { CpuidEntry } from '../../../src/machine/cpuid-entry.ts';
 import { cpuCount, resolveTopology, topologyShifts, type Topology } from '../../../src/smp/topology.ts';
 import { randomTopology } from '../smp/random-topology.ts';
 import { seededRandom } from '../support/random.ts';
 import { AMD, field, guestsOf, INTEL, leaf, placeByLeaf, subleaves } from './hosts.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const TWO_DIES: Topology = { sockets: 1, diesPerSocket: 2, coresPerDie: 3, threadsPerCore: 2 };
 const HOSTS = [

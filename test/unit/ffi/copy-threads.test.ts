@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { closeSync, fstatSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { COPY_JOB, copyThreadCode } from '../../../src/ffi/copy-thread-code.ts';
@@ -7,6 +7,9 @@ import { ERRNO } from '../../../src/ffi/errno.ts';
 import { MAP, Mapping, PROT } from '../../../src/ffi/mapping.ts';
 import { MIB, PAGE_BYTES } from '../../../src/machine/address.ts';
 import { TemporaryFolder } from '../../cli/volt-process.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const P = PAGE_BYTES;
 

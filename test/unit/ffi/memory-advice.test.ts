@@ -1,7 +1,10 @@
-import { expect, test } from 'bun:test';
+import { expect, setDefaultTimeout, test } from 'bun:test';
 import { readFileSync } from 'node:fs';
 import { MAP, Mapping, PROT } from '../../../src/ffi/mapping.ts';
 import { releaseMemory } from '../../../src/ffi/memory-advice.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const MIB = 2 ** 20;
 const residentMib = () =>

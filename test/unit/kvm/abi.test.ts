@@ -1,8 +1,11 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { INDEXED } from '../../../src/cpuid/leaf.ts';
 import * as abi from '../../../src/kvm/abi.ts';
 import { IOCTL } from '../../../src/kvm/abi.ts';
 import { hasKvmHeaders, readKvmHeaders } from './kvm-headers.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 /** What strace prints for these calls. */
 const WELL_KNOWN: Readonly<Record<keyof typeof IOCTL, number>> = {

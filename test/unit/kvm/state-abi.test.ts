@@ -1,9 +1,12 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { FPU } from '../../../src/kvm/abi.ts';
 import * as abi from '../../../src/kvm/state-abi.ts';
 import { STATE_IOCTL } from '../../../src/kvm/state-abi.ts';
 import { SNAPSHOT_KVM_IOCTL } from '../../../src/sandbox/ioctls.ts';
 import { hasKvmHeaders, readKvmHeaders } from './kvm-headers.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 /** Number and name in C of each call. */
 const CALLS: Readonly<Record<keyof typeof STATE_IOCTL, readonly [number, string]>> = {

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { PAGE_BYTES } from '../../../src/machine/address.ts';
 import {
   bytesOfRuns,
@@ -12,6 +12,9 @@ import {
   type PageRun,
 } from '../../../src/machine/page-runs.ts';
 import { seededRandom } from '../support/random.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const P = PAGE_BYTES;
 const run = (page: number, pages = 1): PageRun => [page * P, pages * P];

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { bytesAsSource } from '../../../src/binary/byte-source.ts';
 import type { MemoryWrite } from '../../../src/boot/boot-plan.ts';
 import { MIB } from '../../../src/machine/address.ts';
@@ -9,6 +9,9 @@ import { needsPit, planCpuid, planImage, planMachine } from '../../../src/plan/p
 import { buildBzImage, buildElf, initrdOf, LINUX_NOTE, multibootHeader, pvhNote } from '../boot/images.ts';
 import { AMD, field, INTEL, leaf } from '../cpuid/hosts.ts';
 import { readHexVector } from '../support/vectors.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 interface Wanted {
   readonly kernel?: Uint8Array;

@@ -1,10 +1,13 @@
 /** What scripts/debian-image.ts writes besides Debian's own files, and what it refuses. */
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { resolve } from 'node:path';
 import { readSources } from '../../../scripts/apt-sources.ts';
 import { filesOf, machineConfig, parseSize } from '../../../scripts/debian-image.ts';
 import { hashPassword, settingFiles } from '../../../scripts/debian-root.ts';
 import { parseConfig } from '../../../src/config/config.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const SCRIPT = resolve(import.meta.dir, '../../../scripts/debian-image.ts');
 const SETTINGS = { password: undefined, autologin: false, hostname: 'debian', uuid: 'u-u-i-d' };

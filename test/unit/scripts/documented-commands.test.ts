@@ -1,7 +1,10 @@
 /** Commands in the documents work as typed: `npm ci` leaves no `bun` on the PATH, but `npx bun` and `npm run` work. */
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { expect, test } from 'bun:test';
+import { expect, setDefaultTimeout, test } from 'bun:test';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const ROOT = resolve(import.meta.dir, '../../..');
 const DOCUMENTS = findFiles('*.md', '{docs,src,kernels,examples,bench,scripts}/**/*.md');

@@ -1,5 +1,5 @@
 /** The three backends of a disk on real files, each against a model: whatever is asked, they agree with an array. */
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import {
   closeSync,
   constants,
@@ -24,6 +24,9 @@ import { OverlayBackend } from '../../../../src/virtio/block/overlay-backend.ts'
 import { UringBackend } from '../../../../src/virtio/block/uring-backend.ts';
 import { encodeOverlayHeader, overlayShape } from '../../../../src/virtio/block/overlay-format.ts';
 import { seededRandom, type Random } from '../../support/random.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const SECTOR = 512;
 /** Not a multiple of the overlay's blocks. */

@@ -1,5 +1,5 @@
 /** Frames over a stream, with a test at the other end; and passt itself, where it is installed. */
-import { afterAll, describe, expect, test } from 'bun:test';
+import { afterAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeNet } from '../../../../src/virtio/net/device.ts';
@@ -17,6 +17,9 @@ import { servePasst } from '../../../../src/virtio/net/serve-passt.ts';
 import { createDeviceBench } from '../device-bench.ts';
 import { createServeContext } from '../serve-context.ts';
 import { ramAt } from '../test-ram.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const O_NONBLOCK = 0o4000;
 const stack = new DisposableStack();

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import type { IoVector } from '../../../../src/virtio/transport/io-vector.ts';
 import { MMIO_REGISTER as R } from '../../../../src/virtio/transport/mmio.regs.ts';
 import { describeVsock, VsockDevice } from '../../../../src/virtio/vsock/device.ts';
@@ -9,6 +9,9 @@ import { VSOCK_OP as OP } from '../../../../src/virtio/vsock/regs.ts';
 import { seededRandom, type Random } from '../../support/random.ts';
 import { createDeviceBench, createTestClock, RING_SPACE } from '../device-bench.ts';
 import { DESCRIPTORS, DRIVER_AREA, HOST_BASE, putWords } from '../test-ram.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const CID = 3;
 const BUFFER_BYTES = 1024;

@@ -1,5 +1,5 @@
 /** The socket device on real Unix sockets, with a driver in this process for a guest. */
-import { afterAll, afterEach, beforeEach, describe, expect, test } from 'bun:test';
+import { afterAll, afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,6 +12,9 @@ import { serveVsock } from '../../../../src/virtio/vsock/serve.ts';
 import { createDeviceBench } from '../device-bench.ts';
 import { createServeContext } from '../serve-context.ts';
 import { ramAt } from '../test-ram.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 const CID = 3;
 const RAM_BYTES = 0x40_0000;

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import {
   createSharedState,
   lockBus,
@@ -8,6 +8,9 @@ import {
   viewSharedState,
   VM_WORD,
 } from '../../../../src/vmm/bus/shared-state.ts';
+
+/** For hangs only: far above what a test takes on a busy machine. */
+setDefaultTimeout(60_000);
 
 describe('the shared state', () => {
   test.each([1, 2, 3, 254])('of %p vCPUs gives each part bytes of its own, up to the end', (count) => {
