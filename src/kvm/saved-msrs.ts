@@ -3,8 +3,8 @@ import { viewOf } from '../binary/bytes.ts';
 import { MSR_ENTRY, MSRS } from './abi.ts';
 import { STATE_MSR as M } from './state-abi.ts';
 
-/** KVM takes so many in one call. (Linux arch/x86/kvm/x86.c, MAX_IO_MSRS) */
-export const MSRS_PER_CALL = 256;
+/** KVM takes fewer than 256 in one call. (Linux arch/x86/kvm/x86.c, MAX_IO_MSRS) */
+export const MSRS_PER_CALL = 255;
 
 const VARIABLE_MTRRS = 8;
 const MC_BANK_REGISTERS = 4;
