@@ -1,6 +1,7 @@
 /** Carries out what clients ask for: configures the microVM, starts it, and controls it while it runs. */
 import { parseConfig, type VmConfig } from '../../config/config.ts';
 import { SyscallError } from '../../ffi/errno.ts';
+import { randomBytes } from '../../ffi/random.ts';
 import type { ThreadFilters } from '../../vmm/sandbox.ts';
 import type { VirtualMachine } from '../../vmm/virtual-machine.ts';
 import { VoltError } from '../../volt-error.ts';
@@ -238,6 +239,7 @@ export class Controller {
       address: parseAddress(mmds.ipv4_address),
       version: mmds.version,
       imdsCompat: mmds.imds_compat,
+      key: randomBytes(MMDS_KEY_BYTES),
       id,
     };
     const devices = config.devices.map((device) =>
@@ -286,6 +288,7 @@ function parseAddress(text: string): number {
   return text.split('.').reduce((address, part) => address * 256 + Number(part), 0);
 }
 
+const MMDS_KEY_BYTES = 32;
 const PCI_OFF = 'PCI is not enabled';
 
 function answer(output: Output): ApiResponse {

@@ -1,4 +1,5 @@
 /** Puts the metadata service in front of the ports of an interface, on its device worker. */
+import { randomBytes } from '../../../ffi/random.ts';
 import type { ThrottleEffects } from '../../transport/throttle.ts';
 import type { NetPort } from '../port.ts';
 import { MmdsPort } from './port.ts';
@@ -9,13 +10,13 @@ import { Tokens } from './tokens.ts';
 /** `readable` is called when the port of a queue pair has a packet of the service. */
 export function serveMmds(
   ports: readonly NetPort[],
-  { buffer, address, version, imdsCompat, id }: MmdsStart,
+  { buffer, address, version, imdsCompat, key, id }: MmdsStart,
   { now, after }: ThrottleEffects,
   readable: (pair: number) => void,
 ): NetPort[] {
   const reader = new MmdsReader(buffer);
-  const tokens = new Tokens(id, now);
-  const random = () => crypto.getRandomValues(new Uint32Array(1))[0]!;
+  const tokens = new Tokens(id, key, now);
+  const random = () => new DataView(randomBytes(4).buffer).getUint32(0);
   return ports.map(
     (port, pair) =>
       new MmdsPort(

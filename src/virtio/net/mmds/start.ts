@@ -6,6 +6,8 @@ export interface MmdsStart {
   readonly address: number;
   readonly version: 'V1' | 'V2';
   readonly imdsCompat: boolean;
+  /** Random, for tokens: a worker in the sandbox cannot use the runtime's random numbers. */
+  readonly key: Uint8Array;
   /** Id of the microVM. */
   readonly id: string;
 }

@@ -1,18 +1,18 @@
 /** Session tokens: an expiry with a keyed hash of it, so that none has to be kept. */
-const KEY_BYTES = 32;
 const EXPIRY_BYTES = 8;
 const HASH_BYTES = 28;
 /** Longer tokens are not looked at. */
 const MAX_TEXT = 70;
 
 export class Tokens {
-  readonly #key = crypto.getRandomValues(new Uint8Array(KEY_BYTES));
+  readonly #key: Uint8Array;
   readonly #id: string;
   readonly #now: () => number;
 
-  /** `id` of the microVM: a token is valid for it alone. `now` is in milliseconds. */
-  constructor(id: string, now: () => number) {
+  /** `id` of the microVM: a token is valid for it alone. `key` is random. `now` is in milliseconds. */
+  constructor(id: string, key: Uint8Array, now: () => number) {
     this.#id = id;
+    this.#key = key;
     this.#now = now;
   }
 

@@ -21,7 +21,7 @@ const [tap] = openTap('tap0', 1, HEADER_BYTES);
 Bun.spawnSync(['ip', 'addr', 'add', '169.254.1.1/16', 'dev', 'tap0']);
 Bun.spawnSync(['ip', 'link', 'set', 'tap0', 'up']);
 const value = readValue(new JsonReader(Buffer.from(text)));
-const tokens = new Tokens('demo', () => performance.now());
+const tokens = new Tokens('demo', new Uint8Array(32), () => performance.now());
 const effects = {
   value: () => value,
   createToken: (seconds: number) => tokens.create(seconds),

@@ -68,7 +68,8 @@ describe('an answer of the metadata service', () => {
 
 test('a token is valid for its time and its microVM alone', () => {
   const clock = { now: 0 };
-  const tokens = new Tokens('a', () => clock.now);
+  const key = new Uint8Array(32).fill(7);
+  const tokens = new Tokens('a', key, () => clock.now);
   const token = tokens.create(5);
 
   const fresh = tokens.isValid(token);
@@ -76,7 +77,8 @@ test('a token is valid for its time and its microVM alone', () => {
   clock.now = 5001;
 
   expect([fresh, forged, tokens.isValid(token), tokens.isValid('')]).toEqual([true, false, false, false]);
-  expect(new Tokens('a', () => 0).isValid(token)).toBe(false);
+  expect(new Tokens('a', new Uint8Array(32), () => 0).isValid(token)).toBe(false);
+  expect(new Tokens('b', key, () => 0).isValid(token)).toBe(false);
 });
 
 test('the worker sees what the main thread has written last', () => {
