@@ -48,7 +48,7 @@ export interface NestedHostOptions {
   visiblePaths?: readonly string[];
   /** File for the nested kernel's console; default: a temporary one, quoted in errors. */
   log?: string;
-  /** Default 120. */
+  /** For a hang only: a busy machine takes minutes. Default 600. */
   startTimeoutSeconds?: number;
 }
 
@@ -104,7 +104,7 @@ export async function startNestedHost(options: NestedHostOptions = {}): Promise<
     else ready.resolve();
   });
   const jobs = createJobRunner(exchangeDir, agent.send, describe);
-  const startSeconds = options.startTimeoutSeconds ?? 120;
+  const startSeconds = options.startTimeoutSeconds ?? 600;
   const startTimeout = setTimeout(
     () => ready.reject(describe(`Cannot start the nested host: not ready after ${startSeconds} s`)),
     startSeconds * 1000,
