@@ -1,8 +1,10 @@
 /** Which pages of a running guest are dirty. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { VirtualMachine } from '../../src/api/index.ts';
 import { guestAddress, MIB, PAGE_BYTES } from '../../src/machine/address.ts';
 import type { PageRun } from '../../src/machine/page-runs.ts';
+import { writeMemory } from '../../src/memory/memory-writer.ts';
 import { DirtyTracker } from '../../src/vmm/state/dirty-tracker.ts';
 import { kvmOpens, TemporaryFolder } from '../cli/volt-process.ts';
 import { LACKS_HUGE_PAGES } from '../unit/support/huge-pages.ts';
@@ -19,6 +21,12 @@ const COMMAND = 9 * MIB;
 const store = (address: number, value: number) => [0xc7, 0x05, ...u32(address), ...u32(value)];
 /** mov eax, [COMMAND]; mov byte [eax], 1; lock inc dword [COUNTER] */
 const writeWhereTold = [...asm.readEax(COMMAND), 0xc6, 0x00, 0x01, 0xf0, 0xff, 0x05, ...u32(COUNTER)];
+
+/** mov edi, 16 MiB; next: inc dword [edi]; add edi, 12 KiB + 4; cmp edi, 60 MiB; jb next */
+const writeEverywhere = [
+  ...[0xbf, ...u32(16 * MIB)],
+  ...[0xff, 0x07, 0x81, 0xc7, ...u32(3 * P + 4), 0x81, 0xff, ...u32(60 * MIB), 0x72, 0x100 - 16],
+];
 
 const includes = (runs: readonly PageRun[], address: number) =>
   runs.some(([offset, bytes]) => offset <= address && address < offset + bytes);
@@ -112,6 +120,34 @@ describe.skipIf(!kvmOpens)('pages that a guest writes (needs /dev/kvm)', () => {
   test.skipIf(LACKS_HUGE_PAGES !== '')(`are single ones also in hugetlb pages${LACKS_HUGE_PAGES}`, () =>
     checkSinglePages(true),
   );
+
+  test('are in a file that follows a running guest, round by round, none of them lost', async () => {
+    using folder = new TemporaryFolder();
+    const kernel = await folder.write('kernel', buildPvhElf(program(asm.forEver(writeEverywhere))));
+    using vm = new VirtualMachine(smallConfig(kernel, 1, 64));
+    vm.start();
+    const { memory } = vm.machine;
+    const tracker = new DirtyTracker(vm.machine.vm, memory);
+    const fd = openSync(folder.at('memory'), 'w+');
+    const differences = [];
+
+    tracker.start();
+    await writeMemory(memory, fd);
+    for (let stop = 0; stop < 5; stop++) {
+      for (let round = 0; round < 5; round++)
+        await writeMemory(memory, fd, { runs: tracker.collect(), overwrite: true });
+      await vm.pause();
+      await writeMemory(memory, fd, { runs: tracker.collect(), overwrite: true });
+      const file = readFileSync(folder.at('memory'));
+      for (let at = 0; at < 64 * MIB; at += MIB)
+        if (!file.subarray(at, at + MIB).equals(memory.read(guestAddress(at), MIB))) differences.push(at);
+      await vm.resume();
+    }
+    closeSync(fd);
+
+    expect(differences).toEqual([]);
+    expect(memory.read(guestAddress(16 * MIB), 4)).not.toEqual(new Uint8Array(4));
+  });
 
   test('are joined by those that Volt writes', async () => {
     using folder = new TemporaryFolder();
