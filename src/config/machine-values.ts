@@ -135,3 +135,8 @@ export function memoryOfNodes(nodes: readonly NumaNodeInput[]): number {
   const complete = nodes.length > 0 && nodes.every(({ mem_size_mib: mib }) => mib !== undefined);
   return complete ? Math.max(sum, MINIMUM_MEMORY_MIB) : DEFAULT_MEMORY_MIB;
 }
+
+/** How a restored guest's clocks go on: at the time of this host, or as if no time had passed. */
+export const CLOCK_CHOICES = ['realtime', 'offset'] as const;
+/** See CLOCK_CHOICES. */
+export type ClockChoice = (typeof CLOCK_CHOICES)[number];

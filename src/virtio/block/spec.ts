@@ -145,6 +145,10 @@ export const BLOCK = defineSpec<BlockConfig>({
     help: 'a disk: FILE, or path=FILE,root,readonly,overlay=FILE,… (docs/disks.md); may be given again; without root the first one is the root',
     parse: parseFlag,
   },
+  hostSide: {
+    idKey: 'drive_id',
+    keys: ['path_on_host', 'overlay', 'format', 'direct', 'io_engine', 'rate_limiter'],
+  },
   rootWords({ root, readOnly, partuuid }) {
     if (!root) return undefined;
     return `root=${partuuid === undefined ? '/dev/vda' : `PARTUUID=${partuuid}`} ${readOnly ? 'ro' : 'rw'}`;

@@ -68,6 +68,7 @@ export const CONSOLE = defineSpec<ConsoleDeviceConfig>({
   kind: 'console',
   section: 'virtio-consoles',
   isList: true,
+  hostSide: { idKey: 'name', keys: ['socket', 'file'] },
   entries,
   schema,
   flag: {

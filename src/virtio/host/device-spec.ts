@@ -13,6 +13,16 @@ export interface DeviceConfigBase {
 /** A section of a configuration file, or one item of a section that is a list, as parsed from JSON. */
 export type JsonObject = Readonly<Record<string, unknown>>;
 
+/** What `volt restore` may change of a device: what its guest does not see, or learns of. */
+export interface HostSide {
+  /** The key by which an item of a list is found; undefined: the section is no list. */
+  readonly idKey: string | undefined;
+  /** Keys that are replaced together: one that a flag does not give has its default then. */
+  readonly keys: readonly string[];
+  /** Keys that stay as they were saved unless they are given. */
+  readonly keptKeys?: readonly string[];
+}
+
 /** The flag of `volt run` that adds the device. */
 export interface DeviceFlag {
   /** Without the dashes. */
@@ -40,6 +50,8 @@ export interface DeviceSpec<Config extends DeviceConfigBase> {
   /** Validates the section and gives its devices in slot order. Only called for a configuration with it. */
   readonly schema: () => v.GenericSchema<unknown, readonly Config[]>;
   readonly flag: DeviceFlag;
+  /** undefined: `volt restore` takes no flag for the device. */
+  readonly hostSide?: HostSide;
   /** Kernel parameters that make the device the root file system; `index` counts devices of this kind. */
   readonly rootWords?: (config: Config, index: number) => string | undefined;
   /** Unix sockets that Volt binds for the device and removes when the VM ends. */

@@ -114,5 +114,10 @@ export const NET = defineSpec<NetConfig>({
     help: 'a network interface: tap=NAME or user, with mac=…, id=…, queues=N, bw=SIZE (a second), iops=N; may be given again',
     parse: parseFlag,
   },
+  hostSide: {
+    idKey: 'iface_id',
+    keys: ['host_dev_name', 'user', 'rx_rate_limiter', 'tx_rate_limiter'],
+    keptKeys: ['guest_mac'],
+  },
   featureBits: NET_FEATURE,
 });

@@ -74,6 +74,7 @@ export const PMEM = defineSpec<PmemConfig>({
     parse: parseFlag,
   },
   // Linux numbers pmem devices in the order of their slots.
+  hostSide: { idKey: 'id', keys: ['path_on_host', 'format', 'rate_limiter'] },
   rootWords: ({ root, readOnly }, index) =>
     root ? `root=/dev/pmem${index} ${readOnly ? 'ro' : 'rw'}` : undefined,
 });

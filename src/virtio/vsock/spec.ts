@@ -1,7 +1,7 @@
 /** The socket device in a configuration, in the shape of Firecracker's section `vsock`. */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
-import { filePath, section, wholeNumber } from '../../schema/values.ts';
+import { filePath, optional, section, wholeNumber } from '../../schema/values.ts';
 import { defineSpec, type JsonObject } from '../host/device-spec.ts';
 import { MAX_GUEST_CID, MIN_GUEST_CID } from './regs.ts';
 
@@ -13,7 +13,10 @@ export interface VsockConfig {
   readonly path: string;
 }
 
-const entries = () => ({ guest_cid: wholeNumber(MIN_GUEST_CID, MAX_GUEST_CID), uds_path: filePath });
+const entries = () => ({
+  guest_cid: optional(wholeNumber(MIN_GUEST_CID, MAX_GUEST_CID), MIN_GUEST_CID),
+  uds_path: filePath,
+});
 
 const schema = () =>
   v.pipe(
@@ -27,7 +30,7 @@ function parseFlag(value: string): JsonObject {
   const settings = readSettings('--vsock', value, ['path', 'cid']);
   return dropUndefined({
     uds_path: settings.text('path', 'FILE'),
-    guest_cid: settings.quantity('cid', `a number from ${MIN_GUEST_CID} on`) ?? MIN_GUEST_CID,
+    guest_cid: settings.quantity('cid', `a number from ${MIN_GUEST_CID} on`),
   });
 }
 
@@ -43,5 +46,6 @@ export const VSOCK = defineSpec<VsockConfig>({
     help: `sockets between guest and host: path=FILE of a Unix socket, cid=N, the guest's context id (default: ${MIN_GUEST_CID})`,
     parse: parseFlag,
   },
+  hostSide: { idKey: undefined, keys: ['uds_path'] },
   socketPaths: ({ path }) => [path],
 });
