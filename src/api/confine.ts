@@ -16,18 +16,21 @@ export interface Confinement {
 /**
  * Confines the whole process, for good. Call it when everything is open, before the guest starts; afterwards
  * only machines with the same `HostResources` can be created. `sockets` are the paths of Unix sockets that
- * Volt removes when it ends; `writes` are directories below which clients may name files. Throws VoltError
- * 'host' and SyscallError.
+ * Volt removes when it ends; `writes` are directories below which clients may name files; `hasControl` says
+ * whether there is a control socket, over which a snapshot gets its files. Throws VoltError 'host' and
+ * SyscallError.
  */
 export function confine(
   config: VmConfig,
   sockets: readonly string[],
   writes: readonly string[] = [],
+  { hasControl = false }: { readonly hasControl?: boolean } = {},
 ): Confinement {
   const removesIn = [...sockets, ...socketPathsOf(config.devices)].map((path) => dirname(path));
   if (sockets.length > 0) removesIn.push(...listingDirectory());
   const devices = new Set<string>(config.devices.map(({ kind }) => kind));
   if (writes.length > 0) devices.add('files');
+  if (hasControl) devices.add('control');
   const reads = [config.kernelPath, config.initrdPath, config.symbolsPath];
   return enterSandbox({
     cpus: config.maxCpus,

@@ -18,20 +18,26 @@ export {
 export { namesRoot } from '../config/kernel-words.ts';
 export { parseJsonText } from '../config/json-text.ts';
 export {
+  CLOCK_CHOICES,
   DEFAULT_MEMORY_MIB,
   MAXIMUM_MEMORY_MIB,
   MINIMUM_MEMORY_MIB,
+  type ClockChoice,
   type ConsoleConfig,
 } from '../config/machine-values.ts';
 export { VirtualMachine, type VmOptions } from '../vmm/virtual-machine.ts';
 export { HostResources } from '../vmm/host-resources.ts';
 export { ALL_SPECS } from '../virtio/host/specs.ts';
 export { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
+export type { SnapshotOptions } from '../vmm/state/save-to-directory.ts';
+export type { SnapshotProgress, SnapshotResult } from '../vmm/state/snapshot.ts';
 export type { TimelineRow } from '../vmm/timeline.ts';
 export { inspectFile, inspectMachine, dumpWrites, type FileInspection } from './inspect.ts';
 export type { Inspection, MpInspection } from '../plan/inspection.ts';
 export { checkMachine, type CheckedMachine } from './check.ts';
 export { confine } from './confine.ts';
+export { restore, saveGuest } from './snapshots.ts';
+export type { RestoreOptions } from './restore.ts';
 export type { MetricsServer } from './metrics/server.ts';
 export { hostWarnings } from './host-warnings.ts';
 export { checkHost, type HostCheck } from './doctor.ts';

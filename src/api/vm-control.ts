@@ -8,17 +8,21 @@ import { pauseVcpus, pinVcpu, resumeVcpus, sampleVcpus, setVcpuNice } from '../v
 import { lifecycleOf, phaseOf } from '../vmm/vcpu/sample.ts';
 import type { HungVcpu } from '../vmm/vcpu/hang-watch.ts';
 import type { Vcpu } from '../vmm/vcpu/vcpu.ts';
+import type { SnapshotFiles } from '../vmm/state/snapshot.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 import type { VmEnd } from '../vmm/vm-end.ts';
 import { VoltError } from '../volt-error.ts';
 import type { KnownMpState } from '../smp/vcpu-state.ts';
 import type {
   BalloonStatus,
+  CallingClient,
   ControlTarget,
   CpuChange,
   DeviceStatus,
   IpiRequest,
   RegisterSet,
+  SnapshotRequest,
+  SnapshotResult,
   StuckVcpu,
   VcpuStatus,
   VmEvent,
@@ -58,10 +62,10 @@ export class VmControl implements ControlTarget {
   /**
    * Emits `ended`, unless it was emitted before. Call it for a guest that is not started again after a reset.
    */
-  noteEnd({ kind, lines, exitCode }: VmEnd): void {
+  noteEnd({ kind, lines, saved, exitCode }: VmEnd): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#emit({ kind: 'ended', reason: lines[0] ?? kind, exitCode, atMs: this.#now() });
+    this.#emit({ kind: 'ended', reason: lines[0] ?? saved ?? kind, exitCode, atMs: this.#now() });
   }
 
   status(): VmStatus {
@@ -175,6 +179,28 @@ export class VmControl implements ControlTarget {
     this.#emit({ kind: 'powerdown', atMs: this.#now() });
   }
 
+  /**
+   * Writes the guest to files that the client opens and puts in their place. Throws VoltError, after which
+   * the guest goes on as before.
+   */
+  async snapshot(request: SnapshotRequest, client: CallingClient): Promise<SnapshotResult> {
+    this.#checkRunning();
+    const { takeSnapshot } = await import('../vmm/state/snapshot.ts');
+    const gone = new AbortController();
+    const stopWatching = client.onGone(() => gone.abort());
+    try {
+      return await takeSnapshot(this.#vm, request, {
+        open: () => openClientFiles(client),
+        commit: async () => void (await client.ask('commit', {}, 0)),
+        signal: gone.signal,
+        onProgress: (progress) =>
+          this.#emit({ kind: 'snapshot', id: request.id, ...progress, atMs: this.#now() }),
+      });
+    } finally {
+      stopWatching();
+    }
+  }
+
   async setCpuCount(count: number): Promise<CpuChange> {
     this.#checkRunning();
     const change = await this.#vm.setCpuCount(count);
@@ -276,6 +302,11 @@ export class VmControl implements ControlTarget {
   #emit(event: VmEvent): void {
     for (const listener of this.#listeners) listener(event);
   }
+}
+
+async function openClientFiles(client: CallingClient): Promise<SnapshotFiles> {
+  const [memory, state] = await client.ask('send-files', { files: ['memory', 'state'] }, 2);
+  return { memory: memory!, state: state! };
 }
 
 function checkMpRequest(index: number, state: KnownMpState, vector: number | undefined): void {

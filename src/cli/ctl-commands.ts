@@ -190,6 +190,32 @@ Examples:
     .description('press the power button; a guest that listens to it shuts itself down')
     .action(() => send('powerdown', {}));
   program
+    .command('snapshot')
+    .description('save the guest to a directory, for volt restore; it goes on afterwards')
+    .argument('<dir>', 'created if it does not exist; an earlier snapshot there is replaced')
+    .option(
+      '--diff',
+      'write only what has changed since the last snapshot, which DIR has; all, if DIR is empty',
+    )
+    .option('--live', 'copy most of the memory while the guest runs: it is paused for less time')
+    .option('--stop', 'end the guest when it is saved, with exit code 0')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  volt ctl ${guest} snapshot /srv/web.snap
+  volt ctl ${guest} snapshot /srv/web.snap --diff --live
+  volt ctl ${guest} snapshot /srv/web.snap --stop && volt restore /srv/web.snap
+
+Ctrl-C cancels: the guest goes on, and an earlier snapshot stays as it is.`,
+    )
+    .action(async (directory, flags) => {
+      const { snapshot, formatSnapshot } = await import('./ctl-snapshot.ts');
+      const result = await snapshot(guestSocket(guest), directory, flags);
+      if (wantsJson()) writeJson(result);
+      else writeStdout(formatSnapshot(directory, result));
+    });
+  program
     .command('events')
     .description('print events, one line of JSON each, until the guest ends or Ctrl-C')
     .action(async () => {

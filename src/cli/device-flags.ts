@@ -7,8 +7,9 @@ import { keyOf, type Flag } from './flags.ts';
 type Flags = Readonly<Record<string, unknown>>;
 type Item = Readonly<Record<string, unknown>>;
 
-export function deviceFlags(): Flag[] {
-  return ALL_SPECS.map(({ flag, isList }) => ({
+/** `only`: whether a device has a flag. */
+export function deviceFlags(only: (spec: (typeof ALL_SPECS)[number]) => boolean = () => true): Flag[] {
+  return ALL_SPECS.filter(only).map(({ flag, isList }) => ({
     flags: `--${flag.name}${flag.value === undefined ? '' : ` ${flag.value}`}`,
     help: flag.help,
     isList,

@@ -9,6 +9,8 @@ import { fail } from './fail.ts';
 import { InvalidArgument, readNames } from './flags.ts';
 import type { InspectFlags } from './inspect.ts';
 import { nearestWord } from './nearest-word.ts';
+import { RESTORE_FLAGS, RESTORE_HELP } from './restore-flags.ts';
+import type { RestoreFlags } from './restore.ts';
 import { MACHINE_FLAGS, RUN_FLAGS } from './run-flags.ts';
 import type { RunFlags } from './run.ts';
 import { VERSION } from './version.ts';
@@ -23,6 +25,7 @@ Examples:
   volt inspect --cpus 4 --kernel vmlinux
   volt doctor
   volt --kernel vmlinux --control     then, elsewhere: volt ps; volt top
+  volt ctl 4711 snapshot web.snap     save a guest; then: volt restore web.snap
 
 Exit codes:
   0      the guest ended itself: power-off, reset with --no-reboot, or status 0
@@ -111,6 +114,9 @@ export const program = new Command('volt')
 const runCommand = program
   .command('run', { isDefault: true })
   .description('boot a guest; this is what volt does without a command');
+const restoreCommand = program
+  .command('restore')
+  .description('let a guest go on that volt ctl PID snapshot has saved, in this process');
 const checkCommand = program
   .command('check')
   .description(
@@ -125,6 +131,7 @@ const inspectCommand = program
 /** Commands with a machine's options, dozens each, which are defined only for the command that is called. */
 const MACHINE_COMMANDS: Readonly<Record<string, () => unknown>> = {
   run: defineRun,
+  restore: defineRestore,
   check: defineCheck,
   inspect: defineInspect,
 };
@@ -134,6 +141,16 @@ function defineRun() {
     const { run } = await import('./run.ts');
     process.exitCode = await run(flags as unknown as RunFlags);
   });
+}
+
+function defineRestore() {
+  return addFlags(restoreCommand, RESTORE_FLAGS)
+    .argument('<dir>', "the snapshot's directory")
+    .addHelpText('after', RESTORE_HELP)
+    .action(async (directory, flags) => {
+      const { restore } = await import('./restore.ts');
+      process.exitCode = await restore(directory, flags as unknown as RestoreFlags);
+    });
 }
 
 function defineCheck() {

@@ -14,15 +14,22 @@ import {
   type StuckReason,
   type TimelineRow,
   type VmConfig,
+  type VmOptions,
 } from '../api/index.ts';
-import { createLog, setLogFormat, type Log } from './log.ts';
+import { createLog, setLogFormat, type Log, type LogFormat, type LogLevel } from './log.ts';
 import { writeStderr } from './output.ts';
 import { toConfig, type MachineFlags } from './machine-options.ts';
 import { VERSION } from './version.ts';
 
-export interface RunFlags extends MachineFlags {
-  readonly timeline?: true | undefined;
+export interface RunFlags extends MachineFlags, HostFlags {
   readonly json?: true | undefined;
+}
+
+/** What `volt restore` takes as well: nothing of the machine. */
+export interface HostFlags {
+  readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
+  readonly timeline?: true | undefined;
   /** true: at the default path. */
   readonly control?: string | true | undefined;
   readonly metrics?: string | undefined;
@@ -38,20 +45,34 @@ export interface RunFlags extends MachineFlags {
 
 /** Returns the process's exit code. */
 export async function run(flags: RunFlags): Promise<number> {
+  const log = await prepareRun(flags);
+  const config = runConfig(toConfig(flags, log), flags);
+  return runGuest(flags, log, (options) => new VirtualMachine(config, options));
+}
+
+/** Enters the jail that the flags ask for. */
+export async function prepareRun(flags: HostFlags): Promise<Log> {
   setLogFormat(flags.logFormat);
   if (flags.jail !== undefined) await startInJail(flags.jail, flags);
   refuseJailFlags(flags);
-  const log = createLog(flags.logLevel);
-  const config = runConfig(toConfig(flags, log), flags);
+  return createLog(flags.logLevel);
+}
+
+/** Runs the machine that `first` makes, and those that follow when the guest resets itself. */
+export async function runGuest(
+  flags: HostFlags,
+  log: Log,
+  first: (options: VmOptions) => VirtualMachine,
+): Promise<number> {
   const resources = new HostResources();
-  const create = (next: VmConfig) =>
-    new VirtualMachine(next, { timeline: flags.timeline ?? false, warn: log.warn, resources });
-  let vm = create(config);
+  const options = { timeline: flags.timeline ?? false, warn: log.warn, resources };
+  let vm = first(options);
+  const { config } = vm;
   hostWarnings(config).forEach(log.warn);
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
   const control = new VmControl(vm);
   if (config.hangReportSeconds > 0) reportHangs(control, config.hangReportSeconds, log.warn);
-  await using server = openControlSocket(control, flags.control);
+  await using server = await openControlSocket(control, flags.control);
   if (server) log.info(`control socket at ${server.path}`);
   await using metrics = await openMetricsServer(() => vm, control, flags.metrics);
   if (metrics) log.info(`metrics at ${metrics.where}`);
@@ -59,13 +80,13 @@ export async function run(flags: RunFlags): Promise<number> {
   const enterSandbox = () => {
     if (!flags.sandbox) return undefined;
     const sockets = [server?.path, metrics?.path].filter((path) => path !== undefined);
-    const { missing, filters } = confine(config, sockets);
+    const { missing, filters } = confine(config, sockets, [], { hasControl: server !== undefined });
     tellMissing(missing, log);
     return filters;
   };
   const restart = () => {
     log.info('the guest has reset itself; starting it again');
-    vm = create(vm.configAfterReset);
+    vm = new VirtualMachine(vm.configAfterReset, options);
     control.attach(vm);
     return vm;
   };
@@ -83,7 +104,8 @@ export async function run(flags: RunFlags): Promise<number> {
   });
   control.noteEnd(end);
   for (const line of end.lines) log.error(line);
-  if (end.lines.length === 0) log.info(`guest ended: ${end.kind} on vCPU ${end.vcpu}`);
+  if (end.saved !== undefined) log.always(`the guest was ${end.saved} and ended`);
+  else if (end.lines.length === 0) log.info(`guest ended: ${end.kind} on vCPU ${end.vcpu}`);
   // The vCPUs' states matter most when the guest failed, or was stopped because it hung.
   const tell = end.lines.length > 0 ? log.error : log.info;
   for (const state of end.states) tell(`  ${state}`);
@@ -94,7 +116,7 @@ export async function run(flags: RunFlags): Promise<number> {
 const JAIL_FLAGS = ['--jail', '--uid', '--gid', '--netns', '--cgroup'];
 
 /** Flags of a jail without one: they would have no effect. */
-function refuseJailFlags({ uid, gid, netns, cgroup }: RunFlags): void {
+function refuseJailFlags({ uid, gid, netns, cgroup }: HostFlags): void {
   const given = Object.entries({ uid, gid, netns, cgroup }).find(([, value]) => value !== undefined);
   if (given)
     throw new VoltError(
@@ -104,7 +126,7 @@ function refuseJailFlags({ uid, gid, netns, cgroup }: RunFlags): void {
 }
 
 /** Runs this command again in the jail, without the jail's flags. Does not return. */
-async function startInJail(directory: string, { uid, gid, netns, cgroup }: RunFlags): Promise<never> {
+async function startInJail(directory: string, { uid, gid, netns, cgroup }: HostFlags): Promise<never> {
   if (uid === undefined || gid === undefined || uid === 0) {
     throw new VoltError(
       'usage',
@@ -126,8 +148,13 @@ function tellMissing(missing: readonly string[], log: Log): void {
 }
 
 /** Opened before the guest starts, so that a bad path is reported at once and clients get every event. */
-function openControlSocket(control: VmControl, where: string | true | undefined): ControlServer | undefined {
+async function openControlSocket(
+  control: VmControl,
+  where: string | true | undefined,
+): Promise<ControlServer | undefined> {
   if (where === undefined) return undefined;
+  const { prepareSnapshots } = await import('../api/prepare-snapshots.ts');
+  prepareSnapshots();
   return openControl(control, where === true ? undefined : where);
 }
 

@@ -18,3 +18,9 @@ export function pollFd(fd: number, events: number, timeoutMs: number): number {
   // SAFETY: one struct pollfd, owned by this module; the kernel writes its `revents` during the call.
   return libc.poll(request, 1, timeoutMs);
 }
+
+/** Whether the other end of a stream socket is closed, or the socket has failed. */
+export function hasHungUp(fd: number): boolean {
+  // POLLHUP and POLLERR are reported without being asked for. (poll(2))
+  return pollFd(fd, 0, 0) > 0;
+}

@@ -44,17 +44,27 @@ export function listenerPid(path: string): number | undefined {
   const address = socketAddress(path);
   if (!address) return undefined;
   const fd = checked(libc.socket(AF_UNIX, STREAM_NONBLOCK_CLOEXEC, 0), 'socket');
-  const credentials = new Int32Array(UCRED.words);
-  const length = new Uint32Array([credentials.byteLength]);
   try {
-    // SAFETY: the arrays outlive the calls; the kernel writes at most `length` bytes.
-    if (libc.connect(fd, address, address.length) < 0) return undefined;
-    const [value, size] = [credentials, length].map((words) => addressOf(new Uint8Array(words.buffer)));
-    if (libc.syscall(SYS_GETSOCKOPT, fd, SOL_SOCKET, SO_PEERCRED, value!, size!, 0) < 0) return undefined;
-    return credentials[UCRED.pid];
+    // SAFETY: `address` outlives the call, which only reads it.
+    return libc.connect(fd, address, address.length) < 0 ? undefined : peerCredentials(fd)?.pid;
   } finally {
     libc.close(fd);
   }
+}
+
+export interface PeerCredentials {
+  readonly pid: number;
+  readonly uid: number;
+}
+
+/** The process at the other end when it connected; undefined if `fd` is no connected Unix socket. */
+export function peerCredentials(fd: number): PeerCredentials | undefined {
+  const credentials = new Int32Array(UCRED.words);
+  const length = new Uint32Array([credentials.byteLength]);
+  // SAFETY: both arrays outlive the call; the kernel writes at most `length` bytes.
+  const [value, size] = [credentials, length].map((words) => addressOf(new Uint8Array(words.buffer)));
+  if (libc.syscall(SYS_GETSOCKOPT, fd, SOL_SOCKET, SO_PEERCRED, value!, size!, 0) < 0) return undefined;
+  return { pid: credentials[UCRED.pid]!, uid: credentials[UCRED.uid]! >>> 0 };
 }
 
 /**

@@ -67,7 +67,7 @@ function buildProgram(of: ThreadClass, pid: number) {
     { code: OPCODE.jumpAtLeast, k: X32_BIT, jumpTrue: 0, jumpFalse: 1 },
     ret(VERDICT.trap),
   ];
-  const optional: Record<OptionalDevice, number[]> = { vsock: [], share: [], files: [] };
+  const optional: Record<OptionalDevice, number[]> = { vsock: [], share: [], files: [], control: [] };
   // Those for files come first: the others restrict the same calls.
   for (const [name, rule] of [...Object.entries(FILE_RULES), ...Object.entries(SYSCALL_RULES)]) {
     if (of !== 'process' && !rule.also?.includes(of)) continue;

@@ -1,10 +1,10 @@
 /** Apart from the rules, because a running Volt needs these and not the table. */
 
 /**
- * Devices whose system calls are forbidden unless the guest has such a device, and `files`: files that clients name while
- * the guest runs.
+ * Devices whose system calls are forbidden unless the guest has such a device; `files`: files that clients name while
+ * the guest runs; `control`: a control socket.
  */
-export const OPTIONAL_DEVICES = ['vsock', 'share', 'files'] as const;
+export const OPTIONAL_DEVICES = ['vsock', 'share', 'files', 'control'] as const;
 export type OptionalDevice = (typeof OPTIONAL_DEVICES)[number];
 
 /**

@@ -60,6 +60,7 @@ export function prebuiltFilter(of: ThreadClass): PrebuiltFilter {
       vsock: findOptionalCalls(of, 'vsock'),
       share: findOptionalCalls(of, 'share'),
       files: findOptionalCalls(of, 'files'),
+      control: findOptionalCalls(of, 'control'),
     },
   };
 }

@@ -104,6 +104,8 @@ const THREAD_CLONE = isWide(0, 0x3d0f00);
 const ACCEPT_FLAGS = is(3, 0x80800);
 /** AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK. */
 const UNIX_STREAM: Condition = [is(0, 1), is(1, 0x80801), is(2, 0)];
+/** MSG_DONTWAIT | MSG_CMSG_CLOEXEC. */
+const RECEIVE_FILES = 0x4000_0040;
 /** F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC, F_ADD_SEALS. */
 const PLAIN_FCNTL = is(1, 1, 2, 3, 4, 1030, 1033);
 /** PR_SET_NAME, PR_GET_NAME, PR_SET_TIMERSLACK, PR_SET_VMA. */
@@ -276,6 +278,11 @@ export const SYSCALL_RULES: Readonly<Record<string, SyscallRule>> = {
   recvfrom: { why: 'requests of clients', also: DEVICE },
   sendto: { why: 'answers to clients', also: DEVICE, when: [[isWide(4, 0)]] },
   sendmsg: { why: 'messages to virtiofsd, with the descriptors of RAM', also: DEVICE, needs: 'share' },
+  recvmsg: {
+    why: 'the files of a snapshot come from the client of the control socket',
+    when: [[is(2, RECEIVE_FILES)]],
+    needs: 'control',
+  },
   shutdown: { why: 'the end of a connection', also: DEVICE },
   // IPPROTO_TCP: TCP_NODELAY and TCP_CORK of clients of --metrics.
   setsockopt: { why: 'the runtime sets up a connection', when: [[is(1, 6), is(2, 1, 3)]], errno: EPERM },

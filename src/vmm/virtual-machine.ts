@@ -13,6 +13,8 @@ import { raiseBurst, ringDoorbell, VM_WORD, type SharedState } from './bus/share
 import type { GuestSymbols } from './guest-symbols.ts';
 import { makeMachine, type Machine, type MachineOptions } from './machine.ts';
 import type { ThreadFilters } from './sandbox.ts';
+import type { SnapshotOptions } from './state/save-to-directory.ts';
+import type { SnapshotResult } from './state/snapshot.ts';
 import type { Timeline } from './timeline.ts';
 import { pauseVcpus, resumeVcpus } from './vcpu/control.ts';
 import { deliverIpi } from './vcpu/deliver-ipi.ts';
@@ -45,6 +47,7 @@ export class VirtualMachine implements Disposable {
   /** True from `stop` or dispose on: it can start no more. */
   #closed = false;
   #disposed = false;
+  #holds = 0;
 
   /**
    * Throws VoltError for a bad image and SyscallError for what the host refuses; nothing is left behind then.
@@ -98,6 +101,32 @@ export class VirtualMachine implements Disposable {
     return this.ended;
   }
 
+  /**
+   * Saves the guest to `directory`, which is created if it does not exist and may have an earlier snapshot.
+   * For a process that may open files: in the sandbox use the control socket. Throws VoltError, after which
+   * the guest goes on and the earlier snapshot is as it was.
+   */
+  async snapshot(directory: string, options: SnapshotOptions = {}): Promise<SnapshotResult> {
+    const { saveToDirectory } = await import('./state/save-to-directory.ts');
+    return saveToDirectory(this, directory, options);
+  }
+
+  /** Ends the guest, whose vCPUs a snapshot keeps paused. `ended` then says where the snapshot is. */
+  endSaved(directory: string, id: string): Promise<VmEnd> {
+    this.#closed = true;
+    this.#end({ index: this.config.bootCpu, report: { kind: 'saved', directory, id } });
+    return this.ended;
+  }
+
+  /** Keeps guest RAM mapped until the returned object is disposed of, even if this VM is before. */
+  hold(): Disposable {
+    this.#holds++;
+    const release = () => {
+      if (--this.#holds === 0 && this.#disposed) this.machine.owned.dispose();
+    };
+    return { [Symbol.dispose]: release };
+  }
+
   /** Stops the guest if it runs, and releases everything. May be called again. */
   [Symbol.dispose](): void {
     this.#closed = true;
@@ -109,7 +138,7 @@ export class VirtualMachine implements Disposable {
     // The mappings stay where a thread would not leave: it would crash without them.
     if (vcpusStopped && devicesStopped) {
       this.#disposed = true;
-      owned.dispose();
+      if (this.#holds === 0) owned.dispose();
     }
     // Of a machine that has not ended so far; otherwise without effect.
     this.#resolveEnded(describeEnd(this.config.bootCpu, { kind: 'stopped' }, []));

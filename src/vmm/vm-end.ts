@@ -36,6 +36,8 @@ export interface VmEnd {
   readonly vcpu: number;
   /** Messages for the user; empty where the guest ended itself. The first line is a sentence. */
   readonly lines: readonly string[];
+  /** Of a guest that was saved: where its snapshot is, in words. */
+  readonly saved?: string;
   /** State and RIP of each vCPU at the end, in words. */
   readonly states: readonly string[];
 }
@@ -56,6 +58,10 @@ function describeReport(vcpu: number, report: VcpuReport, style: ExitCodeStyle):
     case 'reset':
     case 'power-off':
       return { kind: report.kind, exitCode: EXIT_CODE.ok, vcpu, lines: [] };
+    case 'saved': {
+      const saved = `saved to ${report.directory} (snapshot ${report.id})`;
+      return { kind: report.kind, exitCode: EXIT_CODE.ok, vcpu, lines: [], saved };
+    }
     case 'guest-exit':
       return guestExit(vcpu, report.status, style);
     case 'triple-fault':

@@ -62,7 +62,7 @@ describe('help and version', () => {
     async (command) => {
       const [asCommand, asFlag] = [await runVolt(['help', command]), await runVolt([command, '--help'])];
 
-      expect(asCommand.stdout).toStartWith(`Usage: volt ${command} [options]\n`);
+      expect(asCommand.stdout).toStartWith(`Usage: volt ${command} [options]`);
       expect(asCommand.stderr).toBe('');
       expect(asCommand.exitCode).toBe(0);
       expect(asFlag).toEqual(asCommand);

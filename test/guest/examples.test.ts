@@ -68,6 +68,15 @@ describe.skipIf(!kvmOpens)('examples (need /dev/kvm)', () => {
     expect([stderr, exitCode]).toEqual(['', 0]);
   });
 
+  test('clone.ts saves a guest and has two clones of it', async () => {
+    const { stdout, stderr, exitCode } = await runExample('clone.ts');
+
+    expect(stdout).toBe(
+      'saved 64 MiB, copied while the guest ran: true\nended: saved\ntwo clones go on at the same heartbeat: true\n',
+    );
+    expect([stderr, exitCode]).toEqual(['', 0]);
+  });
+
   test('control-socket.ts steers a guest through its socket', async () => {
     const { stdout, stderr, exitCode } = await runExample('control-socket.ts');
 

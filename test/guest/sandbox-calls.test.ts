@@ -115,6 +115,7 @@ const [FUTEX_WAIT_PRIVATE, FUTEX_LOCK_PI] = [0x80, 6];
 const [MADV_DONTNEED, MADV_HWPOISON, MADV_MERGEABLE] = [4, 100, 12];
 const [PR_SET_NAME, PR_SET_DUMPABLE, PR_SET_PTRACER] = [15, 4, 0x59616d61];
 const POINTER = 0x1_0000_0000;
+const RECEIVE_FILES = 0x4000_0040;
 const INIT = 1;
 
 /** Name, arguments, and the classes to which the call is allowed. */
@@ -209,6 +210,7 @@ const OF_DEVICES: readonly (readonly [string, readonly Argument[], string])[] = 
   ['sendmsg', [3, POINTER, 0], 'process device'],
   ['memfd_create', [POINTER, 3], 'process'],
   ['ftruncate', [3, 4096], 'process'],
+  ['recvmsg', [3, POINTER, RECEIVE_FILES], 'process'],
 ];
 const NEVER_OF_DEVICES: readonly (readonly [string, readonly Argument[], string])[] = [
   ['socket', [AF_UNIX, DATAGRAM, 0], ''],
@@ -237,11 +239,11 @@ describe('arguments are restricted', () => {
   });
 
   needsSandbox.each(['process', 'vcpu', 'device'] as const)(
-    'of calls of %s that vsock and shares alone need',
+    'of calls of %s that vsock, shares and the control socket alone need',
     async (of) => {
       const cases = [...OF_DEVICES, ...NEVER_OF_DEVICES];
       const without = await check(of, cases);
-      const { allowed, expected } = await check(of, cases, 'vsock,share');
+      const { allowed, expected } = await check(of, cases, 'vsock,share,control');
 
       expect(allowed).toEqual(expected);
       expect(without.allowed).toEqual([]);

@@ -11,6 +11,7 @@ import {
   formatVcpus,
   formatWhere,
 } from '../../../src/cli/ctl-format.ts';
+import { formatSnapshot } from '../../../src/cli/ctl-snapshot.ts';
 import { oneLine } from '../../../src/cli/log.ts';
 import { ratesBetween } from '../../../src/cli/top-rates.ts';
 import { formatTop } from '../../../src/cli/top-table.ts';
@@ -34,6 +35,7 @@ const PRINTERS = [
   ['balloon', formatBalloon],
   ['regs', formatRegs],
   ['cpus', formatCpuChange],
+  ['snapshot', (result: ControlResult<'snapshot'>) => formatSnapshot('/srv/web.snap', result)],
   ['vcpus', (vcpus: ControlResult<'vcpus'>) => topOf(FAKE_STATUS, vcpus)],
   ['status', (status: ControlResult<'status'>) => topOf(status, [])],
 ] as const satisfies readonly (readonly [Method, (result: never) => string])[];
@@ -52,6 +54,7 @@ const RESULTS: readonly unknown[] = [
   [FAKE_DEVICE],
   FAKE_BALLOON,
   FAKE_REGISTERS,
+  { id: 'a'.repeat(32), memoryBytes: 4096, writtenBytes: 4096, pausedMs: 1.5, totalMs: 20, liveRounds: 2 },
   { present: 4, maxCpus: 8, added: [2, 3], removed: [1], unanswered: [7] },
 ];
 
@@ -60,6 +63,7 @@ const ANSWERS = [
   ...RESULTS.map((result) => ({ jsonrpc: '2.0', id: 1, result })),
   { jsonrpc: '2.0', id: 1, error: { code: -32000, message: 'Cannot pause: no', data: { code: 'guest' } } },
   { jsonrpc: '2.0', id: null, error: { code: -32600, message: 'too many clients' } },
+  { jsonrpc: '2.0', method: 'send-files', params: { files: ['memory', 'state'] } },
   { jsonrpc: '2.0', method: 'event', params: { kind: 'paused', vcpus: [0], atMs: 1 } },
 ].map((answer) => JSON.parse(JSON.stringify(answer)) as Json);
 

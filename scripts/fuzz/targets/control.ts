@@ -16,6 +16,7 @@ const REQUESTS = [
   { method: 'mp-state', params: { vcpu: 0, state: 'halted' } },
   { method: 'nice', params: { vcpu: 0, nice: -5 } },
   { method: 'cpus', params: { count: 3 } },
+  { method: 'snapshot', params: { id: 'a'.repeat(32), directory: '/srv', base: 'b'.repeat(32), live: true } },
   { method: 'events', params: {} },
 ].map((request, id) => JSON.stringify({ jsonrpc: '2.0', id, ...request }));
 

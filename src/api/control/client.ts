@@ -8,6 +8,7 @@ import { VoltError, type VoltErrorCode } from '../../volt-error.ts';
 import { createLineBuffer, takeLines } from './lines.ts';
 import { ERROR_CODE, type ControlEvent, type Method, type ParamsOf } from './protocol.ts';
 import { RESULTS, type ResultOf } from './results.ts';
+import { CLIENT_ASKS, type ClientAsk } from './target.ts';
 
 /** Far above the size of any answer: 254 vCPUs are about 60 KB. */
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
@@ -45,7 +46,21 @@ const AnswerSchema = v.union([
     method: v.literal('event'),
     params: v.looseObject({ kind: v.string() }),
   }),
+  v.looseObject({
+    jsonrpc: v.literal('2.0'),
+    method: v.picklist(CLIENT_ASKS),
+    params: v.looseObject({}),
+  }),
 ]);
+
+/**
+ * Does what the guest's process asks for during a call, and returns the descriptors that it is to get. They
+ * stay the caller's.
+ */
+export type AskHandler = (
+  what: ClientAsk,
+  params: Readonly<Record<string, unknown>>,
+) => Promise<readonly number[]>;
 
 interface Waiting {
   readonly resolve: (result: unknown) => void;
@@ -90,6 +105,7 @@ export class ControlClient implements Disposable {
   readonly #waiting = new Map<number, Waiting>();
   readonly #events: ControlEvent[] = [];
   #dropped = 0;
+  #onAsk: AskHandler | undefined;
   #socket: Bun.Socket<undefined> | undefined;
   /** Bytes that the socket has not accepted yet. */
   #unsent: Uint8Array = new Uint8Array();
@@ -114,6 +130,21 @@ export class ControlClient implements Disposable {
       `its answer to ${method} is malformed`,
       'the control socket of a Volt of this version',
     );
+  }
+
+  /** A call during which the guest's process asks for something. One at a time. */
+  async callWithFiles<M extends Method>(
+    method: M,
+    params: ParamsOf<M>,
+    onAsk: AskHandler,
+    timeoutMs: number,
+  ): Promise<ResultOf<M>> {
+    this.#onAsk = onAsk;
+    try {
+      return await this.call(method, params, timeoutMs);
+    } finally {
+      this.#onAsk = undefined;
+    }
   }
 
   /** Events from the first `next` on, until `close` or the last event, the guest's end. */
@@ -187,7 +218,13 @@ export class ControlClient implements Disposable {
     const answer = v.safeParse(AnswerSchema, parseJson(line));
     if (!answer.success) return this.#giveUp();
     const message = answer.output;
-    if ('method' in message) return this.#takeIn(message.params as unknown as ControlEvent);
+    if ('method' in message) {
+      if (message.method === 'event') return this.#takeIn(message.params as unknown as ControlEvent);
+      return void this.#answerAsk(
+        message.method as ClientAsk,
+        message.params as Readonly<Record<string, unknown>>,
+      );
+    }
     if (message.id === null || !this.#waiting.has(message.id)) {
       // Not an answer to a request of this client: the server refuses the connection.
       if ('error' in message) this.ended(toVoltError(message.error as RpcErrorLike));
@@ -203,6 +240,25 @@ export class ControlClient implements Disposable {
     if (this.#events.length >= MAX_WAITING_EVENTS) this.#dropped++;
     else this.#events.push(event);
     this.#wakeUp();
+  }
+
+  /** The answer is one newline, which carries the descriptors. Nothing else is under way on the socket. */
+  async #answerAsk(what: ClientAsk, params: Readonly<Record<string, unknown>>): Promise<void> {
+    const onAsk = this.#onAsk;
+    if (!onAsk) return this.#giveUp();
+    try {
+      const fds = await onAsk(what, params);
+      const { sendWithFds } = await import('../../ffi/socket-fds.ts');
+      // Bun's sockets have it, although its types do not declare it.
+      const { fd } = this.#socket as unknown as { readonly fd: number };
+      const sent = this.#ended ? 0 : sendWithFds(fd, Buffer.from('\n'), fds);
+      if (sent < 0)
+        throw this.#failed(`the descriptors could not be sent, errno ${-sent}`, 'a guest that runs');
+    } catch (error) {
+      // The guest's process finds the connection closed, and gives the call up.
+      this.ended(error instanceof VoltError ? error : String(error));
+      this.#socket?.end();
+    }
   }
 
   #takeEvent(): ControlEvent | undefined {

@@ -3,20 +3,20 @@ import { SyscallError } from '../../ffi/errno.ts';
 import { SerialQueue } from '../../runtime/serial-queue.ts';
 import { VoltError } from '../../volt-error.ts';
 import { ERROR_CODE, type Call, type RpcError } from './protocol.ts';
-import type { ControlTarget } from './target.ts';
+import type { CallingClient, ControlTarget } from './target.ts';
 
 const DONE = { ok: true } as const;
 
 /** Calls a method of the VM. `events` is handled by the connection, which owns the subscription. */
-export type Dispatch = (call: Exclude<Call, { method: 'events' }>) => Promise<unknown>;
+export type Dispatch = (call: Exclude<Call, { method: 'events' }>, client: CallingClient) => Promise<unknown>;
 
 /**
  * One dispatcher serves all clients of a VM. Calls that change or stop vCPUs run one at a time, in the order
- * in which they arrive; `status`, `vcpus` and `stop` never wait for them.
+ * in which they arrive; `status`, `vcpus`, `stop` and `snapshot` never wait for them.
  */
 export function createDispatch(target: ControlTarget): Dispatch {
   const queue = new SerialQueue();
-  return async (call) => {
+  return async (call, client) => {
     switch (call.method) {
       case 'status':
         return target.status();
@@ -33,6 +33,9 @@ export function createDispatch(target: ControlTarget): Dispatch {
       case 'cpus':
         // Not queued: the guest may take long, and other calls must not wait for it.
         return target.setCpuCount(call.params.count);
+      case 'snapshot':
+        // Not queued: it takes long, and pauses the guest by the VM's own queue.
+        return target.snapshot(call.params, client);
       case 'regs':
         return queue.run(() => target.registers(call.params.vcpu));
       default:

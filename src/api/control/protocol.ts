@@ -13,7 +13,7 @@ import { IPI_MODES } from '../../smp/ipi.ts';
 import { MP_STATE_NAMES } from '../../smp/vcpu-state.ts';
 import { MAX_BALLOON_MIB } from '../../virtio/balloon/spec.ts';
 import { exactId, type RawNumber } from './exact-id.ts';
-import type { VmEvent } from './target.ts';
+import type { ClientAsk, VmEvent } from './target.ts';
 
 /** Limit of a request, without its newline. */
 export const MAX_LINE_BYTES = 64 * 1024;
@@ -35,6 +35,8 @@ export type ControlEvent = VmEvent | { readonly kind: 'dropped'; readonly count:
 
 const MAX_VCPU = MAX_CPUS - 1;
 const SHOWN_CHARACTERS = 60;
+/** PATH_MAX of Linux, without its NUL. */
+const MAX_PATH_CHARACTERS = 4095;
 
 const shown = (input: unknown) => (input === undefined ? 'missing' : found(input, SHOWN_CHARACTERS));
 
@@ -79,6 +81,16 @@ const destination = v.union(
   expect('a vCPU\'s index, "all" or "all-but"'),
 );
 
+const snapshotId = v.pipe(
+  v.string(expect('32 hexadecimal digits')),
+  v.regex(/^[0-9a-f]{32}$/, expect('32 hexadecimal digits')),
+);
+const directory = v.pipe(
+  v.string(expect('the path of a directory')),
+  v.nonEmpty(expect('the path of a directory')),
+  v.maxLength(MAX_PATH_CHARACTERS, expect(`a path of at most ${MAX_PATH_CHARACTERS} characters`)),
+);
+
 const IpiSchema = v.pipe(
   strict({
     destination,
@@ -116,6 +128,13 @@ export const METHODS = {
   }),
   cpus: strict({ count: whole('a number of vCPUs', MAX_CPUS) }),
   powerdown: strict({}),
+  snapshot: strict({
+    id: snapshotId,
+    directory,
+    base: v.exactOptional(snapshotId),
+    live: v.exactOptional(v.boolean(expect('true or false'))),
+    stop: v.exactOptional(v.boolean(expect('true or false'))),
+  }),
   events: strict({}),
 } as const;
 
@@ -222,6 +241,11 @@ export function formatResult(id: RequestId, result: unknown): string {
 
 export function formatError(id: RequestId, error: RpcError): string {
   return `${JSON.stringify({ jsonrpc: '2.0', id, error })}\n`;
+}
+
+/** Asks the client of a call under way for something; it answers with a newline. */
+export function formatAsk(ask: ClientAsk, params: object): string {
+  return `${JSON.stringify({ jsonrpc: '2.0', method: ask, params })}\n`;
 }
 
 export function formatEvent(event: ControlEvent): string {

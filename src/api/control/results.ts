@@ -2,7 +2,15 @@
 import * as v from 'valibot';
 import { MAX_CPUS } from '../../config/config.ts';
 import type { Method } from './protocol.ts';
-import type { BalloonStatus, CpuChange, DeviceStatus, RegisterSet, VcpuStatus, VmStatus } from './target.ts';
+import type {
+  BalloonStatus,
+  CpuChange,
+  DeviceStatus,
+  RegisterSet,
+  SnapshotResult,
+  VcpuStatus,
+  VmStatus,
+} from './target.ts';
 
 /** Limits far above real values, against answers that would only keep a client busy. */
 const MOST = { hostCpus: 16_384, devices: 256, queues: 256, features: 256 } as const;
@@ -98,6 +106,14 @@ export const RESULTS = {
     unanswered: upTo(MAX_CPUS, whole),
   }),
   powerdown: OkSchema,
+  snapshot: v.looseObject({
+    id: v.string(),
+    memoryBytes: v.number(),
+    writtenBytes: v.number(),
+    pausedMs: v.number(),
+    totalMs: v.number(),
+    liveRounds: whole,
+  }),
   events: v.looseObject({ subscribed: v.literal(true) }),
 } as const satisfies Record<Method, v.GenericSchema>;
 
@@ -122,6 +138,7 @@ interface Results extends Record<Method, unknown> {
   'mp-state': Ok;
   cpus: CpuChange;
   powerdown: Ok;
+  snapshot: SnapshotResult;
   events: { readonly subscribed: true };
 }
 

@@ -6,9 +6,12 @@
  * are dropped and counted.
  */
 import { createLineBuffer, isBlank, takeLines, takeRest } from './lines.ts';
+import { hasHungUp } from '../../ffi/poll.ts';
+import { VoltError } from '../../volt-error.ts';
 import { toRpcError, type Dispatch } from './dispatch.ts';
 import {
   ERROR_CODE,
+  formatAsk,
   formatError,
   formatEvent,
   formatResult,
@@ -16,7 +19,8 @@ import {
   parseRequest,
   type RequestId,
 } from './protocol.ts';
-import type { VmEvent } from './target.ts';
+import type { OwnedFd } from '../../ffi/file.ts';
+import type { CallingClient, ClientAsk, VmEvent } from './target.ts';
 
 /** Limit of unread output, in addition to the socket's buffer. */
 const MAX_WAITING_BYTES = 256 * 1024;
@@ -26,6 +30,8 @@ const LINES_PER_TURN = 32;
 const CLOSING_MS = 1000;
 /** A client that asked for nothing in this time makes room for another. */
 const IDLE_MS = 60_000;
+/** How often the connection of a long call is looked at. */
+const HANG_UP_MS = 100;
 
 /** The part of Bun.Socket that a session uses. */
 export interface SessionSocket {
@@ -34,6 +40,8 @@ export interface SessionSocket {
   terminate(): void;
   pause(): unknown;
   resume(): unknown;
+  /** Of Bun's sockets, although its types do not declare it. */
+  readonly fd?: number;
 }
 
 export interface SessionContext {
@@ -58,6 +66,10 @@ export class ClientSession {
   #finishing = false;
   #wake: (() => void) | undefined;
   #hasAsked = false;
+  readonly #caller: CallingClient = {
+    ask: (what, params, files) => this.#askClient(what, params, files),
+    onGone: (listener) => this.#watchClient(listener),
+  };
   #lastActive = performance.now();
 
   constructor(socket: SessionSocket, context: SessionContext) {
@@ -178,7 +190,7 @@ export class ClientSession {
     try {
       const { call } = incoming;
       if (call.method === 'events') this.#startEvents(id);
-      else this.#reply(id, await this.#context.dispatch(call));
+      else this.#reply(id, await this.#context.dispatch(call, this.#caller));
     } catch (error) {
       if (id !== undefined) this.#send(formatError(id, toRpcError(error)));
     }
@@ -186,6 +198,29 @@ export class ClientSession {
 
   #reply(id: RequestId | undefined, result: unknown): void {
     if (id !== undefined) this.#send(formatResult(id, result));
+  }
+
+  async #askClient(what: ClientAsk, params: object, files: number): Promise<OwnedFd[]> {
+    const { receiveAnswer } = await import('./receive-files.ts');
+    this.#send(formatAsk(what, params));
+    return receiveAnswer(this.#socketFd(), { what, files, isGone: () => this.#closed });
+  }
+
+  /** The socket is paused while a call is answered, so the runtime does not report that it was closed. */
+  #watchClient(onGone: () => void): () => void {
+    const fd = this.#socketFd();
+    const timer = setInterval(() => {
+      if (!this.#closed && !hasHungUp(fd)) return;
+      clearInterval(timer);
+      onGone();
+    }, HANG_UP_MS);
+    return () => clearInterval(timer);
+  }
+
+  #socketFd(): number {
+    const { fd } = this.#socket;
+    if (fd !== undefined && fd >= 0 && !this.#closed) return fd;
+    throw new VoltError('host', 'Cannot ask the client: it has closed the connection; connect again');
   }
 
   #startEvents(id: RequestId | undefined): void {

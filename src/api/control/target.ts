@@ -1,8 +1,10 @@
 /** The operations on a VM for control clients. Implemented by VmControl, served by the control socket. */
 import type { StuckReason } from '../../smp/hang.ts';
 import type { IpiMode, IpiRequest } from '../../smp/ipi.ts';
+import type { OwnedFd } from '../../ffi/file.ts';
 import type { BalloonStatus } from '../../virtio/balloon/status.ts';
 import type { DeviceStatus } from '../../virtio/host/status.ts';
+import type { SnapshotProgress, SnapshotRequest, SnapshotResult } from '../../vmm/state/snapshot.ts';
 import type { CpuChange } from '../../vmm/vcpu/hotplug.ts';
 import type { KnownMpState, MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
 
@@ -14,6 +16,8 @@ export type {
   IpiRequest,
   KnownMpState,
   MpStateName,
+  SnapshotRequest,
+  SnapshotResult,
   StuckReason,
 };
 /** created, running, halted, waiting-for-sipi, paused or stopped. */
@@ -79,11 +83,39 @@ export interface StuckVcpu {
   readonly symbol?: string;
 }
 
+/**
+ * What Volt asks the client of `snapshot` for: `send-files` for descriptors of the files, `commit` to put the
+ * written files in their place.
+ */
+export const CLIENT_ASKS = ['send-files', 'commit'] as const;
+/** One of CLIENT_ASKS. */
+export type ClientAsk = (typeof CLIENT_ASKS)[number];
+
+/** The part of a client's connection that a call may use until it is answered. */
+export interface CallingClient {
+  /**
+   * Sends `what` with `params`, and receives `files` descriptors with the client's answer. Throws VoltError
+   * for any other answer, or none.
+   */
+  ask(what: ClientAsk, params: object, files: number): Promise<OwnedFd[]>;
+  /** Calls `listener` once if the client closes its connection before the returned function is called. */
+  onGone(listener: () => void): () => void;
+}
+
 /** `atMs` is milliseconds since the VM started. */
 export type VmEvent =
   | { readonly kind: 'paused' | 'resumed'; readonly vcpus: readonly number[]; readonly atMs: number }
   /** `rebooted`: the guest has reset itself and starts again. */
   | { readonly kind: 'rebooted' | 'powerdown'; readonly atMs: number }
+  | {
+      readonly kind: 'snapshot';
+      readonly id: string;
+      readonly step: SnapshotProgress['step'];
+      /** Bytes of RAM that are written, of those to write in this round. */
+      readonly bytes: number;
+      readonly total: number;
+      readonly atMs: number;
+    }
   | { readonly kind: 'balloon'; readonly mib: number; readonly atMs: number }
   | { readonly kind: 'cpus'; readonly change: CpuChange; readonly atMs: number }
   | { readonly kind: 'ended'; readonly reason: string; readonly exitCode: number; readonly atMs: number }
@@ -121,6 +153,8 @@ export interface ControlTarget {
   powerDown(): void;
   /** Plugs or ejects vCPUs to reach `count`; resolves when the guest has taken or ejected them. */
   setCpuCount(count: number): Promise<CpuChange>;
+  /** Writes the guest to files of the client. Resolves when the client has put them in their place. */
+  snapshot(request: SnapshotRequest, client: CallingClient): Promise<SnapshotResult>;
   sendIpi(request: IpiRequest): void;
   startAp(index: number, vector: number): void;
   setAffinity(index: number, cpus: readonly number[]): Promise<void>;

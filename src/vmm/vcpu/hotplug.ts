@@ -81,6 +81,11 @@ export class CpuHotplug {
     return this.#queue.run(() => this.#setCount(count));
   }
 
+  /** Calls `action` between two changes of the number of vCPUs, not while one is under way. */
+  whenIdle<T>(action: () => T | Promise<T>): Promise<T> {
+    return this.#queue.run(action);
+  }
+
   /**
    * Parks vCPUs when the guest ejects them, by itself or because it was asked to. Resolves when the machine
    * ends.

@@ -13,6 +13,8 @@ export interface LastSample extends RegisterDump {
 export type VcpuReport =
   /** The main thread asked it to. */
   | { readonly kind: 'stopped' }
+  /** Saved by a snapshot that ends the guest: where it is. */
+  | { readonly kind: 'saved'; readonly directory: string; readonly id: string }
   | { readonly kind: 'reset' }
   | { readonly kind: 'power-off' }
   /** The guest wrote its status to the exit port. */

@@ -5,11 +5,14 @@ import { join } from 'node:path';
 import type {
   CpuChange,
   BalloonStatus,
+  CallingClient,
   ControlTarget,
   DeviceStatus,
   IpiRequest,
   KnownMpState,
   RegisterSet,
+  SnapshotRequest,
+  SnapshotResult,
   VcpuStatus,
   VmEvent,
   VmStatus,
@@ -85,6 +88,8 @@ export class FakeTarget implements ControlTarget {
   failure: unknown;
   /** What `pause` waits for. */
   pauseGate: Promise<void> = Promise.resolve();
+  /** What `snapshot` waits for once it has its files. */
+  snapshotGate: Promise<void> = Promise.resolve();
 
   status(): VmStatus {
     this.#called('status');
@@ -153,6 +158,29 @@ export class FakeTarget implements ControlTarget {
   async setCpuCount(count: number): Promise<CpuChange> {
     this.#called('setCpuCount', count);
     return { present: count, added: [2], removed: [], unanswered: [] };
+  }
+
+  /** Asks for the files as a machine does, and is done with them. */
+  async snapshot(request: SnapshotRequest, client: CallingClient): Promise<SnapshotResult> {
+    this.#called('snapshot', request);
+    const stopWatching = client.onGone(() => this.calls.push('client gone'));
+    try {
+      const files = await client.ask('send-files', { files: ['memory', 'state'] }, 2);
+      this.calls.push(`files ${files.length}`);
+      for (const file of files) file.close();
+      await this.snapshotGate;
+      await client.ask('commit', {}, 0);
+      return {
+        id: request.id,
+        memoryBytes: 4096,
+        writtenBytes: 4096,
+        pausedMs: 1.5,
+        totalMs: 2,
+        liveRounds: 0,
+      };
+    } finally {
+      stopWatching();
+    }
   }
 
   async setMpState(index: number, state: KnownMpState, vector?: number): Promise<void> {
