@@ -4,7 +4,6 @@ import {
   confine,
   HostResources,
   hostWarnings,
-  openControl,
   runInTerminal,
   VirtualMachine,
   VmControl,
@@ -147,7 +146,10 @@ function tellMissing(missing: readonly string[], log: Log): void {
   log.info(`the sandbox is incomplete: this host has no ${missing.join(' and no ')}; see volt doctor`);
 }
 
-/** Opened before the guest starts, so that a bad path is reported at once and clients get every event. */
+/**
+ * Loads its code only if the flag was given. Opened before the guest starts, so that a bad path is reported at once
+ * and clients get every event.
+ */
 async function openControlSocket(
   control: VmControl,
   where: string | true | undefined,
@@ -155,6 +157,7 @@ async function openControlSocket(
   if (where === undefined) return undefined;
   const { prepareSnapshots } = await import('../api/prepare-snapshots.ts');
   prepareSnapshots();
+  const { openControl } = await import('../api/control/server.ts');
   return openControl(control, where === true ? undefined : where);
 }
 
