@@ -20,11 +20,13 @@ import { linuxBoot } from './rows/linux-boot.ts';
 import { linuxDisk } from './rows/linux-disk.ts';
 import { linuxNet } from './rows/linux-net.ts';
 import { linuxSmp } from './rows/linux-smp.ts';
+import { startAccount } from './rows/start-account.ts';
 import { tiny } from './rows/tiny-guest.ts';
 import { findVmms } from './vmms.ts';
 
 const MEASUREMENTS: readonly Measurement[] = [
   tiny,
+  startAccount,
   growth,
   exitCost,
   consoleOutput,

@@ -16,8 +16,8 @@ export interface ProcessRun {
 /** For hangs only. */
 const HANG_MS = 60_000;
 
-/** Its output goes to a file: QEMU loses bytes of a guest that prints faster than a pipe is read. */
-async function runProcess(argv: readonly string[]): Promise<ProcessRun> {
+/** Output of the program goes to a file: QEMU loses bytes of a guest that prints faster than a pipe is read. */
+export async function runProcess(argv: readonly string[]): Promise<ProcessRun> {
   const output = join(tmpdir(), `volt-bench-${process.pid}-output`);
   const start = performance.now();
   await using child = Bun.spawn([...argv], {

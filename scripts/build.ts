@@ -38,6 +38,13 @@ const HELP = ['--define', `PREBUILT_HELP=${JSON.stringify(helpText())}`];
 
 /** Throws with the compiler's output when it fails. */
 export function buildVolt(outfile: string = resolve(root, 'volt')): void {
+  compile(ENTRIES, outfile);
+  sealExecutable(outfile);
+  addStartCheck(outfile);
+}
+
+/** Compiles a program of these files, as Volt is compiled. Throws with the compiler's output when it fails. */
+export function compile(entries: readonly string[], outfile: string): void {
   const flags = [
     '--compile',
     '--minify',
@@ -49,11 +56,9 @@ export function buildVolt(outfile: string = resolve(root, 'volt')): void {
     ...SANDBOX,
     ...HELP,
   ];
-  const argv = ['build', ...flags, ...ENTRIES, '--outfile', outfile];
+  const argv = ['build', ...flags, ...entries, '--outfile', outfile];
   const build = Bun.spawnSync([process.execPath, ...argv], { cwd: root, stdout: 'pipe', stderr: 'pipe' });
   if (build.exitCode !== 0) throw new Error(`Cannot build ${outfile}:\n${build.stdout}${build.stderr}`);
-  sealExecutable(outfile);
-  addStartCheck(outfile);
 }
 
 if (import.meta.main) {
