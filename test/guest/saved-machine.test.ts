@@ -8,6 +8,7 @@ import {
   VirtualMachine,
   type ConfigInput,
   type VmConfig,
+  VoltError,
 } from '../../src/api/index.ts';
 import { viewOf } from '../../src/binary/bytes.ts';
 import { LAPIC, PIT_STATE } from '../../src/kvm/abi.ts';
@@ -18,6 +19,7 @@ import { captureMachine } from '../../src/vmm/state/capture.ts';
 import { encodeState, type MachineState, type SavedVcpu } from '../../src/vmm/state/machine-state.ts';
 import { kvmOpens, TemporaryFolder } from '../cli/volt-process.ts';
 import { testNeeding } from '../support/needs.ts';
+import { seededRandom } from '../unit/support/random.ts';
 import { smallConfig, waitUntil } from './guest-run.ts';
 import { interruptAsm, interruptGuest } from './interrupt-guest.ts';
 import { pluggingGuest } from './plugging-guest.ts';
@@ -275,6 +277,33 @@ describe('a snapshot that does not fit', () => {
     await using guest = await savedGuest(program(asm.print('ready'), asm.halt()), withCpus(6));
 
     expect(() => guest.restore({ change })).toThrow(message);
+  });
+
+  needsKvm('because any of its structures is forged: one line, or a machine', async () => {
+    await using guest = await savedGuest(program(asm.print('ready'), asm.forEver(asm.in8(0x42))));
+    const { state } = guest.saved;
+    const random = seededRandom(1);
+    const structs = Object.keys(state.vcpus[0]!).filter(
+      (name) => state.vcpus[0]![name as 'regs'] instanceof Uint8Array,
+    );
+    const forge = () => {
+      const name = random.pick(structs as [string, ...string[]]) as 'regs';
+      const forged = state.vcpus[0]![name].slice();
+      for (let i = 0; i < 8; i++) forged[random.int(0, forged.length - 1)] = random.int(0, 255);
+      return encodeState({ ...state, vcpus: [{ ...state.vcpus[0]!, [name]: forged }] });
+    };
+
+    const wrong = Array.from({ length: 60 }, () => {
+      try {
+        guest.restore({}, { file: forge() })[Symbol.dispose]();
+        return [];
+      } catch (error) {
+        return error instanceof VoltError && !error.message.includes('\n') ? [] : [error];
+      }
+    });
+
+    expect(structs.length).toBeGreaterThan(8);
+    expect(wrong.flat()).toEqual([]);
   });
 
   needsKvm('of forged registers: one line names the vCPU', async () => {
