@@ -12,7 +12,7 @@ import { collectModules } from '../../scripts/kernel-modules.ts';
 import { startNestedHost, type NestedHost } from '../../scripts/nested-host.ts';
 import { releaseContext, runText } from '../../scripts/package/context.ts';
 import { buildDeb } from '../../scripts/package/deb.ts';
-import { VOLT, type CommandResult } from './linux-host.ts';
+import { hangSeconds, VOLT, type CommandResult } from './linux-host.ts';
 
 const cache = resolve(import.meta.dir, '../../.cache/test/appliance');
 const MEMORY_MIB = 3072;
@@ -85,7 +85,8 @@ function makeNewer(deb: string, stage: string, newer: string): void {
 export async function runOnAppliance(script: string, timeoutSeconds: number): Promise<CommandResult> {
   machine ??= start();
   try {
-    return await (await machine).run(PRELUDE + script, { timeoutSeconds });
+    const host = await machine;
+    return await host.run(PRELUDE + script, { timeoutSeconds: hangSeconds(timeoutSeconds) });
   } catch (error) {
     // It died or hangs: whoever comes next gets a fresh one.
     await stopAppliance().catch(() => {});

@@ -91,6 +91,6 @@ describe.skipIf(!isRoot || !EVERY_BOOT)('an image with Debian (needs root to mak
       expect(seen.servers).toBe('');
       expect(seen).toMatchObject({ exitCode: 0, fileSystem: 0, base: 0 });
     },
-    { ...LINUX_TEST, timeout: (SECONDS + 100) * 1000 },
+    LINUX_TEST,
   );
 });
