@@ -105,7 +105,8 @@ const SECTIONS = {
     vcpu_count: v.optional(wholeNumber(1, MAX_CPUS), DEFAULT_CPUS),
     mem_size_mib: v.optional(wholeNumber(MINIMUM_MEMORY_MIB, MAXIMUM_MEMORY_MIB, ' MiB')),
     smt: optional(flag, false),
-    huge_pages: optional(oneOf(['None', '2M']), 'None'),
+    // RAM is always advised to be backed by huge pages, which is what `Transparent` asks for.
+    huge_pages: optional(oneOf(['None', 'Transparent', '2M']), 'None'),
   },
   volt: {
     console: optional(ConsoleSchema, 'stdio'),

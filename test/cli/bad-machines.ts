@@ -356,7 +356,7 @@ const CONFIG_KEYS: readonly BadInput[] = [
   badKey('machine-config', 'mem_size_mib', 5, MEMORY),
   badKey('machine-config', 'mem_size_mib', '512M', MEMORY),
   badKey('machine-config', 'smt', 1, 'true or false'),
-  badKey('machine-config', 'huge_pages', '1G', 'None, 2M'),
+  badKey('machine-config', 'huge_pages', '1G', 'None, Transparent, 2M'),
   badKey('volt', 'console', 7, 'a string'),
   badKey('volt', 'console', 'tty', 'stdio, none or file=PATH'),
   badKey('volt', 'boot', 'uefi', 'linux, bzimage, pvh, multiboot'),

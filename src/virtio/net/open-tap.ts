@@ -18,7 +18,7 @@ export function openTapDevice(config: NetConfig, tap: string): OpenDevice<TapSta
   const description = describeNet({
     mac: config.mac,
     pairs: config.queues,
-    mtu: mtu === DEFAULT_MTU ? undefined : mtu,
+    mtu: config.mtu ?? (mtu === DEFAULT_MTU ? undefined : mtu),
     offloads: true,
   });
   const settings = {

@@ -20,6 +20,8 @@ export interface NetConfig {
   /** Whether a tap that does not exist is created; it then ends with Volt. */
   readonly creates: boolean;
   readonly mac: Uint8Array | undefined;
+  /** MTU that the driver is told; undefined: the tap's. */
+  readonly mtu: number | undefined;
   /** Queue pairs. */
   readonly queues: number;
   readonly receiveLimits: RateLimits;
@@ -46,10 +48,15 @@ const MacAddress = v.pipe(
   v.transform((value) => Uint8Array.from(value.split(':'), (byte) => parseInt(byte, 16))),
 );
 
+/** VIRTIO_NET_F_MTU. (§5.1.4.1) */
+const MIN_MTU = 68;
+const MAX_MTU = 65_535;
+
 const entries = () => ({
   iface_id: DeviceId,
   host_dev_name: optional(InterfaceName),
   guest_mac: optional(MacAddress),
+  mtu: optional(wholeNumber(MIN_MTU, MAX_MTU)),
   rx_rate_limiter: optional(RateLimiterSchema),
   tx_rate_limiter: optional(RateLimiterSchema),
   queues: optional(wholeNumber(1, MAX_QUEUE_PAIRS), 1),
@@ -74,6 +81,7 @@ const networkInterface = () =>
       tap: each.host_dev_name ?? undefined,
       creates: each.create,
       mac: each.guest_mac ?? undefined,
+      mtu: each.mtu ?? undefined,
       queues: each.queues,
       receiveLimits: each.rx_rate_limiter ?? NO_LIMITS,
       transmitLimits: each.tx_rate_limiter ?? NO_LIMITS,

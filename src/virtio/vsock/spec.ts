@@ -1,7 +1,7 @@
 /** The socket device in a configuration, in the shape of Firecracker's section `vsock`. */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
-import { filePath, optional, section, wholeNumber } from '../../schema/values.ts';
+import { filePath, optional, section, text, wholeNumber } from '../../schema/values.ts';
 import { defineSpec, type JsonObject } from '../host/device-spec.ts';
 import { MAX_GUEST_CID, MIN_GUEST_CID } from './regs.ts';
 
@@ -16,6 +16,7 @@ export interface VsockConfig {
 const entries = () => ({
   guest_cid: optional(wholeNumber(MIN_GUEST_CID, MAX_GUEST_CID), MIN_GUEST_CID),
   uds_path: filePath,
+  vsock_id: optional(text),
 });
 
 const schema = () =>

@@ -191,7 +191,7 @@ describe('every limit', () => {
     [machine({ mem_size_mib: 31 }), `machine-config.mem_size_mib: 31 ${MEMORY}`],
     [machine({ mem_size_mib: 16_777_217 }), `machine-config.mem_size_mib: 16777217 ${MEMORY}`],
     [machine({ smt: 'yes' }), 'machine-config.smt: "yes" (expected true or false)'],
-    [machine({ huge_pages: '1G' }), 'machine-config.huge_pages: "1G" (expected None, 2M)'],
+    [machine({ huge_pages: '1G' }), 'machine-config.huge_pages: "1G" (expected None, Transparent, 2M)'],
     [
       machine({ huge_pages: '2M', mem_size_mib: 33 }),
       'machine-config.mem_size_mib: 33 MiB with huge pages (expected an even number of MiB)',

@@ -53,6 +53,7 @@ export function toConfigInput(resources: VmResources): ConfigInput {
       // As Firecracker, which may be root in a namespace without the tap.
       create: true,
       guest_mac: each.guest_mac,
+      mtu: each.mtu,
       rx_rate_limiter: toLimiterInput(each.rx_rate_limiter),
       tx_rate_limiter: toLimiterInput(each.tx_rate_limiter),
     })),

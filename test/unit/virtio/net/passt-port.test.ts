@@ -211,7 +211,15 @@ describe.skipIf(Bun.which('passt') === null)('passt (needs passt)', () => {
   test('answers the guest by DHCP', async () => {
     const limits = { bandwidth: undefined, ops: undefined };
     const opened = openPasst({
-      ...{ kind: 'net', creates: false, id: 'net0', tap: undefined, mac: undefined, queues: 1 },
+      ...{
+        kind: 'net',
+        creates: false,
+        mtu: undefined,
+        id: 'net0',
+        tap: undefined,
+        mac: undefined,
+        queues: 1,
+      },
       ...{ receiveLimits: limits, transmitLimits: limits },
     });
     const events = stack.use(new EventLoop());

@@ -34,6 +34,7 @@ const limits = { bandwidth: undefined, ops: undefined };
 const config: NetConfig = {
   kind: 'net',
   creates: false,
+  mtu: undefined,
   id: 'net0',
   tap: 'tap7',
   mac: Uint8Array.from(MAC),
