@@ -28,6 +28,8 @@ const SELF_TEST_PASSED = 0x55;
 const CLOCK_STUCK_HIGH = 0x02;
 /** Bit 4, keyboard disabled; bit 6, translation. */
 const COMMAND_BYTE_RESET = 0x50;
+const COMMAND_BYTE_INTERRUPT_BIT = 0x01;
+const COMMAND_BYTE_TRANSLATION_BIT = 0x40;
 /** Bit 0 of the output port: clear resets the CPU. */
 const OUTPUT_PORT_RESET_BIT = 0x01;
 /** Commands 0xF0–0xFF pulse the output lines whose bits are clear; bit 0 is the CPU's reset line. */
@@ -77,6 +79,23 @@ export function i8042Data(words: Int32Array, value: number): boolean {
   // There is no auxiliary port: the loopback test fails, so drivers do not probe for a mouse.
   if (command === COMMAND.writeAuxiliaryLoop) setOutput(words, CLOCK_STUCK_HIGH);
   return command === COMMAND.writeOutputPort && (value & OUTPUT_PORT_RESET_BIT) === 0;
+}
+
+/** Whether a byte for the driver waits to be read. */
+export function i8042IsFull(words: Int32Array): boolean {
+  return words[W.outputFull] !== 0;
+}
+
+/** A key's code has arrived. Returns whether it interrupts the driver. */
+export function i8042Key(words: Int32Array, code: number): boolean {
+  setOutput(words, code);
+  return (words[W.commandByte]! & COMMAND_BYTE_INTERRUPT_BIT) !== 0;
+}
+
+/** Make codes of Ctrl, Alt and Delete, in the set that the driver expects: set 1 while it has them translated. */
+export function ctrlAltDelete(words: Int32Array): readonly number[] {
+  const isTranslated = (words[W.commandByte]! & COMMAND_BYTE_TRANSLATION_BIT) !== 0;
+  return isTranslated ? [0x1d, 0x38, 0xe0, 0x53] : [0x14, 0x11, 0xe0, 0x71];
 }
 
 export function i8042ReadStatus(words: Int32Array): number {

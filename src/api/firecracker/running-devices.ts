@@ -1,6 +1,7 @@
 /** Changes devices of a running guest, and reads their state. */
 import { SyscallError } from '../../ffi/errno.ts';
 import type { DeviceSet, MachineDevice } from '../../virtio/host/device-set.ts';
+import { pressCtrlAltDelete } from '../../vmm/keyboard.ts';
 import { VoltError } from '../../volt-error.ts';
 import { HOST_CHECKS } from './host-checks.ts';
 import type { Output } from '../../json/output.ts';
@@ -28,7 +29,9 @@ export class RunningDevices {
   }
 
   sendCtrlAltDel(): void {
-    throw new ActionFault('The requested operation is not supported: Volt has no keyboard');
+    const { vm, shared } = this.#vm.machine.machine;
+    // The guest may take its time, or have no driver: the answer does not wait.
+    void pressCtrlAltDelete(vm.fd, shared);
   }
 
   balloonStats(): Output {

@@ -33,12 +33,13 @@ export class FirecrackerChild implements AsyncDisposable {
   stderr = '';
   readonly #reading: Promise<unknown>;
 
-  private constructor(words: readonly string[], taps: readonly string[]) {
+  /** `before` starts it later: a shell whose $0 is the folder. */
+  private constructor(words: readonly string[], taps: readonly string[], before: readonly string[] = []) {
     const volt = [VOLT, 'firecracker', ...words.map((word) => word.replace('$D', this.folder.path))];
     const makeTaps = taps.map((name) => `ip tuntap add ${name} mode tap && ip link set ${name} up`);
     const command =
       taps.length === 0
-        ? volt
+        ? [...before, ...(before.length > 0 ? [this.folder.path] : []), ...volt]
         : ['unshare', '-n', 'sh', '-c', `${makeTaps.join(' && ')} && exec "$@"`, 'sh', ...volt];
     this.child = Bun.spawn(command, { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe' });
     this.#reading = Promise.all([
@@ -56,6 +57,17 @@ export class FirecrackerChild implements AsyncDisposable {
     await child.folder.write('kernel.elf', kernel);
     await child.folder.write('disk.img', new Uint8Array(1 << 20));
     await waitUntil('the API socket', () => existsSync(child.socket) || child.child.exitCode !== null);
+    return child;
+  }
+
+  /** Starts it with a configuration file that has `kernel`, and without an API. */
+  static async startFromFile(kernel: Uint8Array): Promise<FirecrackerChild> {
+    const words = ['sh', '-c', 'while [ ! -e "$0/go" ]; do sleep 0.05; done; exec "$@"'];
+    const child = new FirecrackerChild(['--no-api', '--config-file', '$D/vm.json'], [], words);
+    await child.folder.write('kernel.elf', kernel);
+    const config = { 'boot-source': { kernel_image_path: child.kernel, boot_args: '' }, drives: [] };
+    await child.folder.write('vm.json', Buffer.from(JSON.stringify(config)));
+    await child.folder.write('go', new Uint8Array());
     return child;
   }
 
