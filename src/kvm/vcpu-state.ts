@@ -223,7 +223,7 @@ export function writeVcpu({ fd }: KvmVcpu, saved: VcpuRegisters, support: StateS
   if (saved.xcrs && support.xcrs) set(STATE_IOCTL.setXcrs, saved.xcrs, 'KVM_SET_XCRS');
   writeFpu(set, saved, support);
   if (saved.debugRegs) set(STATE_IOCTL.setDebugRegs, saved.debugRegs, 'KVM_SET_DEBUGREGS');
-  writeMsrs(fd, withoutMsrs(saved.msrs, [STATE_MSR.ia32TscDeadline]));
+  writeMsrs(fd, withoutMsrs(saved.msrs, [STATE_MSR.ia32TscDeadline, ...unsetDebugCtl(saved.msrs)]));
   set(IOCTL.setVcpuEvents, eventsToSet(saved.events), 'KVM_SET_VCPU_EVENTS');
   writeMpState(fd, saved.mpState);
   return warning;
@@ -290,6 +290,11 @@ function writeTscKhz(fd: number, wanted: number, { tscScaling }: StateSupport): 
 function onlyFeatureControl(msrs: Uint8Array): Uint8Array {
   const index = viewOf(msrs).getUint32(MSR_ENTRY.index, true);
   return index === STATE_MSR.ia32FeatureControl ? msrs.subarray(0, MSR_ENTRY.size) : msrs.subarray(0, 0);
+}
+
+/** A new vCPU has 0 there, and a KVM without LBRs complains to the host's log about a write of that. */
+function unsetDebugCtl(msrs: Uint8Array): number[] {
+  return savedMsr(msrs, STATE_MSR.ia32DebugCtl) === 0n ? [STATE_MSR.ia32DebugCtl] : [];
 }
 
 /** KVM_SET_MSRS. One that KVM refuses is left alone if it has that value already. */

@@ -38,7 +38,7 @@ async function savedGuest(
   code: Uint8Array,
   change: (config: VmConfig) => VmConfig = (config) => config,
   isReady = (output: string) => output.includes('ready'),
-  act: (vm: VirtualMachine) => Promise<unknown> = async () => {},
+  act: (vm: VirtualMachine, output: () => string) => Promise<unknown> = async () => {},
 ) {
   const stack = new AsyncDisposableStack();
   const folder = stack.use(new TemporaryFolder());
@@ -47,7 +47,7 @@ async function savedGuest(
   const before = new CollectedMachine(new VirtualMachine(change(smallConfig(path)), { resources }));
   stack.defer(() => before.end().then(() => {}));
   await waitUntil('the guest is ready', () => isReady(before.output));
-  await act(before.vm);
+  await act(before.vm, () => before.output);
   const saved = stack.use(await saveMachine(before.vm));
   const restore = (choice?: RestoreChoice, from: { file: Uint8Array } = saved) =>
     restoreMachine({ ...saved, ...from }, resources, choice);
@@ -164,8 +164,9 @@ describe('a saved machine', () => {
   });
 
   needsKvm('keeps a plugged vCPU, and one that the guest has ejected can be plugged again', async () => {
-    const plug = async (vm: VirtualMachine) => {
+    const plug = async (vm: VirtualMachine, output: () => string) => {
       await vm.setCpuCount(3);
+      await waitUntil('both plugged vCPUs say so', () => output() === 'baa');
       await vm.setCpuCount(2);
     };
     await using guest = await savedGuest(pluggingGuest(), HOTPLUGGABLE, (output) => output === 'b', plug);

@@ -10,8 +10,8 @@ import { captureMachine } from '../../src/vmm/state/capture.ts';
 import type { SavedVcpu } from '../../src/vmm/state/machine-state.ts';
 import { CollectedMachine, restoreMachine, saveMachine } from '../guest/saved-machine.ts';
 
-const [kernel = '', initrd = '', cpus = '4', rounds = '3'] = process.argv.slice(2);
-const BEATS = 3;
+const [kernel = '', initrd = '', cpus = '2', rounds = '2'] = process.argv.slice(2);
+const BEATS = 2;
 /** The current count of the local APIC's timer. (Intel SDM 3A table 11-1) */
 const TIMER_COUNT = 0x390;
 
