@@ -47,6 +47,15 @@ export const idleGuest = (): Uint8Array => program(asm.print('x'), asm.halt());
 /** Prints a byte and spins forever. */
 export const busyGuest = (): Uint8Array => program(asm.print('x'), asm.spin());
 
+/** Writes to each page from 4 MiB on, and then prints 'y' without end. */
+export function touchingGuest(memoryMib: number): Uint8Array {
+  const [first, bytes] = [4 * 2 ** 20, (memoryMib - 4) * 2 ** 20];
+  // mov [edi], edi; add edi, 4096; dec ecx; jnz
+  const touch = [...[0x89, 0x3f, 0x81, 0xc7, ...u32(4096), 0x49], ...[0x75, 0xf5]];
+  const port = [0xba, ...u32(COM1), 0xb0, 0x79];
+  return program([0xbf, ...u32(first), 0xb9, ...u32(bytes / 4096)], touch, port, asm.forEver([0xee]));
+}
+
 const body32 = (count: number, body: readonly number[]) => {
   const loop = [...body, 0x49]; // dec ecx
   return [0xb9, ...u32(count), ...loop, 0x0f, 0x85, ...u32(-(loop.length + 6))];

@@ -21,6 +21,7 @@ import { linuxDisk } from './rows/linux-disk.ts';
 import { linuxNet } from './rows/linux-net.ts';
 import { linuxSmp } from './rows/linux-smp.ts';
 import { startAccount } from './rows/start-account.ts';
+import { snapshot } from './rows/snapshot.ts';
 import { tiny } from './rows/tiny-guest.ts';
 import { findVmms } from './vmms.ts';
 
@@ -34,6 +35,7 @@ const MEASUREMENTS: readonly Measurement[] = [
   apBringUp,
   latency,
   density,
+  snapshot,
   linuxBoot,
   linuxSmp,
   linuxDisk,

@@ -40,6 +40,7 @@ test.skipIf(!kvmOpens)('every measurement of the quick bench gives numbers (need
     'ap-bring-up',
     'latency',
     'density',
+    'snapshot',
     'linux-boot',
     'linux-smp',
     'linux-disk',
