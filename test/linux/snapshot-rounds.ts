@@ -114,7 +114,7 @@ class Guest {
         close: () => done.resolve(),
       },
     });
-    await done.promise;
+    await Promise.race([done.promise, Bun.sleep(30_000)]);
     return received.subarray(received.indexOf(0x0a) + 1);
   }
 
@@ -126,7 +126,7 @@ class Guest {
           .then((all) => all.length === 3)
           .catch(() => false),
       (up) => up || this.#child.exitCode !== null,
-      300,
+      60,
     );
     return this;
   }
@@ -255,7 +255,12 @@ try {
     say(`${clone.name}-host-fsck`, exitCode);
   }
 } catch (error) {
-  for (const guest of guests) console.error(`${guest.name}: ${guest.log.slice(-2000)}`);
+  for (const guest of guests) {
+    console.error(`${guest.name}: ${guest.log.slice(-2000)}`);
+    const words = [['where'], ['vcpus'], ['devices']];
+    for (const each of words)
+      console.error(Bun.spawnSync([volt, 'ctl', at(`${guest.name}.sock`), ...each]).stdout.toString());
+  }
   throw error;
 } finally {
   for (const guest of guests) guest.kill();
