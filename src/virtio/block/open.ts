@@ -49,7 +49,7 @@ export function openBlock(config: BlockConfig): OpenDevice<BlockStart> {
   if (overlay) stack.use(overlay.file);
   const shape: BlockShape = {
     id: config.id,
-    sectors: found.bytes / SECTOR_BYTES,
+    sectors: Math.floor(found.bytes / SECTOR_BYTES),
     readOnly: config.readOnly,
     queues: config.queues,
     blockBytes: found.blockBytes,
@@ -107,7 +107,7 @@ function lockOf({ locked }: BlockConfig, written: boolean): ImageLock {
   return written ? 'exclusive' : 'shared';
 }
 
-function checkShape({ path }: BlockConfig, shape: OpenFileInfo, written: boolean): void {
+function checkShape({ path, partial }: BlockConfig, shape: OpenFileInfo, written: boolean): void {
   const { kind, bytes, blockBytes, readOnly } = shape;
   if (kind === 'other')
     throw imageFileError(path, 'it is neither a file nor a block device', {
@@ -119,7 +119,7 @@ function checkShape({ path }: BlockConfig, shape: OpenFileInfo, written: boolean
     throw imageFileError(path, `it has blocks of ${blockBytes} bytes`, {
       expected: `at most ${LARGEST_BLOCK_BYTES}`,
     });
-  if (bytes === 0 || bytes % blockBytes !== 0) {
+  if (!partial && (bytes === 0 || bytes % blockBytes !== 0)) {
     const units = blockBytes === SECTOR_BYTES ? 'sectors' : 'blocks';
     const expected = `whole ${units} of ${blockBytes} bytes, at least one`;
     throw imageFileError(path, `it has ${bytes} bytes`, { expected });

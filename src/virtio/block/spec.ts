@@ -1,6 +1,6 @@
 /**
  * Disks in a configuration, in the shape of Firecracker's section `drives`. The keys `format`, `direct`,
- * `overlay`, `queues` and `locked` are Volt's own.
+ * `overlay`, `queues`, `locked` and `partial` are Volt's own.
  */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
@@ -39,6 +39,8 @@ export interface BlockConfig {
   readonly partuuid: string | undefined;
   /** Whether the file is locked against other machines. */
   readonly locked: boolean;
+  /** Whether a file may be empty or end inside a sector; the guest sees its whole sectors. */
+  readonly partial: boolean;
   readonly cache: (typeof CACHE_MODES)[number];
   readonly direct: boolean;
   readonly queues: number;
@@ -67,6 +69,7 @@ const entries = () => ({
   direct: optional(flag, false),
   queues: optional(wholeNumber(1, MAX_DISK_QUEUES), 1),
   locked: optional(flag, true),
+  partial: optional(flag, false),
 });
 
 const drive = () =>
@@ -82,6 +85,7 @@ const drive = () =>
       root: each.is_root_device,
       partuuid: each.partuuid ?? undefined,
       locked: each.locked,
+      partial: each.partial,
       cache: each.cache_type,
       direct: each.direct,
       queues: each.queues,

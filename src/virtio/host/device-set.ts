@@ -166,7 +166,7 @@ export class DeviceSet implements Disposable {
     if (!disk) throw new VoltError('usage', `Cannot change the file of ${device.config.id}: it is no disk`);
     const file = disk.openOther(path);
     try {
-      const sectors = file.shape.bytes / SECTOR_BYTES;
+      const sectors = Math.floor(file.shape.bytes / SECTOR_BYTES);
       await this.change(device, { kind: 'disk-file', fd: file.fd, sectors });
       disk.use(file, resolve(path));
     } catch (error) {

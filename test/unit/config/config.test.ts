@@ -125,6 +125,7 @@ test("Firecracker's file is understood, and what is not is named", () => {
         root: true,
         partuuid: undefined,
         locked: true,
+        partial: false,
         cache: 'Writeback',
         direct: false,
         queues: 1,

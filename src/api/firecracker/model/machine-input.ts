@@ -40,6 +40,7 @@ export function toConfigInput(resources: VmResources): ConfigInput {
       cache_type: drive.cache_type,
       rate_limiter: toLimiterInput(drive.rate_limiter),
       ...AS_FIRECRACKER_OPENS,
+      partial: true,
       partuuid: drive.partuuid,
     })),
     pmem: pmem.map((each) => ({
