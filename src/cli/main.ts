@@ -26,10 +26,10 @@ if (words) {
   await main();
 }
 
-/** Whether this is `volt run`, so that commander is not loaded unless its help or its errors are needed. */
+/** Whether this is `volt run` or `volt restore`, so that commander is not loaded unless its help or its errors are needed. */
 function mayBePlain([first = '', ...others]: readonly string[]): boolean {
   const isInformation = (word: string) => ['-h', '--help', '-V', '--version'].includes(word);
-  return /^(-|run$|$)/.test(first) && ![first, ...others].some(isInformation);
+  return /^(-|run$|restore$|$)/.test(first) && ![first, ...others].some(isInformation);
 }
 
 /** The persona and its words, if Volt was started by its name or with it as the command. */

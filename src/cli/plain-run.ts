@@ -1,24 +1,43 @@
-/** `volt run`, and `volt` without a command, where the words need no commander. */
+/** `volt run`, `volt` without a command, and `volt restore DIR`, where the words need no commander. */
 import { fail } from './fail.ts';
-import { parsePlainly } from './flags.ts';
+import { parsePlainly, type FlagGroup } from './flags.ts';
+import type { RestoreFlags } from './restore.ts';
 import { MACHINE_FLAGS, RUN_FLAGS } from './run-flags.ts';
 import { run, type RunFlags } from './run.ts';
 
 /** Runs the command line and exits; returns if only commander can say what the words mean. */
 export async function runIfPlain(words: readonly string[]): Promise<void> {
-  const flags = readRunFlags(words[0] === 'run' ? words.slice(1) : words);
-  if (!flags) return;
+  const action = words[0] === 'restore' ? await readRestore(words.slice(1)) : readRun(words);
+  if (!action) return;
   try {
-    process.exitCode = await run(flags);
+    process.exitCode = await action();
   } catch (error) {
     process.exitCode = fail(error);
   }
   process.exit();
 }
 
-function readRunFlags(words: readonly string[]): RunFlags | undefined {
+type Action = () => Promise<number>;
+
+function readRun(words: readonly string[]): Action | undefined {
+  const flags = readFlags([...MACHINE_FLAGS, ...RUN_FLAGS], words[0] === 'run' ? words.slice(1) : words);
+  return flags && (() => run(flags as unknown as RunFlags));
+}
+
+/** The directory comes first. */
+async function readRestore([directory = '', ...words]: readonly string[]): Promise<Action | undefined> {
+  if (directory === '' || directory.startsWith('-')) return undefined;
+  const [{ RESTORE_FLAGS }, { restore }] = await Promise.all([
+    import('./restore-flags.ts'),
+    import('./restore.ts'),
+  ]);
+  const flags = readFlags(RESTORE_FLAGS, words);
+  return flags && (() => restore(directory, flags as unknown as RestoreFlags));
+}
+
+function readFlags(groups: readonly FlagGroup[], words: readonly string[]) {
   try {
-    return parsePlainly([...MACHINE_FLAGS, ...RUN_FLAGS], words) as RunFlags | undefined;
+    return parsePlainly(groups, words);
   } catch {
     // A wrong value: commander reports it with the name of its flag.
     return undefined;
