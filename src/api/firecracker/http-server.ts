@@ -46,6 +46,8 @@ interface Connection {
 
 type Client = Socket<Connection>;
 
+/** Some runtimes report a connection that ends while they open it as reset, and lose what was sent. */
+const REFUSAL_MS = 50;
 const FLUSH_MS = 1000;
 const FLUSH_STEP_MS = 5;
 
@@ -63,7 +65,7 @@ export function serveApi({ path, maxBodyBytes, handle }: ApiServerOptions): ApiS
         client.data = { parser, output: new Uint8Array(), batches: 0, inputEnded: false, refused };
         if (!refused) return void clients.add(client);
         send(client, SERVER_FULL);
-        closeIfDone(client);
+        setTimeout(() => client.end(), REFUSAL_MS);
       },
       data(client, bytes) {
         if (client.data.refused) return;
@@ -128,6 +130,6 @@ function flush(client: Client): void {
 }
 
 function closeIfDone(client: Client): void {
-  const { output, batches, inputEnded, refused } = client.data;
-  if ((inputEnded || refused) && batches === 0 && output.length === 0) client.end();
+  const { output, batches, inputEnded } = client.data;
+  if (inputEnded && batches === 0 && output.length === 0) client.end();
 }
