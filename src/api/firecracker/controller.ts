@@ -219,6 +219,7 @@ export class Controller {
       const { config, warnings } = parseConfig(toConfigInput(resources));
       warnings.forEach(this.#main.warn);
       this.#vm = startMicroVm({ config: this.#withMmds(config), log: this.#main, beforeStart });
+      for (const line of resources.settingsWithoutEffect()) this.#main.warn(line);
     } catch (error) {
       if (error instanceof VoltError || error instanceof SyscallError) throw startFault(error.message);
       throw error;

@@ -1,5 +1,6 @@
 /** What clients do with a guest that runs: keys, files of drives, metrics, the end. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { readFileSync } from 'node:fs';
 import { waitUntil } from '../guest-run.ts';
 import { asm, buildPvhElf, program } from '../tiny-guest.ts';
 import { FirecrackerChild, kvmOpens } from './microvm.ts';
@@ -47,6 +48,20 @@ describe('a running microVM', () => {
     expect(await volt.exited).toBe(0);
     expect(Buffer.from(volt.stdout.split('ready\n')[1]!, 'utf8').toString('latin1').charCodeAt(0)).toBe(0x14);
     expect(volt.stdout.split('ready\n')[1]!.charCodeAt(1)).toBe(0x11);
+  });
+
+  needsKvm('is told in the log what was set without effect (needs /dev/kvm)', async () => {
+    const kernel = buildPvhElf(program(asm.exit(0)));
+    await using volt = await FirecrackerChild.start(['--log-path', '$D/log'], { kernel });
+    await volt.request('PUT', '/boot-source', { kernel_image_path: volt.kernel });
+    await volt.request('PUT', '/machine-config', {
+      ...{ vcpu_count: 1, mem_size_mib: 64, cpu_template: 'T2' },
+    });
+
+    await volt.request('PUT', '/actions', { action_type: 'InstanceStart' });
+    await volt.exited;
+
+    expect(readFileSync(volt.folder.at('log'), 'utf8')).toContain('The CPU template has no effect');
   });
 
   needsKvm('ends with 0 when the guest resets itself (needs /dev/kvm)', async () => {
