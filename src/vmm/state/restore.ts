@@ -43,8 +43,10 @@ const NS_PER_MS = 1_000_000n;
 /** For `MachineOptions.restored`. The configuration comes from the state, with its number of vCPUs. */
 export function prepareRestore({ state, source, clock, kvm, warn }: RestoreOptions): RestoredSource {
   const support = readStateSupport(kvm);
-  const passed = clock === 'realtime' ? timeSince(state) : 0n;
-  const vcpus = state.vcpus.map((vcpu) => advanceTsc(vcpu, passed));
+  const { vcpus } = state;
+  // Taken when it is written, because opening the memory and the devices may take long.
+  const passed = () => (clock === 'realtime' ? timeSince(state) : 0n);
+  let tscPassed: bigint | undefined;
   const warned = new Set<string>();
   return {
     protocol: state.boot.protocol,
@@ -53,17 +55,19 @@ export function prepareRestore({ state, source, clock, kvm, warn }: RestoreOptio
     cpuid: decodeTable(vcpus[0]!),
     devices: state.devices,
     // Before the vCPUs: kvmclock's MSRs make KVM tell the guest what time it was at kvmclock 0.
-    applyClock: (vm) => writeClock(vm.fd, savedClock(state.vm.clock) + passed),
+    applyClock: (vm) => writeClock(vm.fd, savedClock(state.vm.clock) + passed()),
     openMemory: (): OpenMemorySource => openMemorySource(source),
     isParked: (index) => vcpus[index]!.parked,
     applyVcpu: (kvmVcpu, index) => {
-      const warning = applyVcpu(kvmVcpu, vcpus[index]!, support);
+      // The same for all: KVM takes TSCs that are written one soon after the other for synchronized.
+      tscPassed ??= passed();
+      const warning = applyVcpu(kvmVcpu, advanceTsc(vcpus[index]!, tscPassed), support);
       // The same for every vCPU.
       if (warning !== undefined && !warned.has(warning)) warn(warning);
       if (warning !== undefined) warned.add(warning);
       return vcpus[index]!.mpState;
     },
-    finish: (parts) => finish(parts, state, vcpus, passed),
+    finish: (parts) => finish(parts, state, passed()),
   };
 }
 
@@ -109,12 +113,12 @@ function applyVcpu(kvm: KvmVcpu, saved: SavedVcpu, support: StateSupport): strin
 function finish(
   { config, vm, shared, vcpus, memory, acpiEvents, vmGenerationId }: RestoredParts,
   state: MachineState,
-  saved: readonly SavedVcpu[],
   passed: bigint,
 ): void {
+  const saved = state.vcpus;
   applyChips(shared, state);
   alignTsc(vcpus, saved);
-  // Again, now that it rests on the TSCs, and no time has passed since.
+  // Again, now that it rests on the TSCs.
   writeClock(vm.fd, savedClock(state.vm.clock) + passed);
   vcpus.forEach(({ kvm, index }) => writeTscDeadline(kvm, saved[index]!));
   writeChips(vm.fd, state.vm);
