@@ -129,26 +129,26 @@ describe('a guest', () => {
     clones.forEach(({ stderr }) => expect(stderr).toBe(''));
   });
 
-  needsKvm('that computes has the right results after two moves', async () => {
+  needsKvm('that computes has the right results after it was moved once or twice', async () => {
     await using folder = new SnapshotFolder();
-    let guest = folder.boot('--cpus', '4', '--memory', '64M', '--json');
     let moves = 0;
-    while (moves < 2) {
-      await Bun.sleep(300 + 200 * moves);
-      const { exitCode } = await guest.ctl('snapshot', folder.at('snap'), '--stop');
-      if (exitCode !== 0) break;
-      await guest.exited;
-      const before = guest.stdout;
-      guest = folder.restore('snap');
-      guest.stdout = before;
-      moves++;
+    // A fast host may be done before the first snapshot: the next attempt takes it earlier.
+    for (let firstMs = 300; moves === 0 && firstMs >= 0; firstMs -= 50) {
+      let guest = folder.boot('--cpus', '4', '--memory', '64M', '--json');
+      for (moves = 0; moves < 2; moves++) {
+        await Bun.sleep(firstMs + 50 * moves);
+        const { exitCode } = await guest.ctl('snapshot', folder.at('snap'), '--stop');
+        if (exitCode !== 0) break;
+        await guest.exited;
+        const before = guest.stdout;
+        guest = folder.restore('snap');
+        guest.stdout = before;
+      }
+
+      expect(await guest.exited).toBe(0);
+      expect(JSON.parse(guest.stdout)).toMatchObject({ verdict: 'pass' });
     }
-
-    const exitCode = await guest.exited;
-
     expect(moves).toBeGreaterThan(0);
-    expect(exitCode).toBe(0);
-    expect(JSON.parse(guest.stdout)).toMatchObject({ verdict: 'pass' });
   });
 
   needsKvm('that was paused stays paused', async () => {
