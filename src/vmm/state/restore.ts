@@ -12,7 +12,7 @@ import {
   writeVcpu,
   type StateSupport,
 } from '../../kvm/vcpu-state.ts';
-import type { KvmVcpu } from '../../kvm/vcpu.ts';
+import { notifyGuestPaused, type KvmVcpu } from '../../kvm/vcpu.ts';
 import { savedClock, savedRealTime, writeChips, writeClock } from '../../kvm/vm-state.ts';
 import { guestAddress } from '../../machine/address.ts';
 import type { MemorySource, OpenMemorySource } from '../../memory/memory-source.ts';
@@ -121,6 +121,8 @@ function finish(
   // Again, now that it rests on the TSCs.
   writeClock(vm.fd, savedClock(state.vm.clock) + passed);
   vcpus.forEach(({ kvm, index }) => writeTscDeadline(kvm, saved[index]!));
+  // The guest's watchdogs must not take the time in the snapshot for a stall.
+  vcpus.forEach(({ kvm }) => notifyGuestPaused(kvm.fd));
   writeChips(vm.fd, state.vm);
   if (config.acpi && state.vmGenId)
     changeVmGeneration({ memory, acpiEvents }, guestAddress(state.vmGenId.address), vmGenerationId);
