@@ -1,13 +1,14 @@
 /** What clients do with a guest that runs: keys, files of drives, metrics, the end. */
-import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout } from 'bun:test';
 import { readFileSync } from 'node:fs';
+import { testNeeding } from '../../support/needs.ts';
 import { waitUntil } from '../guest-run.ts';
 import { asm, buildPvhElf, program } from '../tiny-guest.ts';
 import { FirecrackerChild, kvmOpens } from './microvm.ts';
 
 /** For hangs only. */
 setDefaultTimeout(120_000);
-const needsKvm = test.skipIf(!kvmOpens);
+const needsKvm = testNeeding('/dev/kvm', !kvmOpens);
 
 const [I8042_DATA, I8042_COMMAND] = [0x60, 0x64];
 /** Waits until the output buffer is full, and prints the byte in it plus 0x20. */
@@ -29,7 +30,7 @@ async function startGuest(kernel: Uint8Array, flags: readonly string[] = []): Pr
 }
 
 describe('a running microVM', () => {
-  needsKvm('gets Ctrl, Alt and Delete from the keyboard controller (needs /dev/kvm)', async () => {
+  needsKvm('gets Ctrl, Alt and Delete from the keyboard controller', async () => {
     const untranslated = [...asm.out8(I8042_COMMAND, 0x60), ...asm.out8(I8042_DATA, 0x00)];
     const guest = program(
       untranslated,
@@ -50,7 +51,7 @@ describe('a running microVM', () => {
     expect(volt.stdout.split('ready\n')[1]!.charCodeAt(1)).toBe(0x11);
   });
 
-  needsKvm('is told in the log what was set without effect (needs /dev/kvm)', async () => {
+  needsKvm('is told in the log what was set without effect', async () => {
     const kernel = buildPvhElf(program(asm.exit(0)));
     await using volt = await FirecrackerChild.start(['--log-path', '$D/log'], { kernel });
     await volt.request('PUT', '/boot-source', { kernel_image_path: volt.kernel });
@@ -64,7 +65,7 @@ describe('a running microVM', () => {
     expect(readFileSync(volt.folder.at('log'), 'utf8')).toContain('The CPU template has no effect');
   });
 
-  needsKvm('ends with 0 when the guest resets itself (needs /dev/kvm)', async () => {
+  needsKvm('ends with 0 when the guest resets itself', async () => {
     const guest = program(asm.print('x'), asm.out8(I8042_COMMAND, 0xfe), asm.halt());
     await using volt = await startGuest(buildPvhElf(guest));
 
@@ -73,29 +74,26 @@ describe('a running microVM', () => {
     expect(volt.stdout).toContain('Firecracker exiting successfully. exit_code=0');
   });
 
-  needsKvm(
-    'takes another file for a drive, and refuses one that does not exist (needs /dev/kvm)',
-    async () => {
-      await using volt = await startGuest(buildPvhElf(program(asm.halt())));
-      await volt.folder.write('other.img', new Uint8Array(4096));
-      const patch = (path: string) =>
-        volt.request('PATCH', '/drives/a', { drive_id: 'a', path_on_host: volt.folder.at(path) });
+  needsKvm('takes another file for a drive, and refuses one that does not exist', async () => {
+    await using volt = await startGuest(buildPvhElf(program(asm.halt())));
+    await volt.folder.write('other.img', new Uint8Array(4096));
+    const patch = (path: string) =>
+      volt.request('PATCH', '/drives/a', { drive_id: 'a', path_on_host: volt.folder.at(path) });
 
-      const [other, missing] = [await patch('other.img'), await patch('none.img')];
-      const limits = await volt.request('PATCH', '/drives/a', {
-        drive_id: 'a',
-        rate_limiter: { ops: { size: 5, refill_time: 100 } },
-      });
-      const { body } = await volt.request('GET', '/vm/config');
+    const [other, missing] = [await patch('other.img'), await patch('none.img')];
+    const limits = await volt.request('PATCH', '/drives/a', {
+      drive_id: 'a',
+      rate_limiter: { ops: { size: 5, refill_time: 100 } },
+    });
+    const { body } = await volt.request('GET', '/vm/config');
 
-      expect([other.status, missing.status, limits.status]).toEqual([204, 400, 204]);
-      expect(missing.body).toContain('No such file or directory (os error 2)');
-      expect(body).toContain('other.img');
-      expect(body).toContain('"ops":{"size":5,"one_time_burst":null,"refill_time":100}');
-    },
-  );
+    expect([other.status, missing.status, limits.status]).toEqual([204, 400, 204]);
+    expect(missing.body).toContain('No such file or directory (os error 2)');
+    expect(body).toContain('other.img');
+    expect(body).toContain('"ops":{"size":5,"one_time_burst":null,"refill_time":100}');
+  });
 
-  needsKvm('writes a line of metrics at its start and for each FlushMetrics (needs /dev/kvm)', async () => {
+  needsKvm('writes a line of metrics at its start and for each FlushMetrics', async () => {
     const flags = ['--metrics-path', '$D/metrics'];
     await using volt = await startGuest(buildPvhElf(program(asm.halt())), flags);
 
@@ -109,7 +107,7 @@ describe('a running microVM', () => {
   });
 });
 
-needsKvm('a configuration file starts a guest without an API (needs /dev/kvm)', async () => {
+needsKvm('a configuration file starts a guest without an API', async () => {
   await using volt = await FirecrackerChild.startFromFile(
     buildPvhElf(program(asm.print('hello'), asm.out8(I8042_COMMAND, 0xfe), asm.halt())),
   );
