@@ -3,21 +3,9 @@
  * Frames come from the guest: every field is read once and checked against the frame's end.
  */
 import { viewOf } from '../../../binary/bytes.ts';
+import { ARP, ETHERNET } from '../ethernet.ts';
 
-const ETHERNET = { destination: 0, source: 6, type: 12, size: 14 } as const;
 const ETHER_TYPE = { ipv4: 0x0800, arp: 0x0806 } as const;
-const ARP = {
-  hardware: 0,
-  protocol: 2,
-  hardwareBytes: 4,
-  protocolBytes: 5,
-  operation: 6,
-  senderMac: 8,
-  senderAddress: 14,
-  targetMac: 18,
-  targetAddress: 24,
-  size: 28,
-} as const;
 const ARP_OPERATION = { request: 1, reply: 2 } as const;
 const IPV4 = {
   versionAndWords: 0,
