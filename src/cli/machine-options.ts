@@ -1,8 +1,6 @@
 /** Converts the flags that describe a machine, which `run`, `check` and `inspect` share, to a VmConfig. */
 import { readFileSync } from 'node:fs';
 import {
-  DEFAULT_CPUS,
-  DEFAULT_MEMORY_MIB,
   mergeConfig,
   namesRoot,
   parseConfig,
@@ -93,7 +91,8 @@ export function toConfig(flags: MachineFlags, log: Log): VmConfig {
   );
   for (const key of unknownKeys)
     log.warn(`${flags.config}: ${key} is not supported by this version and is ignored`);
-  for (const warning of [...missingKeys(fromFile, flags), ...warnings]) log.warn(warning);
+  for (const warning of warnings) log.warn(warning);
+  requireMachineKeys(fromFile, flags);
   return config;
 }
 
@@ -111,18 +110,23 @@ function withRoot(input: ConfigInput, { disk }: MachineFlags): ConfigInput {
   return { ...input, drives: [{ ...disk[0], is_root_device: true }, ...disk.slice(1)] };
 }
 
-/** Warnings for keys that Firecracker requires in a `machine-config`, and that have defaults in Volt. */
-function missingKeys(file: ConfigInput, flags: MachineFlags): string[] {
+/**
+ * Refuses a `machine-config` that lacks a key which Firecracker requires there, unless a flag gives its value: a
+ * file without it is taken for another machine than its author meant. A file without the section gets defaults,
+ * as in Firecracker.
+ */
+function requireMachineKeys(file: ConfigInput, flags: MachineFlags): void {
   const machine = file['machine-config'];
-  if (typeof machine !== 'object' || machine === null) return [];
-  const missing = (key: string, given: unknown, value: string) =>
-    key in machine || given !== undefined
-      ? []
-      : [`${flags.config}: machine-config has no ${key}, which Firecracker requires; using ${value}`];
-  return [
-    ...missing('vcpu_count', flags.cpus, `${DEFAULT_CPUS}`),
-    ...missing('mem_size_mib', flags.memory ?? flags.numa, `${DEFAULT_MEMORY_MIB}`),
-  ];
+  if (typeof machine !== 'object' || machine === null) return;
+  const require = (key: string, flag: string, given: unknown) => {
+    if (key in machine || given !== undefined) return;
+    throw new VoltError(
+      'config',
+      `Cannot use --config ${flags.config}: machine-config has no ${key}; add it, or give ${flag}`,
+    );
+  };
+  require('vcpu_count', '--cpus', flags.cpus);
+  require('mem_size_mib', '--memory', flags.memory ?? flags.numa);
 }
 
 function hasKernel(file: ConfigInput): boolean {

@@ -371,6 +371,16 @@ const CONFIG_KEYS: readonly BadInput[] = [
     `--cpus: 0 (expected ${CPUS})`,
     ['--cpus', '0'],
   ),
+  badConfig(
+    'a machine without vcpu_count',
+    { ...kernel, 'machine-config': { mem_size_mib: 64 } },
+    '--config {dir}/vm.json: machine-config has no vcpu_count; add it, or give --cpus',
+  ),
+  badConfig(
+    'a machine without mem_size_mib',
+    { ...kernel, 'machine-config': { vcpu_count: 1 } },
+    '--config {dir}/vm.json: machine-config has no mem_size_mib; add it, or give --memory',
+  ),
 ];
 
 export const BAD_CONFIGS: readonly BadInput[] = [...CONFIG_FILES, ...CONFIG_KEYS];

@@ -164,6 +164,20 @@ describe('values that nobody would write', () => {
 });
 
 describe('flags and a file together', () => {
+  test.each([
+    ['vcpu_count', { mem_size_mib: 64 }, ['--cpus', '3']],
+    ['mem_size_mib', { vcpu_count: 3 }, ['--memory', '64M']],
+  ])('a flag gives the %s that the file lacks', async (_, machine, flags) => {
+    using folder = new TemporaryFolder();
+    const kernel = await folder.write('kernel', buildElf());
+    const config = { 'boot-source': { kernel_image_path: kernel }, 'machine-config': machine };
+    const path = await folder.write('vm.json', JSON.stringify(config));
+
+    const { exitCode } = await runVolt(['inspect', '--config', path, ...flags]);
+
+    expect(exitCode).toBe(0);
+  });
+
   test('the flag wins, key by key', async () => {
     using folder = new TemporaryFolder();
     const config = {
