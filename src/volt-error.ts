@@ -13,11 +13,18 @@ export type VoltErrorCode = 'usage' | 'config' | 'image' | 'host' | 'guest' | 'i
 /** What callers of Volt catch: `code` says what kind of thing is wrong, `message` is one line made to be shown. */
 export class VoltError extends Error {
   readonly code: VoltErrorCode;
+  /** What the message sums up, a line each. */
+  readonly details: readonly string[];
 
-  constructor(code: VoltErrorCode, message: string, options?: ErrorOptions) {
+  constructor(
+    code: VoltErrorCode,
+    message: string,
+    options?: ErrorOptions & { readonly details?: readonly string[] },
+  ) {
     // Names from files and flags may hold line ends, and other characters that would steer a terminal.
     super(message.replace(/\s*[\r\n]\s*/g, ' ').replace(/[\x00-\x08\x0b-\x1f\x7f]/g, '?'), options);
     this.name = 'VoltError';
     this.code = code;
+    this.details = options?.details ?? [];
   }
 }

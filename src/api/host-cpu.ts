@@ -1,15 +1,12 @@
 /** What this host's CPU and KVM offer a saved guest, or what is known of it without KVM. */
 import { readFileSync } from 'node:fs';
 import { FEATURE_REGISTERS } from '../cpuid/feature-names.ts';
-import { findLeaf, LEAF } from '../cpuid/leaf.ts';
-import { CAP } from '../kvm/abi.ts';
-import { decodeCpuid, encodeCpuid } from '../kvm/cpuid-codec.ts';
-import { msrsToSave } from '../kvm/saved-msrs.ts';
+import { LEAF } from '../cpuid/leaf.ts';
 import { KvmSystem } from '../kvm/system.ts';
-import { readTscKhz } from '../kvm/vcpu.ts';
-import { readStateSupport, VcpuReader } from '../kvm/vcpu-state.ts';
+import { readStateSupport } from '../kvm/vcpu-state.ts';
 import type { CpuidEntry } from '../machine/cpuid-entry.ts';
 import { featureKey, type HostCpu } from '../vmm/state/cpu-compatibility.ts';
+import { cpuOfKvm } from '../vmm/state/cpu-of-kvm.ts';
 
 export interface KnownHostCpu {
   readonly cpu: HostCpu;
@@ -29,41 +26,12 @@ export function readHostCpu(): KnownHostCpu {
   }
 }
 
-/** KVM_MAX_MCE_BANKS */
-const MOST_MC_BANKS = 32;
-
 function askKvm(): HostCpu {
   using system = new KvmSystem();
   using vm = system.createVm();
   vm.createInterruptControllers();
   using vcpu = vm.createVcpu(0);
-  const support = readStateSupport(system);
-  const supported = system.supportedCpuid();
-  vcpu.setCpuid(encodeCpuid(supported));
-  return {
-    cpuid: unite(decodeCpuid(new VcpuReader(support).read(vcpu.fd).cpuid), supported),
-    // Those that KVM does not list are on every host that has their features.
-    msrs: new Set(msrsToSave(support.msrs, MOST_MC_BANKS)),
-    tscDeadline: system.check(CAP.tscDeadlineTimer) > 0,
-    tscKhz: readTscKhz(vcpu.fd),
-    tscScaling: support.tscScaling,
-  };
-}
-
-/**
- * What a vCPU of this host has seen, as a snapshot has it, with all that KVM supports. The two differ where the
- * host's CPU shows features to a guest although KVM does not offer them (kvm-pvm).
- */
-function unite(seen: readonly CpuidEntry[], supported: readonly CpuidEntry[]): CpuidEntry[] {
-  const features = (entry: CpuidEntry) =>
-    FEATURE_REGISTERS.filter(({ leaf, index }) => leaf === entry.function && index === entry.index);
-  const united = seen.map((entry) => {
-    const other = findLeaf(supported, entry.function, entry.index);
-    if (!other) return entry;
-    const bits = features(entry).map(({ register }) => [register, (entry[register] | other[register]) >>> 0]);
-    return { ...entry, ...(Object.fromEntries(bits) as Partial<CpuidEntry>) };
-  });
-  return [...united, ...supported.filter((entry) => !findLeaf(seen, entry.function, entry.index))];
+  return cpuOfKvm(system, vcpu, readStateSupport(system));
 }
 
 /** Registers whose features /proc/cpuinfo has listed since Linux 4.x, if the CPU has them and they are not disabled. */

@@ -2,7 +2,8 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { compareCpu, type CpuComparison } from '../vmm/state/cpu-compatibility.ts';
-import { cpuNeedsOf, describeState, type StateDescription } from '../vmm/state/describe-state.ts';
+import { cpuNeedsOf } from '../vmm/state/cpu-needs.ts';
+import { describeState, type StateDescription } from '../vmm/state/describe-state.ts';
 import { readStateFile } from '../vmm/state/read-state-file.ts';
 import { readHostCpu } from './host-cpu.ts';
 

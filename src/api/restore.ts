@@ -19,6 +19,8 @@ export interface RestoreOptions extends Omit<VmOptions, 'restored'> {
   readonly clock?: ClockChoice;
   /** Unix socket of a userfaultfd handler that serves the guest's memory, instead of the snapshot's files. */
   readonly uffd?: string | undefined;
+  /** Go on although this host's CPU lacks what the guest has seen. */
+  readonly ignoreCpu?: boolean | undefined;
 }
 
 /** A snapshot's state, and the configuration of the machine that goes on with it. */
@@ -48,7 +50,7 @@ export function readSnapshot(
  */
 export function restoreMachine(
   { directory, state, config }: RestoredConfig,
-  { clock = 'realtime', uffd, ...options }: RestoreOptions = {},
+  { clock = 'realtime', uffd, ignoreCpu = false, ...options }: RestoreOptions = {},
 ): VirtualMachine {
   const layers = uffd === undefined ? openLayers(directory, state) : [];
   try {
@@ -58,7 +60,7 @@ export function restoreMachine(
     // Only asked what it supports.
     using own = resources ? undefined : new KvmSystem();
     const kvm = resources?.kvm ?? own!;
-    const restored = prepareRestore({ state, source, clock, kvm, warn });
+    const restored = prepareRestore({ state, source, clock, kvm, ignoreCpu, warn });
     const vm = new VirtualMachine(config, { ...options, restored });
     noteRestored(vm.machine, state.id, state.memory.layers);
     return vm;

@@ -1,10 +1,11 @@
-/** Turns the error that ends a command into one line on stderr and an exit code. */
+/** Turns the error that ends a command into one line on stderr, behind its details, and an exit code. */
 import { EXIT_CODE, SyscallError, VoltError } from '../api/index.ts';
 import { createLog, oneLine } from './log.ts';
 
 export function fail(error: unknown): number {
   const log = createLog('error');
   if (error instanceof VoltError) {
+    for (const detail of error.details) log.error(oneLine(detail));
     log.error(oneLine(error.message));
     return error.code === 'host' || error.code === 'internal' ? EXIT_CODE.failed : EXIT_CODE.usage;
   }

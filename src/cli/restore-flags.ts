@@ -37,6 +37,10 @@ export const RESTORE_FLAGS = [
         flags: '--uffd <socket>',
         help: 'memory comes from the handler of page faults at this Unix socket',
       },
+      {
+        flags: '--ignore-cpu',
+        help: "start even if this host's CPU lacks features that the guest has seen",
+      },
       ...pick('--cpu-affinity', '--reboot', '--no-reboot', '--symbols', '--hang-report'),
     ],
   },

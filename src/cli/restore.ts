@@ -13,6 +13,7 @@ export interface RestoreFlags extends HostFlags {
   readonly reboot?: 'always' | boolean | undefined;
   readonly clock: ClockChoice;
   readonly uffd?: string | undefined;
+  readonly ignoreCpu?: true | undefined;
 }
 
 /** Returns the process's exit code. */
@@ -20,8 +21,8 @@ export async function restore(directory: string, flags: RestoreFlags): Promise<n
   const log = await prepareRun(flags);
   const snapshot = readSnapshot(directory, overridesOf(flags));
   for (const warning of snapshot.warnings) log.warn(warning);
-  const { clock, uffd } = flags;
-  return runGuest(flags, log, (options) => restoreMachine(snapshot, { ...options, clock, uffd }));
+  const { clock, uffd, ignoreCpu } = flags;
+  return runGuest(flags, log, (options) => restoreMachine(snapshot, { ...options, clock, uffd, ignoreCpu }));
 }
 
 function overridesOf(flags: RestoreFlags): ConfigInput {

@@ -43,6 +43,8 @@ function createVmAdvice(errno: number): string | undefined {
 /** An open /dev/kvm. A VM stays usable after its KvmSystem is closed. */
 export class KvmSystem implements Disposable {
   readonly #device: OwnedFd;
+  /** The same for as long as KVM is loaded; asking takes a millisecond on some hosts. */
+  #supportedCpuid: readonly CpuidEntry[] | undefined;
 
   /** Opens `path`. Throws SyscallError with advice, or VoltError 'host' when the API version is not 12. */
   constructor(path: string = KVM_DEVICE) {
@@ -80,7 +82,11 @@ export class KvmSystem implements Disposable {
   }
 
   /** KVM_GET_SUPPORTED_CPUID: the CPUID leaves that the hardware and KVM support. Throws SyscallError. */
-  supportedCpuid(): CpuidEntry[] {
+  supportedCpuid(): readonly CpuidEntry[] {
+    return (this.#supportedCpuid ??= this.#readSupportedCpuid());
+  }
+
+  #readSupportedCpuid(): CpuidEntry[] {
     // KVM returns E2BIG when the buffer is too small. Current hosts have 30 to 100 entries.
     for (let capacity = 128; ; capacity *= 2) {
       const buffer = new Uint8Array(CPUID2.size + capacity * CPUID_ENTRY.size);

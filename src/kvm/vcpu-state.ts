@@ -175,7 +175,8 @@ function readMsrs(vcpuFd: number, indices: readonly number[]): Uint8Array {
   return new Uint8Array(Buffer.concat(pieces));
 }
 
-function readCpuid(vcpuFd: number): Uint8Array {
+/** KVM_GET_CPUID2: `struct kvm_cpuid2`. Throws SyscallError. */
+export function readCpuid(vcpuFd: number): Uint8Array {
   const table = new Uint8Array(CPUID2.size + MAX_CPUID_ENTRIES * CPUID_ENTRY.size);
   const view = viewOf(table);
   view.setUint32(CPUID2.nent, MAX_CPUID_ENTRIES, true);

@@ -154,7 +154,7 @@ describe('volt inspect DIR', () => {
 });
 
 describe('volt inspect --from DIR', () => {
-  const hostTable = (): CpuidEntry[] => {
+  const hostTable = (): readonly CpuidEntry[] => {
     using system = new KvmSystem();
     return system.supportedCpuid();
   };

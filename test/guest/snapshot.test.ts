@@ -10,6 +10,8 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { decodeCpuid, encodeCpuid } from '../../src/kvm/cpuid-codec.ts';
+import { encodeState, type MachineState } from '../../src/vmm/state/machine-state.ts';
 import { readStateFile } from '../../src/vmm/state/read-state-file.ts';
 import { kvmOpens, runVolt, VOLT } from '../cli/volt-process.ts';
 import { testNeeding } from '../support/needs.ts';
@@ -36,6 +38,20 @@ async function save(guest: SavedVolt, ...words: readonly string[]): Promise<Save
   const { stdout, stderr, exitCode } = await guest.ctl('snapshot', ...words, '--json');
   if (exitCode !== 0) throw new Error(`It was not saved: ${stderr}`);
   return JSON.parse(stdout) as Saved;
+}
+
+function forgeState(directory: string, change: (state: MachineState) => MachineState): void {
+  writeFileSync(`${directory}/state`, encodeState(change(readStateFile(directory))));
+}
+
+/** Bits that no CPU has. (Intel SDM 2A, "CPUID") */
+function withReservedFeatures(table: Uint8Array): Uint8Array {
+  const entries = decodeCpuid(table).map((entry) => {
+    if (entry.function === 1) return { ...entry, ecx: (entry.ecx | (1 << 16)) >>> 0 };
+    if (entry.function === 7 && entry.index === 0) return { ...entry, edx: (entry.edx | 1) >>> 0 };
+    return entry;
+  });
+  return encodeCpuid(entries);
 }
 
 const names = (path: string) => readdirSync(path).sort();
@@ -327,6 +343,27 @@ describe('in one line is refused', () => {
       'volt: Cannot read the snapshot forged: its checksum is wrong, so it was cut short or changed; take the snapshot again',
     ]);
     expect(runs.map(({ exitCode }) => exitCode)).toEqual([2, 2, 2]);
+  });
+
+  needsKvm('a host whose CPU lacks what the guest has seen, unless --ignore-cpu is given', async () => {
+    await using folder = new SnapshotFolder();
+    const guest = await folder.boot().beating();
+    await save(guest, folder.at('snap'), '--stop');
+    forgeState(folder.at('snap'), (state) => ({
+      ...state,
+      vcpus: state.vcpus.map((vcpu) => ({ ...vcpu, cpuid: withReservedFeatures(vcpu.cpuid) })),
+    }));
+
+    const { stderr, exitCode } = await runVolt(['restore', folder.at('snap')]);
+    const ignoring = await folder.restore('snap', '--ignore-cpu').beating();
+
+    expect(stderr.trim().split('\n')).toEqual([
+      'volt: CPUID 0x1 ECX: this host lacks bit 16',
+      'volt: CPUID 0x7.0 EDX: this host lacks bit 0',
+      "volt: Cannot restore the guest: this host's CPU lacks what the guest has seen; use a host like its own, or --ignore-cpu if the guest does not use it",
+    ]);
+    expect(exitCode).toBe(1);
+    expect(ignoring.stderr).toBe('');
   });
 
   needsKvm('a change of what the guest sees', async () => {

@@ -22,7 +22,7 @@ import type { CpuidEntry } from '../../machine/cpuid-entry.ts';
 
 /** What a saved guest needs of a CPU. */
 export interface CpuNeeds {
-  /** The CPUID table of each vCPU, at least one. */
+  /** The CPUID tables of its vCPUs, at least one; those that differ only in their APIC ids once. */
   readonly tables: readonly (readonly CpuidEntry[])[];
   /** Saved MSRs by index; of several vCPUs the highest value. */
   readonly msrs: ReadonlyMap<number, bigint>;

@@ -2,13 +2,12 @@
 import { getU64, viewOf } from '../../binary/bytes.ts';
 import { IMCR_WORD } from '../../chips/imcr.ts';
 import { UART_WORD } from '../../chips/uart.ts';
-import { CPUID2, CPUID_ENTRY } from '../../kvm/abi.ts';
 import { vendorOf } from '../../cpuid/leaf.ts';
-import { decodeCpuid } from '../../kvm/cpuid-codec.ts';
 import { CLOCK_DATA, CLOCK_FLAG } from '../../kvm/state-abi.ts';
 import type { CpuidEntry } from '../../machine/cpuid-entry.ts';
 import { ACPI_EVENT } from '../../machine/ports.ts';
-import { brandOf, modelOf, type CpuNeeds } from './cpu-compatibility.ts';
+import { brandOf, modelOf } from './cpu-compatibility.ts';
+import { savedTable } from './cpu-needs.ts';
 import { describeDevice, type DeviceDescription } from './describe-devices.ts';
 import {
   describeIoApic,
@@ -18,7 +17,7 @@ import {
   type PicDescription,
   type PitChannelDescription,
 } from './describe-interrupts.ts';
-import { describeVcpu, readMsrs, type VcpuDescription } from './describe-vcpu.ts';
+import { describeVcpu, type VcpuDescription } from './describe-vcpu.ts';
 import type { MachineState } from './machine-state.ts';
 import { ramBytes } from './memory-state.ts';
 
@@ -76,7 +75,7 @@ export interface StateDescription {
 export function describeState(state: MachineState): StateDescription {
   const { vm, memory, vcpus } = state;
   const [first] = vcpus;
-  const cpuid = decodeCpuid(withValidCount(first!.cpuid));
+  const cpuid = savedTable(first!.cpuid);
   return {
     id: state.id,
     createdAt: isoTime(state.createdAt),
@@ -107,26 +106,6 @@ export function describeState(state: MachineState): StateDescription {
 function cpuName(cpuid: readonly CpuidEntry[]): string {
   const parts = [vendorOf(cpuid).replace(/[^ -~]/g, '?'), modelOf(cpuid)].filter((part) => part !== '');
   return parts.join(', ') || 'unknown';
-}
-
-/** What the guest needs of a CPU, for `compareCpu`. */
-export function cpuNeedsOf({ vcpus }: Pick<MachineState, 'vcpus'>): CpuNeeds {
-  const msrs = new Map<number, bigint>();
-  for (const [index, value] of vcpus.flatMap((vcpu) => readMsrs(vcpu.msrs))) {
-    const old = msrs.get(index);
-    if (old === undefined || value > old) msrs.set(index, value);
-  }
-  const tables = vcpus.map(({ cpuid }) => decodeCpuid(withValidCount(cpuid)));
-  return { tables, msrs, tscKhz: vcpus[0]!.tscKhz };
-}
-
-/** The table cut to the entries that it has room for: the count in its header is a file's. */
-function withValidCount(table: Uint8Array): Uint8Array {
-  const copy = table.slice();
-  const view = viewOf(copy);
-  const room = Math.floor((copy.length - CPUID2.size) / CPUID_ENTRY.size);
-  view.setUint32(CPUID2.nent, Math.min(view.getUint32(CPUID2.nent, true), room), true);
-  return copy;
 }
 
 /** Largest time that Date represents. (ECMA-262 §21.4.1.1) */

@@ -4,8 +4,9 @@
  */
 import { hex, viewOf } from '../../binary/bytes.ts';
 import { XSAVE_COMPONENTS } from '../../cpuid/feature-names.ts';
-import { DTABLE, MSR_ENTRY, REGS, SEGMENT, SREGS, VCPU_EVENTS } from '../../kvm/abi.ts';
+import { DTABLE, REGS, SEGMENT, SREGS, VCPU_EVENTS } from '../../kvm/abi.ts';
 import { msrName } from '../../kvm/msr-names.ts';
+import { savedMsrs } from '../../kvm/saved-msrs.ts';
 import { DEBUG_REGS, XCR, XCRS } from '../../kvm/state-abi.ts';
 import { mpStateName } from '../../smp/vcpu-state.ts';
 import { describeLapic, type LapicDescription } from './describe-interrupts.ts';
@@ -106,7 +107,11 @@ export function describeVcpu(vcpu: SavedVcpu): VcpuDescription {
     tables: { gdt: table(SREGS.gdt), idt: table(SREGS.idt) },
     lapic: describeLapic(vcpu.lapic, u64(sregs, SREGS.apicBase)),
     events: describeEvents(viewOf(vcpu.events)),
-    msrs: readMsrs(vcpu.msrs).map(([index, value]) => ({ index, name: msrName(index), value: hex(value) })),
+    msrs: savedMsrs(vcpu.msrs).map(({ index, value }) => ({
+      index,
+      name: msrName(index),
+      value: hex(value),
+    })),
     fpu: describeFpu(vcpu),
     debug: vcpu.debugRegs && describeDebug(viewOf(vcpu.debugRegs)),
     tscKhz: vcpu.tscKhz,
@@ -210,15 +215,6 @@ function describeEvents(events: DataView): string[] {
   if (is(EVENT.latchedInit)) lines.push('INIT latched');
   if (is(EVENT.tripleFault)) lines.push('triple fault pending');
   return lines;
-}
-
-/** `struct kvm_msr_entry`s: index and value. */
-export function readMsrs(entries: Uint8Array): [index: number, value: bigint][] {
-  const view = viewOf(entries);
-  return Array.from({ length: Math.floor(entries.length / MSR_ENTRY.size) }, (_, i) => [
-    view.getUint32(i * MSR_ENTRY.size + MSR_ENTRY.index, true),
-    view.getBigUint64(i * MSR_ENTRY.size + MSR_ENTRY.data, true),
-  ]);
 }
 
 /** XSTATE_BV, in the header behind the legacy region. (SDM 1 §13.4.2) */

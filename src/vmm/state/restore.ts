@@ -22,6 +22,7 @@ import { VM_WORD, type SharedState } from '../bus/shared-state.ts';
 import type { RestoredParts, RestoredSource } from '../restored-source.ts';
 import type { Vcpu } from '../vcpu/vcpu.ts';
 import { changeVmGeneration } from '../vm-generation.ts';
+import { checkHostCpu, cpuOfKvm } from './cpu-of-kvm.ts';
 import type { MachineState, SavedVcpu } from './machine-state.ts';
 
 /**
@@ -35,13 +36,22 @@ export interface RestoreOptions {
   readonly source: MemorySource;
   readonly clock: RestoredClock;
   readonly kvm: KvmSystem;
+  /** Go on although this host's CPU lacks what the guest has seen. */
+  readonly ignoreCpu?: boolean;
   readonly warn: (line: string) => void;
 }
 
 const NS_PER_MS = 1_000_000n;
 
 /** For `MachineOptions.restored`. The configuration comes from the state, with its number of vCPUs. */
-export function prepareRestore({ state, source, clock, kvm, warn }: RestoreOptions): RestoredSource {
+export function prepareRestore({
+  state,
+  source,
+  clock,
+  kvm,
+  ignoreCpu = false,
+  warn,
+}: RestoreOptions): RestoredSource {
   const support = readStateSupport(kvm);
   const { vcpus } = state;
   // Taken when it is written, because opening the memory and the devices may take long.
@@ -59,6 +69,7 @@ export function prepareRestore({ state, source, clock, kvm, warn }: RestoreOptio
     openMemory: (): OpenMemorySource => openMemorySource(source),
     isParked: (index) => vcpus[index]!.parked,
     applyVcpu: (kvmVcpu, index) => {
+      if (index === 0 && !ignoreCpu) checkHostCpu(state, cpuOfKvm(kvm, kvmVcpu, support), warn);
       // The same for all: KVM takes TSCs that are written one soon after the other for synchronized.
       tscPassed ??= passed();
       const warning = applyVcpu(kvmVcpu, advanceTsc(vcpus[index]!, tscPassed), support);

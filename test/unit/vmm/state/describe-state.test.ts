@@ -2,9 +2,11 @@ import { describe, expect, test } from 'bun:test';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { compareCpu } from '../../../../src/vmm/state/cpu-compatibility.ts';
-import { cpuNeedsOf, describeState } from '../../../../src/vmm/state/describe-state.ts';
+import { cpuNeedsOf } from '../../../../src/vmm/state/cpu-needs.ts';
+import { describeState } from '../../../../src/vmm/state/describe-state.ts';
 import { decodeState, encodeState } from '../../../../src/vmm/state/machine-state.ts';
-import { AMD } from '../../cpuid/hosts.ts';
+import { decodeCpuid, encodeCpuid } from '../../../../src/kvm/cpuid-codec.ts';
+import { AMD, guestsOf, INTEL } from '../../cpuid/hosts.ts';
 import { describedGuest, LONG_SREGS, segment, struct } from './described-guest.ts';
 import { sampleState } from './sample-state.ts';
 
@@ -213,6 +215,24 @@ test('what a guest needs of a CPU is read back from the file', () => {
   expect(needs.tables).toEqual([[...AMD]]);
   expect(needs.msrs.get(0xc000_0082)).toBe(0xffff_ffff_8100_0000n);
   expect(needs.tscKhz).toBe(2_300_000);
+});
+
+test('vCPUs that differ in their APIC ids alone need one table, another feature makes it two', () => {
+  const topology = { sockets: 1, diesPerSocket: 1, coresPerDie: 4, threadsPerCore: 1 };
+  const state = describedGuest(INTEL);
+  const [first, ...others] = guestsOf(INTEL, topology).map(({ table }) => ({
+    ...state.vcpus[0]!,
+    cpuid: encodeCpuid(table),
+  }));
+  const forged = decodeCpuid(first!.cpuid).map((entry) =>
+    entry.function === 1 ? { ...entry, ecx: (entry.ecx ^ 1) >>> 0 } : entry,
+  );
+
+  const alike = cpuNeedsOf({ vcpus: [first!, ...others] });
+  const unlike = cpuNeedsOf({ vcpus: [first!, ...others, { ...first!, cpuid: encodeCpuid(forged) }] });
+
+  expect(others).toHaveLength(3);
+  expect([alike.tables.length, unlike.tables.length]).toEqual([1, 2]);
 });
 
 test('a table that counts more entries than it has is cut', () => {
