@@ -50,23 +50,32 @@ export function readSnapshot(
  */
 export function restoreMachine(
   { directory, state, config }: RestoredConfig,
-  { clock = 'realtime', uffd, ignoreCpu = false, ...options }: RestoreOptions = {},
+  { uffd, ...options }: RestoreOptions = {},
 ): VirtualMachine {
   const layers = uffd === undefined ? openLayers(directory, state) : [];
   try {
     const source: MemorySource =
       uffd === undefined ? { kind: 'layers', layers } : { kind: 'uffd', path: uffd };
-    const { resources, warn = () => {} } = options;
-    // Only asked what it supports.
-    using own = resources ? undefined : new KvmSystem();
-    const kvm = resources?.kvm ?? own!;
-    const restored = prepareRestore({ state, source, clock, kvm, ignoreCpu, warn });
-    const vm = new VirtualMachine(config, { ...options, restored });
-    noteRestored(vm.machine, state.id, state.memory.layers);
-    return vm;
+    return continueMachine({ state, config }, source, options);
   } finally {
     for (const { fd } of layers) closeSync(fd);
   }
+}
+
+/** The same, with the memory from `source`; the caller may close its files afterwards. */
+export function continueMachine(
+  { state, config }: Pick<RestoredConfig, 'state' | 'config'>,
+  source: MemorySource,
+  { clock = 'realtime', ignoreCpu = false, ...options }: Omit<RestoreOptions, 'uffd'> = {},
+): VirtualMachine {
+  const { resources, warn = () => {} } = options;
+  // Only asked what it supports.
+  using own = resources ? undefined : new KvmSystem();
+  const kvm = resources?.kvm ?? own!;
+  const restored = prepareRestore({ state, source, clock, kvm, ignoreCpu, warn });
+  const vm = new VirtualMachine(config, { ...options, restored });
+  noteRestored(vm.machine, state.id, state.memory.layers);
+  return vm;
 }
 
 function openLayers(directory: string, { memory }: MachineState): MemoryLayer[] {

@@ -6,7 +6,7 @@
  * waits for ever, instead of finding zeroes. It keeps the connection too, whose end says that the handler is gone.
  */
 import type { Socket } from 'bun';
-import { ERRNO, errnoName } from '../ffi/errno.ts';
+import { ERRNO, errnoName, SyscallError } from '../ffi/errno.ts';
 import { duplicateFd, OwnedFd } from '../ffi/file.ts';
 import { checked, lastErrno, libc } from '../ffi/libc.ts';
 import { sendWithFds } from '../ffi/socket-fds.ts';
@@ -102,5 +102,7 @@ export class UserfaultSource implements OpenMemorySource {
 
 function connectError(path: string, errno: number): VoltError {
   const advice = errno === ERRNO.ENOENT || errno === ERRNO.ECONNREFUSED ? '; start the handler first' : '';
-  return new VoltError('host', `Cannot reach the memory handler at ${path}: ${errnoName(errno)}${advice}`);
+  return new VoltError('host', `Cannot reach the memory handler at ${path}: ${errnoName(errno)}${advice}`, {
+    cause: new SyscallError('connect', errno),
+  });
 }

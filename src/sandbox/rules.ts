@@ -314,7 +314,8 @@ export const SYSCALL_RULES: Readonly<Record<string, SyscallRule>> = {
  * Threads that serve the guest may not. Landlock restricts which files.
  */
 export const FILE_RULES: Readonly<Record<string, SyscallRule>> = {
-  openat: { why: "files that replace a disk's", needs: 'files' },
+  openat: { why: "files that replace a disk's; those of a snapshot", needs: 'files' },
+  ftruncate: { why: 'memory files of snapshots', needs: 'files' },
   ioctl: {
     why: 'the same, for block devices: their sizes',
     needs: 'files',

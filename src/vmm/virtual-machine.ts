@@ -43,7 +43,10 @@ export class VirtualMachine implements Disposable {
   readonly #resolveEnded: (end: VmEnd) => void;
   #cause: VcpuMessage | undefined;
   #finished = false;
+  #devicesStarted = false;
   #started = false;
+  /** Starts the vCPUs of a machine that was started paused. */
+  #startVcpus: (() => void) | undefined;
   /** True from `stop` or dispose on: it can start no more. */
   #closed = false;
   #disposed = false;
@@ -66,18 +69,34 @@ export class VirtualMachine implements Disposable {
    * `filters` each thread of a vCPU or of devices narrows its own system calls before it serves the guest.
    */
   start(filters?: ThreadFilters): void {
-    if (this.#started)
+    this.startPaused(filters);
+    this.#startVcpus?.();
+  }
+
+  /** The same for the devices alone: the vCPUs follow with the first `resume`. */
+  startPaused(filters?: ThreadFilters): void {
+    if (this.#devicesStarted)
       throw new VoltError('usage', 'Cannot start the VM: it was started before; make a new one');
     // Stopped before its start, by an early signal for example: it has ended already.
     if (this.#closed) return;
-    this.#started = true;
-    installKickHandler();
+    this.#devicesStarted = true;
     const { devices, vcpus, hotplug, timeline } = this.machine;
     devices?.start(filters?.device, (report) => this.#onDeviceReport(report));
-    vcpus.start(filters?.vcpu);
-    void this.#watchConsole();
-    void hotplug.parkEjected(this.#warn);
-    timeline.mark('vCPUs told to start');
+    this.#startVcpus = () => {
+      this.#startVcpus = undefined;
+      if (this.#closed) return;
+      this.#started = true;
+      installKickHandler();
+      vcpus.start(filters?.vcpu);
+      void this.#watchConsole();
+      void hotplug.parkEjected(this.#warn);
+      timeline.mark('vCPUs told to start');
+    };
+  }
+
+  /** Whether the vCPUs have threads; those that were started paused have none. */
+  get vcpusStarted(): boolean {
+    return this.#started;
   }
 
   /**
@@ -85,12 +104,20 @@ export class VirtualMachine implements Disposable {
    * are out.
    */
   pause(vcpus: readonly Vcpu[] = this.vcpus): Promise<void> {
-    return this.vcpuQueue.run(() => pauseVcpus(vcpus));
+    return this.vcpuQueue.run(async () => {
+      if (!this.#startVcpus) await pauseVcpus(vcpus);
+    });
   }
 
-  /** Lets paused vCPUs run again, by default all. Resolves when they do. */
+  /**
+   * Lets paused vCPUs run again, by default all. Resolves when they do. Of a machine that was started paused
+   * all of them start.
+   */
   resume(vcpus: readonly Vcpu[] = this.vcpus): Promise<void> {
-    return this.vcpuQueue.run(() => resumeVcpus(vcpus));
+    return this.vcpuQueue.run(async () => {
+      if (this.#startVcpus) this.#startVcpus();
+      else await resumeVcpus(vcpus);
+    });
   }
 
   /** Ends the guest without asking it. `ended` settles when all vCPUs are out of KVM_RUN. */

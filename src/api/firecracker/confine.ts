@@ -7,9 +7,11 @@
 import type { VmConfig } from '../../config/config.ts';
 import type { ThreadFilters } from '../../vmm/sandbox.ts';
 import { confine } from '../confine.ts';
+import { prepareSnapshots } from '../prepare-snapshots.ts';
 import type { Log } from './logger.ts';
 
 export function confineMicroVm(config: VmConfig, hasApi: boolean, log: Log): ThreadFilters | undefined {
+  if (hasApi) prepareSnapshots();
   const { missing, filters } = confine(config, [], hasApi ? ['/'] : []);
   if (missing.length > 0) log.info(`the sandbox is incomplete: this host has no ${missing.join(' and no ')}`);
   return filters;

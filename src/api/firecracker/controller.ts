@@ -12,6 +12,7 @@ import type { Metrics } from './metrics.ts';
 import { startMicroVm, type MicroVm } from './microvm.ts';
 import { ActionFault } from './model/fault.ts';
 import { toConfigInput } from './model/machine-input.ts';
+import type { LatencyNames } from './model/metrics.ts';
 import type { MmdsStore } from './model/mmds-store.ts';
 import type { VmResources } from './model/resources.ts';
 import { FIRECRACKER_VERSION } from './model/version.ts';
@@ -32,6 +33,9 @@ export interface ControllerOptions {
 }
 
 const DONE: ApiResponse = { status: 204 };
+
+/** A snapshot could not be loaded: the process is of no use any more, and ends. */
+export class RestoreFailure extends Error {}
 
 export class Controller {
   readonly #options: ControllerOptions;
@@ -213,20 +217,17 @@ export class Controller {
 
   /** Starts the guest as it is configured. Throws ActionFault; clients may then correct their configuration. */
   start(): ApiResponse {
-    const { resources, metrics, beforeStart } = this.#options;
+    const { resources, beforeStart } = this.#options;
     if (!resources.bootSource) throw startFault('Cannot start microvm without kernel configuration.');
     try {
       const { config, warnings } = parseConfig(toConfigInput(resources));
       warnings.forEach(this.#main.warn);
-      this.#vm = startMicroVm({ config: this.#withMmds(config), log: this.#main, beforeStart });
+      this.#begin(startMicroVm({ config: this.#withMmds(config), log: this.#main, beforeStart }));
       for (const line of resources.settingsWithoutEffect()) this.#main.warn(line);
     } catch (error) {
       if (error instanceof VoltError || error instanceof SyscallError) throw startFault(error.message);
       throw error;
     }
-    this.#devices = new RunningDevices(this.#vm, resources);
-    metrics.start(this.#vm.control);
-    this.#started.resolve(this.#vm);
     return DONE;
   }
 
@@ -260,7 +261,7 @@ export class Controller {
     if (this.#vm) throw new ActionFault(PCI_OFF);
   }
 
-  async #timed(latency: 'pause_vm' | 'resume_vm', words: string, act: () => Promise<void>): Promise<void> {
+  async #timed(latency: keyof LatencyNames, words: string, act: () => Promise<void>): Promise<void> {
     const from = performance.now();
     await act();
     const us = Math.max(1, Math.round((performance.now() - from) * 1000));
@@ -268,20 +269,54 @@ export class Controller {
     this.#main.info(`'${words}' VMM action took ${us} us.`);
   }
 
-  #createSnapshot(_body: SnapshotCreateBody): ApiResponse {
+  async #createSnapshot(body: SnapshotCreateBody): Promise<ApiResponse> {
     if (!this.#paused)
       throw new ActionFault(
         'Create snapshot error: Cannot save the microVM state: Operation not allowed: save/restore unavailable while running',
       );
-    throw new ActionFault('The requested operation is not supported: Volt cannot save microVMs yet');
+    const { createSnapshot } = await import('./create-snapshot.ts');
+    const isFull = body.snapshot_type === 'Full';
+    await this.#timed(
+      isFull ? 'full_create_snapshot' : 'diff_create_snapshot',
+      isFull ? 'create full snapshot' : 'create diff snapshot',
+      () => createSnapshot(this.#vm!.machine, body, this.#options.resources),
+    );
+    return DONE;
   }
 
-  #loadSnapshot(_body: SnapshotLoadBody): ApiResponse {
+  async #loadSnapshot(body: SnapshotLoadBody): Promise<ApiResponse> {
     if (this.#configured)
       throw new ActionFault(
         'Load snapshot error: Loading a microVM snapshot not allowed after configuring boot-specific resources.',
       );
-    throw new ActionFault('The requested operation is not supported: Volt cannot load microVMs yet');
+    try {
+      await this.#timed('load_snapshot', 'load snapshot', () => this.#restore(body));
+      return DONE;
+    } catch (error) {
+      this.#started.reject(new RestoreFailure());
+      throw error;
+    }
+  }
+
+  async #restore(body: SnapshotLoadBody): Promise<void> {
+    const { resources, beforeStart } = this.#options;
+    const { loadSnapshot } = await import('./load-snapshot.ts');
+    const { config, warnings, make } = loadSnapshot(body, resources);
+    warnings.forEach(this.#main.warn);
+    this.#begin(
+      startMicroVm({
+        ...{ config: this.#withMmds(config), make, log: this.#main, beforeStart },
+        paused: !body.resume_vm,
+      }),
+    );
+    this.#paused = !body.resume_vm;
+  }
+
+  #begin(vm: MicroVm): void {
+    this.#vm = vm;
+    this.#devices = new RunningDevices(vm, this.#options.resources);
+    this.#options.metrics.start(vm.control);
+    this.#started.resolve(vm);
   }
 }
 

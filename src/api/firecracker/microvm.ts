@@ -18,6 +18,13 @@ const STDOUT = 1;
 
 export interface MicroVmOptions {
   readonly config: VmConfig;
+  /** Makes the machine; by default one that boots. */
+  readonly make?: (
+    config: VmConfig,
+    options: { readonly resources: HostResources; readonly warn: (line: string) => void },
+  ) => VirtualMachine;
+  /** Its vCPUs start when they are resumed. */
+  readonly paused?: boolean;
   readonly log: Log;
   /** Called when all files are open, before the first guest instruction. */
   readonly beforeStart: (machine: VirtualMachine) => ThreadFilters | undefined;
@@ -31,12 +38,12 @@ export interface MicroVm {
   readonly ended: Promise<VmEnd>;
 }
 
-/** Throws VoltError and SyscallError if the machine cannot be made; nothing is left behind then. */
-export function startMicroVm({ config, log, beforeStart }: MicroVmOptions): MicroVm {
+/** Throws VoltError, SyscallError and what `make` throws if there is no machine; nothing is left behind then. */
+export function startMicroVm({ config, make = boot, paused, log, beforeStart }: MicroVmOptions): MicroVm {
   const resources = new HostResources();
   let machine: VirtualMachine;
   try {
-    machine = new VirtualMachine(config, { warn: log.warn, resources });
+    machine = make(config, { warn: log.warn, resources });
   } catch (error) {
     resources[Symbol.dispose]();
     throw error;
@@ -47,7 +54,8 @@ export function startMicroVm({ config, log, beforeStart }: MicroVmOptions): Micr
   const onBroken = (error: SyscallError) => log.warn(`the console cannot be written to: ${error.message}`);
   const pump = new ConsolePump(machine.shared, sink, onBroken);
   const pumping = pump.run();
-  machine.start(filters);
+  if (paused) machine.startPaused(filters);
+  else machine.start(filters);
   useNormalJitPolicy();
   return { machine, control, ended: finish() };
 
@@ -62,6 +70,13 @@ export function startMicroVm({ config, log, beforeStart }: MicroVmOptions): Micr
     process.off('exit', restore);
     return end;
   }
+}
+
+function boot(
+  config: VmConfig,
+  options: { readonly resources: HostResources; readonly warn: (line: string) => void },
+): VirtualMachine {
+  return new VirtualMachine(config, options);
 }
 
 function openSink({ console }: VmConfig, log: Log): ConsoleSink {

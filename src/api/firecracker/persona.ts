@@ -5,7 +5,7 @@ import { SyscallError } from '../../ffi/errno.ts';
 import { probeListener } from '../../ffi/unix-socket.ts';
 import { createMmdsBuffer, writeMmds } from '../../virtio/net/mmds/store.ts';
 import { VoltError } from '../../volt-error.ts';
-import { Controller, toFaultResponse } from './controller.ts';
+import { Controller, RestoreFailure, toFaultResponse } from './controller.ts';
 import { applyConfigFile } from './config-file.ts';
 import { confineMicroVm } from './confine.ts';
 import { HOST_CHECKS } from './host-checks.ts';
@@ -53,7 +53,7 @@ export async function runFirecracker(words: readonly string[]): Promise<number> 
   let logger = new Logger('anonymous-instance');
   try {
     const flags = readArguments(words);
-    const printed = printOnly(flags);
+    const printed = await printOnly(flags);
     if (printed !== undefined) process.stdout.write(printed);
     else {
       const id = flags.value('id')!;
@@ -100,7 +100,7 @@ function readArguments(words: readonly string[]): ParsedArguments {
 }
 
 /** The text of a flag that only prints; undefined: a microVM is wanted. */
-function printOnly(flags: ParsedArguments): string | undefined {
+async function printOnly(flags: ParsedArguments): Promise<string | undefined> {
   const version = `Firecracker v${FIRECRACKER_VERSION}\n\n`;
   if (flags.only === 'help') return `${version}${formatHelp(FIRECRACKER_ARGUMENTS)}\n`;
   if (flags.only === 'version') return version;
@@ -109,12 +109,14 @@ function printOnly(flags: ParsedArguments): string | undefined {
   if (snapshot === undefined) return undefined;
   const refuse = (why: string, debug: string) =>
     new Exit(EXIT.failed, `When printing Snapshot Data format: ${why}`, `PrintSnapshotDataFormat(${debug})`);
+  const { readSnapshotVersion } = await import('./load-snapshot.ts');
   try {
-    readFileSync(snapshot);
+    return `v${readSnapshotVersion(snapshot)}\n`;
   } catch (error) {
+    if (error instanceof VoltError)
+      throw refuse(`Invalid data format version of snapshot file: ${error.message}`, 'SnapshotVersion');
     throw refuse(`Unable to open snapshot state file: ${describeOsError(error)}`, 'OpenSnapshot');
   }
-  throw refuse('Invalid data format version of snapshot file: it is no snapshot of Volt', 'SnapshotVersion');
 }
 
 async function runInstance(id: string, flags: ParsedArguments, logger: Logger): Promise<void> {
@@ -170,7 +172,7 @@ async function runInstance(id: string, flags: ParsedArguments, logger: Logger): 
       log.info('Successfully added metadata to mmds from file');
     }
     if (configFile) startFromFile(configFile, hasApi, { controller, logger, metrics, resources, log });
-    const { ended } = await controller.started;
+    const { ended } = await awaitStart(controller, server);
     const end = await ended;
     log.info('Vmm is stopping.');
     metrics.flush();
@@ -186,6 +188,22 @@ async function runInstance(id: string, flags: ParsedArguments, logger: Logger): 
       );
   } finally {
     server?.stop();
+  }
+}
+
+async function awaitStart(controller: Controller, server: ApiServer | undefined) {
+  try {
+    return await controller.started;
+  } catch (error) {
+    if (!(error instanceof RestoreFailure)) throw error;
+    // After the answer to the client.
+    await Bun.sleep(0);
+    await server?.flush();
+    throw new Exit(
+      EXIT.failed,
+      'RunWithApiError error: Failed to build MicroVM: Loading snapshot failed..',
+      'RunWithApi(BuildMicroVmError(Restore))',
+    );
   }
 }
 

@@ -34,7 +34,7 @@ import {
   SREGS,
   VCPU_EVENTS,
 } from '../../kvm/abi.ts';
-import { found, wholeNumber } from '../../schema/values.ts';
+import { found, isSection, wholeNumber } from '../../schema/values.ts';
 import { SavedDeviceSchema } from '../../virtio/host/saved-device.ts';
 import { VoltError } from '../../volt-error.ts';
 import { MemoryStateSchema } from './memory-state.ts';
@@ -108,6 +108,11 @@ const text = (longest: number) =>
     v.string((issue) => `${found(issue.input)} (expected a string)`),
     v.maxLength(longest, (issue) => `${found(issue.input, 40)} (expected at most ${longest} characters)`),
   );
+/** Checked by whoever uses it. */
+const section = v.custom<Readonly<Record<string, unknown>>>(
+  isSection,
+  (issue) => `${found(issue.input, 40)} (expected an object)`,
+);
 const id = v.pipe(
   v.string((issue) => `${found(issue.input)} (expected 32 hexadecimal digits)`),
   v.regex(/^[0-9a-f]{32}$/, (issue) => `${found(issue.input, 40)} (expected 32 hexadecimal digits)`),
@@ -188,10 +193,7 @@ const MachineStateSchema = object({
   /** Version of Volt that wrote it. */
   volt: text(64),
   /** The machine's configuration, for `parseConfig`; paths are absolute. */
-  config: v.custom<Readonly<Record<string, unknown>>>(
-    (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
-    (issue) => `${found(issue.input, 40)} (expected an object)`,
-  ),
+  config: section,
   /** vCPUs that were present when the machine started: others than in `config` after a reset. */
   cpus: wholeNumber(1, MAX_CPUS),
   boot: object({
@@ -220,6 +222,8 @@ const MachineStateSchema = object({
   memory: MemoryStateSchema,
   /** VM Generation ID: where the guest finds it. */
   vmGenId: v.optional(object({ address: wholeNumber(0, MAX_NUMBER) })),
+  /** Settings of the API that controlled the guest, which has a schema of its own for them. */
+  api: v.optional(section),
 });
 
 export type MachineState = v.InferOutput<typeof MachineStateSchema>;

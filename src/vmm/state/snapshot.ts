@@ -26,6 +26,8 @@ import { MAX_LAYERS, MAX_RUNS, memoryFileName, ramBytes, type SavedLayer } from 
 /** What a snapshot needs of a VirtualMachine. */
 export interface SavableVm {
   readonly machine: Machine;
+  /** False for one that was restored and has not gone on yet: its vCPUs have no threads. */
+  readonly vcpusStarted: boolean;
   readonly vcpuQueue: SerialQueue;
   readonly vcpus: readonly Vcpu[];
   readonly ended: Promise<VmEnd>;
@@ -42,6 +44,10 @@ export interface SnapshotRequest {
   readonly base?: string;
   readonly live?: boolean;
   readonly stop?: boolean;
+  /** False: do not begin to note the pages that are written afterwards, so that a later `base` writes all. */
+  readonly track?: boolean;
+  /** For the state's `api`. */
+  readonly api?: Readonly<Record<string, unknown>>;
 }
 
 /** What a snapshot wrote, and what it cost the guest. */
@@ -57,10 +63,12 @@ export interface SnapshotResult {
   readonly liveRounds: number;
 }
 
-/** Empty files, open for reading and writing. */
+/** Files that are open for reading and writing, and empty. */
 export interface SnapshotFiles {
   readonly memory: OwnedFd;
   readonly state: OwnedFd;
+  /** `memory` has the length of RAM, and an earlier snapshot or holes: pages are written over it, zeroes too. */
+  readonly merge?: boolean;
 }
 
 /** RAM is copied while the guest runs (`live`), then the rest while it is paused (`writing`). */
@@ -109,6 +117,12 @@ export function noteRestored(machine: Machine, id: string, layers: readonly Save
   history.base = { id, layers };
   history.tracker = new DirtyTracker(machine.vm, machine.memory);
   history.tracker.startAtRestore();
+}
+
+/** The `base` that a snapshot of this machine may name; undefined: there is none, or its changes are not known. */
+export function lastSnapshotId(machine: Machine): string | undefined {
+  const history = histories.get(machine);
+  return history?.tracker ? history.base?.id : undefined;
 }
 
 /** Resolves when the target has committed. Throws VoltError and SyscallError; the guest then goes on. */
@@ -270,14 +284,16 @@ class Snapshot {
     const { request, files } = this.#job;
     const history = this.#history;
     const stale = history.tracker ? uniteRuns(this.#stale, this.#collect(history.tracker)) : this.#stale;
-    if (!request.stop) history.tracker ??= this.#track();
+    if (!request.stop && request.track !== false) history.tracker ??= this.#track();
     const runs = this.#isDiff ? limitRuns(history.written, MAX_RUNS) : undefined;
     const rest = uniteRuns(stale, subtractRuns(runs ?? this.#wholeRam, copied));
-    await this.#write('writing', this.#isDiff || copied.length > 0 ? rest : undefined, copied.length > 0);
+    const merge = files.merge ?? false;
+    const overwrite = merge || copied.length > 0;
+    await this.#write('writing', this.#isDiff || copied.length > 0 ? rest : undefined, overwrite);
     const file = { file: memoryFileName(request.id), bytes: this.#ramBytes };
-    const layers = this.#isDiff ? [...history.base!.layers, { ...file, runs: runs! }] : [file];
+    const layers = this.#isDiff && !merge ? [...history.base!.layers, { ...file, runs: runs! }] : [file];
     const state = captureMachine(this.#machine, { id: request.id, createdAt: Date.now(), layers });
-    writeFully(files.state.fd, encodeState(state));
+    writeFully(files.state.fd, encodeState(request.api ? { ...state, api: request.api } : state));
     return layers;
   }
 
@@ -328,7 +344,9 @@ class Snapshot {
     // A plug under way adds a vCPU, which would run.
     return hotplug.whenIdle(() =>
       this.#vm.vcpuQueue.run(async () => {
-        const running = this.#vm.vcpus.filter(({ words }) => phaseOf(words) !== 'paused');
+        const running = this.#vm.vcpusStarted
+          ? this.#vm.vcpus.filter(({ words }) => phaseOf(words) !== 'paused')
+          : [];
         const startedAt = performance.now();
         try {
           await pauseVcpus(running);

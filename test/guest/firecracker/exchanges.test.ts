@@ -20,7 +20,6 @@ interface Exchange {
 }
 
 const NO_MEMORY_HOTPLUG = 'Volt has no virtio-mem device, so /hotplug/memory is refused';
-const NO_SNAPSHOTS = 'Volt does not write snapshots through this API yet';
 /** Deliberate differences: a part of the answer that Firecracker gave, Volt's, and why. */
 const DIFFERENCES: readonly {
   readonly request: string;
@@ -66,20 +65,6 @@ const DIFFERENCES: readonly {
     answer: (text) => text.replace(/"memory-hotplug":\{[^}]*\}/, '"memory-hotplug":null'),
     why: NO_MEMORY_HOTPLUG,
   },
-  ...[
-    '{"snapshot_path": "/none/s", "mem_file_path": "$D/m"}',
-    '{"snapshot_path": "$D/s", "mem_file_path": "$D/m", "snapshot_type": "Diff"}',
-    '{"snapshot_path": "$D/s", "mem_file_path": "$D/m"}',
-  ].map((body) => ({
-    request: 'PUT /snapshot/create',
-    body,
-    status: 400,
-    answer: (text: string) =>
-      text.includes('while running')
-        ? text
-        : '{"fault_message":"The requested operation is not supported: Volt cannot save microVMs yet"}',
-    why: NO_SNAPSHOTS,
-  })),
 ];
 
 test.skipIf(!kvmOpens || !isRoot)(

@@ -81,6 +81,18 @@ export class FirecrackerChild implements AsyncDisposable {
     return requestAt(this.socket, method, path, body);
   }
 
+  /** A request that must be answered by 204. */
+  async done(method: string, path: string, body: unknown): Promise<void> {
+    const { status, text } = await this.request(method, path, body);
+    if (status !== 204) throw new Error(`${method} ${path}: ${text}${this.stdout}${this.stderr}`);
+  }
+
+  /** What flags that only print do. */
+  static async print(...words: readonly string[]): Promise<string> {
+    const child = Bun.spawn([VOLT, 'firecracker', ...words], { stdin: 'ignore' });
+    return await new Response(child.stdout).text();
+  }
+
   metrics(): Record<string, unknown>[] {
     return readFileSync(this.metricsPath, 'utf8')
       .trim()

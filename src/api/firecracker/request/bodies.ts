@@ -26,7 +26,6 @@ import {
 } from '../../../json/shapes.ts';
 
 const isFalse = () => false;
-const none = <T>() => [] as readonly T[];
 
 const TokenBucket = struct(
   'TokenBucketConfig',
@@ -233,7 +232,7 @@ export const SnapshotLoad = struct('LoadSnapshotConfig', {
   resume_vm: withDefault(bool, isFalse),
   network_overrides: withDefault(
     list(struct('NetworkOverride', { iface_id: string, host_dev_name: string }, { open: true })),
-    none,
+    () => [],
   ),
   vsock_override: option(struct('VsockOverride', { uds_path: string }, { open: true })),
   clock_realtime: withDefault(bool, isFalse),
