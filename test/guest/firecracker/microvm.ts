@@ -1,5 +1,6 @@
 /** `volt firecracker` as a child process, in a network namespace of its own with a tap, and a client of its API. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { probeListener } from '../../../src/ffi/unix-socket.ts';
 import { kvmOpens, TemporaryFolder, VOLT } from '../../cli/volt-process.ts';
 import { waitUntil } from '../guest-run.ts';
 import { buildPvhElf } from '../tiny-guest.ts';
@@ -21,6 +22,10 @@ export function haltingKernel(folder: TemporaryFolder): string {
   const path = folder.at('kernel.elf');
   writeFileSync(path, buildPvhElf(HALT_FOR_GOOD));
   return path;
+}
+
+function isListening(path: string): boolean {
+  return existsSync(path) && probeListener(path) === 'listening';
 }
 
 export class FirecrackerChild implements AsyncDisposable {
@@ -56,7 +61,8 @@ export class FirecrackerChild implements AsyncDisposable {
     const child = new FirecrackerChild(['--api-sock', '$D/api.sock', ...words], taps);
     await child.folder.write('kernel.elf', kernel);
     await child.folder.write('disk.img', new Uint8Array(1 << 20));
-    await waitUntil('the API socket', () => existsSync(child.socket) || child.child.exitCode !== null);
+    // The file is there before anybody listens.
+    await waitUntil('the API socket', () => isListening(child.socket) || child.child.exitCode !== null);
     return child;
   }
 
@@ -88,9 +94,9 @@ export class FirecrackerChild implements AsyncDisposable {
   }
 
   /** What flags that only print do. */
-  static async print(...words: readonly string[]): Promise<string> {
+  static print(...words: readonly string[]): Promise<string> {
     const child = Bun.spawn([VOLT, 'firecracker', ...words], { stdin: 'ignore' });
-    return await new Response(child.stdout).text();
+    return new Response(child.stdout).text();
   }
 
   metrics(): Record<string, unknown>[] {
