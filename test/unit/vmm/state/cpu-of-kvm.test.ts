@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test';
-import { VoltError } from '../../../../src/volt-error.ts';
+import type { VoltError } from '../../../../src/volt-error.ts';
 import { checkHostCpu } from '../../../../src/vmm/state/cpu-of-kvm.ts';
 import { AMD, INTEL } from '../../cpuid/hosts.ts';
 import { describedGuest } from './described-guest.ts';
