@@ -2,7 +2,7 @@
 import type { CommandNode, OptionNode } from './command-tree.ts';
 
 /** Names of values that are paths; for others nothing but their choices is offered. */
-const PATHS = new Set(['file', 'path', 'dir', 'where', 'path|pid', 'addr|path']);
+const PATHS = new Set(['file', 'path', 'dir', 'where', 'addr|path']);
 
 const isPath = (option: OptionNode) => option.value !== undefined && PATHS.has(option.value.toLowerCase());
 const words = (option: OptionNode) => [option.short, option.long].filter((word) => word !== undefined);
@@ -34,10 +34,12 @@ ${valueCases(tree)}
 ${cases.join('\n')}
     *) words=${quote([...new Set(start.split(' '))].join(' '))} ;;
   esac
-  # The first word of these is a guest: its process id, or the path of its socket.
+  # The first word of these is a guest: its name, its process id, or the path of its socket.
   case $command in
-    ${[...TAKE_GUESTS].join('|')})
-      [[ \${COMP_WORDS[COMP_CWORD-1]} = "$command" ]] && words="$("\${COMP_WORDS[0]}" ps -q 2>/dev/null) $words" ;;
+    ${guestCommands(RUNNING)})
+      [[ \${COMP_WORDS[COMP_CWORD-1]} = "$command" ]] && words="$("\${COMP_WORDS[0]}" ${RUNNING} 2>/dev/null) $words" ;;
+    ${guestCommands(DEFINED)})
+      [[ \${COMP_WORDS[COMP_CWORD-1]} = "$command" ]] && words="$("\${COMP_WORDS[0]}" ${DEFINED} 2>/dev/null) $words" ;;
   esac
   COMPREPLY=($(compgen -W "$words" -- "$current"))
   [[ $command = ctl && \${#COMPREPLY[@]} -eq 0 ]] && COMPREPLY=($(compgen -f -- "$current"))
@@ -82,13 +84,17 @@ export function zshCompletion(tree: CommandNode): string {
   const specs = (command: CommandNode) => command.options.flatMap(spec).join(' \\\n        ');
   const describe = (commands: readonly CommandNode[]) =>
     commands.map(({ name, description }) => quote(`${name}:${description.replaceAll(':', '\\:')}`)).join(' ');
+  const guests = (name: string) =>
+    TAKE_GUESTS.has(name)
+      ? `'1:guest:{ compadd -- $(volt ${TAKE_GUESTS.get(name)} 2>/dev/null); _files }' \\\n        `
+      : '';
   const cases = tree.commands.map((command) =>
     command.commands.length > 0
       ? `      ${command.name})
-        _arguments '1:guest:{ compadd -- $(volt ps -q 2>/dev/null); _files }' '2:command:((${describe(command.commands).replaceAll("'", '"')}))' ;;`
+        _arguments ${guests(command.name)}'2:command:((${describe(command.commands).replaceAll("'", '"')}))' ;;`
       : `      ${command.name})
         _arguments \\
-        ${specs(command)} ;;`,
+        ${guests(command.name)}${specs(command)} ;;`,
   );
   return `#compdef volt
 # zsh completion for volt; made from its option definitions
@@ -136,7 +142,9 @@ export function fishCompletion(tree: CommandNode): string {
     const condition = command.name === DEFAULT_COMMAND ? `__fish_use_subcommand; or ${seen}` : seen;
     for (const option of command.options) lines.push(line(condition, option));
     if (TAKE_GUESTS.has(command.name))
-      lines.push(`complete -c volt -n ${quote(seen)} -a '(volt ps -q 2>/dev/null)' -d guest`);
+      lines.push(
+        `complete -c volt -n ${quote(seen)} -a '(volt ${TAKE_GUESTS.get(command.name)} 2>/dev/null)' -d guest`,
+      );
     for (const each of command.commands) {
       lines.push(`complete -c volt -n ${quote(seen)} -a ${each.name} -d ${quote(each.description)}`);
     }
@@ -144,8 +152,25 @@ export function fishCompletion(tree: CommandNode): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** Commands whose first word is a guest. */
-const TAKE_GUESTS = new Set(['ctl', 'top', 'health']);
+/** What prints the running guests, and all guests that are defined. */
+const RUNNING = 'ps -q --names';
+const DEFINED = 'ps -a --names';
+/** Commands whose first word is a guest, with what prints the guests for it. */
+const TAKE_GUESTS: ReadonlyMap<string, string> = new Map([
+  ['ctl', RUNNING],
+  ['top', RUNNING],
+  ['health', RUNNING],
+  ['stop', RUNNING],
+  ['console', RUNNING],
+  ['start', DEFINED],
+  ['restart', DEFINED],
+  ['rm', DEFINED],
+  ['logs', DEFINED],
+]);
+
+function guestCommands(printer: string): string {
+  return [...TAKE_GUESTS].flatMap(([name, its]) => (its === printer ? [name] : [])).join('|');
+}
 
 function names(tree: CommandNode): string[] {
   return tree.commands.map(({ name }) => name);

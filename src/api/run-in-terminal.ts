@@ -13,6 +13,7 @@ import { describeVcpu } from '../vmm/vcpu/sample.ts';
 import type { ThreadFilters } from '../vmm/sandbox.ts';
 import { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
+import type { ConsoleHub } from './console-hub.ts';
 import { ResetLimit } from './reset-limit.ts';
 import { END_SIGNALS, handledSignals } from './end-signals.ts';
 import { createShutdown } from './shutdown.ts';
@@ -38,6 +39,8 @@ const HELP = [
 
 export interface TerminalOptions {
   readonly console: ConsoleConfig;
+  /** Gets the guest's output too, and decides whether this terminal may type. */
+  readonly hub?: ConsoleHub | undefined;
   /** Called with each of Volt's own messages. */
   readonly say: (line: string) => void;
   /** Creates the next machine after a reset by the guest; undefined: a reset ends the run. */
@@ -59,7 +62,7 @@ export interface TerminalOptions {
  */
 export async function runInTerminal(
   first: VirtualMachine,
-  { console, say, restart, limitResets, shutdownMs, beforeStart }: TerminalOptions,
+  { console, hub, say, restart, limitResets, shutdownMs, beforeStart }: TerminalOptions,
 ): Promise<TerminalRun> {
   let vm = first;
   let exitCode: number | undefined;
@@ -67,7 +70,7 @@ export async function runInTerminal(
     exitCode ??= code;
     void vm.stop();
   };
-  const sink = openSink(console, say);
+  const sink = withHub(openSink(console, say), hub);
   const onBroken = (error: SyscallError) => {
     const why =
       error.code === 'EPIPE' ? "the console's reader has closed the pipe" : 'cannot write to the console';
@@ -82,8 +85,15 @@ export async function runInTerminal(
     return { signal, listener };
   });
   let typed = false;
+  const self = {
+    changed: (mayWrite: boolean) =>
+      say(mayWrite ? 'you type on the console again' : 'another terminal types on the console now'),
+  };
   const send = (bytes: Uint8Array) => {
-    typed ||= input?.isTerminal === true;
+    if (input?.isTerminal) {
+      if (hub && !hub.mayWrite(self)) return bytes.length;
+      typed = true;
+    }
     return vm.sendConsole(bytes);
   };
   const onKey = (action: EscapeAction) => {
@@ -104,7 +114,10 @@ export async function runInTerminal(
       const pumping = pump.run();
       vm.start(filters);
       useNormalJitPolicy();
-      if (console.kind === 'stdio') input ??= await openInput(send, onKey, say);
+      if (console.kind === 'stdio' && !input) {
+        input = await openInput(send, onKey, say);
+        if (input.isTerminal) hub?.startWriting(self, true);
+      }
       const end = await vm.ended;
       await pump.finish(() => vm.flushConsole());
       await Promise.race([pumping, Bun.sleep(0)]);
@@ -141,6 +154,16 @@ async function showVcpus(vm: VirtualMachine, say: (line: string) => void): Promi
   // A vCPU that cannot be sampled is shown with its last sample.
   await sampleVcpus(vm.vcpus).catch((error: Error) => say(error.message));
   for (const vcpu of vm.vcpus) say(describeVcpu(vcpu, vm.symbols.describe));
+}
+
+/** Hands over what the sink has taken. */
+function withHub(sink: ConsoleSink, hub: ConsoleHub | undefined): ConsoleSink {
+  if (!hub) return sink;
+  return (bytes) => {
+    const taken = sink(bytes);
+    if (taken > 0) hub.note(bytes.subarray(0, taken));
+    return taken;
+  };
 }
 
 function openSink(config: ConsoleConfig, say: (line: string) => void): ConsoleSink {

@@ -21,6 +21,7 @@ import type {
   DeviceStatus,
   IpiRequest,
   RegisterSet,
+  RunningConfig,
   SnapshotRequest,
   SnapshotResult,
   StuckVcpu,
@@ -28,6 +29,7 @@ import type {
   VmEvent,
   VmStatus,
 } from './control/target.ts';
+import { ConsoleHub } from './console-hub.ts';
 import { describeVcpuStatus, readRegisterSet, sampledRip } from './vcpu-status.ts';
 
 /** The operations of the control socket. A VM may have several of these. */
@@ -37,6 +39,7 @@ export class VmControl implements ControlTarget {
   readonly #listeners = new Set<(event: VmEvent) => void>();
   #hangSeconds: number | undefined;
   #ended = false;
+  #console: ConsoleHub | undefined;
 
   /** Construct it when the VM starts: `uptimeMs` counts from here. */
   constructor(vm: VirtualMachine) {
@@ -66,6 +69,22 @@ export class VmControl implements ControlTarget {
     if (this.#ended) return;
     this.#ended = true;
     this.#emit({ kind: 'ended', reason: lines[0] ?? saved ?? kind, exitCode, atMs: this.#now() });
+  }
+
+  /** Opens the console for clients; the caller hands it the guest's output. */
+  openConsole(): ConsoleHub {
+    return (this.#console ??= new ConsoleHub((bytes) => this.#vm.sendConsole(bytes)));
+  }
+
+  get console(): ConsoleHub | undefined {
+    return this.#console;
+  }
+
+  async config(): Promise<RunningConfig> {
+    const { withAbsolutePaths } = await import('../config/absolute-paths.ts');
+    const { config, devices, resources } = this.#vm.machine;
+    const input = devices?.withCurrentFiles(config.input) ?? config.input;
+    return { config: withAbsolutePaths(input, resources.directory) };
   }
 
   status(): VmStatus {

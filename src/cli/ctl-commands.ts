@@ -25,6 +25,7 @@ import {
   formatWhere,
   withSymbols,
 } from './ctl-format.ts';
+import { findRunning } from '../api/guests/running-guest.ts';
 import { guestSocket } from './find-guest.ts';
 import { writeLine, writeStdout } from './output.ts';
 import { toMib } from './size.ts';
@@ -37,14 +38,14 @@ export async function ctl(words: readonly string[], outer: CommandUnknownOpts): 
   if (guest === undefined || guest.startsWith('-')) {
     throw new VoltError(
       'usage',
-      `Cannot run volt ctl: ${guest === undefined ? 'no guest is named' : `unknown option ${guest}`} (expected volt ctl [--json] <path|pid> <command>)`,
+      `Cannot run volt ctl: ${guest === undefined ? 'no guest is named' : `unknown option ${guest}`} (expected volt ctl [--json] <guest> <command>)`,
     );
   }
   const program = commandsFor(guest, json, outer);
-  if (program.commands.some((command) => command.name() === guest)) {
+  if (program.commands.some((command) => command.name() === guest) && !findRunning(guest)) {
     throw new VoltError(
       'usage',
-      `Cannot run volt ctl ${guest}: no guest is named before the command (expected volt ctl <path|pid> ${guest}; volt ps lists guests)`,
+      `Cannot run volt ctl ${guest}: no guest is named before the command (expected volt ctl <guest> ${guest}; volt ps lists guests)`,
     );
   }
   await program.parseAsync(rest, { from: 'user' });

@@ -4,7 +4,7 @@ import type { CommandUnknownOpts } from '@commander-js/extra-typings';
 const EXAMPLES = `
 Examples:
   volt ps
-  volt ctl 4711 vcpus
+  volt ctl web vcpus
   volt ctl /tmp/vm.sock pause 1 2
   volt ctl 4711 ipi --mode nmi --to 1
   volt ctl 4711 affinity 1 0-1,3
@@ -14,8 +14,8 @@ export function addCtlCommand(program: CommandUnknownOpts): void {
   program
     .command('ctl')
     .description('control a running guest through its control socket')
-    .usage('[--json] <path|pid> <command> [args]')
-    .argument('[words...]', 'the socket or process id of a guest, a command, and its arguments')
+    .usage('[--json] <guest> <command> [args]')
+    .argument('[words...]', 'name, process id or socket of a guest, a command, and its arguments')
     .helpOption(false)
     .allowUnknownOption()
     .addHelpText('after', EXAMPLES)

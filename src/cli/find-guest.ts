@@ -1,9 +1,17 @@
-/** Finds the guest that a command names. */
+/** Finds the guest that a command names: by its process id, its name, or the path of its socket. */
+import { existsSync } from 'node:fs';
 import { findSocket, listSockets, VoltError, type GuestSocket } from '../api/index.ts';
+import { isGuestName } from '../api/guests/guest-name.ts';
+import { findRunning, needRunning } from '../api/guests/running-guest.ts';
 
-/** Converts a process id, or the path of a socket, to the path of a socket. Throws VoltError 'host'. */
+/** The path of the guest's socket. Throws VoltError 'host' if no such guest runs. */
 export function guestSocket(guest: string): string {
-  return /^\d+$/.test(guest) ? findSocket(Number(guest)) : guest;
+  if (/^\d+$/.test(guest)) return findSocket(Number(guest));
+  if (!isGuestName(guest)) return guest;
+  const running = findRunning(guest);
+  if (running) return running.path;
+  // A socket in this folder.
+  return existsSync(guest) ? guest : needRunning(guest).path;
 }
 
 /** The socket of the only running guest. Throws VoltError if there is none, or more than one. */
@@ -12,18 +20,22 @@ export async function onlyGuestSocket(command: string): Promise<string> {
 }
 
 /** The only one of `guests`. Throws VoltError if there is none, or more than one. */
-export function onlyGuest(guests: readonly GuestSocket[], command: string): GuestSocket {
+export function onlyGuest(
+  guests: readonly Pick<GuestSocket, 'pid' | 'name' | 'path'>[],
+  command: string,
+): Pick<GuestSocket, 'path'> {
   const [first, ...others] = guests;
   if (!first) {
     throw new VoltError(
       'host',
-      `Cannot find a guest: none runs with a control socket; start one with volt --control`,
+      `Cannot find a guest: none runs with a control socket; start one with volt --name NAME`,
     );
   }
   if (others.length > 0) {
+    const all = guests.map(({ pid, name }) => name ?? pid).join(', ');
     throw new VoltError(
       'usage',
-      `Cannot choose a guest: ${guests.length} run; use volt ${command} with one of ${guests.map(({ pid }) => pid).join(', ')}`,
+      `Cannot choose a guest: ${guests.length} run; use volt ${command} with one of ${all}`,
     );
   }
   return first;

@@ -1,6 +1,8 @@
 /** `volt health`: one line and an exit code, by the convention of monitoring plug-ins. */
-import { callOnce, findSocket, listSockets, type GuestSocket } from '../api/index.ts';
+import { callOnce, listSockets, type GuestSocket } from '../api/index.ts';
+import { isGuestName } from '../api/guests/guest-name.ts';
 import { formatDuration } from './ctl-format.ts';
+import { guestSocket } from './find-guest.ts';
 import { oneLine } from './log.ts';
 import { writeStdout } from './output.ts';
 
@@ -34,19 +36,20 @@ export async function health(guest: string | undefined, flags: HealthFlags): Pro
 
 async function askGuest(guest: string, timeoutMs: number): Promise<GuestSocket> {
   const isPid = /^\d+$/.test(guest);
+  const common = { name: isGuestName(guest) ? guest : undefined, isUnit: false };
   try {
-    const path = isPid ? findSocket(Number(guest)) : guest;
+    const path = guestSocket(guest);
     const status = await callOnce(path, 'status', {}, timeoutMs);
-    return { pid: status.pid, path, status };
+    return { ...common, pid: status.pid, path, status };
   } catch {
-    return { pid: isPid ? Number(guest) : 0, path: guest, status: undefined };
+    return { ...common, pid: isPid ? Number(guest) : 0, path: guest, status: undefined };
   }
 }
 
-function judgeGuest({ pid, path, status }: GuestSocket): Verdict {
+function judgeGuest({ pid, name, path, status }: GuestSocket): Verdict {
   if (status === undefined)
-    return { health: 'critical', text: `${pid > 0 ? `guest ${pid}` : path} does not answer` };
-  const text = `guest ${pid} ${status.state} for ${formatDuration(status.uptimeMs)}, ${status.vcpus} vCPUs`;
+    return { health: 'critical', text: `${name ?? (pid > 0 ? `guest ${pid}` : path)} does not answer` };
+  const text = `guest ${name ?? pid} ${status.state} for ${formatDuration(status.uptimeMs)}, ${status.vcpus} vCPUs`;
   const healthOf = { running: 'ok', paused: 'warning', stopped: 'critical' } as const;
   return { health: healthOf[status.state], text };
 }

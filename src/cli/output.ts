@@ -40,7 +40,11 @@ export function writeStdout(text: string): void {
  * head` ends.
  */
 export function writeLine(line: string): boolean {
-  const bytes = Buffer.from(`${line}\n`, 'utf8');
+  return writeBytes(Buffer.from(`${line}\n`, 'utf8'));
+}
+
+/** The same for bytes. */
+export function writeBytes(bytes: Uint8Array): boolean {
   for (let done = 0; done < bytes.length;) {
     try {
       done += writeSync(1, bytes, done);

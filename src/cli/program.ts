@@ -7,6 +7,7 @@ import { commanderError } from './commander-error.ts';
 import { addCtlCommand } from './ctl.ts';
 import { fail } from './fail.ts';
 import { InvalidArgument, readNames } from './flags.ts';
+import { addGuestCommands } from './guest-commands.ts';
 import type { InspectFlags } from './inspect.ts';
 import { nearestWord } from './nearest-word.ts';
 import { RESTORE_FLAGS, RESTORE_HELP } from './restore-flags.ts';
@@ -24,8 +25,8 @@ Examples:
   volt check --config vm.json         check whether it would start
   volt inspect --cpus 4 --kernel vmlinux
   volt doctor
-  volt --kernel vmlinux --control     then, elsewhere: volt ps; volt top
-  volt ctl 4711 snapshot web.snap     save a guest; then: volt restore web.snap
+  volt --name web --kernel vmlinux    then, elsewhere: volt ps; volt console web
+  volt ctl web snapshot web.snap      save a guest; then: volt restore web.snap
 
 Exit codes:
   0      the guest ended itself: power-off, reset with --no-reboot, or status 0
@@ -228,8 +229,10 @@ program
 
 program
   .command('ps')
-  .description('list running guests that have a control socket')
+  .description('list running guests that have a name or a control socket')
+  .option('-a, --all', 'also those that are defined and do not run')
   .option('-q, --quiet', 'process ids only')
+  .option('--names', 'names only; with --quiet both')
   .option('--json', 'as JSON')
   .action(async (flags) => {
     const { ps } = await import('./ps.ts');
@@ -239,7 +242,7 @@ program
 program
   .command('health')
   .description('check whether guests run: exit code 0 if so, 1 if one is paused, 2 if none runs or answers')
-  .argument('[guest]', 'the socket or process id of a guest (default: all that volt ps lists)')
+  .argument('[guest]', 'name, process id or socket of a guest (default: all that volt ps lists)')
   .option('--timeout <seconds>', 'time for a guest to answer', toInterval, 5)
   .option('--json', 'as JSON')
   .action(async (guest, flags) => {
@@ -250,7 +253,7 @@ program
 program
   .command('top')
   .description('show the activity of the vCPUs of a running guest, refreshed every second')
-  .argument('[guest]', 'its control socket or process id (default: the only running guest)')
+  .argument('[guest]', 'its name, process id or socket (default: the only running guest)')
   .option('-d, --interval <seconds>', 'time between refreshes', toInterval, 1)
   .option('--once', 'print one table after one interval')
   .option('--json', 'print a line of JSON for each interval')
@@ -263,6 +266,7 @@ program
   });
 
 addCtlCommand(program);
+addGuestCommands(program);
 
 program.addHelpText('after', () => `\nOptions of volt run:\n\n${describeOptions(runCommand)}\n${EXAMPLES}`);
 

@@ -57,7 +57,7 @@ export const RESTORE_FLAGS = [
   { title: 'Messages:', flags: pick('--log-level', '--log-format') },
   {
     title: 'Running:',
-    flags: pick('--timeline', '--control', '--metrics', '--shutdown-timeout'),
+    flags: pick('--name', '--timeline', '--control', '--metrics', '--shutdown-timeout'),
   },
   ...RUN_FLAGS.filter(({ title }) => title === 'Confinement:'),
 ];

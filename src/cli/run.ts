@@ -15,6 +15,7 @@ import {
   type VmConfig,
   type VmOptions,
 } from '../api/index.ts';
+import type { NameClaim } from '../api/guests/claim-name.ts';
 import { createLog, setLogFormat, type Log, type LogFormat, type LogLevel } from './log.ts';
 import { writeStderr } from './output.ts';
 import { toConfig, type MachineFlags } from './machine-options.ts';
@@ -31,6 +32,8 @@ export interface HostFlags {
   readonly timeline?: true | undefined;
   /** true: at the default path. */
   readonly control?: string | true | undefined;
+  /** The guest's name, which also opens a control socket. */
+  readonly name?: string | undefined;
   readonly metrics?: string | undefined;
   /** Seconds. */
   readonly shutdownTimeout: number;
@@ -52,6 +55,7 @@ export async function run(flags: RunFlags): Promise<number> {
 /** Enters the jail that the flags ask for. */
 export async function prepareRun(flags: HostFlags): Promise<Log> {
   setLogFormat(flags.logFormat);
+  refuseWithName(flags);
   if (flags.jail !== undefined) await startInJail(flags.jail, flags);
   refuseJailFlags(flags);
   return createLog(flags.logLevel);
@@ -63,6 +67,7 @@ export async function runGuest(
   log: Log,
   first: (options: VmOptions) => VirtualMachine,
 ): Promise<number> {
+  using claim = await claimGuestName(flags);
   const resources = new HostResources();
   const options = { timeline: flags.timeline ?? false, warn: log.warn, resources };
   let vm = first(options);
@@ -71,7 +76,7 @@ export async function runGuest(
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
   const control = new VmControl(vm);
   if (config.hangReportSeconds > 0) reportHangs(control, config.hangReportSeconds, log.warn);
-  await using server = await openControlSocket(control, flags.control);
+  await using server = await openControlSocket(control, flags.control, claim);
   if (server) log.info(`control socket at ${server.path}`);
   await using metrics = await openMetricsServer(() => vm, control, flags.metrics);
   if (metrics) log.info(`metrics at ${metrics.where}`);
@@ -91,6 +96,7 @@ export async function runGuest(
   };
   const { end, exitCode } = await runInTerminal(vm, {
     console: config.console,
+    hub: control.console,
     say: log.always,
     restart: config.reboot === 'exit' ? undefined : restart,
     limitResets: config.reboot !== 'always',
@@ -110,6 +116,14 @@ export async function runGuest(
   for (const state of end.states) tell(`  ${state}`);
   if (flags.timeline) printTimeline(vm.timeline.rows(vm.shared, vm.config.bootCpu));
   return exitCode;
+}
+
+function refuseWithName({ name, control, jail }: HostFlags): void {
+  const other = control !== undefined ? '--control' : jail !== undefined ? '--jail' : undefined;
+  if (name === undefined || other === undefined) return;
+  const why =
+    other === '--control' ? 'the name opens a control socket' : 'names are kept outside of the jail';
+  throw new VoltError('usage', `Cannot use --name with ${other}: ${why}; remove one of them`);
 }
 
 const JAIL_FLAGS = ['--jail', '--uid', '--gid', '--netns', '--cgroup'];
@@ -146,6 +160,13 @@ function tellMissing(missing: readonly string[], log: Log): void {
   log.info(`the sandbox is incomplete: this host has no ${missing.join(' and no ')}; see volt doctor`);
 }
 
+/** Loads its code only if the guest is to have a name. */
+async function claimGuestName({ name }: HostFlags): Promise<NameClaim | undefined> {
+  if (name === undefined) return undefined;
+  const { claimName } = await import('../api/guests/claim-name.ts');
+  return claimName(name);
+}
+
 /**
  * Loads its code only if the flag was given. Opened before the guest starts, so that a bad path is reported at once
  * and clients get every event.
@@ -153,11 +174,14 @@ function tellMissing(missing: readonly string[], log: Log): void {
 async function openControlSocket(
   control: VmControl,
   where: string | true | undefined,
+  claim: NameClaim | undefined,
 ): Promise<ControlServer | undefined> {
-  if (where === undefined) return undefined;
+  if (where === undefined && !claim) return undefined;
   const { prepareSnapshots } = await import('../api/prepare-snapshots.ts');
   prepareSnapshots();
-  const { openControl } = await import('../api/control/server.ts');
+  const { openControl, serveControl } = await import('../api/control/server.ts');
+  control.openConsole();
+  if (claim) return serveControl(control, claim.socketPath);
   return openControl(control, where === true ? undefined : where);
 }
 

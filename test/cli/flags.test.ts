@@ -28,7 +28,7 @@ test.each([
   ],
   [
     ['ctl', 'status'],
-    'Cannot run volt ctl status: no guest is named before the command (expected volt ctl <path|pid> status; volt ps lists guests)',
+    'Cannot run volt ctl status: no guest is named before the command (expected volt ctl <guest> status; volt ps lists guests)',
   ],
   [
     ['health', '--timeout', '0'],

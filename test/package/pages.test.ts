@@ -82,11 +82,19 @@ describe.skipIf(Bun.which('bash') === null)('bash (needs bash)', () => {
     expect(complete('ctl', '4711', 'start')).toBe('start-ap');
   });
 
-  test.each(['ctl', 'top', 'health'])('completes %s with guests that run', (command) => {
-    const script = `volt() { [[ "$*" = 'ps -q' ]] && printf '4711\\n4712\\n'; }; source ./volt.bash;
-      COMP_WORDS=(volt ${command} 47); COMP_CWORD=2; _volt; echo "\${COMPREPLY[*]}"`;
+  test.each([
+    ['ctl', 'ps -q --names'],
+    ['top', 'ps -q --names'],
+    ['health', 'ps -q --names'],
+    ['stop', 'ps -q --names'],
+    ['console', 'ps -q --names'],
+    ['start', 'ps -a --names'],
+    ['rm', 'ps -a --names'],
+  ])('completes %s with guests from volt %s', (command, printer) => {
+    const script = `volt() { [[ "$*" = '${printer}' ]] && printf 'web\\n4711\\nweb-2\\n'; }; source ./volt.bash;
+      COMP_WORDS=(volt ${command} we); COMP_CWORD=2; _volt; echo "\${COMPREPLY[*]}"`;
 
-    expect(run('bash', '-c', script).stdout.trim()).toBe('4711 4712');
+    expect(run('bash', '-c', script).stdout.trim()).toBe('web web-2');
   });
 
   test('completes every option of every command', () => {

@@ -18,6 +18,9 @@ const REQUESTS = [
   { method: 'cpus', params: { count: 3 } },
   { method: 'snapshot', params: { id: 'a'.repeat(32), directory: '/srv', base: 'b'.repeat(32), live: true } },
   { method: 'events', params: {} },
+  { method: 'config' },
+  { method: 'console', params: { write: true, take: true, history: false } },
+  { method: 'console-input', params: { data: 'cG93ZXJvZmYK' } },
 ].map((request, id) => JSON.stringify({ jsonrpc: '2.0', id, ...request }));
 
 const WORDS = [
@@ -94,6 +97,7 @@ export const sessionTarget: FuzzTarget = {
     const session = new ClientSession(socket, {
       dispatch: createDispatch(target),
       onEvent: (listener) => target.onEvent(listener),
+      console: () => target.console,
     });
     for (let at = 0; at < input.length && !socket.ended;) {
       const end = at + 1 + choose(choose(2) ? 40 : input.length);
@@ -102,7 +106,7 @@ export const sessionTarget: FuzzTarget = {
       if (choose(8) === 0) await Promise.resolve();
     }
     session.inputEnded();
-    for (let turn = 0; !socket.ended && target.listeners.size === 0; turn++) {
+    for (let turn = 0; !socket.ended && target.listeners.size === 0 && target.console.readers === 0; turn++) {
       if (turn > MOST_TURNS) throw new Error('the session never ends');
       if (turn % 8 === 7) await new Promise((resolve) => setImmediate(resolve));
       else await Promise.resolve();

@@ -6,7 +6,13 @@ import * as v from 'valibot';
 import { MAX_SOCKET_PATH_BYTES, probeListener, type ListenerState } from '../../ffi/unix-socket.ts';
 import { VoltError, type VoltErrorCode } from '../../volt-error.ts';
 import { createLineBuffer, takeLines } from './lines.ts';
-import { ERROR_CODE, type ControlEvent, type Method, type ParamsOf } from './protocol.ts';
+import {
+  ERROR_CODE,
+  type ConsoleMessage,
+  type ControlEvent,
+  type Method,
+  type ParamsOf,
+} from './protocol.ts';
 import { RESULTS, type ResultOf } from './results.ts';
 import { CLIENT_ASKS, type ClientAsk } from './target.ts';
 
@@ -45,6 +51,15 @@ const AnswerSchema = v.union([
     jsonrpc: v.literal('2.0'),
     method: v.literal('event'),
     params: v.looseObject({ kind: v.string() }),
+  }),
+  v.looseObject({
+    jsonrpc: v.literal('2.0'),
+    method: v.literal('console'),
+    params: v.union([
+      v.looseObject({ data: v.string() }),
+      v.looseObject({ lost: v.number() }),
+      v.looseObject({ writer: v.boolean() }),
+    ]),
   }),
   v.looseObject({
     jsonrpc: v.literal('2.0'),
@@ -106,6 +121,7 @@ export class ControlClient implements Disposable {
   readonly #events: ControlEvent[] = [];
   #dropped = 0;
   #onAsk: AskHandler | undefined;
+  #onConsole: (message: ConsoleMessage) => void = () => {};
   #socket: Bun.Socket<undefined> | undefined;
   /** Bytes that the socket has not accepted yet. */
   #unsent: Uint8Array = new Uint8Array();
@@ -147,6 +163,15 @@ export class ControlClient implements Disposable {
     }
   }
 
+  /** Attaches to the console. `onMessage` gets its output, from the moment of the answer on. */
+  attachConsole(
+    params: ParamsOf<'console'>,
+    onMessage: (message: ConsoleMessage) => void,
+  ): Promise<ResultOf<'console'>> {
+    this.#onConsole = onMessage;
+    return this.call('console', params);
+  }
+
   /** Events from the first `next` on, until `close` or the last event, the guest's end. */
   async *events(): AsyncGenerator<ControlEvent, void, undefined> {
     await this.call('events', {});
@@ -155,6 +180,12 @@ export class ControlClient implements Disposable {
       if (this.#ended) return;
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }
+  }
+
+  /** The connection's descriptor, which stays the client's. */
+  get fd(): number | undefined {
+    // Bun's sockets have it, although its types do not declare it.
+    return (this.#socket as unknown as { readonly fd: number } | undefined)?.fd;
   }
 
   close(): void {
@@ -219,6 +250,7 @@ export class ControlClient implements Disposable {
     if (!answer.success) return this.#giveUp();
     const message = answer.output;
     if ('method' in message) {
+      if (message.method === 'console') return this.#onConsole(message.params as ConsoleMessage);
       if (message.method === 'event') return this.#takeIn(message.params as unknown as ControlEvent);
       return void this.#answerAsk(
         message.method as ClientAsk,
@@ -249,9 +281,8 @@ export class ControlClient implements Disposable {
     try {
       const fds = await onAsk(what, params);
       const { sendWithFds } = await import('../../ffi/socket-fds.ts');
-      // Bun's sockets have it, although its types do not declare it.
-      const { fd } = this.#socket as unknown as { readonly fd: number };
-      const sent = this.#ended ? 0 : sendWithFds(fd, Buffer.from('\n'), fds);
+      const { fd } = this;
+      const sent = this.#ended || fd === undefined ? 0 : sendWithFds(fd, Buffer.from('\n'), fds);
       if (sent < 0)
         throw this.#failed(`the descriptors could not be sent, errno ${-sent}`, 'a guest that runs');
     } catch (error) {

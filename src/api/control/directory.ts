@@ -1,27 +1,24 @@
 /**
  * Paths of the control sockets of running guests: `<directory>/<pid>.sock` is the socket itself or, with
- * `--control PATH`, a symbolic link to it. Guests of volt@NAME.service have `/run/volt/NAME/control.sock`.
+ * `--control PATH`, a symbolic link to it. A guest with a name has `<directory>/names/NAME.sock`, and one of
+ * volt@NAME.service `/run/volt/NAME/control.sock`.
  */
-import { chmodSync, mkdirSync, readdirSync, readlinkSync, symlinkSync, unlinkSync } from 'node:fs';
-import { isAbsolute, join } from 'node:path';
+import { mkdirSync, readdirSync, readlinkSync, symlinkSync, unlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { listenerPid, probeListener } from '../../ffi/unix-socket.ts';
 import { VoltError } from '../../volt-error.ts';
 import { callOnce } from './client.ts';
 import { statAt } from './socket-file.ts';
+import { hostPlaces, openDirectory, readableDirectories, type SocketPlaces } from './socket-places.ts';
 import type { VmStatus } from './target.ts';
-
-/** Inputs to the paths of this user's sockets. */
-export interface SocketPlaces {
-  readonly uid: number;
-  /** $XDG_RUNTIME_DIR */
-  readonly runtimeDirectory: string | undefined;
-  readonly run: string;
-  readonly tmp: string;
-}
 
 /** A running guest of this user, as `volt ps` lists it. */
 export interface GuestSocket {
   readonly pid: number;
+  /** Its name, by `--name` or by its unit; undefined: it has none. */
+  readonly name?: string | undefined;
+  /** Whether it is a service of systemd, volt@NAME. */
+  readonly isUnit?: boolean;
   /** Path to connect to. */
   readonly path: string;
   /** undefined: it did not answer in time; it may be stopped, or very busy. */
@@ -29,17 +26,11 @@ export interface GuestSocket {
 }
 
 const ENTRY = /^(\d{1,10})\.sock$/;
+const NAMED_ENTRY = /^(.+)\.sock$/;
 const UNIT_SOCKET = 'control.sock';
+/** The folder of the sockets and locks of guests with names. */
+const NAMES_FOLDER = 'names';
 const STATUS_TIMEOUT_MS = 1000;
-
-function hostPlaces(): SocketPlaces {
-  return {
-    uid: process.getuid?.() ?? 0,
-    runtimeDirectory: process.env['XDG_RUNTIME_DIR'],
-    run: '/run',
-    tmp: '/tmp',
-  };
-}
 
 /**
  * The socket path of process `pid`, in a directory that exists. Throws VoltError 'host' if none can be
@@ -69,6 +60,20 @@ export function claimEntry(pid: number, path: string, places: SocketPlaces = hos
   }
 }
 
+/** The folder for the socket and the lock of a guest with a name; created if it does not exist. Throws VoltError. */
+export function openNamesFolder(places: SocketPlaces = hostPlaces()): string {
+  const folder = join(openDirectory(places), NAMES_FOLDER);
+  try {
+    mkdirSync(folder, { mode: 0o700 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST')
+      throw new VoltError('host', `Cannot name a guest: ${(error as Error).message}; make room there`, {
+        cause: error,
+      });
+  }
+  return folder;
+}
+
 /**
  * This user's running guests, by process id; for root also those of systemd units. Removes sockets of killed
  * processes.
@@ -77,8 +82,8 @@ export async function listSockets(places: SocketPlaces = hostPlaces()): Promise<
   const entries = readableDirectories(places).flatMap(entriesOf);
   const listed = await Promise.all(entries.map(askEntry));
   const known = new Set(listed.map((guest) => guest?.path));
-  const units = unitEntries(places).filter(({ path }) => !known.has(path));
-  const guests = [...listed, ...(await Promise.all(units.map(askSocket)))];
+  const named = listNamed(places).filter(({ path }) => !known.has(path));
+  const guests = [...listed, ...(await Promise.all(named.map(askSocket)))];
   return guests.filter((guest) => guest !== undefined).sort((a, b) => a.pid - b.pid);
 }
 
@@ -88,124 +93,67 @@ export function findSocket(pid: number, places: SocketPlaces = hostPlaces()): st
     const path = join(directory, `${pid}.sock`);
     if (statAt(path)) return linkTarget(path) ?? path;
   }
-  const unit = unitEntries(places).find((entry) => entry.pid === pid);
-  if (unit) return unit.path;
+  const named = listNamed(places).find((entry) => entry.pid === pid);
+  if (named) return named.path;
   throw new VoltError(
     'host',
     `Cannot find a guest with process id ${pid}: it has no control socket; volt ps lists those that have one`,
   );
 }
 
-interface Entry {
-  readonly pid: number;
-  readonly path: string;
+/** A running guest without its status, which takes no answer from it. */
+export type GuestEntry = Omit<GuestSocket, 'status'>;
+
+/** Running guests that have a name. That a process listens at the socket is what makes them running. */
+export function listNamed(places: SocketPlaces = hostPlaces()): readonly GuestEntry[] {
+  const own = readableDirectories(places).flatMap((directory) =>
+    namesIn(join(directory, NAMES_FOLDER)).flatMap((file) => {
+      const name = NAMED_ENTRY.exec(file)?.[1];
+      return name === undefined ? [] : entryAt(join(directory, NAMES_FOLDER, file), name, false);
+    }),
+  );
+  return [...own, ...unitEntries(places)];
 }
 
-function entriesOf(directory: string): Entry[] {
-  return namesIn(directory).flatMap((name) => {
-    const pid = ENTRY.exec(name)?.[1];
-    return pid === undefined ? [] : [{ pid: Number(pid), path: join(directory, name) }];
+function entriesOf(directory: string): GuestEntry[] {
+  return namesIn(directory).flatMap((file) => {
+    const pid = ENTRY.exec(file)?.[1];
+    if (pid === undefined) return [];
+    return [{ pid: Number(pid), path: join(directory, file) }];
   });
+}
+
+function unitEntries({ uid, run }: SocketPlaces): GuestEntry[] {
+  if (uid !== 0) return [];
+  return namesIn(join(run, 'volt')).flatMap((name) =>
+    entryAt(join(run, 'volt', name, UNIT_SOCKET), name, true),
+  );
 }
 
 /**
  * The process id comes from the socket, not from the guest's answer: units run as users that are not trusted.
  */
-function unitEntries({ uid, run }: SocketPlaces): Entry[] {
-  if (uid !== 0) return [];
-  return namesIn(join(run, 'volt')).flatMap((name) => {
-    const path = join(run, 'volt', name, UNIT_SOCKET);
-    const pid = statAt(path)?.isSocket() ? listenerPid(path) : undefined;
-    return pid === undefined ? [] : [{ pid, path }];
-  });
+function entryAt(path: string, name: string, isUnit: boolean): GuestEntry[] {
+  const pid = statAt(path)?.isSocket() ? listenerPid(path) : undefined;
+  return pid === undefined ? [] : [{ pid, path, name, isUnit }];
 }
 
-async function askEntry({ pid, path }: Entry): Promise<GuestSocket | undefined> {
+async function askEntry(entry: GuestEntry): Promise<GuestSocket | undefined> {
+  const { pid, path } = entry;
   const state = probeListener(path);
   if (state === 'dead' || state === 'missing' || state === 'other') {
     if (!isAlive(pid)) removeEntry(path);
     return undefined;
   }
-  return askSocket({ pid, path: linkTarget(path) ?? path });
+  return askSocket({ ...entry, path: linkTarget(path) ?? path });
 }
 
-async function askSocket({ pid, path }: Entry): Promise<GuestSocket> {
+async function askSocket(entry: GuestEntry): Promise<GuestSocket> {
   try {
-    return { pid, path, status: await callOnce(path, 'status', {}, STATUS_TIMEOUT_MS) };
+    return { ...entry, status: await callOnce(entry.path, 'status', {}, STATUS_TIMEOUT_MS) };
   } catch {
-    return { pid, path, status: undefined };
+    return { ...entry, status: undefined };
   }
-}
-
-interface Candidate {
-  readonly parent: string;
-  readonly path: string;
-  readonly mode: number;
-}
-
-const PRIVATE = 0o700;
-/**
- * systemd creates a directory per unit in /run/volt, which the unit's user must reach. Sockets have mode
- * 0600.
- */
-const SEARCHABLE = 0o755;
-
-function candidates({ uid, runtimeDirectory, run, tmp }: SocketPlaces): Candidate[] {
-  const places: Candidate[] = [];
-  if (runtimeDirectory !== undefined && isAbsolute(runtimeDirectory)) {
-    places.push({ parent: runtimeDirectory, path: join(runtimeDirectory, 'volt'), mode: PRIVATE });
-  }
-  if (uid === 0) places.push({ parent: run, path: join(run, 'volt'), mode: SEARCHABLE });
-  places.push({ parent: tmp, path: join(tmp, `volt-${uid}`), mode: PRIVATE });
-  return places;
-}
-
-/** All directories that this user's guests may use, as another shell may have another environment. */
-function readableDirectories(places: SocketPlaces): string[] {
-  const session = { path: join(places.run, 'user', String(places.uid), 'volt'), mode: PRIVATE };
-  const usable = [...candidates(places), session].filter(
-    ({ path, mode }) => problemOf(path, places.uid, mode) === undefined,
-  );
-  return [...new Set(usable.map(({ path }) => path))];
-}
-
-/** The first usable directory; created if it does not exist. */
-function openDirectory(places: SocketPlaces): string {
-  const problems: string[] = [];
-  for (const { path, parent, mode } of candidates(places)) {
-    const shared = parent === places.tmp;
-    if (!shared && statAt(parent)?.uid !== places.uid) {
-      problems.push(`${parent} is not yours`);
-      continue;
-    }
-    try {
-      mkdirSync(path, { mode });
-      if (mode === SEARCHABLE) chmodSync(path, mode);
-    } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      if (code !== 'EEXIST') {
-        problems.push(message);
-        continue;
-      }
-    }
-    const problem = problemOf(path, places.uid, mode);
-    if (problem === undefined) return path;
-    problems.push(`${path} ${problem}`);
-  }
-  throw new VoltError(
-    'host',
-    `Cannot open the directory of control sockets: ${problems.join(', ')} (expected a directory of yours with mode 0700)`,
-  );
-}
-
-/** Why sockets in this directory cannot be trusted; undefined if they can. Any user can create it in /tmp. */
-function problemOf(path: string, uid: number, mode: number): string | undefined {
-  const stat = statAt(path);
-  if (!stat) return 'does not exist';
-  if (!stat.isDirectory()) return 'is not a directory';
-  if (stat.uid !== uid) return `belongs to user ${stat.uid}`;
-  if ((stat.mode & 0o777 & ~mode) !== 0) return `has mode 0${(stat.mode & 0o777).toString(8)}`;
-  return undefined;
 }
 
 function namesIn(directory: string): string[] {

@@ -7,8 +7,13 @@ import type { CallingClient, ControlTarget } from './target.ts';
 
 const DONE = { ok: true } as const;
 
-/** Calls a method of the VM. `events` is handled by the connection, which owns the subscription. */
-export type Dispatch = (call: Exclude<Call, { method: 'events' }>, client: CallingClient) => Promise<unknown>;
+/** Methods that the connection handles, which owns what they subscribe to. */
+type OfConnection = 'events' | 'console' | 'console-input';
+/** Calls a method of the VM. */
+export type Dispatch = (
+  call: Exclude<Call, { method: OfConnection }>,
+  client: CallingClient,
+) => Promise<unknown>;
 
 /**
  * One dispatcher serves all clients of a VM. Calls that change or stop vCPUs run one at a time, in the order
@@ -20,6 +25,8 @@ export function createDispatch(target: ControlTarget): Dispatch {
     switch (call.method) {
       case 'status':
         return target.status();
+      case 'config':
+        return target.config();
       case 'vcpus':
         if (call.params.sample ?? true) await target.sample?.();
         return target.vcpus();

@@ -33,8 +33,14 @@ export type RequestId = string | number | RawNumber | null;
 /** An event of the VM, or the number of events that a slow client has lost. */
 export type ControlEvent = VmEvent | { readonly kind: 'dropped'; readonly count: number };
 
+/** What the console tells its client: output as base64, bytes lost because they were not read, who types. */
+export type ConsoleMessage =
+  { readonly data: string } | { readonly lost: number } | { readonly writer: boolean };
+
 const MAX_VCPU = MAX_CPUS - 1;
 const SHOWN_CHARACTERS = 60;
+/** Of one `console-input`. */
+export const MAX_INPUT_BYTES = 4096;
 /** PATH_MAX of Linux, without its NUL. */
 const MAX_PATH_CHARACTERS = 4095;
 
@@ -91,6 +97,14 @@ const directory = v.pipe(
   v.maxLength(MAX_PATH_CHARACTERS, expect(`a path of at most ${MAX_PATH_CHARACTERS} characters`)),
 );
 
+const base64Message = expect('base64 of 1 to 4096 bytes');
+const base64 = v.pipe(
+  v.string(base64Message),
+  v.base64(base64Message),
+  v.nonEmpty(base64Message),
+  v.maxLength(Math.ceil(MAX_INPUT_BYTES / 3) * 4, base64Message),
+);
+
 const IpiSchema = v.pipe(
   strict({
     destination,
@@ -136,6 +150,13 @@ export const METHODS = {
     stop: v.exactOptional(v.boolean(expect('true or false'))),
   }),
   events: strict({}),
+  config: strict({}),
+  console: strict({
+    write: v.exactOptional(v.boolean(expect('true or false'))),
+    take: v.exactOptional(v.boolean(expect('true or false'))),
+    history: v.exactOptional(v.boolean(expect('true or false'))),
+  }),
+  'console-input': strict({ data: base64 }),
 } as const;
 
 /** Name of a method of the control protocol. */
@@ -250,4 +271,8 @@ export function formatAsk(ask: ClientAsk, params: object): string {
 
 export function formatEvent(event: ControlEvent): string {
   return `${JSON.stringify({ jsonrpc: '2.0', method: 'event', params: event })}\n`;
+}
+
+export function formatConsole(message: ConsoleMessage): string {
+  return `${JSON.stringify({ jsonrpc: '2.0', method: 'console', params: message })}\n`;
 }

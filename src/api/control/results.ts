@@ -7,6 +7,7 @@ import type {
   CpuChange,
   DeviceStatus,
   RegisterSet,
+  RunningConfig,
   SnapshotResult,
   VcpuStatus,
   VmStatus,
@@ -115,6 +116,9 @@ export const RESULTS = {
     liveRounds: whole,
   }),
   events: v.looseObject({ subscribed: v.literal(true) }),
+  config: v.looseObject({ config: v.record(v.string(), v.unknown()) }),
+  console: v.looseObject({ attached: v.literal(true), writer: v.boolean() }),
+  'console-input': v.looseObject({ taken: whole }),
 } as const satisfies Record<Method, v.GenericSchema>;
 
 interface Ok {
@@ -140,6 +144,9 @@ interface Results extends Record<Method, unknown> {
   powerdown: Ok;
   snapshot: SnapshotResult;
   events: { readonly subscribed: true };
+  config: RunningConfig;
+  console: { readonly attached: true; readonly writer: boolean };
+  'console-input': { readonly taken: number };
 }
 
 /** Result of a method. */

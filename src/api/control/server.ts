@@ -40,6 +40,7 @@ export function openControl(target: ControlTarget, path?: string): ControlServer
 export function serveControl(target: ControlTarget, path: string): ControlServer {
   const context: SessionContext = {
     dispatch: createDispatch(target),
+    console: () => target.console,
     onEvent: (listener) => target.onEvent(listener),
   };
   const sessions = new Set<ClientSession>();

@@ -8,6 +8,7 @@
 import { createLineBuffer, isBlank, takeLines, takeRest } from './lines.ts';
 import { hasHungUp } from '../../ffi/poll.ts';
 import { VoltError } from '../../volt-error.ts';
+import { ConsoleSession } from './console-session.ts';
 import { toRpcError, type Dispatch } from './dispatch.ts';
 import {
   ERROR_CODE,
@@ -19,6 +20,7 @@ import {
   parseRequest,
   type RequestId,
 } from './protocol.ts';
+import type { ConsoleHub } from '../console-hub.ts';
 import type { OwnedFd } from '../../ffi/file.ts';
 import type { CallingClient, ClientAsk, VmEvent } from './target.ts';
 
@@ -46,6 +48,7 @@ export interface SessionSocket {
 
 export interface SessionContext {
   readonly dispatch: Dispatch;
+  readonly console: () => ConsoleHub | undefined;
   readonly onEvent: (listener: (event: VmEvent) => void) => () => void;
 }
 
@@ -57,6 +60,7 @@ export class ClientSession {
   #waitingBytes = 0;
   #dropped = 0;
   #unsubscribe: (() => void) | undefined;
+  #console: ConsoleSession | undefined;
   /** Number of batches of lines that are not answered yet, and the promise of the last one. */
   #batches = 0;
   #work: Promise<void> = Promise.resolve();
@@ -79,7 +83,7 @@ export class ClientSession {
 
   /** Start of the client's idle time, on performance.now()'s clock; undefined if it must not be disconnected for that. */
   get idleSince(): number | undefined {
-    const isBusy = this.#batches > 0 || this.#waitingBytes > 0 || this.#unsubscribe !== undefined;
+    const isBusy = this.#batches > 0 || this.#waitingBytes > 0 || this.#isSubscribed;
     const isIdle = !this.#hasAsked || performance.now() - this.#lastActive > IDLE_MS;
     return isIdle && !isBusy ? this.#lastActive : undefined;
   }
@@ -118,6 +122,7 @@ export class ClientSession {
       this.#output.shift();
     }
     this.#tellDropped();
+    this.#console?.drained();
     this.#wakeUp();
     this.#endIfDone();
   }
@@ -190,6 +195,10 @@ export class ClientSession {
     try {
       const { call } = incoming;
       if (call.method === 'events') this.#startEvents(id);
+      else if (call.method === 'console')
+        this.#openConsole().start(call.params, (result) => this.#reply(id, result));
+      else if (call.method === 'console-input')
+        this.#reply(id, await this.#openConsole().type(call.params.data));
       else this.#reply(id, await this.#context.dispatch(call, this.#caller));
     } catch (error) {
       if (id !== undefined) this.#send(formatError(id, toRpcError(error)));
@@ -229,7 +238,29 @@ export class ClientSession {
     if (!this.#closed) this.#unsubscribe ??= this.#context.onEvent((event) => this.#tellEvent(event));
   }
 
+  #openConsole(): ConsoleSession {
+    const hub = this.#context.console();
+    if (!hub) {
+      throw new VoltError(
+        'usage',
+        'Cannot open the console: the program that runs this guest keeps it to itself; use its own',
+      );
+    }
+    if (this.#closed) throw new VoltError('host', 'Cannot open the console: the connection is closed');
+    this.#console ??= new ConsoleSession(hub, {
+      send: (text) => this.#send(text),
+      isBehind: () => this.#waitingBytes > MAX_WAITING_BYTES,
+    });
+    return this.#console;
+  }
+
+  get #isSubscribed(): boolean {
+    return this.#unsubscribe !== undefined || this.#console?.isOpen === true;
+  }
+
+  /** Also ends the console's. */
   #stopEvents(): void {
+    this.#console?.stop();
     this.#unsubscribe?.();
     this.#unsubscribe = undefined;
   }
@@ -278,7 +309,7 @@ export class ClientSession {
   }
 
   #endIfDone(): void {
-    const done = this.#inputEnded && this.#batches === 0 && this.#waitingBytes === 0 && !this.#unsubscribe;
+    const done = this.#inputEnded && this.#batches === 0 && this.#waitingBytes === 0 && !this.#isSubscribed;
     if (done && !this.#closed) this.#socket.end();
   }
 

@@ -5,6 +5,7 @@ import type { OwnedFd } from '../../ffi/file.ts';
 import type { BalloonStatus } from '../../virtio/balloon/status.ts';
 import type { DeviceStatus } from '../../virtio/host/status.ts';
 import type { SnapshotProgress, SnapshotRequest, SnapshotResult } from '../../vmm/state/snapshot.ts';
+import type { ConsoleHub } from '../console-hub.ts';
 import type { CpuChange } from '../../vmm/vcpu/hotplug.ts';
 import type { KnownMpState, MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
 
@@ -63,6 +64,12 @@ export interface VmStatus {
   readonly maxVcpus: number;
   readonly memoryBytes: number;
   readonly kernel: string;
+}
+
+/** What the guest was started with, and has by now. */
+export interface RunningConfig {
+  /** In the format of a configuration file; paths are absolute. */
+  readonly config: Readonly<Record<string, unknown>>;
 }
 
 /** Values as `0x…`. */
@@ -138,7 +145,10 @@ export type VmEvent =
 
 /** Methods throw VoltError, with a message of one line, if an operation fails. */
 export interface ControlTarget {
+  /** undefined: clients cannot open the console. */
+  readonly console?: ConsoleHub | undefined;
   status(): VmStatus;
+  config(): Promise<RunningConfig>;
   vcpus(): readonly VcpuStatus[];
   devices(): readonly DeviceStatus[];
   /** Status of the balloon; with `mib`, sets the requested size first. */

@@ -1,9 +1,19 @@
 /**
  * Ctrl-A on an interactive console, as in QEMU and screen: x leaves, h helps, s shows vCPUs, a sends a
- * Ctrl-A.
+ * Ctrl-A. On the console of a guest that runs elsewhere d detaches.
  */
 
-export type EscapeAction = 'leave' | 'help' | 'show';
+export type EscapeAction = 'leave' | 'help' | 'show' | 'detach';
+
+/** Second keys of the terminal that runs the guest. */
+export const OWN_KEYS: Readonly<Record<string, EscapeAction>> = {
+  x: 'leave',
+  h: 'help',
+  '?': 'help',
+  s: 'show',
+};
+/** Those of `volt console`, from which no key ends the guest. */
+export const ATTACHED_KEYS: Readonly<Record<string, EscapeAction>> = { d: 'detach', h: 'help', '?': 'help' };
 
 export interface EscapeResult {
   /** Bytes for the guest. */
@@ -14,12 +24,16 @@ export interface EscapeResult {
 }
 
 const CTRL_A = 0x01;
-const KEY = { x: 0x78, X: 0x58, h: 0x68, s: 0x73, S: 0x53, H: 0x48, question: 0x3f, a: 0x61 } as const;
+const KEY_A = 0x61;
 
 /**
  * Filters typed bytes; `pending` is that of the previous call. Other keys go to the guest, with their Ctrl-A.
  */
-export function filterEscapeKeys(input: Uint8Array, pending: boolean): EscapeResult {
+export function filterEscapeKeys(
+  input: Uint8Array,
+  pending: boolean,
+  keys: Readonly<Record<string, EscapeAction>> = OWN_KEYS,
+): EscapeResult {
   const forward: number[] = [];
   const actions: EscapeAction[] = [];
   let escaped = pending;
@@ -30,10 +44,9 @@ export function filterEscapeKeys(input: Uint8Array, pending: boolean): EscapeRes
       continue;
     }
     escaped = false;
-    if (byte === KEY.x || byte === KEY.X) actions.push('leave');
-    else if (byte === KEY.h || byte === KEY.H || byte === KEY.question) actions.push('help');
-    else if (byte === KEY.s || byte === KEY.S) actions.push('show');
-    else if (byte === CTRL_A || byte === KEY.a) forward.push(CTRL_A);
+    const action = keys[String.fromCharCode(byte).toLowerCase()];
+    if (action) actions.push(action);
+    else if (byte === CTRL_A || byte === KEY_A) forward.push(CTRL_A);
     else forward.push(CTRL_A, byte);
   }
   return { forward: Uint8Array.from(forward), actions, pending: escaped };

@@ -3,7 +3,7 @@
  */
 import { fstatSync } from 'node:fs';
 import { enterRawMode, isForeground, isTerminal } from '../../ffi/terminal.ts';
-import { filterEscapeKeys, type EscapeAction } from './escape-keys.ts';
+import { filterEscapeKeys, OWN_KEYS, type EscapeAction } from './escape-keys.ts';
 
 const STDIN = 0;
 /** Device 1:3. (Linux Documentation/admin-guide/devices.txt) */
@@ -29,9 +29,10 @@ export function openConsoleInput(
   send: (bytes: Uint8Array) => number,
   onAction: (action: EscapeAction) => void,
   onTaken: () => void,
+  keys: Readonly<Record<string, EscapeAction>> = OWN_KEYS,
 ): ConsoleInput {
   if (!canHaveInput(STDIN)) return { isTerminal: false, close: () => {} };
-  return isTerminal(STDIN) ? readTerminal(send, onAction, onTaken) : readStream(send);
+  return isTerminal(STDIN) ? readTerminal(send, onAction, onTaken, keys) : readStream(send);
 }
 
 function readStream(send: (bytes: Uint8Array) => number): ConsoleInput {
@@ -48,13 +49,14 @@ function readTerminal(
   send: (bytes: Uint8Array) => number,
   onAction: (action: EscapeAction) => void,
   onTaken: () => void,
+  escapeKeys: Readonly<Record<string, EscapeAction>>,
 ): ConsoleInput {
   const reader = createReader(send);
   let isPending = false;
   let wasTaken = false;
   let restore: (() => void) | undefined;
   const onData = (chunk: Uint8Array) => {
-    const keys = filterEscapeKeys(chunk, isPending);
+    const keys = filterEscapeKeys(chunk, isPending, escapeKeys);
     isPending = keys.pending;
     reader.forward(keys.forward);
     for (const action of keys.actions) onAction(action);

@@ -158,7 +158,7 @@ describe('volt ctl', () => {
   test.each([['ctl --help'], ['help ctl']])('%s lists every command', async (words) => {
     const { stdout, exitCode } = await volt(...words.split(' '));
     expect(exitCode).toBe(0);
-    expect(stdout).toContain('Usage: volt ctl [--json] <path|pid> <command> [args]');
+    expect(stdout).toContain('Usage: volt ctl [--json] <guest> <command> [args]');
     for (const word of ['status', 'vcpus', 'regs', 'pause', 'resume', 'stop', 'ipi', 'nmi', 'start-ap'])
       expect(stdout).toContain(`  ${word} `);
     expect(stdout).toContain('  affinity ');
@@ -177,8 +177,8 @@ describe('volt ps', () => {
   test('lists this guest', async () => {
     const { stdout, exitCode } = await volt('ps');
     expect(exitCode).toBe(0);
-    expect(stdout).toMatch(/^ *PID  VCPUS   MEMORY  UPTIME  STATE +KERNEL +SOCKET\n/);
-    expect(stdout).toMatch(/\d+ +2  512 MiB +1\.5s  running +\/boot\/vmlinux-ä +\/.*\.sock\n/);
+    expect(stdout).toMatch(/^ *PID  NAME  VCPUS   MEMORY  UPTIME  STATE +KERNEL +SOCKET\n/);
+    expect(stdout).toMatch(/\d+  - +2  512 MiB +1\.5s  running +\/boot\/vmlinux-ä +\/.*\.sock\n/);
     const { stdout: json } = await volt('ps', '--json');
     expect(JSON.parse(json)).toContainEqual({ ...FAKE_STATUS, pid: process.pid, socket: server.path });
   });

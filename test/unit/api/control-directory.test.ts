@@ -14,8 +14,8 @@ import {
   defaultSocketPath,
   findSocket,
   listSockets,
-  type SocketPlaces,
 } from '../../../src/api/control/directory.ts';
+import type { SocketPlaces } from '../../../src/api/control/socket-places.ts';
 import { serveControl } from '../../../src/api/control/server.ts';
 import { voltErrorOf } from '../support/errors.ts';
 import { FAKE_STATUS, FakeTarget, SocketFolder } from './control-support.ts';
@@ -143,7 +143,9 @@ describe('running guests', () => {
     const forOthers = await listSockets({ ...places, uid: UID + 1 });
 
     expect(FAKE_STATUS.pid).not.toBe(process.pid);
-    expect(forRoot).toEqual([{ pid: process.pid, path: server.path, status: FAKE_STATUS }]);
+    expect(forRoot).toEqual([
+      { pid: process.pid, name: 'web', isUnit: true, path: server.path, status: FAKE_STATUS },
+    ]);
     expect(findSocket(process.pid, { ...places, uid: 0 })).toBe(server.path);
     expect(forOthers).toEqual([]);
   });

@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ConsoleHub } from '../../../src/api/console-hub.ts';
 import type {
   CpuChange,
   BalloonStatus,
@@ -11,6 +12,7 @@ import type {
   IpiRequest,
   KnownMpState,
   RegisterSet,
+  RunningConfig,
   SnapshotRequest,
   SnapshotResult,
   VcpuStatus,
@@ -90,6 +92,18 @@ export class FakeTarget implements ControlTarget {
   pauseGate: Promise<void> = Promise.resolve();
   /** What `snapshot` waits for once it has its files. */
   snapshotGate: Promise<void> = Promise.resolve();
+
+  /** What was typed on the console. */
+  typed = '';
+  readonly console = new ConsoleHub((bytes) => {
+    this.typed += Buffer.from(bytes).toString('latin1');
+    return bytes.length;
+  });
+
+  async config(): Promise<RunningConfig> {
+    this.#called('config');
+    return { config: { 'machine-config': { vcpu_count: 2 } } };
+  }
 
   status(): VmStatus {
     this.#called('status');

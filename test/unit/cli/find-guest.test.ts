@@ -16,7 +16,7 @@ describe('a command without the name of a guest', () => {
 
   test('says how to have one when none runs', () => {
     expect(() => onlyGuest([], 'top')).toThrow(
-      'Cannot find a guest: none runs with a control socket; start one with volt --control',
+      'Cannot find a guest: none runs with a control socket; start one with volt --name NAME',
     );
   });
 });
