@@ -3,6 +3,7 @@
  * shares with the main thread. Pure. (System V ABI, AMD64 §3.2.3 and §A.2; Linux asm/unistd_64.h)
  */
 import { ERRNO } from '../ffi/errno.ts';
+import { FUTEX_PRIVATE, FUTEX_WAIT } from '../ffi/futex.ts';
 import { SECCOMP_SET_MODE_FILTER } from '../ffi/sandbox.ts';
 import { PR_SET_NAME } from '../ffi/thread.ts';
 import { MAX_HOST_CPUS } from '../machine/cpu-list.ts';
@@ -34,26 +35,42 @@ export const AP_THREAD = {
   nice: 0x3c,
   /** u32: 1 if the thread pins itself to the host CPUs of `cpus`, a cpu_set_t. */
   pins: 0x40,
-  cpus: 0x48,
-  size: 0x48 + MAX_HOST_CPUS / 8,
+  /** u32: the thread sets it to 1 when a kick has taken the vCPU out of KVM_RUN, the main thread back to 0. */
+  held: 0x44,
+  /** u32, a futex: one of AP_ORDER, for which a thread that holds its vCPU waits. It takes `run` back to 0. */
+  order: 0x48,
+  cpus: 0x50,
+  size: 0x50 + MAX_HOST_CPUS / 8,
 } as const;
+
+/** `run`: the guest again, once. `leave`: the thread ends, as after an exit to user space. */
+export const AP_ORDER = { none: 0, run: 1, leave: 2 } as const;
 
 /** No nice value. (setpriority(2)) */
 export const NICE_UNCHANGED = 127;
 
 /** Numbers of the system calls by which a thread prepares itself. */
 export const AP_CALL = { setPriority: 141, setAffinity: 203, seccomp: 317 } as const;
-const CALL = { write: 1, ioctl: 16, prctl: 157, gettid: 186 } as const;
+const CALL = { write: 1, ioctl: 16, prctl: 157, gettid: 186, futex: 202 } as const;
 
 /**
  * void *run(struct row *row): names the thread, sets its affinity and nice value, installs the filter, and
- * calls KVM_RUN until it returns anything but EAGAIN, which KVM returns after an INIT. (api.rst, KVM_RUN)
+ * calls KVM_RUN until it returns anything but EAGAIN, which KVM returns after an INIT, and EINTR, which it
+ * returns after a kick: then the thread waits for an order. (api.rst, KVM_RUN)
  */
 export function apThreadCode(): Uint8Array {
   const enter = [
     ...call(CALL.ioctl, [0x8b, 0x3b], moveEsi(IOCTL.run), [0x31, 0xd2]), // mov edi, [rbx]; xor edx, edx
-    ...[0x83, 0xf8, -ERRNO.EAGAIN & 0xff], // cmp eax, -EAGAIN
   ];
+  const hold = holdUntilOrdered();
+  const kicked = [
+    ...[0x83, 0xf8, -ERRNO.EINTR & 0xff], // cmp eax, -EINTR
+    ...[0x75, hold.length + JUMP_IF_EQUAL_BYTES + MOVE_RAX_BYTES], // jne past this
+    ...hold,
+  ];
+  const entered = enter.length + kicked.length + JUMP_IF_EQUAL_BYTES;
+  const runAgain = [0x0f, 0x84, ...u32(-entered)]; // je to the next KVM_RUN
+  const leave = [0x48, 0xc7, 0xc0, ...u32(-ERRNO.EINTR)]; // mov rax, -EINTR
   const refreshMpState = call(
     CALL.ioctl,
     [0x8b, 0x3b], // mov edi, [rbx]
@@ -64,9 +81,13 @@ export function apThreadCode(): Uint8Array {
     ...call(CALL.gettid),
     ...[0x89, 0x43, AP_THREAD.threadId], // mov [rbx + threadId], eax
     ...enter,
-    ...[0x75, refreshMpState.length + 2], // jne out
+    ...kicked,
+    ...runAgain,
+    ...leave,
+    ...[0x83, 0xf8, -ERRNO.EAGAIN & 0xff], // cmp eax, -EAGAIN
+    ...[0x75, refreshMpState.length + JUMP_BYTES], // jne out
     ...refreshMpState,
-    ...[0xeb, -(enter.length + 2 + refreshMpState.length + 2) & 0xff], // jmp to the next KVM_RUN
+    ...[0xe9, ...u32(-(entered + MOVE_RAX_BYTES + 5 + refreshMpState.length + JUMP_BYTES))], // jmp to the next
   ];
   const exit = [
     ...[0x48, 0x89, 0x43, AP_THREAD.result], // mov [rbx + result], rax
@@ -86,6 +107,37 @@ export function apThreadCode(): Uint8Array {
     ...prepareAndRun(run),
     ...exit,
   ]);
+}
+
+/** Lengths of instructions that others jump over. */
+const JUMP_BYTES = 5;
+const JUMP_IF_EQUAL_BYTES = 6;
+const MOVE_RAX_BYTES = 7;
+
+/** Says that the vCPU is held, and waits for an order. Sets ZF if the vCPU is to run, and takes the order. */
+function holdUntilOrdered(): number[] {
+  const wait = [
+    ...call(
+      CALL.futex,
+      [0x48, 0x8d, 0x7b, AP_THREAD.order], // lea rdi, [rbx + order]
+      moveEsi(FUTEX_PRIVATE | FUTEX_WAIT),
+      [0x31, 0xd2, 0x45, 0x31, 0xd2], // xor edx, edx (AP_ORDER.none); xor r10d, r10d: no timeout
+    ),
+    ...[0x83, 0x7b, AP_THREAD.order, AP_ORDER.none], // cmp dword [rbx + order], none
+  ];
+  return [
+    ...[0xc7, 0x43, AP_THREAD.held, ...u32(1)], // mov dword [rbx + held], 1
+    ...call(
+      CALL.write,
+      [0x8b, 0x7b, AP_THREAD.notifyFd], // mov edi, [rbx + notifyFd]
+      [0x48, 0x8d, 0x73, AP_THREAD.held], // lea rsi, [rbx + held]
+      [0xba, ...u32(1)], // mov edx, 1
+    ),
+    ...wait,
+    ...[0x74, -(wait.length + 2) & 0xff], // je to wait
+    ...[0xb8, ...u32(AP_ORDER.run), 0x31, 0xc9], // mov eax, run; xor ecx, ecx (AP_ORDER.none)
+    ...[0xf0, 0x0f, 0xb1, 0x4b, AP_THREAD.order], // lock cmpxchg [rbx + order], ecx
+  ];
 }
 
 interface Preparation {

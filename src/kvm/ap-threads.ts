@@ -1,10 +1,11 @@
 /**
  * AP threads: each runs the KVM_RUN of one AP in machine code, waiting for its SIPI and then running the
- * guest, until the vCPU exits to user space or is kicked for the first time. A Worker then handles that exit
- * and runs the vCPU. An AP that never exits needs no Worker.
+ * guest, until the vCPU exits to user space. A Worker then handles that exit and runs the vCPU. An AP that
+ * never exits needs no Worker: one that is kicked is held by its thread until the main thread says how it goes on.
  */
 import { AFFINITY_ADVICE, cpuMask } from '../ffi/affinity.ts';
 import { SyscallError } from '../ffi/errno.ts';
+import { wakeFutex } from '../ffi/futex.ts';
 import { addressOf, type HostPointer } from '../ffi/libc.ts';
 import { onWake, wakeFd } from '../ffi/wake-stream.ts';
 import { MAP, Mapping, PROT } from '../ffi/mapping.ts';
@@ -13,7 +14,7 @@ import { mapCode, startThread } from '../ffi/native-thread.ts';
 import { pauseThread } from '../ffi/thread.ts';
 import { putAscii, putU64 } from '../binary/bytes.ts';
 import { VoltError } from '../volt-error.ts';
-import { AP_CALL, AP_THREAD, apThreadCode, NICE_UNCHANGED } from './ap-thread-code.ts';
+import { AP_CALL, AP_ORDER, AP_THREAD, apThreadCode, NICE_UNCHANGED } from './ap-thread-code.ts';
 
 export interface ApThreadStart {
   readonly index: number;
@@ -48,13 +49,20 @@ export class ApThreads implements Disposable {
   readonly #view: DataView;
   readonly #words: Int32Array;
   readonly #running = new Set<number>();
+  /** Those of them that were reported as held. */
+  readonly #held = new Set<number>();
   readonly #stopListening: () => void;
 
   /**
    * For vCPUs with indices below `limit`. The event loop calls `onExit` with exits that `waitForExits` has
-   * not returned.
+   * not returned, and `onHeld` for each vCPU that a kick has taken out of KVM_RUN: it stays out until `run` or
+   * `leave`.
    */
-  constructor(limit: number, onExit: (exits: readonly ApExit[]) => void) {
+  constructor(
+    limit: number,
+    onExit: (exits: readonly ApExit[]) => void,
+    onHeld: (index: number) => void = () => {},
+  ) {
     code ??= mapCode(apThreadCode());
     this.#rows = new Mapping({
       bytes: limit * AP_THREAD.size,
@@ -68,7 +76,35 @@ export class ApThreads implements Disposable {
     this.#stopListening = onWake(() => {
       const exits = this.#takeExits();
       if (exits.length > 0) onExit(exits);
+      for (const index of this.#takeHeld()) onHeld(index);
     });
+  }
+
+  /** Lets a held vCPU run again. */
+  run(index: number): void {
+    this.#held.delete(index);
+    // Before the order: the thread may be kicked out again at once.
+    this.#store(index, AP_THREAD.held, 0);
+    this.#order(index, AP_ORDER.run);
+  }
+
+  /** Ends the thread of a vCPU that is held, or as soon as it is: its exit has the result -EINTR. */
+  leave(index: number): void {
+    this.#held.delete(index);
+    if (this.#running.has(index)) this.#order(index, AP_ORDER.leave);
+  }
+
+  #order(index: number, order: number): void {
+    this.#store(index, AP_THREAD.order, order);
+    wakeFutex((this.#rows.address + index * AP_THREAD.size + AP_THREAD.order) as HostPointer);
+  }
+
+  /** Those that were not reported before. */
+  #takeHeld(): number[] {
+    const isNew = (index: number) => !this.#held.has(index) && this.#word(index, AP_THREAD.held) !== 0;
+    const held = [...this.#running].filter(isNew);
+    held.forEach((index) => this.#held.add(index));
+    return held;
   }
 
   /**
@@ -104,6 +140,7 @@ export class ApThreads implements Disposable {
     for (const index of this.#running) {
       if (this.#word(index, AP_THREAD.exited) === 0) continue;
       this.#running.delete(index);
+      this.#held.delete(index);
       exits.push({ index, result: this.#word(index, AP_THREAD.result) });
     }
     return exits;
@@ -147,6 +184,8 @@ export class ApThreads implements Disposable {
     view.setInt32(row + AP_THREAD.threadId, 0, true);
     view.setInt32(row + AP_THREAD.exited, 0, true);
     view.setInt32(row + AP_THREAD.result, 0, true);
+    view.setInt32(row + AP_THREAD.held, 0, true);
+    view.setInt32(row + AP_THREAD.order, AP_ORDER.none, true);
     startThread(at, (this.#rows.address + row) as HostPointer);
     this.#running.add(index);
   }
@@ -183,5 +222,9 @@ export class ApThreads implements Disposable {
 
   #word(index: number, field: number): number {
     return Atomics.load(this.#words, (index * AP_THREAD.size + field) / 4);
+  }
+
+  #store(index: number, field: number, value: number): void {
+    Atomics.store(this.#words, (index * AP_THREAD.size + field) / 4, value);
   }
 }

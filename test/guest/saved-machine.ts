@@ -31,7 +31,7 @@ export async function saveMachine(vm: VirtualMachine): Promise<SavedMachine> {
   const folder = new TemporaryFolder();
   const id = randomBytes(16).toString('hex');
   const memoryPath = `${folder.path}/${memoryFileName(id)}`;
-  await pausePatiently(vm);
+  await vm.pause();
   await vm.machine.devices?.pause();
   const layers = [{ file: memoryFileName(id), bytes: vm.config.memoryBytes }];
   const state = captureMachine(vm.machine, { id, createdAt: Date.now(), layers });
@@ -44,19 +44,6 @@ export async function saveMachine(vm: VirtualMachine): Promise<SavedMachine> {
   }
   const file = encodeState(state);
   return { file, state, memoryPath, [Symbol.dispose]: () => folder[Symbol.dispose]() };
-}
-
-/**
- * The first pause gives each AP a Worker, which for many APs on a busy host takes longer than a pause may; those
- * that are up then are there for the next attempt.
- */
-async function pausePatiently(vm: VirtualMachine, attempts = 10): Promise<void> {
-  try {
-    await vm.pause();
-  } catch (error) {
-    if (attempts <= 1) throw error;
-    await pausePatiently(vm, attempts - 1);
-  }
 }
 
 export interface RestoreChoice {

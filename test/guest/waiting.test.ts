@@ -5,6 +5,7 @@ import { VirtualMachine } from '../../src/api/index.ts';
 import type { VcpuStatus } from '../../src/api/control/target.ts';
 import { getThreadAffinity } from '../../src/ffi/affinity.ts';
 import { VCPU_WORD } from '../../src/vmm/bus/shared-state.ts';
+import { pauseVcpus } from '../../src/vmm/vcpu/control.ts';
 import { kvmOpens, TemporaryFolder } from '../cli/volt-process.ts';
 import { smallConfig, waitUntil } from './guest-run.ts';
 import { copyTo8000, Running, tinyMachine } from './running.ts';
@@ -149,14 +150,68 @@ describe.skipIf(!kvmOpens)('APs without a Worker (needs /dev/kvm)', () => {
     expect(end.kind).toBe('stopped');
   });
 
-  test('cost less memory than they will with Workers', async () => {
+  test('stay on their threads when they are paused, sampled and resumed, however often', async () => {
+    const count = [0xfe, 0x05, ...[0x00, 0x81, 0x00, 0x00]]; // inc byte [FLAG]
+    const code = program(clearFlag, asm.print('up'), asm.forEver(count));
+    await using machine = await tinyMachine(code, 64);
+    await waitUntil('the BSP is up', () => machine.output === 'up');
+    const before = threadIds(machine.vm);
+
+    const paused: number[] = [];
+    for (let round = 0; round < 20; round++) {
+      await machine.control.pause();
+      await machine.control.sample();
+      paused.push(machine.control.vcpus().filter(({ state }) => state === 'paused').length);
+      await machine.control.resume();
+      await machine.control.sample();
+    }
+
+    expect(paused).toEqual(Array(20).fill(64));
+    expect(threadIds(machine.vm)).toEqual(before);
+    expect(machine.control.vcpus().filter(({ state }) => state === 'waiting-for-sipi')).toHaveLength(63);
+  });
+
+  test('that are paused end with the machine, and when it is disposed of at once', async () => {
+    const code = program(asm.print('up'), asm.halt());
+    for (const wait of [true, false]) {
+      await using machine = await tinyMachine(code, 9);
+      await waitUntil('the BSP is up', () => machine.output === 'up');
+      await machine.control.pause();
+
+      if (wait) await machine.vm.stop();
+      machine.vm[Symbol.dispose]();
+
+      expect((await machine.vm.ended).kind).toBe('stopped');
+    }
+    await waitUntil('their threads are gone', () => vcpuThreads().length === 0);
+  });
+
+  test('whose pause is given up before they have obeyed are in the guest', async () => {
+    const code = program(asm.print('up'), asm.halt());
+    await using machine = await tinyMachine(code, 9);
+    await waitUntil('the BSP is up', () => machine.output === 'up');
+
+    const aps = machine.vm.vcpus.slice(1);
+    let givenUp = 0;
+    for (let round = 0; round < 200; round++) {
+      await pauseVcpus(aps, 0).catch(() => givenUp++);
+      await Bun.sleep(round % 3);
+    }
+    await machine.control.sample();
+
+    expect(givenUp).toBe(200);
+    expect(machine.control.vcpus().filter(({ state }) => state === 'paused')).toEqual([]);
+  });
+
+  test('cost less memory than with Workers, which a change of their priority takes', async () => {
     const code = program(asm.print('up'), asm.halt());
     await using machine = await tinyMachine(code, 33);
     await waitUntil('the BSP is up', () => machine.output === 'up');
-    const waiting = residentKib();
     await machine.control.pause();
-    await machine.control.resume();
+    const waiting = residentKib();
+    for (let ap = 1; ap <= 32; ap++) await machine.control.setNice(ap, 1);
     const withWorkers = residentKib();
+    await machine.control.resume();
 
     expect(withWorkers - waiting).toBeGreaterThan(32 * 300);
   });

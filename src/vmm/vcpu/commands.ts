@@ -40,7 +40,8 @@ export function obeyCommands(vcpu: CommandContext): boolean {
   }
 }
 
-function publishSample({ kvm, words, moments }: CommandContext): void {
+/** `kvm` must not be in KVM_RUN. */
+export function publishSample({ kvm, words, moments }: Omit<CommandContext, 'run8'>): void {
   const regs = kvm.regs();
   const mpState = kvm.mpState();
   Atomics.store(words, VCPU_WORD.mpState, mpState);

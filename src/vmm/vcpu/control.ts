@@ -17,8 +17,12 @@ import type { Vcpu } from './vcpu.ts';
 /** How long a vCPU may take to leave KVM_RUN. It takes microseconds; more means that its thread hangs. */
 const KICK_TIMEOUT_MS = 10_000;
 
-/** Makes KVM_RUN return now, or at once when it is entered next. (api.rst §5, immediate_exit) */
-export function kick({ words, runFlags }: Vcpu): void {
+/**
+ * Makes KVM_RUN return now, or at once when it is entered next; a vCPU that is out of it obeys now.
+ * (api.rst §5, immediate_exit)
+ */
+export function kick({ words, runFlags, held }: Vcpu): void {
+  if (held) return held();
   runFlags[RUN.immediateExit] = 1;
   const threadId = Atomics.load(words, VCPU_WORD.threadId);
   if (threadId !== 0) kickThread(threadId);
@@ -52,10 +56,15 @@ export async function pauseVcpus(vcpus: readonly Vcpu[], timeoutMs: number = KIC
 }
 
 function cancelPause(vcpus: readonly Vcpu[]): void {
-  for (const { words } of vcpus) {
-    const before = Atomics.compareExchange(words, VCPU_WORD.command, VCPU_COMMAND.pause, VCPU_COMMAND.run);
-    if (before === VCPU_COMMAND.pause) Atomics.notify(words, VCPU_WORD.command);
-  }
+  for (const vcpu of vcpus) letRun(vcpu, VCPU_COMMAND.pause);
+}
+
+/** Takes a command back. */
+function letRun(vcpu: Vcpu, command: number): void {
+  const { words } = vcpu;
+  if (Atomics.compareExchange(words, VCPU_WORD.command, command, VCPU_COMMAND.run) !== command) return;
+  Atomics.notify(words, VCPU_WORD.command);
+  vcpu.held?.();
 }
 
 /** Lets paused vCPUs run again, after telling the guest's clock. Resolves when they run. */
@@ -83,9 +92,8 @@ export async function parkVcpu(vcpu: Vcpu): Promise<void> {
   if (!(await waitWhile(words, VCPU_WORD.phase, isIn))) throw doesNotLeave('park', index);
 }
 
-export function unparkVcpu({ words }: Vcpu): void {
-  Atomics.compareExchange(words, VCPU_WORD.command, VCPU_COMMAND.park, VCPU_COMMAND.run);
-  Atomics.notify(words, VCPU_WORD.command);
+export function unparkVcpu(vcpu: Vcpu): void {
+  letRun(vcpu, VCPU_COMMAND.park);
 }
 
 /** Resolves when the vCPU's thread is about to enter KVM_RUN. Throws VoltError when it does not come up. */

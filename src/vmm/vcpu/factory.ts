@@ -50,6 +50,7 @@ export class VcpuFactory implements Disposable {
       words,
       runFlags: new Uint8Array(kvm.runPage.view(0, RUN.exitReason)),
       scheduling: this.#schedulingOf(index),
+      held: undefined,
       ended: parked,
     };
   }

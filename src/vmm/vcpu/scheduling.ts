@@ -29,6 +29,15 @@ export function requestScheduling(words: Int32Array, wanted: Partial<VcpuSchedul
   Atomics.store(words, VCPU_WORD.scheduling, cpus ? SCHEDULING.setCpus : SCHEDULING.setNice);
 }
 
+/** Whether a request waits that nobody has begun to serve. */
+export function isSchedulingWanted(words: Int32Array): boolean {
+  return isRequest(Atomics.load(words, VCPU_WORD.scheduling));
+}
+
+function isRequest(state: number): boolean {
+  return state === SCHEDULING.setCpus || state === SCHEDULING.setNice;
+}
+
 /** Takes a request back that nobody has begun to serve; false when it is too late. */
 export function withdrawScheduling(words: Int32Array): boolean {
   const before = Atomics.load(words, VCPU_WORD.scheduling);
@@ -48,7 +57,7 @@ export function finishScheduling(words: Int32Array, { cpus }: Partial<VcpuSchedu
 /** On the vCPU's thread: serves the main thread's request, if there is one. */
 export function obeyScheduling(words: Int32Array): void {
   const wanted = Atomics.load(words, VCPU_WORD.scheduling);
-  if (wanted !== SCHEDULING.setCpus && wanted !== SCHEDULING.setNice) return;
+  if (!isRequest(wanted)) return;
   if (Atomics.compareExchange(words, VCPU_WORD.scheduling, wanted, SCHEDULING.busy) !== wanted) return;
   let errno = 0;
   try {

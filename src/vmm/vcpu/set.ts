@@ -6,7 +6,7 @@ import type { KvmVm } from '../../kvm/vm.ts';
 import { encodeMsi } from '../../smp/ipi.ts';
 import { VoltError } from '../../volt-error.ts';
 import { setPhase, VCPU_COMMAND, VCPU_PHASE, VCPU_WORD, type SharedState } from '../bus/shared-state.ts';
-import { kick, parkVcpu, unparkVcpu, waitUntilRunning } from './control.ts';
+import { parkVcpu, unparkVcpu, waitUntilRunning } from './control.ts';
 import type { VcpuFactory } from './factory.ts';
 import type { VcpuMessage } from './report.ts';
 import { isThreadless, VcpuThreads } from './threads.ts';
@@ -85,7 +85,7 @@ export class VcpuSet implements Disposable {
       if (ended || Atomics.exchange(words, VCPU_WORD.command, VCPU_COMMAND.stop) === VCPU_COMMAND.stop)
         continue;
       Atomics.notify(words, VCPU_WORD.command);
-      kick(vcpu);
+      this.#threads.stop(vcpu);
     }
     this.#threads.awaitWaiting(LEAVE_MS);
   }

@@ -3,11 +3,13 @@
  *
  * The BSP has a Worker from the start. An AP begins on a thread without JavaScript
  * (`kvm/ap-threads.ts`), which keeps it in KVM_RUN while it waits for its SIPI and runs the guest; it
- * gets a Worker when it first exits to user space or is kicked. An AP that never exits costs no Worker, which
- * takes 5 ms and 2 MB.
+ * gets a Worker when it first exits to user space. An AP that never exits costs no Worker, which
+ * takes 5 ms and 2 MB: such as 64 vCPUs that are paused for a snapshot. While its thread holds it after a kick, the
+ * main thread obeys in its place.
  */
 import type { HostPointer } from '../../ffi/libc.ts';
 import { ApThreads, type ApExit } from '../../kvm/ap-threads.ts';
+import { RUN } from '../../kvm/abi.ts';
 import { workerErrorLine } from '../../runtime/worker-url.ts';
 import {
   now,
@@ -19,7 +21,11 @@ import {
   VM_WORD,
   type SharedState,
 } from '../bus/shared-state.ts';
+import { publishSample } from './commands.ts';
+import { kick } from './control.ts';
+import { vcpuQueries } from './queries.ts';
 import type { VcpuMessage } from './report.ts';
+import { isSchedulingWanted } from './scheduling.ts';
 import type { Vcpu } from './vcpu.ts';
 import type { WorkerPool } from './worker-pool.ts';
 import type { MachineLink, VcpuStart } from './worker.ts';
@@ -47,7 +53,11 @@ export class VcpuThreads implements Disposable {
     const { vcpuCount, timeline } = options.link;
     // The timeline polls for the SIPI of each AP, which takes JavaScript.
     if (vcpuCount > 1 && !timeline)
-      this.#waiting = new ApThreads(vcpuCount, (left) => left.forEach((each) => this.#takeOver(each)));
+      this.#waiting = new ApThreads(
+        vcpuCount,
+        (left) => left.forEach((each) => this.#takeOver(each)),
+        (index) => this.#obeyHeld(this.#vcpus[index]!),
+      );
   }
 
   /**
@@ -70,6 +80,13 @@ export class VcpuThreads implements Disposable {
       [...waiting, ...others].filter(({ words }) => isThreadless(words)).forEach(noteStopped);
       throw error;
     }
+  }
+
+  /** Makes a vCPU leave the guest for good, whose command is to stop. */
+  stop(vcpu: Vcpu): void {
+    // First, so that it need not wait for the event loop of this thread.
+    this.#waiting?.leave(vcpu.index);
+    kick(vcpu);
   }
 
   /** False while a thread without JavaScript may still use what the machine has mapped. */
@@ -114,9 +131,43 @@ export class VcpuThreads implements Disposable {
     });
   }
 
+  /** Obeys the commands of a vCPU that its thread holds, as `obeyCommands` does on a Worker. */
+  #obeyHeld(vcpu: Vcpu): void {
+    const { index, kvm, words, runFlags } = vcpu;
+    vcpu.held = () => this.#obeyHeld(vcpu);
+    runFlags[RUN.immediateExit] = 0;
+    const moments = this.#options.shared.vcpuMoments(index);
+    const sample = () => publishSample({ kvm: vcpuQueries(kvm.fd), words, moments });
+    const wanted = Atomics.load(words, VCPU_WORD.sampleWanted);
+    if (wanted !== Atomics.load(words, VCPU_WORD.sampleDone)) {
+      sample();
+      Atomics.store(words, VCPU_WORD.sampleDone, wanted);
+      Atomics.notify(words, VCPU_WORD.sampleDone);
+    }
+    // A thread sets its scheduling for itself: that takes a Worker.
+    if (isSchedulingWanted(words)) return this.#endHold(vcpu, 'leave');
+    const command = Atomics.load(words, VCPU_WORD.command);
+    switch (command) {
+      case VCPU_COMMAND.run:
+        setPhase(words, VCPU_PHASE.running);
+        return this.#endHold(vcpu, 'run');
+      case VCPU_COMMAND.stop:
+        return this.#endHold(vcpu, 'leave');
+      default:
+        sample();
+        setPhase(words, command === VCPU_COMMAND.park ? VCPU_PHASE.parked : VCPU_PHASE.paused);
+    }
+  }
+
+  #endHold(vcpu: Vcpu, order: 'run' | 'leave'): void {
+    vcpu.held = undefined;
+    this.#waiting![order](vcpu.index);
+  }
+
   /** A vCPU has left KVM_RUN on its waiting thread: a Worker handles that exit and goes on. */
   #takeOver({ index, result }: ApExit): void {
     const vcpu = this.#vcpus[index]!;
+    vcpu.held = undefined;
     if (Atomics.load(vcpu.words, VCPU_WORD.command) !== VCPU_COMMAND.stop) {
       this.#startWorker(vcpu, result);
       return;
@@ -153,6 +204,7 @@ export function isThreadless(words: Int32Array): boolean {
 }
 
 function noteStopped(vcpu: Vcpu): void {
+  vcpu.held = undefined;
   vcpu.ended = true;
   setPhase(vcpu.words, VCPU_PHASE.stopped);
 }

@@ -10,6 +10,11 @@ export interface Vcpu {
   /** The first bytes of kvm_run, where `immediate_exit` is. */
   readonly runFlags: Uint8Array;
   readonly scheduling: VcpuScheduling;
+  /**
+   * While a thread without JavaScript holds the vCPU out of the guest: obeys what `words` say, as a Worker does
+   * after a kick. undefined: it runs, or has a Worker.
+   */
+  held: (() => void) | undefined;
   /** True once its thread has left KVM_RUN for good, and while it has no thread. */
   ended: boolean;
 }
