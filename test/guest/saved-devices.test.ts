@@ -547,6 +547,16 @@ describe.skipIf(!kvmOpens)('a guest that waits for its device again and again (n
   };
   const expected = Array.from({ length: ROUNDS }, (_, i) => i % 10).join('');
 
+  /** A guest may end between the last byte that was seen of it and the pause. */
+  async function saveUnlessEnded(vm: VirtualMachine) {
+    try {
+      return await saveWholeMachine(vm);
+    } catch (error) {
+      if (!String(error).includes('the guest: it has ended')) throw error;
+      return undefined;
+    }
+  }
+
   /** Runs the guest, in a new machine and with newly opened files after each pause. */
   async function runInMoves(kernel: string, sections: Record<string, unknown>) {
     const { config } = parseConfig({
@@ -569,7 +579,8 @@ describe.skipIf(!kvmOpens)('a guest that waits for its device again and again (n
         resources[Symbol.dispose]();
         return { output, moves, end: ended };
       }
-      using saved = await saveWholeMachine(machine.vm);
+      using saved = await saveUnlessEnded(machine.vm);
+      if (saved === undefined) continue;
       output += await machine.end();
       resources[Symbol.dispose]();
       resources = new HostResources();

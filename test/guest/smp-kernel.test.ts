@@ -319,7 +319,7 @@ describe.skipIf(!kvmOpens)('on a host that is busy (needs /dev/kvm)', () => {
   test('selftest says so, and gives a guest more time than its --timeout', async () => {
     await using _ = new StarvedCpu(1);
 
-    const { stdout, exitCode } = await runVolt(['selftest', '--cpus', '1', '--quick', '--timeout', '1'], {
+    const { stdout, exitCode } = await runVolt(['selftest', '--cpus', '1', '--quick', '--timeout', '5'], {
       prefix: StarvedCpu.PREFIX,
       hangMs: HANG_MS,
     });
