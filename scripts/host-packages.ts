@@ -34,6 +34,9 @@ export const hostPrograms = {
   zsh: 'zsh',
   'systemd-analyze': 'systemd',
   'qemu-x86_64': 'qemu-user',
+  dockerd: 'docker.io',
+  docker: 'docker.io',
+  runc: 'runc',
   time: 'time',
 } as const;
 
@@ -98,7 +101,8 @@ function isStaticElf(path: string): boolean {
 
 async function runAptGet(args: string[], hint: string): Promise<void> {
   const child = Bun.spawn(['apt-get', ...args], {
-    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+    // Without SYSTEMD_OFFLINE Debian's docker.io starts an engine at once, which changes the host's packet filter.
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive', SYSTEMD_OFFLINE: '1' },
     stdin: 'ignore',
     stdout: 'ignore',
     stderr: 'pipe',

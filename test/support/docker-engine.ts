@@ -1,0 +1,96 @@
+/** A Docker engine of a test's own: its own folder, socket and network namespace, with the engine's default profiles. */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { TemporaryFolder } from '../cli/volt-process.ts';
+
+/** Whether an engine can run here: it needs root, and cgroups that may be written to. */
+export const canRunEngine =
+  process.getuid?.() === 0 && ['dockerd', 'docker', 'runc'].every((program) => Bun.which(program) !== null);
+
+export interface Ran {
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly exitCode: number;
+}
+
+const START_MS = 60_000;
+
+export class DockerEngine implements AsyncDisposable {
+  readonly folder = new TemporaryFolder();
+  readonly #process: Bun.Subprocess;
+
+  private constructor(network: string | undefined) {
+    const at = (name: string) => this.folder.at(name);
+    // Containers' sockets have paths of at most 107 bytes.
+    mkdirSync(at('run'));
+    // Not the host's.
+    writeFileSync(at('daemon.json'), '{}');
+    const prefix = network === undefined ? ['unshare', '--net'] : ['nsenter', `--net=${network}`];
+    const paths = [
+      ['--data-root', at('data')],
+      ['--exec-root', at('run')],
+      ['--pidfile', at('pid')],
+      ['--host', `unix://${at('d.sock')}`],
+    ].flat();
+    const settings =
+      network === undefined ? ['--bridge=none', '--iptables=false'] : ['--iptables=true', '--ip-masq=true'];
+    this.#process = Bun.spawn(
+      [
+        ...prefix,
+        'dockerd',
+        ...paths,
+        '--config-file',
+        at('daemon.json'),
+        '--storage-driver=vfs',
+        ...settings,
+      ],
+      { stdin: 'ignore', stdout: Bun.file(at('log')), stderr: Bun.file(at('log')) },
+    );
+  }
+
+  /**
+   * Starts an engine, in the network namespace of that path or else in one that has no network, and waits until it
+   * answers. Throws with what it logged when it does not start.
+   */
+  static async start(network?: string): Promise<DockerEngine> {
+    const engine = new DockerEngine(network);
+    const deadline = Date.now() + START_MS;
+    while ((await engine.run('version')).exitCode !== 0) {
+      if (engine.#process.exitCode === null && Date.now() < deadline) {
+        await Bun.sleep(100);
+        continue;
+      }
+      const log = readFileSync(join(engine.folder.path, 'log'), 'utf8').split('\n').slice(-6).join('\n');
+      await engine[Symbol.asyncDispose]();
+      throw new Error(`Cannot start dockerd:\n${log}`);
+    }
+    return engine;
+  }
+
+  /** Runs `docker` with these arguments to its end. */
+  async run(...args: readonly string[]): Promise<Ran> {
+    await using child = Bun.spawn(['docker', '--host', `unix://${this.folder.at('d.sock')}`, ...args], {
+      env: { ...process.env, DOCKER_CONFIG: this.folder.path },
+      stdin: 'ignore',
+      stdout: 'pipe',
+      stderr: 'pipe',
+    });
+    const [stdout, stderr] = await Promise.all([
+      new Response(child.stdout).text(),
+      new Response(child.stderr).text(),
+    ]);
+    return { stdout, stderr, exitCode: await child.exited };
+  }
+
+  /** Kills the engine, as a crash of its host would; its containers go on. */
+  async kill(): Promise<void> {
+    this.#process.kill('SIGKILL');
+    await this.#process.exited;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#process.kill('SIGTERM');
+    await this.#process.exited;
+    this.folder[Symbol.dispose]();
+  }
+}
