@@ -166,6 +166,8 @@ const TAKE_GUESTS: ReadonlyMap<string, string> = new Map([
   ['restart', DEFINED],
   ['rm', DEFINED],
   ['logs', DEFINED],
+  ['config', DEFINED],
+  ['inspect', DEFINED],
 ]);
 
 function guestCommands(printer: string): string {

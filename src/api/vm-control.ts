@@ -82,9 +82,11 @@ export class VmControl implements ControlTarget {
 
   async config(): Promise<RunningConfig> {
     const { withAbsolutePaths } = await import('../config/absolute-paths.ts');
+    const { completeConfig } = await import('../config/complete-config.ts');
     const { config, devices, resources } = this.#vm.machine;
     const input = devices?.withCurrentFiles(config.input) ?? config.input;
-    return { config: withAbsolutePaths(input, resources.directory) };
+    const whole = completeConfig({ ...config, input });
+    return { config: withAbsolutePaths(whole, resources.directory) };
   }
 
   status(): VmStatus {

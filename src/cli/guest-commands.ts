@@ -89,6 +89,14 @@ export function addGuestCommands(program: CommandUnknownOpts): void {
       process.exitCode = await logs(name, flags);
     });
   program
+    .command('config')
+    .description("print a guest's whole configuration, defaults included, as a configuration file")
+    .argument('<guest>', 'name, process id or socket of the guest')
+    .action(async (guest) => {
+      const { config } = await import('./config.ts');
+      process.exitCode = await config(guest);
+    });
+  program
     .command('console')
     .description('attach this terminal to the console of a running guest; Ctrl-A d detaches')
     .argument('<guest>', 'name, process id or socket of the guest')

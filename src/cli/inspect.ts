@@ -22,13 +22,39 @@ export interface InspectFlags extends MachineFlags {
 /** Returns the exit code: 0, or 1 if a check failed or the host does not suit the snapshot. */
 export async function inspect(snapshot: string | undefined, flags: InspectFlags): Promise<number> {
   setLogFormat(flags.logFormat);
-  if (snapshot !== undefined) refuseMachineFlags(flags, 'a snapshot');
+  const guest = snapshot !== undefined && (await isGuest(snapshot)) ? snapshot : undefined;
+  if (snapshot !== undefined) refuseMachineFlags(flags, guest === undefined ? 'a snapshot' : 'a guest');
   else if (flags.from !== undefined) refuseMachineFlags(flags, '--from');
   const log = createLog(flags.logLevel);
-  const { result, lines, problems } = await inspectAny(snapshot, flags, log);
+  const { result, lines, problems } =
+    guest === undefined ? await inspectAny(snapshot, flags, log) : await inspectGuest(guest, log);
   writeStdout(flags.json ? `${JSON.stringify(result, null, 2)}\n` : `${lines().join('\n')}\n`);
   for (const problem of problems) log.error(problem);
   return problems.length === 0 ? EXIT_CODE.ok : EXIT_CODE.failed;
+}
+
+/** Whether the word names a guest; a folder of that name is then called ./NAME. */
+async function isGuest(word: string): Promise<boolean> {
+  if (/^\d+$/.test(word)) return true;
+  const { isGuestName } = await import('../api/guests/guest-name.ts');
+  if (!isGuestName(word)) return false;
+  const [{ findDefinition }, { findRunning }] = await Promise.all([
+    import('../api/guests/definitions.ts'),
+    import('../api/guests/running-guest.ts'),
+  ]);
+  return findRunning(word) !== undefined || findDefinition(word) !== undefined;
+}
+
+async function inspectGuest(guest: string, log: Log): Promise<Inspected> {
+  const { describeGuest, formatGuest } = await import('./inspect-guest.ts');
+  const { config, about } = await describeGuest(guest);
+  const { inspection } = inspectMachine(config);
+  for (const warning of inspection.warnings) log.warn(warning);
+  return {
+    result: { guest: about, ...inspection },
+    problems: inspection.problems,
+    lines: () => [...formatGuest(about), '', ...formatInspection(inspection)],
+  };
 }
 
 async function inspectAny(snapshot: string | undefined, flags: InspectFlags, log: Log): Promise<Inspected> {

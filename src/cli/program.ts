@@ -171,7 +171,10 @@ function defineInspect() {
       '--from <path>',
       'instead, compare the CPU that the snapshot in a directory needs with this host; or decode and check the MP tables in a memory dump or dumped structure',
     )
-    .argument('[snapshot]', 'decode the state in the directory of a snapshot instead')
+    .argument(
+      '[guest|snapshot]',
+      'instead, a guest by its name or process id, or the directory of a snapshot',
+    )
     .action(async (snapshot, flags) => {
       const { inspect } = await import('./inspect.ts');
       process.exitCode = await inspect(snapshot, flags as unknown as InspectFlags);

@@ -95,7 +95,7 @@ export interface VmConfig {
 }
 
 /** Every section and key that has an effect. */
-const SECTIONS = {
+export const SECTIONS = {
   'boot-source': {
     kernel_image_path: optional(filePath),
     initrd_path: optional(filePath),

@@ -133,6 +133,45 @@ describe('a guest with a name', () => {
   });
 });
 
+describe('the configuration of a guest with a name', () => {
+  needsKvm('is the whole one, running or not, and makes the same guest', async () => {
+    await using volts = new NamedVolts();
+    await volts.volt('create', volts.configOf('web', spinner));
+    const defined = await volts.volt('config', 'web');
+    await volts.volt('start', 'web');
+
+    const running = await volts.volt('config', 'web');
+    const file = await volts.folder.write('copy.json', running.stdout);
+    const created = await volts.volt('create', file);
+
+    expect(running.stdout).toBe(defined.stdout);
+    expect(JSON.parse(running.stdout)).toMatchObject({
+      'boot-source': { kernel_image_path: volts.folder.at('web.elf') },
+      'machine-config': { vcpu_count: 1, mem_size_mib: 32 },
+      volt: { console: 'stdio', hang_report_s: 30 },
+    });
+    expect(created.exitCode).toBe(0);
+  });
+
+  needsKvm('is inspected by its name, with its state', async () => {
+    await using volts = new NamedVolts();
+    await volts.volt('create', volts.configOf('web', spinner));
+    await volts.volt('start', 'web');
+    const [guest] = await volts.list();
+
+    const text = await volts.volt('inspect', 'web');
+    const json = JSON.parse((await volts.volt('inspect', '--json', String(guest!.pid))).stdout) as {
+      guest: object;
+      cpus: unknown[];
+    };
+
+    expect(text.stdout).toMatch(/^Guest +web\nState +running for [\d.]+s\n/);
+    expect(text.stdout).toContain('MP tables ');
+    expect(json.guest).toMatchObject({ name: 'web', state: 'running', pid: guest!.pid! });
+    expect(json.cpus).toHaveLength(1);
+  });
+});
+
 describe('the console of a guest with a name', () => {
   needsKvm('is attached to with its history, typed on, and left by Ctrl-A d', async () => {
     await using volts = new NamedVolts();
