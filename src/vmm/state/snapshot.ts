@@ -290,6 +290,7 @@ class Snapshot {
     const merge = files.merge ?? false;
     const overwrite = merge || copied.length > 0;
     await this.#write('writing', this.#isDiff || copied.length > 0 ? rest : undefined, overwrite);
+    await this.#checkRuns();
     const file = { file: memoryFileName(request.id), bytes: this.#ramBytes };
     const layers = this.#isDiff && !merge ? [...history.base!.layers, { ...file, runs: runs! }] : [file];
     const state = captureMachine(this.#machine, { id: request.id, createdAt: Date.now(), layers });
@@ -351,7 +352,7 @@ class Snapshot {
         try {
           await pauseVcpus(running);
           this.#job.signal.throwIfAborted();
-          if (this.#hasEnded) throw guestEnded('stopped');
+          await this.#checkRuns();
           await devices?.pause();
           console.flush();
           return await act();
@@ -364,6 +365,12 @@ class Snapshot {
         }
       }),
     );
+  }
+
+  /** A vCPU that has stopped ends the guest, even if this thread has not heard of it yet. */
+  async #checkRuns(): Promise<void> {
+    const hasStopped = this.#vm.vcpus.some(({ words }) => phaseOf(words) === 'stopped');
+    if (this.#hasEnded || hasStopped) throw guestEnded((await this.#vm.ended).kind);
   }
 
   get #hasEnded(): boolean {

@@ -1,6 +1,6 @@
 /** The vCPUs of one machine: which there are, starting and stopping them, plugging and parking. */
 import type { HostPointer } from '../../ffi/libc.ts';
-import { KVM_MP_STATE } from '../../kvm/abi.ts';
+import { KVM_MP_STATE, RUN } from '../../kvm/abi.ts';
 import { readMpState, writeMpState, type KvmVcpu } from '../../kvm/vcpu.ts';
 import type { KvmVm } from '../../kvm/vm.ts';
 import { encodeMsi } from '../../smp/ipi.ts';
@@ -128,6 +128,9 @@ export class VcpuSet implements Disposable {
     if (known) resetToWait(this.#vm, known.kvm);
     const vcpu = known ?? this.#create(index);
     vcpu.ended = false;
+    // One that was saved between its ejection and its parking was told to park meanwhile.
+    Atomics.store(vcpu.words, VCPU_WORD.command, VCPU_COMMAND.run);
+    vcpu.runFlags[RUN.immediateExit] = 0;
     setPhase(vcpu.words, VCPU_PHASE.created);
     this.#threads.start([vcpu]);
     return waitUntilRunning(vcpu);
