@@ -31,6 +31,8 @@ export function writeTree(folder: string, context: ReleaseContext): void {
   copyFileSync(context.binary, join(folder, 'usr/bin/volt'));
   add('usr/lib/volt/smp-kernel', readFileSync(resolve(root, 'kernels/smp/smp.elf')));
   add('lib/systemd/system/volt@.service', own('volt@.service'));
+  for (const folder of ['lib/systemd/system', 'usr/lib/systemd/user'])
+    add(`${folder}/volt-pool.service`, own('volt-pool.service'));
   add('etc/volt/demo.json', own('demo.json'));
 
   const tree = readCommandTree();

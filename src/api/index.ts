@@ -50,6 +50,7 @@ export { parseMib } from '../schema/sizes.ts';
 export { parseCpuList } from '../machine/cpu-list.ts';
 export { IPI_MODES } from '../smp/ipi.ts';
 export { MP_STATE_NAMES } from '../smp/vcpu-state.ts';
+export { socketDirectory } from './control/directory.ts';
 export * from './control/index.ts';
 export type * from './control/target.ts';
 export { MP_TABLE_MAX_CPUS } from '../smp/mp-table.ts';

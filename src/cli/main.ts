@@ -2,10 +2,16 @@
 /** Entry point of the `volt` executable: checks the environment before any other module is loaded. */
 import { writeSync } from 'node:fs';
 import './environment.ts';
+import { choosePool, POOL_PROCESS } from './pool-choice.ts';
 
 /** EXIT_CODE.failed; api/ is not loaded yet. */
 const EXIT_FAILED = 1;
 
+const isPooled = process.argv[2] === POOL_PROCESS;
+if (isPooled) {
+  const { becomeCaller } = await import('./pool-process.ts').catch(explainLoading);
+  becomeCaller(Number(process.argv[3]));
+}
 const words = personaWords();
 // Not static imports: the bundler would run modules that it shares with other entry points before
 // environment.ts.
@@ -19,6 +25,11 @@ if (words) {
     await printIfKnown(plain[0]!);
   }
   if (mayBePlain(plain)) {
+    const pool = isPooled ? undefined : choosePool(plain);
+    if (pool !== undefined) {
+      const { runInPool } = await import('./pooled.ts').catch(explainLoading);
+      await runInPool(pool, plain);
+    }
     const { runIfPlain } = await import('./plain-run.ts').catch(explainLoading);
     await runIfPlain(plain);
   }

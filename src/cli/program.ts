@@ -65,6 +65,14 @@ function toInterval(text: string): number {
   throw new InvalidArgument(`Expected seconds from ${INTERVAL.shortest} to ${INTERVAL.longest}.`);
 }
 
+const MAXIMUM_POOL_SIZE = 1024;
+
+function toPoolSize(text: string): number {
+  const size = /^\d{1,4}$/.test(text) ? Number(text) : 0;
+  if (size >= 1 && size <= MAXIMUM_POOL_SIZE) return size;
+  throw new InvalidArgument(`Expected a number from 1 to ${MAXIMUM_POOL_SIZE}.`);
+}
+
 /** The options of `volt run`, for `volt --help`: commander shows only those of volt itself there. */
 function describeOptions(command: CommandUnknownOpts): string {
   const text = command.helpInformation();
@@ -228,6 +236,18 @@ program
   .action(async (flags) => {
     const { doctor } = await import('./doctor.ts');
     process.exitCode = doctor(flags);
+  });
+
+program
+  .command('pool')
+  .description('keep processes ready, which the guests of volt run and volt restore then start in')
+  .argument('[dir]', "the directory of the pool's socket (default: where volt ps looks)")
+  .option('--size <count>', 'processes that wait for a guest', toPoolSize, 4)
+  .option('--status', 'print what the pool there has, instead')
+  .option('--json', 'a line of JSON for each event; with --status, the status as JSON')
+  .action(async (directory, flags) => {
+    const { pool } = await import('./pool.ts');
+    process.exitCode = await pool(directory, flags);
   });
 
 program

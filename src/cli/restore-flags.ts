@@ -57,7 +57,15 @@ export const RESTORE_FLAGS = [
   { title: 'Messages:', flags: pick('--log-level', '--log-format') },
   {
     title: 'Running:',
-    flags: pick('--name', '--timeline', '--control', '--metrics', '--shutdown-timeout'),
+    flags: pick(
+      '--name',
+      '--timeline',
+      '--control',
+      '--metrics',
+      '--shutdown-timeout',
+      '--pool',
+      '--no-pool',
+    ),
   },
   ...RUN_FLAGS.filter(({ title }) => title === 'Confinement:'),
 ];

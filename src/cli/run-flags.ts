@@ -142,6 +142,11 @@ export const RUN_FLAGS: readonly FlagGroup[] = [
         parse: toSeconds,
         default: 60,
       },
+      {
+        flags: '--pool <dir>',
+        help: 'be run by a process of the pool that volt pool keeps in DIR (default: where volt ps looks)',
+      },
+      { flags: '--no-pool', help: 'be run by a process of its own, although a pool runs' },
     ],
   },
   {

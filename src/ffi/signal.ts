@@ -43,3 +43,14 @@ export function installKickHandler(): void {
 export function kickThread(threadId: number): void {
   libc.tgkill(libc.getpid(), threadId, KICK_SIGNAL);
 }
+
+/** SIG_DFL and SIG_IGN. (asm-generic/signal-defs.h) */
+const DISPOSITION = { default: 0, ignored: 1 } as const;
+
+/** Makes this process ignore a signal, or treat it as a new program does. Throws SyscallError. */
+export function setDisposition(signal: number, to: keyof typeof DISPOSITION): void {
+  const action = new Uint8Array(SIGACTION.size);
+  putU64(viewOf(action), SIGACTION.handler, DISPOSITION[to]);
+  // SAFETY: the kernel reads one struct sigaction during the call; the handler is no address.
+  checked(libc.sigaction(signal, action, null), 'sigaction');
+}

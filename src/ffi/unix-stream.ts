@@ -10,9 +10,9 @@ const BACKLOG = 128;
 const ACCEPT_FLAGS = SOCK.nonBlocking | SOCK.closeOnExec;
 
 /**
- * Listens at `path`, which must not exist. Throws SyscallError, or RangeError for a path that is too long.
+ * Listens at `path`, which must not exist; `backlog` is how many connections may wait, less one. Throws SyscallError, or RangeError for a path that is too long.
  */
-export function listenAt(path: string): OwnedFd {
+export function listenAt(path: string, backlog: number = BACKLOG): OwnedFd {
   const address = socketAddress(path);
   if (!address)
     throw new RangeError(
@@ -21,7 +21,7 @@ export function listenAt(path: string): OwnedFd {
   const socket = new OwnedFd(checked(libc.socket(AF_UNIX, STREAM_NONBLOCK_CLOEXEC, 0), 'socket'));
   try {
     checked(netLibc().bind(socket.fd, address, address.length), `bind ${path}`);
-    checked(netLibc().listen(socket.fd, BACKLOG), `listen ${path}`);
+    checked(netLibc().listen(socket.fd, backlog), `listen ${path}`);
     return socket;
   } catch (error) {
     socket.close();

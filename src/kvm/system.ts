@@ -45,6 +45,7 @@ export class KvmSystem implements Disposable {
   readonly #device: OwnedFd;
   /** The same for as long as KVM is loaded; asking takes a millisecond on some hosts. */
   #supportedCpuid: readonly CpuidEntry[] | undefined;
+  #prepared: KvmVm | undefined;
 
   /** Opens `path`. Throws SyscallError with advice, or VoltError 'host' when the API version is not 12. */
   constructor(path: string = KVM_DEVICE) {
@@ -109,8 +110,20 @@ export class KvmSystem implements Disposable {
     return this.check(CAP.coalescedPio) > 0 ? this.check(CAP.coalescedMmio) * PAGE_BYTES : 0;
   }
 
-  /** KVM_CREATE_VM of the default machine type. Throws SyscallError with advice. */
+  /** Creates a VM with its interrupt controllers, which takes milliseconds, for the next `createVm`. */
+  prepareVm(): void {
+    this.#prepared ??= this.#createVm();
+    this.#prepared.createInterruptControllers();
+  }
+
+  /** KVM_CREATE_VM of the default machine type, or the one prepared. Throws SyscallError with advice. */
   createVm(): KvmVm {
+    const prepared = this.#prepared;
+    this.#prepared = undefined;
+    return prepared ?? this.#createVm();
+  }
+
+  #createVm(): KvmVm {
     for (;;) {
       const fd = libc.ioctl(this.#device.fd, IOCTL.createVm, null);
       if (fd >= 0) return new KvmVm(new OwnedFd(fd), this.vcpuMmapBytes, this.coalescedRingOffset);
@@ -121,6 +134,7 @@ export class KvmSystem implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#prepared?.[Symbol.dispose]();
     this.#device.close();
   }
 }

@@ -48,6 +48,7 @@ export class KvmVm implements Disposable {
   readonly coalescedRingOffset: number;
   readonly #owned: OwnedFd;
   readonly #vcpuMmapBytes: number;
+  #hasControllers = false;
 
   constructor(owned: OwnedFd, vcpuMmapBytes: number, coalescedRingOffset: number) {
     this.#owned = owned;
@@ -106,9 +107,12 @@ export class KvmVm implements Disposable {
 
   /**
    * Sets the addresses that KVM needs on Intel hosts without unrestricted guest, then creates the in-kernel
-   * PICs, I/O APIC and local APICs (KVM_CREATE_IRQCHIP). Before any vCPU is created. Throws SyscallError.
+   * PICs, I/O APIC and local APICs (KVM_CREATE_IRQCHIP). Before any vCPU is created. A prepared VM has them
+   * already. Throws SyscallError.
    */
   createInterruptControllers(): void {
+    if (this.#hasControllers) return;
+    this.#hasControllers = true;
     const identity = new Uint8Array(8);
     putU64(viewOf(identity), 0, LAYOUT.identityMap.address);
     checked(libc.ioctl(this.fd, IOCTL.setIdentityMapAddr, identity), 'KVM_SET_IDENTITY_MAP_ADDR');

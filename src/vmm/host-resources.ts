@@ -5,6 +5,20 @@ import { VM_GENERATION_ID_BYTES } from '../machine/layout.ts';
 import { OpenDevices } from '../virtio/host/open.ts';
 import type { VcpuScheduling } from './vcpu/scheduling.ts';
 
+let prepared: KvmSystem | undefined;
+
+/** Opens /dev/kvm and creates a VM for the next guest of this process. Throws like `HostResources.kvm`. */
+export function prepareKvm(): void {
+  prepared ??= new KvmSystem();
+  prepared.prepareVm();
+}
+
+function takePrepared(): KvmSystem | undefined {
+  const taken = prepared;
+  prepared = undefined;
+  return taken;
+}
+
 /**
  * /dev/kvm, the files, sockets and helper processes of devices, and how the threads of vCPUs are scheduled.
  * The machine that is made after a reset gets the same ones, because inside the sandbox nothing can be opened
@@ -21,7 +35,7 @@ export class HostResources implements Disposable {
 
   /** Opened when it is first needed. Throws SyscallError with advice, and VoltError 'host'. */
   get kvm(): KvmSystem {
-    return (this.#kvm ??= new KvmSystem());
+    return (this.#kvm ??= takePrepared() ?? new KvmSystem());
   }
 
   /**

@@ -8,8 +8,15 @@ export interface TimelineRow {
   readonly atMs: number;
 }
 
+let origin = performance.timeOrigin;
+
+/** A process of a pool starts when it is taken. */
+export function restartTimelines(): void {
+  origin = now();
+}
+
 export class Timeline {
-  readonly #start = performance.timeOrigin;
+  readonly #start = origin;
   readonly #rows: TimelineRow[] = [{ phase: 'process start', atMs: 0 }];
 
   mark(phase: string): void {

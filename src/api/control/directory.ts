@@ -40,6 +40,11 @@ export function defaultSocketPath(pid: number, places: SocketPlaces = hostPlaces
   return join(openDirectory(places), `${pid}.sock`);
 }
 
+/** The directory that sockets of this user's processes are in; created if needed. Throws VoltError 'host'. */
+export function socketDirectory(): string {
+  return openDirectory(hostPlaces());
+}
+
 /**
  * Lists the socket at `path` as that of process `pid`, if possible. Returns a function that removes the
  * entry.

@@ -9,7 +9,7 @@ import type { HostPointer } from '../../ffi/libc.ts';
 import type { KvmVm } from '../../kvm/vm.ts';
 import { offsetAddress } from '../../machine/address.ts';
 import type { GuestMemory } from '../../memory/guest-memory.ts';
-import { workerUrl } from '../../runtime/worker-url.ts';
+import { takeWorker } from '../../runtime/prepared-workers.ts';
 import type { BalloonControl } from '../balloon/control.ts';
 import { VoltError } from '../../volt-error.ts';
 import { SECTOR_BYTES } from '../block/regs.ts';
@@ -29,6 +29,9 @@ import { checkSavedDevices, restoreDevice, saveDevice } from './save-device.ts';
 import type { SavedDevice } from './saved-device.ts';
 import { pauseWorkers, resumeWorkers, stopWorkers, type WorkerHandle } from './worker-control.ts';
 import { WORKER_WORD, type ServedDevice, type VirtioReport, type VirtioWorkerStart } from './worker-start.ts';
+
+/** Entry point of a device worker. */
+export const DEVICE_WORKER = 'virtio/host/worker';
 
 export interface MachineDevice {
   readonly config: DeviceConfig;
@@ -262,7 +265,7 @@ export class DeviceSet implements Disposable {
       for (const device of devices) controlOf.set(device, controlFd);
       const control = new SharedArrayBuffer(4 * WORKER_WORD.size);
       const name = devices.length === 1 ? `virtio-${devices[0]!.id}` : 'virtio';
-      const worker = new Worker(workerUrl('virtio/host/worker'), { smol: true });
+      const worker = takeWorker(DEVICE_WORKER);
       const start = { control, controlFd, name, ram, dirty, devices };
       this.#workers.push({ worker, start, name, controlFd, words: new Int32Array(control) });
     }

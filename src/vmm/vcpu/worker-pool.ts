@@ -1,7 +1,10 @@
 /**
  * Workers for vCPUs. One takes about 5 ms to come up, so those that are needed at once start before all else.
  */
-import { workerUrl } from '../../runtime/worker-url.ts';
+import { takeWorker } from '../../runtime/prepared-workers.ts';
+
+/** Entry point of a vCPU's Worker. */
+export const VCPU_WORKER = 'vmm/vcpu/worker';
 
 export class WorkerPool implements Disposable {
   readonly #all: Worker[];
@@ -30,5 +33,5 @@ export class WorkerPool implements Disposable {
 }
 
 function spawnWorker(): Worker {
-  return new Worker(workerUrl('vmm/vcpu/worker'), { smol: true });
+  return takeWorker(VCPU_WORKER);
 }

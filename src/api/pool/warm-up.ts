@@ -1,0 +1,16 @@
+/** Does what does not depend on a guest, in a process of a pool. */
+import { prepareWorker } from '../../runtime/prepared-workers.ts';
+import { DEVICE_WORKER } from '../../virtio/host/device-set.ts';
+import { prepareKvm } from '../../vmm/host-resources.ts';
+import { VCPU_WORKER } from '../../vmm/vcpu/worker-pool.ts';
+import '../control/server.ts';
+import '../prepare-snapshots.ts';
+import '../restore.ts';
+import '../../vmm/serial/terminal-input.ts';
+
+/** Throws SyscallError and VoltError 'host' for a host that cannot run guests. */
+export function warmUp(): void {
+  prepareWorker(VCPU_WORKER);
+  prepareWorker(DEVICE_WORKER);
+  prepareKvm();
+}

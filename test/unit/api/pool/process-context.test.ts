@@ -1,0 +1,80 @@
+/** What a process inherits decides whether one of a pool may stand in for it. */
+import { expect, setDefaultTimeout, test } from 'bun:test';
+import { mkdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { defaultSocketPath } from '../../../../src/api/control/directory.ts';
+import { findPoolSocket, poolSocketIn } from '../../../../src/api/pool/place.ts';
+import { firstDifference, readInherited } from '../../../../src/api/pool/process-context.ts';
+import { TemporaryFolder } from '../../../cli/volt-process.ts';
+import { testNeeding } from '../../../support/needs.ts';
+
+setDefaultTimeout(60_000);
+
+/** A child of this process, started by a shell after `command`, that has the same executable as this process. */
+async function inheritedAfter(command: string) {
+  const program = `process.stdout.write('up'); setTimeout(() => {}, 60000)`;
+  await using child = Bun.spawn(['sh', '-c', `${command}; exec "$0" -e "$1"`, process.execPath, program], {
+    stdin: 'ignore',
+    stdout: 'pipe',
+    stderr: 'inherit',
+  });
+  const reader = child.stdout.getReader();
+  await reader.read();
+  const { context, ...rest } = readInherited(child.pid);
+  // The runtime blocks all signals for moments while it starts.
+  const { 'blocked signals': _, ...lasting } = context;
+  return { ...rest, context: lasting };
+}
+
+test('a child with nothing changed has the same context', async () => {
+  const plain = await inheritedAfter('true');
+  const other = await inheritedAfter('true');
+
+  expect(firstDifference(plain.context, other.context)).toBeUndefined();
+});
+
+test.each([
+  ['ulimit -c 1', 'resource limits (ulimit)'],
+  ['ulimit -t 1000', 'resource limits (ulimit)'],
+  ['renice -n 5 -p $$ >/dev/null', 'nice value'],
+  ['echo 500 >/proc/$$/oom_score_adj', 'oom_score_adj'],
+])('after %s another context is seen: its %s', async (command, property) => {
+  const plain = await inheritedAfter('true');
+  const changed = await inheritedAfter(command);
+
+  expect(firstDifference(plain.context, changed.context)).toBe(property);
+});
+
+testNeeding('two CPUs', availableParallelism() < 2)('after taskset another affinity is seen', async () => {
+  const plain = await inheritedAfter('true');
+  const changed = await inheritedAfter('taskset -cp 0 $$ >/dev/null');
+
+  expect(firstDifference(plain.context, changed.context)).toBe('CPU affinity');
+});
+
+test('another program is another context', async () => {
+  await using other = Bun.spawn(['sleep', '60'], { stdin: 'ignore' });
+
+  expect(firstDifference(readInherited('self').context, readInherited(other.pid).context)).toBe('executable');
+});
+
+test('umask and ignored signals are read', async () => {
+  const { umask, ignoredSignals } = await inheritedAfter("umask 027; trap '' HUP");
+
+  expect(umask).toBe(0o027);
+  expect(ignoredSignals & 1n).toBe(1n);
+});
+
+test('a pool is looked for where volt ps looks', async () => {
+  using folder = new TemporaryFolder();
+  const runtimeDirectory = folder.at('run');
+  mkdirSync(runtimeDirectory, { mode: 0o700 });
+  const places = { uid: process.getuid!(), runtimeDirectory, run: folder.at('none'), tmp: folder.path };
+  const directory = defaultSocketPath(1, places).replace(/\/1\.sock$/, '');
+
+  const before = findPoolSocket(places);
+  await Bun.write(poolSocketIn(directory), '');
+
+  expect(before).toBeUndefined();
+  expect(findPoolSocket(places)).toBe(poolSocketIn(directory));
+});
