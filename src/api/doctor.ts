@@ -7,6 +7,7 @@ import { encodeCpuid } from '../kvm/cpuid-codec.ts';
 import { KvmSystem } from '../kvm/system.ts';
 import { GIB, MIB, guestAddress } from '../machine/address.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
+import { cgroupLimits, type CgroupLimits } from './cgroup-limits.ts';
 
 /** One requirement of Volt, and the next step if the host does not meet it. */
 export interface HostCheck {
@@ -62,6 +63,7 @@ export function checkHost(): HostCheck[] {
     checkOpenFiles(),
     ...checkSandbox(),
     checkCpuCount(),
+    checkCgroup(cgroupLimits()),
   ];
 }
 
@@ -162,6 +164,16 @@ function checkCpuCount(): HostCheck {
     state: 'ok',
     found: `${available} CPUs, ${Math.floor(memory / MIB)} MiB of memory available`,
   };
+}
+
+/** The limits of a container or a service; they are for `--memory`, `--cpus` and the number of guests to fit. */
+function checkCgroup({ memoryBytes, cpus, tasks }: CgroupLimits): HostCheck {
+  const found = [
+    ...(memoryBytes < Infinity ? [`${Math.floor(memoryBytes / MIB)} MiB of memory`] : []),
+    ...(cpus < Infinity ? [`${cpus} CPUs`] : []),
+    ...(tasks < Infinity ? [`${tasks} threads`] : []),
+  ];
+  return { name: 'limits of the cgroup', state: 'ok', found: found.length > 0 ? found.join(', ') : 'none' };
 }
 
 function readText(path: string): string {

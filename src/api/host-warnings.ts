@@ -1,15 +1,27 @@
 /** Warnings about settings that are valid but will not work as intended on this host. */
 import { readFileSync, statSync } from 'node:fs';
 import type { VmConfig } from '../config/config.ts';
+import { MINIMUM_MEMORY_MIB } from '../config/machine-values.ts';
 import { GIB, KIB, MIB } from '../machine/address.ts';
 import { PMEM_UNIT_BYTES } from '../virtio/pmem/placement.ts';
+import { cgroupLimits, type CgroupLimits } from './cgroup-limits.ts';
 
 /** IFF_UP. (Linux include/uapi/linux/if.h) */
 const INTERFACE_UP = 1;
 
+/** Most memory that Volt itself was seen to use beside the guest's RAM, with room. */
+const OWN_BYTES = 64 * MIB;
+/** Most threads that Volt was seen to have beside those of vCPUs, with room; each device may add one. */
+const OWN_TASKS = 24;
+
 /** One sentence per warning. Reads /sys, /proc and file sizes only. */
 export function hostWarnings(config: VmConfig): string[] {
-  return [...memoryWarnings(config), ...tapWarnings(config), ...pmemWarnings(config)];
+  return [
+    ...memoryWarnings(config),
+    ...cgroupWarnings(config, cgroupLimits()),
+    ...tapWarnings(config),
+    ...pmemWarnings(config),
+  ];
 }
 
 function memoryWarnings({ memoryBytes }: VmConfig): string[] {
@@ -21,6 +33,35 @@ function memoryWarnings({ memoryBytes }: VmConfig): string[] {
   return [
     `the guest has ${gib(memoryBytes)} of RAM and this host ${gib(host)}: the host kills Volt when the guest uses more than is free; use a smaller --memory`,
   ];
+}
+
+/** Pure. A limit that is too low shows only later: the kernel kills Volt, or refuses a thread. */
+export function cgroupWarnings(
+  {
+    memoryBytes,
+    hugepages,
+    maxCpus,
+    devices,
+  }: Pick<VmConfig, 'memoryBytes' | 'hugepages' | 'maxCpus' | 'devices'>,
+  limits: CgroupLimits,
+): string[] {
+  const warnings: string[] = [];
+  const needed = memoryBytes + OWN_BYTES;
+  // Huge pages are the hugetlb controller's.
+  if (!hugepages && needed > limits.memoryBytes) {
+    const fits = Math.floor((limits.memoryBytes - OWN_BYTES) / MIB);
+    const smaller = fits >= MINIMUM_MEMORY_MIB ? `use --memory ${fits}M, or ` : '';
+    warnings.push(
+      `the guest has ${memoryBytes / MIB} MiB of RAM, but the memory limit of this container or service is ${Math.floor(limits.memoryBytes / MIB)} MiB, so the host kills Volt when the guest uses its RAM; ${smaller}raise the limit to ${needed / MIB} MiB`,
+    );
+  }
+  const tasks = maxCpus + devices.length + OWN_TASKS;
+  if (tasks > limits.tasks) {
+    warnings.push(
+      `Volt needs up to ${tasks} threads, but the limit of this container or service is ${limits.tasks}; raise it (pids.max), or use fewer --cpus`,
+    );
+  }
+  return warnings;
 }
 
 function hostMemoryBytes(): number {

@@ -21,7 +21,7 @@ export function openKvmAdvice(errno: number): string | undefined {
       return 'load kvm_intel or kvm_amd, enable VT-x or AMD-V in the firmware, or nested virtualization if this host is itself a virtual machine';
     case ERRNO.EACCES:
     case ERRNO.EPERM:
-      return 'add your user to the kvm group (usermod -aG kvm USER, then log in again) or run as root';
+      return 'add your user to the kvm group (usermod -aG kvm USER, then log in again) or run as root; a container needs the group of the device (--group-add)';
     default:
       return undefined;
   }

@@ -26,7 +26,7 @@ describe.skipIf(!canChangeMounts)('a host (needs unshare, user namespaces and /d
     const { stdout, stderr, exitCode } = await runVolt([], { prefix: NO_PERMISSION });
 
     expect(stderr).toBe(
-      'volt: Cannot start: open /dev/kvm failed: EACCES (permission denied); add your user to the kvm group (usermod -aG kvm USER, then log in again) or run as root\n',
+      'volt: Cannot start: open /dev/kvm failed: EACCES (permission denied); add your user to the kvm group (usermod -aG kvm USER, then log in again) or run as root; a container needs the group of the device (--group-add)\n',
     );
     expect(stdout).toBe('');
     expect(exitCode).toBe(1);

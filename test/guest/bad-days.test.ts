@@ -8,11 +8,11 @@ import { OPEN, openFile } from '../../src/ffi/file.ts';
 import { libc } from '../../src/ffi/libc.ts';
 import { sampleVcpus } from '../../src/vmm/vcpu/control.ts';
 import { phaseOf } from '../../src/vmm/vcpu/sample.ts';
-import { ACPI_EVENT, PM1A_SLEEP_ENABLE, PORT } from '../../src/machine/ports.ts';
 import { canChangeMounts, inOwnMounts } from '../cli/own-mounts.ts';
 import { kvmOpens, runVolt, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
 import { testNeeding } from '../support/needs.ts';
 import { runMachine, smallConfig, waitUntil } from './guest-run.ts';
+import { obedientGuest, untilButton } from './power-guest.ts';
 import { asm, buildPvhElf, program } from './tiny-guest.ts';
 import { BeatingVolt } from './volt-child.ts';
 
@@ -20,17 +20,6 @@ import { BeatingVolt } from './volt-child.ts';
 setDefaultTimeout(120_000);
 const needsKvm = testNeeding('/dev/kvm', !kvmOpens);
 const needsMounts = testNeeding('/dev/kvm, unshare and user namespaces', !kvmOpens || !canChangeMounts);
-
-/** and al, bit; xor al, bit: zero once the bit is set */
-const untilButton = asm.untilZero([
-  ...asm.in8(PORT.acpiEvents),
-  ...[0x24, ACPI_EVENT.powerButton, 0x34, ACPI_EVENT.powerButton],
-]);
-const powerOff = [
-  ...[0x66, 0xb8, PM1A_SLEEP_ENABLE & 0xff, PM1A_SLEEP_ENABLE >> 8], // mov ax, SLP_EN
-  ...[0xba, PORT.pm1aControl & 0xff, PORT.pm1aControl >> 8, 0, 0], // mov edx, port
-  ...[0x66, 0xef], // out dx, ax
-];
 
 async function runAndTerminate(code: Uint8Array, flags: readonly string[] = []) {
   using folder = new TemporaryFolder();
@@ -55,7 +44,7 @@ async function runAndTerminate(code: Uint8Array, flags: readonly string[] = []) 
 
 describe('SIGTERM (needs /dev/kvm)', () => {
   needsKvm('lets a guest that hears the power button power itself off: exit code 0', async () => {
-    const listens = program(asm.print('ready\n'), untilButton, asm.print('bye\n'), powerOff, asm.halt());
+    const listens = obedientGuest();
 
     expect(await runAndTerminate(listens)).toEqual({ stdout: 'ready\nbye\n', stderr: '', exitCode: 0 });
   });
@@ -80,7 +69,7 @@ describe('SIGTERM (needs /dev/kvm)', () => {
   });
 
   needsKvm('does not ask with --shutdown-timeout 0, nor a guest without ACPI', async () => {
-    const listens = program(asm.print('ready\n'), untilButton, asm.print('bye\n'), powerOff, asm.halt());
+    const listens = obedientGuest();
 
     const unasked = await runAndTerminate(listens, ['--shutdown-timeout', '0']);
     const without = await runAndTerminate(listens, ['--no-acpi']);

@@ -6,6 +6,9 @@ import { join } from 'node:path';
 import { buildImage } from '../../scripts/image.ts';
 import { kvmOpens, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
 import { canRunEngine, DockerEngine, type Ran } from '../support/docker-engine.ts';
+import { obedientGuest } from '../guest/power-guest.ts';
+import { countingGuest } from '../guest/sandboxed-disk-guest.ts';
+import { buildPvhElf } from '../guest/tiny-guest.ts';
 import { testNeeding } from '../support/needs.ts';
 
 /** Compressing 110 MB takes its time. */
@@ -148,4 +151,76 @@ describe('a container of it, with the engine’s default profiles', () => {
       expect(ran.exitCode).toBe(0);
     },
   );
+
+  testInEngine('warns in one line of a memory limit that the guest does not fit in', async () => {
+    const ran = await runContainer(['--memory=160m'], '--cpus', '1', '--memory', '128M');
+
+    expect(ran.stderr).toBe(
+      'volt: the guest has 128 MiB of RAM, but the memory limit of this container or service is 160 MiB, so the host kills Volt when the guest uses its RAM; use --memory 96M, or raise the limit to 192 MiB\n',
+    );
+    expect(ran.exitCode).toBe(0);
+  });
+
+  testInEngine('ends with exit code 2 and one line for a wrong flag', async () => {
+    const ran = await runContainer([], '--memory', 'abc');
+
+    expect(ran.stderr.trim().split('\n')).toHaveLength(1);
+    expect(ran.exitCode).toBe(2);
+  });
+
+  /** Starts a guest that powers itself off when it is asked to, under this name, and waits until it runs. */
+  async function startObedient(name: string): Promise<void> {
+    await Bun.write(folder.at('obedient/kernel'), buildPvhElf(obedientGuest()));
+    const mount = `--volume=${folder.at('obedient')}:/guest:ro`;
+    const guest = ['--kernel', '/guest/kernel', '--cpus', '1', '--memory', '64M', '--control'];
+    await engine!.run('run', ...ENGINE_FLAGS, mount, '--detach', `--name=${name}`, image.name, ...guest);
+    await engine!.waitForLog(name, 'ready');
+  }
+
+  testInEngine('answers volt health and volt ps, and powers the guest off when it is stopped', async () => {
+    await startObedient('stopped');
+
+    const health = await engine!.run('exec', 'stopped', '/usr/bin/volt', 'health');
+    const ps = await engine!.run('exec', 'stopped', '/usr/bin/volt', 'ps');
+    await engine!.run('stop', '--time=60', 'stopped');
+
+    const logs = await engine!.run('logs', 'stopped');
+    const state = await engine!.run('inspect', '--format={{.State.ExitCode}}', 'stopped');
+    await engine!.run('rm', 'stopped');
+    expect(health.stdout).toStartWith('OK: guest 1 running');
+    expect(health.exitCode).toBe(0);
+    expect(ps.stdout).toContain('/guest/kernel');
+    expect(logs).toMatchObject({ stdout: 'ready\nbye\n', stderr: '' });
+    expect(state.stdout).toBe('0\n');
+  });
+
+  testInEngine('serves a disk where the profile refuses io_uring and Landlock', async () => {
+    await startObedient('profiled');
+    const profile = await engine!.seccompProfile('profiled');
+    await engine!.run('rm', '--force', 'profiled');
+    const refuses = /^(?:io_uring|landlock)_/;
+    const stricter = {
+      ...profile,
+      syscalls: profile.syscalls.map((rule) => ({
+        ...rule,
+        names: rule.names.filter((name) => !refuses.test(name)),
+      })),
+    };
+    await Bun.write(folder.at('stricter.json'), JSON.stringify(stricter));
+    await Bun.write(folder.at('disk/image'), new Uint8Array(64 * 1024));
+    await Bun.write(folder.at('disk/kernel'), buildPvhElf(countingGuest(1)));
+
+    const ran = await runContainer(
+      [`--volume=${folder.at('disk')}:/guest`, `--security-opt=seccomp=${folder.at('stricter.json')}`],
+      ...['--kernel', '/guest/kernel', '--cpus', '1', '--memory', '64M', '--disk', '/guest/image'],
+      ...['--log-level', 'info'],
+    );
+
+    expect(profile.syscalls.flatMap(({ names }) => names).filter((name) => refuses.test(name))).not.toEqual(
+      [],
+    );
+    expect(ran.stderr).toContain('the sandbox is incomplete: this host has no Landlock');
+    expect(ran.exitCode).toBe(0);
+    expect(readFileSync(folder.at('disk/image'))[0]).toBe(1);
+  });
 });

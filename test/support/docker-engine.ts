@@ -13,6 +13,11 @@ export interface Ran {
   readonly exitCode: number;
 }
 
+/** OCI runtime-spec, config-linux.md, "Seccomp". */
+export interface SeccompProfile {
+  readonly syscalls: readonly { readonly names: readonly string[] }[];
+}
+
 const START_MS = 60_000;
 
 export class DockerEngine implements AsyncDisposable {
@@ -80,6 +85,27 @@ export class DockerEngine implements AsyncDisposable {
       new Response(child.stderr).text(),
     ]);
     return { stdout, stderr, exitCode: await child.exited };
+  }
+
+  /** Waits until a container has written this text. */
+  async waitForLog(container: string, text: string): Promise<void> {
+    const deadline = Date.now() + START_MS;
+    for (;;) {
+      const { stdout, stderr } = await this.run('logs', container);
+      if (stdout.includes(text)) return;
+      if (Date.now() > deadline) throw new Error(`${container} does not say ${text}: ${stdout}${stderr}`);
+      await Bun.sleep(100);
+    }
+  }
+
+  /** The system call filter that a running container has, in the form that `--security-opt seccomp=FILE` takes. */
+  async seccompProfile(container: string): Promise<SeccompProfile> {
+    const { stdout: id } = await this.run('inspect', '--format={{.Id}}', container);
+    const bundle = `run/containerd/daemon/io.containerd.runtime.v2.task/moby/${id.trim()}/config.json`;
+    const bundled = JSON.parse(readFileSync(this.folder.at(bundle), 'utf8')) as {
+      linux: { seccomp: SeccompProfile };
+    };
+    return bundled.linux.seccomp;
   }
 
   /** Kills the engine, as a crash of its host would; its containers go on. */
