@@ -4,6 +4,8 @@
  * Firecracker does not have), and become a VmConfig. All other code sees validated input only.
  */
 import * as v from 'valibot';
+import type { CpuTemplate } from '../cpuid/cpu-template.ts';
+import { STATIC_TEMPLATES, staticTemplate } from '../cpuid/static-templates.ts';
 import { MIB } from '../machine/address.ts';
 import { MP_TABLE_MAX_CPUS } from '../smp/mp-table.ts';
 import { resolveNuma, type NumaPlan } from '../smp/numa.ts';
@@ -20,6 +22,7 @@ import {
   toNumaRequest,
   type ConsoleConfig,
 } from './machine-values.ts';
+import { CpuTemplateSchema } from './cpu-template-config.ts';
 import { filePath, flag, found, isSection, oneOf, optional, section, wholeNumber } from '../schema/values.ts';
 import { placeDevices, virtioCmdline } from '../virtio/host/placement.ts';
 import { addKernelWords, contradictingWords, turnsAcpiOff } from './kernel-words.ts';
@@ -69,6 +72,8 @@ export interface VmConfig {
   readonly cpuHotplug: boolean;
   /** Covers `maxCpus` vCPUs. */
   readonly topology: Topology;
+  /** What guests see of the CPU otherwise than KVM has it; undefined: nothing. */
+  readonly cpuTemplate: CpuTemplate | undefined;
   readonly memoryBytes: number;
   readonly hugepages: boolean;
   /** undefined: no NUMA nodes. */
@@ -107,6 +112,7 @@ export const SECTIONS = {
     smt: optional(flag, false),
     // RAM is always advised to be backed by huge pages, which is what `Transparent` asks for.
     huge_pages: optional(oneOf(['None', 'Transparent', '2M']), 'None'),
+    cpu_template: optional(oneOf(['None', ...STATIC_TEMPLATES]), 'None'),
   },
   volt: {
     console: optional(ConsoleSchema, 'stdio'),
@@ -136,6 +142,7 @@ const FileSchema = v.object(
   {
     'boot-source': optional(section(SECTIONS['boot-source']), {}),
     'machine-config': optional(section(SECTIONS['machine-config']), {}),
+    'cpu-config': CpuTemplateSchema,
     volt: optional(section(SECTIONS.volt), {}),
   },
   (issue) => `${found(issue.input)} (expected an object)`,
@@ -177,6 +184,7 @@ function toVmConfig(
     maxCpus,
     cpuHotplug: maxCpus > cpus,
     topology,
+    cpuTemplate: toTemplate(file),
     memoryBytes,
     hugepages: machine.huge_pages === '2M',
     numa:
@@ -197,6 +205,12 @@ function toVmConfig(
   };
   checkTables(config, nameOf);
   return config;
+}
+
+/** The custom template replaces a static one. */
+function toTemplate(file: v.InferOutput<typeof FileSchema>): CpuTemplate | undefined {
+  const { cpu_template: name } = file['machine-config'];
+  return file['cpu-config'] ?? (name === 'None' ? undefined : staticTemplate(name));
 }
 
 /** Refuses features that need ACPI tables, if there are none. */
@@ -299,6 +313,7 @@ function unknownKeys(input: ConfigInput): string[] {
   return Object.entries(input).flatMap(([name, content]) => {
     const ofDevices = unknownDeviceKeys(name, content);
     if (ofDevices) return ofDevices;
+    if (name === 'cpu-config') return [];
     if (!Object.hasOwn(SECTIONS, name)) return IGNORED_SILENTLY.has(name) ? [] : [name];
     const known = SECTIONS[name as keyof typeof SECTIONS];
     return Object.keys((content ?? {}) as object)

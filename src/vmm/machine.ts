@@ -7,9 +7,17 @@ import { resetCpuHotplug } from '../chips/cpu-hotplug.ts';
 import { resetI8042 } from '../chips/i8042.ts';
 import { resetUart } from '../chips/uart.ts';
 import type { VmConfig } from '../config/config.ts';
+import {
+  applyCpuidTemplate,
+  checkTemplateHost,
+  CpuTemplateError,
+  type CpuTemplate,
+} from '../cpuid/cpu-template.ts';
 import { CAP } from '../kvm/abi.ts';
 import { viewCoalescedRing } from '../kvm/coalesced.ts';
+import type { KvmSystem } from '../kvm/system.ts';
 import type { KvmVm } from '../kvm/vm.ts';
+import type { CpuidEntry } from '../machine/cpuid-entry.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
 import {
   needsX2apicMode,
@@ -141,10 +149,14 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
     timeline: options.timeline,
   };
   restored?.applyClock(vm);
-  const host = { cpuid: system.supportedCpuid(), tscDeadline };
+  // A restored guest has the table of its snapshot.
+  const template = restored ? undefined : config.cpuTemplate;
+  const supported = system.supportedCpuid();
+  const host = { cpuid: template ? applyTemplate(template, supported, system) : supported, tscDeadline };
   const { scheduling } = resources;
+  const msrs = config.cpuTemplate?.msrs ?? [];
   const factory = owned.use(
-    new VcpuFactory({ vm, plan, shared, host, scheduling, affinity: config.affinity, restored }),
+    new VcpuFactory({ vm, plan, shared, host, scheduling, affinity: config.affinity, restored, msrs }),
   );
   const vcpus = new VcpuSet({
     ...{ vm, factory, link, shared, workers },
@@ -165,6 +177,19 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
     symbols: new GuestSymbols(config, plan.boot.protocol, options.warn),
     owned: owned.move(),
   };
+}
+
+/** Throws CpuTemplateError if this host cannot have the template. */
+function applyTemplate(
+  template: CpuTemplate,
+  supported: readonly CpuidEntry[],
+  system: KvmSystem,
+): readonly CpuidEntry[] {
+  checkTemplateHost(template, supported);
+  for (const capability of template.capabilities)
+    if (system.check(capability) <= 0)
+      throw new CpuTemplateError('capability', `KVM lacks capability ${capability}`, [capability]);
+  return applyCpuidTemplate(template, supported);
 }
 
 /** Before any thread is made: a host CPU that does not exist would stop the guest halfway. */

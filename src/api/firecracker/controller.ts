@@ -1,5 +1,6 @@
 /** Carries out what clients ask for: configures the microVM, starts it, and controls it while it runs. */
 import { parseConfig, type VmConfig } from '../../config/config.ts';
+import { CpuTemplateError } from '../../cpuid/cpu-template.ts';
 import { SyscallError } from '../../ffi/errno.ts';
 import { randomBytes } from '../../ffi/random.ts';
 import type { ThreadFilters } from '../../vmm/sandbox.ts';
@@ -225,6 +226,7 @@ export class Controller {
       this.#begin(startMicroVm({ config: this.#withMmds(config), log: this.#main, beforeStart }));
       for (const line of resources.settingsWithoutEffect()) this.#main.warn(line);
     } catch (error) {
+      if (error instanceof CpuTemplateError) throw startFault(describeTemplateError(error));
       if (error instanceof VoltError || error instanceof SyscallError) throw startFault(error.message);
       throw error;
     }
@@ -329,6 +331,23 @@ const PCI_OFF = 'PCI is not enabled';
 
 function answer(output: Output): ApiResponse {
   return { status: 200, body: formatOutput(output) };
+}
+
+/** In Firecracker's words. */
+function describeTemplateError({ mismatch, numbers }: CpuTemplateError): string {
+  const [first, second] = numbers.map((number) => number.toString(16));
+  switch (mismatch) {
+    case 'vendor':
+      return 'Failed to get CPU template: CPU vendor mismatched between actual CPU and CPU template.';
+    case 'model':
+      return 'Failed to get CPU template: The current CPU model is not permitted to apply the CPU template.';
+    case 'capability':
+      return `Kvm error: Missing KVM capabilities: 0x${first}`;
+    case 'leaf':
+      return `System configuration error: Failed to create guest config: Template changes a CPUID entry not supported by KVM: Leaf: ${first}, Subleaf: ${second}`;
+    case 'msr':
+      return `System configuration error: Failed to create guest config: KVM vcpu ioctl failed: Failed to get KVM vcpu msr: 0x${first}`;
+  }
 }
 
 function startFault(why: string): ActionFault {

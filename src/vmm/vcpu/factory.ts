@@ -1,4 +1,6 @@
 /** Creates a machine's vCPUs in KVM, gives each the state in which firmware would leave it, and owns them. */
+import { applyMask, CpuTemplateError, type MsrMask } from '../../cpuid/cpu-template.ts';
+import { changeMsrs } from '../../kvm/mask-msrs.ts';
 import { RUN, KVM_MP_STATE } from '../../kvm/abi.ts';
 import { readMpState, readTscKhz, type KvmVcpu } from '../../kvm/vcpu.ts';
 import type { KvmVm } from '../../kvm/vm.ts';
@@ -17,6 +19,8 @@ export interface VcpuFactoryOptions {
   readonly plan: MachinePlan;
   readonly shared: SharedState;
   readonly host: Omit<HostCpuInfo, 'tscKhz'>;
+  /** MSRs that differ from those of KVM. */
+  readonly msrs: readonly MsrMask[];
   /** How the vCPUs of the machine before were scheduled, by index; gets an entry for each that has none. */
   readonly scheduling: Map<number, VcpuScheduling>;
   /** Host CPUs of vCPUs that have no entry yet; those that are not named run anywhere. */
@@ -57,13 +61,14 @@ export class VcpuFactory implements Disposable {
 
   /** Gives a new vCPU the state in which firmware would leave it. Returns its MP state. */
   #makeReady(kvm: KvmVcpu, index: number): number {
-    const { plan, host, restored } = this.#options;
+    const { plan, host, msrs, restored } = this.#options;
     const cpu = plan.cpus[index]!;
     // The TSC frequency is the same for all vCPUs, but KVM reports it of a vCPU only.
     this.#cpuid ??= new VcpuCpuid(plan, { ...host, tscKhz: readTscKhz(kvm.fd) }, restored?.cpuid);
     kvm.setCpuid(this.#cpuid.of(cpu));
     if (needsX2apicMode(plan)) kvm.enableX2apic();
     applyCommonState(kvm);
+    if (msrs.length > 0) maskMsrs(kvm.fd, msrs);
     return checkMpState(kvm.fd, index, index === plan.bootCpu);
   }
 
@@ -80,6 +85,16 @@ export class VcpuFactory implements Disposable {
   [Symbol.dispose](): void {
     this.#stack.dispose();
   }
+}
+
+/** Throws CpuTemplateError for an MSR that KVM does not have. */
+function maskMsrs(fd: number, msrs: readonly MsrMask[]): void {
+  const missing = changeMsrs(
+    fd,
+    msrs.map(({ index, ...mask }) => ({ index, change: (value) => applyMask(value, mask) })),
+  );
+  if (missing === undefined) return;
+  throw new CpuTemplateError('msr', `KVM does not let MSR 0x${missing.toString(16)} be set so`, [missing]);
 }
 
 /** KVM makes the BSP runnable and APs uninitialized. Anything else is a defect. */

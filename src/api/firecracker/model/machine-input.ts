@@ -2,6 +2,7 @@
 import type { ConfigInput } from '../../../config/config.ts';
 import type { LimitChange, TokenBucketConfig } from '../../../virtio/transport/rate-limiter.ts';
 import type { RateLimiterBody, TokenBucketBody } from '../request/bodies.ts';
+import type { CpuTemplateBody, RegisterFilter } from '../request/cpu-template.ts';
 import type { VmResources } from './resources.ts';
 
 /**
@@ -18,7 +19,8 @@ const MAX_REFILL_MS = 24n * 3600n * 1000n;
 const AS_FIRECRACKER_OPENS = { format: 'Raw', locked: false } as const;
 
 export function toConfigInput(resources: VmResources): ConfigInput {
-  const { machine, bootSource, drives, interfaces, pmem, balloon, vsock, entropy, serial } = resources;
+  const { machine, bootSource, drives, interfaces, pmem, balloon, vsock, entropy, serial, cpuTemplate } =
+    resources;
   const path = serial.serial_out_path;
   return {
     'boot-source': {
@@ -31,7 +33,9 @@ export function toConfigInput(resources: VmResources): ConfigInput {
       mem_size_mib: Number(machine.mem_size_mib),
       smt: machine.smt,
       huge_pages: machine.huge_pages === '2M' ? '2M' : 'None',
+      cpu_template: machine.cpu_template ?? 'None',
     },
+    ...(cpuTemplate && { 'cpu-config': toTemplateInput(cpuTemplate) }),
     drives: drives.map((drive) => ({
       drive_id: drive.drive_id,
       path_on_host: drive.path_on_host,
@@ -73,6 +77,29 @@ export function toConfigInput(resources: VmResources): ConfigInput {
       hang_report_s: 'off',
     },
   };
+}
+
+/** A template as configuration files have it. */
+function toTemplateInput({ kvm_capabilities, cpuid_modifiers, msr_modifiers }: CpuTemplateBody) {
+  return {
+    kvm_capabilities: kvm_capabilities.map(({ number, needed }) => `${needed ? '' : '!'}${number}`),
+    cpuid_modifiers: cpuid_modifiers.map(({ leaf, subleaf, flags, modifiers }) => ({
+      ...{ leaf: hex(leaf), subleaf: hex(subleaf), flags },
+      modifiers: modifiers.map(({ register, bitmap }) => ({ register, bitmap: formatBitmap(bitmap, 32) })),
+    })),
+    msr_modifiers: msr_modifiers.map(({ addr, bitmap }) => ({
+      ...{ addr: hex(addr), bitmap: formatBitmap(bitmap, 64) },
+    })),
+  };
+}
+
+function formatBitmap({ filter, value }: RegisterFilter, bits: number): string {
+  const digit = (bit: bigint) => (((filter >> bit) & 1n) === 0n ? 'x' : String((value >> bit) & 1n));
+  return `0b${Array.from({ length: bits }, (_, i) => digit(BigInt(bits - 1 - i))).join('')}`;
+}
+
+function hex(value: number): string {
+  return `0x${value.toString(16)}`;
 }
 
 /** The machine has no PCI bus; Linux need not look for one. */

@@ -298,8 +298,6 @@ export class VmResources {
   /** What was set although Volt does not do it, a line each, so that a client's log shows it. */
   settingsWithoutEffect(): string[] {
     const lines: string[] = [];
-    if (this.#cpuTemplate !== undefined || this.#machine.cpu_template !== null)
-      lines.push('The CPU template has no effect: vCPUs have the features that KVM supports on this host.');
     if (this.#balloon?.free_page_hinting)
       lines.push('Balloon hinting has no effect: the guest is not asked for its free pages.');
     return lines;
