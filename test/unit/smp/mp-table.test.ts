@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { byteSum } from '../../../src/binary/checksum.ts';
 import { viewOf } from '../../../src/binary/bytes.ts';
 import { EBDA_END, LAYOUT } from '../../../src/machine/layout.ts';
@@ -6,6 +6,8 @@ import { buildMpTables, MP_TABLE_MAX_CPUS, type MpTables } from '../../../src/sm
 import { readConfigTable, readFloatingPointer } from '../../../src/smp/mp-table-read.ts';
 import { voltErrorOf } from '../support/errors.ts';
 import { readHexVector } from '../support/vectors.ts';
+
+setDefaultTimeout(60_000);
 
 const HEADER_BYTES = 44;
 const PROCESSOR_BYTES = 20;

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import {
   BalloonDevice,
   describeBalloon,
@@ -10,6 +10,8 @@ import { MMIO_REGISTER as R } from '../../../../src/virtio/transport/mmio.regs.t
 import { seededRandom } from '../../support/random.ts';
 import { createDeviceBench, createTestClock, RING_SPACE } from '../device-bench.ts';
 import { DESCRIPTORS, DRIVER_AREA, HOST_BASE, putWords } from '../test-ram.ts';
+
+setDefaultTimeout(60_000);
 
 const RAM_BYTES = 0x40_0000;
 const PAGE = 4096;

@@ -1,5 +1,5 @@
 /** A balloon in a machine whose RAM another process has mapped too. */
-import { expect, test } from 'bun:test';
+import { expect, setDefaultTimeout, test } from 'bun:test';
 import { fstatSync } from 'node:fs';
 import { describeBalloon } from '../../../../src/virtio/balloon/device.ts';
 import { createEventFd } from '../../../../src/ffi/epoll.ts';
@@ -12,6 +12,8 @@ import { chooseRelease, serveBalloon } from '../../../../src/virtio/balloon/serv
 import { createDeviceBench } from '../device-bench.ts';
 import { createServeContext } from '../serve-context.ts';
 import { ramAt } from '../test-ram.ts';
+
+setDefaultTimeout(60_000);
 
 const PAGE = 4096;
 const RAM_BYTES = 8 * 2 ** 20;

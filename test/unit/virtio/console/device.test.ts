@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { CONSOLE_EVENT as EVENT, CONSOLE_FEATURE as F } from '../../../../src/virtio/console/regs.ts';
 import {
   ConsoleDevice,
@@ -11,6 +11,8 @@ import { MMIO_REGISTER as R } from '../../../../src/virtio/transport/mmio.regs.t
 import { seededRandom } from '../../support/random.ts';
 import { createDeviceBench, createTestClock, RING_SPACE } from '../device-bench.ts';
 import { DESCRIPTORS, DRIVER_AREA, HOST_BASE, putWords } from '../test-ram.ts';
+
+setDefaultTimeout(60_000);
 
 const PORTS = [
   { name: 'first', console: true },

@@ -1,5 +1,5 @@
 /** A device continues elsewhere with its queues where they stood, and its driver does not notice. */
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import type {
   DeviceContext,
   DeviceDescription,
@@ -10,6 +10,8 @@ import { FEATURE, MMIO_REGISTER as R } from '../../../../src/virtio/transport/mm
 import { Chain, NEXT } from '../../../../src/virtio/transport/queue.ts';
 import { seededRandom } from '../../support/random.ts';
 import { createDeviceBench } from '../device-bench.ts';
+
+setDefaultTimeout(60_000);
 
 const SIZE = 8;
 const DESCRIPTION: DeviceDescription = {
