@@ -43,24 +43,43 @@ export const DEVICE_WORD = {
   servedByBackend: 21,
   /** 1: the device was saved while active, and continues at its queues' positions. */
   restored: 22,
-  size: 23,
+  /** Eventfd that asks the device worker to examine these words. */
+  controlFd: 23,
+  /** Of a PCI function: 1 while MSI-X is enabled, and 1 while the driver forbids the use of the interrupt pin. */
+  msixEnabled: 24,
+  pinDisabled: 25,
+  /** Of a PCI function: eventfds of the interrupt pin and of configuration changes. */
+  pinFd: 26,
+  configFd: 27,
+  /** Of a PCI function: 1 + vector of configuration changes; 0: none. */
+  configVector: 28,
+  size: 29,
 } as const;
 
-/** Words of one queue; they follow the device's words. An address is two words, low half first. */
+/**
+ * Words of one queue; they follow the device's words. An address is two words, low half first. A device reset clears
+ * those from `size` on.
+ */
 export const QUEUE_WORD = {
   sizeMax: 0,
-  size: 1,
-  ready: 2,
-  descriptorsLow: 3,
-  descriptorsHigh: 4,
-  driverLow: 5,
-  driverHigh: 6,
-  deviceLow: 7,
-  deviceHigh: 8,
+  /** Eventfd that notifies the queue. */
+  notifyFd: 1,
+  /** Of a PCI function: eventfd of the queue's used buffer notifications. */
+  callFd: 2,
+  size: 3,
+  ready: 4,
+  descriptorsLow: 5,
+  descriptorsHigh: 6,
+  driverLow: 7,
+  driverHigh: 8,
+  deviceLow: 9,
+  deviceHigh: 10,
   /** `QueuePosition`, written when the device is paused. */
-  next: 9,
-  wrap: 10,
-  wordCount: 11,
+  next: 11,
+  wrap: 12,
+  /** Of a PCI function: 1 + vector of used buffer notifications; 0: none. */
+  vector: 13,
+  wordCount: 14,
 } as const;
 
 /**
@@ -95,11 +114,27 @@ function offsets(queueCount: number) {
   return { counters, config, words, own };
 }
 
-/** State of a device that no driver has initialized yet. */
-export function createDeviceState(description: DeviceDescription): DeviceState {
+/** Bytes of a state with so many queues and words of the device itself. */
+export function deviceStateBytes(queueCount: number, ownWords: number): number {
+  return offsets(queueCount).own + 4 * ownWords;
+}
+
+/** Room for the state of a device that is not known yet. */
+export interface StateRoom {
+  readonly buffer: SharedArrayBuffer;
+  readonly queueCapacity: number;
+}
+
+/** State of a device that no driver has initialized yet; in `room`, whatever was there before is gone. */
+export function createDeviceState(description: DeviceDescription, room?: StateRoom): DeviceState {
   const queueCount = description.queueSizes.length;
-  const ownBytes = 4 * (description.stateWords?.length ?? 0);
-  const state = viewDeviceState(new SharedArrayBuffer(offsets(queueCount).own + ownBytes), queueCount);
+  const bytes = deviceStateBytes(queueCount, description.stateWords?.length ?? 0);
+  const { buffer, queueCapacity } = room ?? {
+    buffer: new SharedArrayBuffer(bytes),
+    queueCapacity: queueCount,
+  };
+  new Uint8Array(buffer).fill(0);
+  const state = viewDeviceState(buffer, queueCapacity, queueCount);
   const { words, config } = state;
   const W = DEVICE_WORD;
   const offered = featureWords([
@@ -120,9 +155,13 @@ export function createDeviceState(description: DeviceDescription): DeviceState {
   return state;
 }
 
-/** Views of the state in `buffer`, for another thread. */
-export function viewDeviceState(buffer: SharedArrayBuffer, queueCount: number): DeviceState {
-  const at = offsets(queueCount);
+/** Views of the state in `buffer`, which has room for `capacity` queues, for another thread. */
+export function viewDeviceState(
+  buffer: SharedArrayBuffer,
+  capacity: number,
+  queueCount = capacity,
+): DeviceState {
+  const at = offsets(capacity);
   return {
     buffer,
     queueCount,

@@ -31,11 +31,16 @@ const C = QUEUE_COUNTER;
 
 /** Effects of a device on the machine and its user. */
 export interface RunnerEffects {
-  /** Raises the device's interrupt, which is edge-triggered. */
+  /** Raises the device's interrupt: an edge on MMIO, the pin on PCI. */
   interrupt(): void;
+  /** With MSI-X: sends the message of a queue, or of configuration changes for CONFIG_CHANGE. */
+  sendMessage?(queue: number): void;
   /** Reports to the user that the device entered DEVICE_NEEDS_RESET. */
   reportFailure?(reason: string, cause: FailureCause): void;
 }
+
+/** Instead of a queue's number. */
+export const CONFIG_CHANGE = -1;
 
 export class DeviceRunner implements DeviceContext {
   readonly ram: GuestRam;
@@ -62,11 +67,16 @@ export class DeviceRunner implements DeviceContext {
 
   /**
    * Acts on what happened before this worker ran. The interrupt of a restored device may have been lost after
-   * its bit was saved, so it is raised again; drivers have to expect spurious ones. (§2.7.7.1)
+   * its bit was saved, so it is raised again, and with MSI-X, which saves no bits, all of them; drivers have to expect
+   * spurious ones. (§2.7.7.1)
    */
   start(): void {
+    const { words } = this.#state;
+    const restored = Atomics.load(words, W.restored) !== 0;
     this.sync();
-    if (Atomics.load(this.#state.words, W.interruptStatus) !== 0) this.#effects.interrupt();
+    if (Atomics.load(words, W.interruptStatus) !== 0) this.#effects.interrupt();
+    if (!restored || Atomics.load(words, W.msixEnabled) === 0) return;
+    for (let queue = CONFIG_CHANGE; queue < this.queues.length; queue++) this.#effects.sendMessage?.(queue);
   }
 
   /**
@@ -139,7 +149,7 @@ export class DeviceRunner implements DeviceContext {
     const { counters } = this.#state;
     const at = queue * C.size + C.interrupts;
     counters[at] = counters[at]! + 1;
-    this.#raise(INTERRUPT.usedBufferBit);
+    this.#raise(INTERRUPT.usedBufferBit, queue);
   }
 
   fail(reason: string, cause: FailureCause = 'driver'): void {
@@ -179,7 +189,7 @@ export class DeviceRunner implements DeviceContext {
     config.set(bytes, hidden + offset);
     Atomics.add(words, W.generation, 1);
     config.set(bytes, CONFIG_BYTES - hidden + offset);
-    if (this.#active && !quiet) this.#raise(INTERRUPT.configChangeBit);
+    if (this.#active && !quiet) this.#raise(INTERRUPT.configChangeBit, CONFIG_CHANGE);
   }
 
   config(offset: number): number {
@@ -301,12 +311,19 @@ export class DeviceRunner implements DeviceContext {
     const { words } = this.#state;
     Atomics.add(words, W.failures, 1);
     Atomics.or(words, W.status, STATUS.needsResetBit);
-    this.#raise(INTERRUPT.configChangeBit);
+    this.#raise(INTERRUPT.configChangeBit, CONFIG_CHANGE);
     this.#effects.reportFailure?.(reason, cause);
   }
 
-  /** Sets the InterruptStatus bit before the edge, so that the driver's interrupt handler finds it. */
-  #raise(bit: number): void {
+  /**
+   * Sets the InterruptStatus bit before the edge, so that the driver's interrupt handler finds it. Messages need no
+   * such bit. (§4.1.5.3)
+   */
+  #raise(bit: number, queue: number): void {
+    if (Atomics.load(this.#state.words, W.msixEnabled) !== 0) {
+      this.#effects.sendMessage?.(queue);
+      return;
+    }
     Atomics.or(this.#state.words, W.interruptStatus, bit);
     this.#effects.interrupt();
   }

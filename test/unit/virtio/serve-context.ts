@@ -5,5 +5,5 @@ export function createServeContext(
   events: EventSources,
   rest: Partial<Omit<ServeContext, 'events'>> = {},
 ): ServeContext {
-  return { events, ram: [], queueFds: [], interruptFd: -1, report: () => {}, ...rest };
+  return { events, ram: [], queueFds: [], callFds: [], report: () => {}, ...rest };
 }

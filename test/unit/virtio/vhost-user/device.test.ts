@@ -30,7 +30,7 @@ function createBench(answers: Readonly<Record<string, Uint8Array | undefined>> =
     agreement,
     regions: [{ address: 0, bytes: 0x40_0000, fileOffset: 0, fd: 7 }],
     kickFds: [10, 11],
-    callFd: 9,
+    callFds: [9, 9],
   };
   const device = new VhostDevice(options, {
     send: (message, fds) => link.send(message, fds),
