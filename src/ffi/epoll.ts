@@ -28,6 +28,14 @@ export function signalEventFd(fd: number): void {
   ioLibc().write(fd, ONE, 8);
 }
 
+const taken = new BigUint64Array(1);
+
+/** Sets an eventfd's counter to 0; returns whether it was above. Allocates nothing. */
+export function takeEventFd(fd: number): boolean {
+  // SAFETY: the kernel writes 8 bytes, owned by this module, during the call.
+  return Number(ioLibc().read(fd, taken, 8)) === 8;
+}
+
 /** An epoll(7) instance that calls a handler per descriptor. Owned and used by one thread. */
 export class Epoll implements Disposable {
   readonly #owned: OwnedFd;

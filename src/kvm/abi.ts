@@ -132,7 +132,23 @@ export const IOEVENTFD = {
   flags: 0x18,
   size: 0x40,
 } as const;
-export const IOEVENTFD_DATAMATCH = 1;
+export const IOEVENTFD_FLAG = { datamatch: 1 << 0, deassign: 1 << 2 } as const;
+export const IRQFD_FLAG = { deassign: 1 << 0, resample: 1 << 1 } as const;
+
+/** `struct kvm_irq_routing`, whose entries follow, and `struct kvm_irq_routing_entry`. */
+export const IRQ_ROUTING = { count: 0x00, flags: 0x04, size: 0x08 } as const;
+export const IRQ_ROUTING_ENTRY = {
+  gsi: 0x00,
+  type: 0x04,
+  flags: 0x08,
+  irqchip: 0x10,
+  pin: 0x14,
+  addressLow: 0x10,
+  addressHigh: 0x14,
+  data: 0x18,
+  size: 0x30,
+} as const;
+export const IRQ_ROUTING_TYPE = { irqchip: 1, msi: 2 } as const;
 
 /** `struct kvm_msi` */
 export const MSI = { addressLow: 0x00, addressHigh: 0x04, data: 0x08, flags: 0x0c, size: 0x20 } as const;
@@ -300,6 +316,7 @@ export const IOCTL = {
   irqLine: ioc(WRITE, 0x61, IRQ_LEVEL.size),
   registerCoalesced: ioc(WRITE, 0x67, COALESCED_ZONE.size),
   unregisterCoalesced: ioc(WRITE, 0x68, COALESCED_ZONE.size),
+  setGsiRouting: ioc(WRITE, 0x6a, IRQ_ROUTING.size),
   irqfd: ioc(WRITE, 0x76, IRQFD.size),
   createPit2: ioc(WRITE, 0x77, PIT_CONFIG.size),
   setBootCpuId: ioc(0, 0x78, 0),

@@ -16,7 +16,7 @@ import {
   ENABLE_CAP,
   IOCTL,
   IOEVENTFD,
-  IOEVENTFD_DATAMATCH,
+  IOEVENTFD_FLAG,
   IRQ_LEVEL,
   IRQFD,
   MEMORY_SLOT_LOG_DIRTY_PAGES,
@@ -175,7 +175,7 @@ export class KvmVm implements Disposable {
     putU64(view, IOEVENTFD.addr, address);
     view.setUint32(IOEVENTFD.len, 4, true);
     view.setInt32(IOEVENTFD.fd, fd, true);
-    view.setUint32(IOEVENTFD.flags, IOEVENTFD_DATAMATCH, true);
+    view.setUint32(IOEVENTFD.flags, IOEVENTFD_FLAG.datamatch, true);
     checked(libc.ioctl(this.fd, IOCTL.ioeventfd, argument), 'KVM_IOEVENTFD', () => IRQFD_ADVICE);
   }
 

@@ -7,6 +7,7 @@ import type { OptionalDevice } from './optional-devices.ts';
 import {
   FILE_RULES,
   OWN_PID,
+  PCI_RULES,
   SYSCALL_RULES,
   type ArgumentTest,
   type Condition,
@@ -67,9 +68,16 @@ function buildProgram(of: ThreadClass, pid: number) {
     { code: OPCODE.jumpAtLeast, k: X32_BIT, jumpTrue: 0, jumpFalse: 1 },
     ret(VERDICT.trap),
   ];
-  const optional: Record<OptionalDevice, number[]> = { vsock: [], share: [], files: [], control: [] };
-  // Those for files come first: the others restrict the same calls.
-  for (const [name, rule] of [...Object.entries(FILE_RULES), ...Object.entries(SYSCALL_RULES)]) {
+  const optional: Record<OptionalDevice, number[]> = {
+    vsock: [],
+    share: [],
+    files: [],
+    control: [],
+    pci: [],
+  };
+  // Those for files come first, then those for PCI: the others restrict the same calls.
+  const tables = [FILE_RULES, PCI_RULES, SYSCALL_RULES];
+  for (const [name, rule] of tables.flatMap((table) => Object.entries(table))) {
     if (of !== 'process' && !rule.also?.includes(of)) continue;
     const block = verdictBlock(rule, of, pid);
     if (rule.needs) optional[rule.needs].push(program.length);

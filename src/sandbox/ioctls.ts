@@ -16,6 +16,13 @@ export const VCPU_KVM_IOCTL = {
   setPitState: 0x4070_aea0,
 } as const;
 
+/** What it asks for a guest with a PCI bus, when the guest programs interrupts and moves addresses. */
+export const PCI_KVM_IOCTL = {
+  setGsiRouting: 0x4008_ae6a,
+  irqfd: 0x4020_ae76,
+  ioeventfd: 0x4040_ae79,
+} as const;
+
 /**
  * What the main thread asks besides: to build the machine again after its guest's reset, and to add vCPUs.
  */
@@ -33,9 +40,8 @@ export const MACHINE_KVM_IOCTL = {
   createIrqchip: 0xae60,
   registerCoalesced: 0x4010_ae67,
   unregisterCoalesced: 0x4010_ae68,
-  irqfd: 0x4020_ae76,
+  ...PCI_KVM_IOCTL,
   setBootCpuId: 0xae78,
-  ioeventfd: 0x4040_ae79,
   setRegs: 0x4090_ae82,
   setSregs: 0x4138_ae84,
   setMsrs: 0x4008_ae89,

@@ -2,9 +2,9 @@
 
 /**
  * Devices whose system calls are forbidden unless the guest has such a device; `files`: files that clients name while
- * the guest runs; `control`: a control socket.
+ * the guest runs; `control`: a control socket; `pci`: a PCI bus.
  */
-export const OPTIONAL_DEVICES = ['vsock', 'share', 'files', 'control'] as const;
+export const OPTIONAL_DEVICES = ['vsock', 'share', 'files', 'control', 'pci'] as const;
 export type OptionalDevice = (typeof OPTIONAL_DEVICES)[number];
 
 /**

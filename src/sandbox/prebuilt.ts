@@ -61,6 +61,7 @@ export function prebuiltFilter(of: ThreadClass): PrebuiltFilter {
       share: findOptionalCalls(of, 'share'),
       files: findOptionalCalls(of, 'files'),
       control: findOptionalCalls(of, 'control'),
+      pci: findOptionalCalls(of, 'pci'),
     },
   };
 }

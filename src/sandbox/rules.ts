@@ -11,6 +11,7 @@ import {
   BLKDISCARD,
   BLOCK_SIZE_IOCTL,
   MACHINE_KVM_IOCTL,
+  PCI_KVM_IOCTL,
   SNAPSHOT_KVM_IOCTL,
   TAP_IOCTL,
   TERMINAL_IOCTL,
@@ -320,5 +321,16 @@ export const FILE_RULES: Readonly<Record<string, SyscallRule>> = {
     why: 'the same, for block devices: their sizes',
     needs: 'files',
     when: [[is(1, ...IOCTLS_OF_PROCESS, ...Object.values(BLOCK_SIZE_IOCTL))]],
+  },
+};
+
+/** What vCPU threads may do besides on a PCI bus; other threads do as without one. */
+export const PCI_RULES: Readonly<Record<string, SyscallRule>> = {
+  ioctl: {
+    why: 'the guest programs MSI-X vectors and moves base addresses: irqfds, ioeventfds and routes follow',
+    also: VCPU,
+    needs: 'pci',
+    when: [[is(1, ...IOCTLS_OF_PROCESS)]],
+    vcpuWhen: [[is(1, ...KVM_OF_VCPUS, ...Object.values(PCI_KVM_IOCTL))], RESTORE_TERMINAL],
   },
 };
