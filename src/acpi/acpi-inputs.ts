@@ -46,6 +46,27 @@ export interface AcpiVirtioDevice {
   readonly gsi: number;
 }
 
+/** A range of guest physical addresses. */
+export interface AcpiRange {
+  readonly address: number;
+  readonly bytes: number;
+}
+
+export interface AcpiPciBus {
+  readonly number: number;
+  /** Memory that the bus has for its devices. */
+  readonly windows: readonly AcpiRange[];
+  /** Devices of the bus that can be plugged and removed, by number. */
+  readonly slots: readonly number[];
+}
+
+export interface AcpiPci {
+  /** Configuration spaces of all buses. */
+  readonly ecam: AcpiRange;
+  /** By number, from 0. */
+  readonly buses: readonly AcpiPciBus[];
+}
+
 export interface AcpiInputs {
   /** In the order of the MADT: the BSP first, whatever its index. */
   readonly cpus: readonly AcpiCpu[];
@@ -55,7 +76,10 @@ export interface AcpiInputs {
   readonly cpuHotplug: boolean;
   /** undefined: one node, and no tables about nodes. */
   readonly numa?: AcpiNuma;
+  /** Devices on MMIO. */
   readonly virtio: readonly AcpiVirtioDevice[];
+  /** undefined: there is no PCI bus. */
+  readonly pci?: AcpiPci;
   /** Address of the VM generation ID, 16 bytes; undefined: there is no such device. */
   readonly vmGenerationId?: GuestAddress;
   /** Whether COM1 exists. */

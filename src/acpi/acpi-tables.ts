@@ -11,6 +11,7 @@ import { buildDsdt } from './dsdt.ts';
 import { buildFadt } from './fadt.ts';
 import { buildHmat } from './hmat.ts';
 import { buildMadt } from './madt.ts';
+import { buildMcfg } from './mcfg.ts';
 import { buildPptt } from './pptt.ts';
 import { buildRsdp } from './rsdp.ts';
 import { buildRsdt } from './rsdt.ts';
@@ -88,7 +89,7 @@ function placeTables(inputs: AcpiInputs): PlacedTables {
 
 /** The tables that RSDT and XSDT list after the FADT. */
 function dataTables(inputs: AcpiInputs): { readonly name: string; readonly bytes: Uint8Array }[] {
-  const { cpus, numa, serial } = inputs;
+  const { cpus, numa, serial, pci } = inputs;
   const tables = [{ name: 'acpi-madt', bytes: buildMadt(inputs) }];
   if (numa) {
     tables.push({ name: 'acpi-srat', bytes: buildSrat(cpus, numa.memory) });
@@ -96,6 +97,7 @@ function dataTables(inputs: AcpiInputs): { readonly name: string; readonly bytes
     if (numa.latency || numa.bandwidth) tables.push({ name: 'acpi-hmat', bytes: buildHmat(cpus, numa) });
   }
   tables.push({ name: 'acpi-pptt', bytes: buildPptt(cpus) });
+  if (pci) tables.push({ name: 'acpi-mcfg', bytes: buildMcfg(pci) });
   if (serial) tables.push({ name: 'acpi-spcr', bytes: buildSpcr() });
   return tables;
 }

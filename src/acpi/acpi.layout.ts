@@ -42,6 +42,18 @@ export const SIGNATURE = {
   hmat: 'HMAT',
   pptt: 'PPTT',
   spcr: 'SPCR',
+  mcfg: 'MCFG',
+} as const;
+
+/** PCI Firmware Specification 3.3, table 4-2; eight reserved bytes follow the header. */
+export const MCFG = { size: 0x2c } as const;
+/** Table 4-3 */
+export const MCFG_ALLOCATION = {
+  address: 0x00,
+  segment: 0x08,
+  firstBus: 0x0a,
+  lastBus: 0x0b,
+  size: 0x10,
 } as const;
 
 /** §5.2.3.2, table 5.1 */

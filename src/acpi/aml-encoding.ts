@@ -32,6 +32,7 @@ export const OP = {
   store: 0x70,
   subtract: 0x74,
   and: 0x7b,
+  or: 0x7d,
   notify: 0x86,
   index: 0x88,
   createDwordField: 0x8a,

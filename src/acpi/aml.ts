@@ -160,9 +160,17 @@ export function bitAnd(left: Term, right: Term, target: Aml = NULL_TARGET): Aml 
   return operation(OP.and, left, right, target);
 }
 
+export function bitOr(left: Term, right: Term, target: Aml = NULL_TARGET): Aml {
+  return operation(OP.or, left, right, target);
+}
+
+export function equal(left: Term, right: Term): Aml {
+  return operation(OP.equal, left, right);
+}
+
 /** There is no opcode for it: LNotEqual is LNot of LEqual. (§20.2.5.4) */
 export function notEqual(left: Term, right: Term): Aml {
-  return operation(OP.logicalNot, operation(OP.equal, left, right));
+  return operation(OP.logicalNot, equal(left, right));
 }
 
 export function less(left: Term, right: Term): Aml {

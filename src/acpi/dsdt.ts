@@ -27,6 +27,7 @@ import {
 import { concat, eisaId, nameString, string, type Aml } from './aml-encoding.ts';
 import { edgeInterrupt, fixedMemory, ioPorts, resourceTemplate } from './aml-resources.ts';
 import { CPU_SCAN_METHOD, processorContainer } from './dsdt-cpus.ts';
+import { PCI_SCAN_METHOD, pciDevices } from './dsdt-pci.ts';
 import { buildTable } from './sdt.ts';
 
 /** From revision 2, integers have 64 bits. */
@@ -46,6 +47,7 @@ export function buildDsdt(inputs: AcpiInputs): Uint8Array {
     genericEventDevice(inputs),
     processorContainer(inputs),
     ...inputs.virtio.map(virtioDevice),
+    ...(inputs.pci ? pciDevices(inputs.pci) : []),
   ];
   const body = concat(nameObject('\\_S5', sleepType), scope('\\_SB', ...devices));
   return buildTable(SIGNATURE.dsdt, REVISION, HEADER.size, [Uint8Array.from(body)]);
@@ -92,7 +94,7 @@ function vmGenerationCounter(address: number): Aml {
  * Generic event device: hardware-reduced ACPI has no general-purpose events. The guest evaluates _EVT when
  * the interrupt arrives; the event register, which is cleared by reading, holds the events. (§5.6.9)
  */
-function genericEventDevice({ cpuHotplug, vmGenerationId }: AcpiInputs): Aml {
+function genericEventDevice({ cpuHotplug, vmGenerationId, pci }: AcpiInputs): Aml {
   const events = local(0);
   const on = (event: number, ...body: readonly Aml[]) => ifBlock(bitAnd(events, event), ...body);
   const changed = notify(nameString(VM_GENERATION), GENERATION_CHANGED);
@@ -114,6 +116,7 @@ function genericEventDevice({ cpuHotplug, vmGenerationId }: AcpiInputs): Aml {
       on(ACPI_EVENT.powerButton, notify(nameString('PWRB'), POWER_BUTTON_PRESSED)),
       ...(vmGenerationId === undefined ? [] : [on(ACPI_EVENT.vmGeneration, changed)]),
       ...(cpuHotplug ? [on(ACPI_EVENT.cpuHotplug, call(CPU_SCAN_METHOD))] : []),
+      ...(pci ? [on(ACPI_EVENT.pciHotplug, call(PCI_SCAN_METHOD))] : []),
     ),
   );
 }

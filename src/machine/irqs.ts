@@ -17,5 +17,13 @@ export const IOAPIC_VERSION = 0x11;
  */
 export const LOCAL_APIC_VERSION = 0x14;
 
-/** GSIs for virtio devices; those below 16 come first, because the MP table lists only ISA interrupts. */
+/** GSIs of the interrupt pins of PCI devices, level-triggered; device n of a bus has number n modulo 8. */
+export const PCI_PIN_GSIS = [16, 17, 18, 19, 20, 21, 22, 23] as const;
+/** GSIs that the I/O APIC has; those from here on are message-signalled. */
+export const IOAPIC_GSI_COUNT = 24;
+/** GSI of MSI-X vector 0 of the device in slot 0, and how many each slot has. */
+export const FIRST_MSI_GSI = 32;
+export const GSIS_PER_SLOT = 64;
+
+/** GSIs for virtio MMIO devices; those below 16 come first, because the MP table lists only ISA interrupts. */
 export const VIRTIO_GSIS = [5, 6, 7, 10, 11, 12, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23] as const;

@@ -2,7 +2,7 @@
  * The guest physical map: every fixed guest address of Volt, ascending, each with its reason.
  * `layout.test.ts` checks that no two rows overlap.
  *
- * RAM starts at 0 and continues up to 3 GiB. The GiB below 4 GiB is the MMIO hole with the virtio devices and
+ * RAM starts at 0 and continues up to 3 GiB. The GiB below 4 GiB is the MMIO hole with the virtio devices, PCI and
  * the APICs; RAM that does not fit below it starts at 4 GiB.
  */
 import { GIB, KIB, MIB, PAGE_BYTES, guestAddress, type GuestAddress } from './address.ts';
@@ -46,9 +46,11 @@ export const LAYOUT = {
   realModeHandlers: row(0xf_ff00, 0xf0, 'handlers of real-mode interrupts, where firmware has its own'),
   resetVector: row(0xf_fff0, 0x10, 'where real-mode code jumps to reset a PC, F000:FFF0'),
   kernel: row(0x10_0000, 0, 'lowest address of a kernel'),
-  mmioHole: row(3 * GIB, 0x1000_0000, 'MMIO hole: free'),
+  mmioHole: row(3 * GIB, 0x1000_0000, 'MMIO hole: memory of PCI devices, half of it for each bus'),
   virtio: row(0xd000_0000, 0x1_0000, 'virtio MMIO devices, one page each'),
-  mmioHoleRest: row(0xd001_0000, 0x2ebf_0000, 'MMIO hole up to the I/O APIC: free'),
+  mmioHoleMiddle: row(0xd001_0000, 0xfff_0000, 'MMIO hole: free'),
+  pciEcam: row(0xe000_0000, 2 * MIB, 'configuration spaces of PCI devices (ECAM), 1 MiB for each bus'),
+  mmioHoleRest: row(0xe020_0000, 0x1ea0_0000, 'MMIO hole up to the I/O APIC: free'),
   ioApic: row(0xfec0_0000, 0x1000, 'I/O APIC registers'),
   localApic: row(0xfee0_0000, 0x1000, 'local APIC registers, the same address on every CPU'),
   identityMap: row(0xfffb_c000, 0x1000, "KVM's identity-map page (Intel hosts without unrestricted guest)"),
@@ -80,3 +82,9 @@ export function ramRanges(memoryBytes: number): RamRange[] {
   if (memoryBytes > low) ranges.push({ address: LAYOUT.highMemory.address, bytes: memoryBytes - low });
   return ranges;
 }
+
+/** Memory of PCI devices on one bus, below 4 GiB. */
+export const PCI_WINDOW_BYTES = LAYOUT.mmioHole.bytes / 2;
+/** The same above all RAM. */
+export const PCI_HIGH_WINDOW_BYTES = 8 * GIB;
+export const MAX_PCI_BUSES = 2;

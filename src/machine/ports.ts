@@ -23,7 +23,7 @@ export const PORT = {
   crtData: 0x3d5,
   /** COM1, a 16550A: eight registers. */
   com1: 0x3f8,
-  /** PCI configuration mechanism #1; there is no PCI bus. */
+  /** PCI configuration mechanism #1: CONFIG_ADDRESS, CONFIG_DATA. */
   pciConfigAddress: 0xcf8,
   pciConfigData: 0xcfc,
   /** Reset control register of PC chipsets: a rising edge of bit 2 resets. */
@@ -37,6 +37,8 @@ export const PORT = {
   pm1aControl: 0x604,
   /** Pending events of the Generic Event Device, bits of ACPI_EVENT; cleared by reading. */
   acpiEvents: 0x608,
+  /** Hotplug registers of PCI slots, which the methods of the DSDT's host bridges access. */
+  pciHotplug: 0xcc0,
   /** CPU hotplug registers, which the methods of the DSDT's processor devices access. */
   cpuHotplug: 0xcd8,
 } as const;
@@ -50,7 +52,12 @@ export const CMOS_CENTURY = 0x32;
 export const ACPI_SLEEP_TYPE_S5 = 5;
 export const ACPI_SLEEP_ENABLE = 1 << 5;
 /** Bits of `acpiEvents`. */
-export const ACPI_EVENT = { cpuHotplug: 1 << 0, powerButton: 1 << 1, vmGeneration: 1 << 2 } as const;
+export const ACPI_EVENT = {
+  cpuHotplug: 1 << 0,
+  powerButton: 1 << 1,
+  vmGeneration: 1 << 2,
+  pciHotplug: 1 << 3,
+} as const;
 /**
  * Register offsets from `cpuHotplug`. Writing a vCPU's index to `select` selects it. `status` reads its
  * CPU_HOTPLUG_STATUS; writing bits of it acknowledges events or, with `eject`, ejects the vCPU. Reading
@@ -65,6 +72,21 @@ export const CPU_HOTPLUG_STATUS = {
   inserted: 1 << 1,
   removing: 1 << 2,
   eject: 1 << 3,
+} as const;
+/**
+ * Register offsets from `pciHotplug`. `bus` selects a bus. Reading `inserted` or `removing` gives the devices of that
+ * bus that were plugged, or that the guest is asked to remove, a bit for each, and clears the register. Writing a
+ * device's number to `eject` removes it. `slot`, bus × 32 + device, and then `status` are written with the result of
+ * an event by the device's _OST.
+ */
+export const PCI_HOTPLUG = {
+  bus: 0x00,
+  inserted: 0x04,
+  removing: 0x08,
+  eject: 0x0c,
+  slot: 0x10,
+  status: 0x14,
+  bytes: 0x18,
 } as const;
 /** `next` without an event. */
 export const CPU_HOTPLUG_NONE = 0xffff_ffff;

@@ -41,7 +41,9 @@ const PRODUCT_ID = 'VOLT VM     ';
 /** Family 6, model 15, stepping 1; features up to SSE2. Informative: kernels ask CPUID instead. */
 const CPU_SIGNATURE = 0x6f1;
 const CPU_FEATURES = 0x0781_fbff;
-const ISA_BUS_ID = 0;
+/** Without PCI the ISA bus is 0, as in the reference table; a PCI bus has its own number as its id. (§4.3.4) */
+const PCI_BUS_ID = 0;
+const PCI_INTA = 0;
 
 export interface MpTableInputs {
   /** Local APIC ids, in the order of the entries. */
@@ -55,6 +57,8 @@ export interface MpTableInputs {
    * call it.
    */
   readonly timer: 'extInt' | 'int';
+  /** Interrupt of pin INTA# of each device of PCI bus 0, by its number; undefined: there is no PCI bus. */
+  readonly pciPins?: ReadonlyMap<number, number> | undefined;
 }
 
 export interface MpTables {
@@ -105,18 +109,28 @@ function buildFloatingPointer(configTable: GuestAddress): Uint8Array {
   return bytes;
 }
 
-function buildConfigTable({ apicIds, timer, bootCpu = 0 }: MpTableInputs): Uint8Array {
+function buildConfigTable({ apicIds, timer, bootCpu = 0, pciPins }: MpTableInputs): Uint8Array {
   // The lowest id above all processors'.
   const ioApicId = Math.max(apicIds.length, ...apicIds.map((id) => id + 1));
+  const isaBusId = pciPins ? PCI_BUS_ID + 1 : 0;
   const entries = [
     ...apicIds.map((apicId, i) => processorEntry(apicId, i === bootCpu)),
-    busEntry(ISA_BUS_ID, 'ISA   '),
+    ...(pciPins ? [busEntry(PCI_BUS_ID, 'PCI   ')] : []),
+    busEntry(isaBusId, 'ISA   '),
     ioApicEntry(ioApicId),
     ...Array.from({ length: ISA_IRQ_COUNT }, (_, irq) =>
       interruptEntry(
         irq === 0 && timer === 'extInt' ? INTERRUPT_KIND.extInt : INTERRUPT_KIND.int,
-        irq,
-        ioApicId,
+        { bus: isaBusId, irq },
+        { apic: ioApicId, pin: irq },
+      ),
+    ),
+    ...[...(pciPins ?? [])].map(([device, pin]) =>
+      interruptEntry(
+        INTERRUPT_KIND.int,
+        // The device's number in bits 6–2, its pin in bits 1–0. (MPS 1.4, appendix D.3)
+        { bus: PCI_BUS_ID, irq: (device << 2) | PCI_INTA },
+        { apic: ioApicId, pin },
       ),
     ),
   ];
@@ -168,14 +182,18 @@ function ioApicEntry(id: number): Uint8Array {
   return entry;
 }
 
-/** ISA IRQ n to I/O APIC pin n; polarity and trigger mode conform to the bus. (§4.3.4) */
-function interruptEntry(kind: number, irq: number, ioApicId: number): Uint8Array {
+/** Polarity and trigger mode conform to the bus. (§4.3.4) */
+function interruptEntry(
+  kind: number,
+  source: { readonly bus: number; readonly irq: number },
+  destination: { readonly apic: number; readonly pin: number },
+): Uint8Array {
   const entry = new Uint8Array(INTERRUPT.size);
   entry[INTERRUPT.type] = ENTRY_TYPE.ioInterrupt;
   entry[INTERRUPT.kind] = kind;
-  entry[INTERRUPT.sourceBus] = ISA_BUS_ID;
-  entry[INTERRUPT.sourceIrq] = irq;
-  entry[INTERRUPT.destinationApic] = ioApicId;
-  entry[INTERRUPT.destinationPin] = irq;
+  entry[INTERRUPT.sourceBus] = source.bus;
+  entry[INTERRUPT.sourceIrq] = source.irq;
+  entry[INTERRUPT.destinationApic] = destination.apic;
+  entry[INTERRUPT.destinationPin] = destination.pin;
   return entry;
 }

@@ -7,6 +7,7 @@ import { buildDsdt } from '../../../src/acpi/dsdt.ts';
 import { buildFadt } from '../../../src/acpi/fadt.ts';
 import { buildHmat } from '../../../src/acpi/hmat.ts';
 import { buildMadt } from '../../../src/acpi/madt.ts';
+import { buildMcfg } from '../../../src/acpi/mcfg.ts';
 import { buildPptt } from '../../../src/acpi/pptt.ts';
 import { buildRsdp } from '../../../src/acpi/rsdp.ts';
 import { buildRsdt } from '../../../src/acpi/rsdt.ts';
@@ -17,7 +18,7 @@ import { buildXsdt } from '../../../src/acpi/xsdt.ts';
 import { byteSum } from '../../../src/binary/checksum.ts';
 import { guestAddress } from '../../../src/machine/address.ts';
 import { LAYOUT } from '../../../src/machine/layout.ts';
-import { coresOnly, cpusOf, machineOf } from './machines.ts';
+import { coresOnly, cpusOf, machineOf, pciOf } from './machines.ts';
 
 function ascii(text: string): string {
   return Buffer.from(text, 'latin1').toString('hex');
@@ -237,4 +238,23 @@ test('DSDT: the VM generation counter, with the address of the ID as two integer
   expect(bytes).toContain(device.join('').replaceAll(' ', ''));
   expect(bytes).toContain(notification.replaceAll(' ', ''));
   expect(byteSum(dsdt)).toBe(0);
+});
+
+test('MCFG: one allocation for segment 0 and all buses', () => {
+  expectBytes(buildMcfg(pciOf(2)), [
+    header('MCFG', '3c000000', '01'), '0000000000000000',
+    '000000e000000000', '0000', '00', '01', '00000000',
+  ]);
+}); // prettier-ignore
+
+test('the resources of a host bridge: bus numbers, configuration ports, memory below 4 GiB and above', () => {
+  const dsdt = Buffer.from(buildDsdt(machineOf([CPU_0!], { pci: pciOf(1) }))).toString('hex');
+  const resources = [
+    '880d00 02 0c 00 0000 0000 0000 0000 0100',
+    '4701 f80c f80c 01 08',
+    '871700 00 0c 01 00000000 000000c0 ffffffc7 00000000 00000008',
+    '8a2b00 00 0c 01 0000000000000000 0000000001000000 ffffffff02000000 0000000000000000 0000000002000000',
+    '7900',
+  ]; // prettier-ignore
+  expect(dsdt).toContain(resources.join('').replaceAll(' ', ''));
 });

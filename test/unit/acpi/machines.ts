@@ -1,7 +1,8 @@
 /** Machines to build ACPI tables for. */
-import type { AcpiCpu, AcpiInputs, AcpiNuma } from '../../../src/acpi/acpi-inputs.ts';
+import type { AcpiCpu, AcpiInputs, AcpiNuma, AcpiPci } from '../../../src/acpi/acpi-inputs.ts';
 import { GIB, guestAddress, PAGE_BYTES } from '../../../src/machine/address.ts';
 import { LAYOUT } from '../../../src/machine/layout.ts';
+import { planPci } from '../../../src/plan/plan-pci.ts';
 import { placeCpus, type Topology } from '../../../src/smp/topology.ts';
 import type { Random } from '../support/random.ts';
 import { randomTopology } from '../smp/random-topology.ts';
@@ -54,6 +55,11 @@ export function virtioDevices(count: number): AcpiInputs['virtio'] {
   }));
 }
 
+/** So many buses with all their slots. */
+export function pciOf(buses: number): AcpiPci {
+  return planPci({ buses, slots: [] }, [{ address: guestAddress(0), bytes: GIB }], []);
+}
+
 /** Any topology of at most `limit` CPUs, any of them the BSP and any number of the others absent. */
 export function randomMachine(random: Random, limit: number): AcpiInputs {
   const nodes = random.int(0, 4);
@@ -68,6 +74,7 @@ export function randomMachine(random: Random, limit: number): AcpiInputs {
       cpuHotplug: random.int(0, 1) === 1,
       serial: random.int(0, 1) === 1,
       virtio: virtioDevices(random.int(0, 8)),
+      ...(random.int(0, 1) === 1 ? { pci: pciOf(random.int(1, 2)) } : {}),
       ...(nodes > 0 ? { numa: numaOf(nodes) } : {}),
     },
   );

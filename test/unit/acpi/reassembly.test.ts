@@ -4,7 +4,7 @@ import type { AcpiInputs } from '../../../src/acpi/acpi-inputs.ts';
 import { buildAcpiTables } from '../../../src/acpi/acpi-tables.ts';
 import { LAYOUT } from '../../../src/machine/layout.ts';
 import { acpicaMissing, reassemble } from './acpica.ts';
-import { coresOnly, cpusOf, machineOf, numaOf, virtioDevices } from './machines.ts';
+import { coresOnly, cpusOf, machineOf, numaOf, pciOf, virtioDevices } from './machines.ts';
 
 /** For hangs only: far above what a test takes on a busy machine. */
 setDefaultTimeout(60_000);
@@ -17,6 +17,7 @@ const KINDS: readonly (readonly [string, (cpus: number) => AcpiInputs])[] = [
   ['in two nodes', (cpus) => machineOf(cpusOf(coresOnly(cpus), cpus, 2), { numa: numaOf(2) })],
   ['half of them to be plugged', (cpus) => machineOf(cpusOf(coresOnly(cpus), cpus / 2 + 1), { cpuHotplug: true })],
   ['with 16 virtio devices', (cpus) => machineOf(cpusOf(coresOnly(cpus)), { virtio: virtioDevices(16) })],
+  ['with a PCI bus', (cpus) => machineOf(cpusOf(coresOnly(cpus)), { pci: pciOf(1) })],
   [
     'with everything',
     (cpus) => {
@@ -26,6 +27,7 @@ const KINDS: readonly (readonly [string, (cpus: number) => AcpiInputs])[] = [
         cpuHotplug: true,
         numa: numaOf(4),
         virtio: virtioDevices(16),
+        pci: pciOf(2),
         vmGenerationId: LAYOUT.vmGenerationId.address,
       });
     },
