@@ -6,6 +6,9 @@ import { MAX_CONNECTIONS } from '../virtio/vsock/connections.ts';
 import { enterSandbox, type ThreadFilters } from '../vmm/sandbox.ts';
 import { defaultSocketPath } from './control/directory.ts';
 
+/** Eventfds and files of all devices that a PCI bus can have. */
+const PCI_FILES = 2048;
+
 export interface Confinement {
   /** Features for the sandbox that this host lacks. */
   readonly missing: readonly string[];
@@ -31,13 +34,14 @@ export function confine(
   const devices = new Set<string>(config.devices.map(({ kind }) => kind));
   if (writes.length > 0) devices.add('files');
   if (hasControl) devices.add('control');
+  if (config.pci) devices.add('pci');
   const reads = [config.kernelPath, config.initrdPath, config.symbolsPath];
   return enterSandbox({
     cpus: config.maxCpus,
     reads: reads.filter((path) => path !== undefined),
     writes,
     removesIn,
-    connections: devices.has('vsock') ? MAX_CONNECTIONS : 0,
+    connections: (devices.has('vsock') ? MAX_CONNECTIONS : 0) + (config.pci ? PCI_FILES : 0),
     devices,
   });
 }

@@ -202,13 +202,28 @@ function formatCpu(cpu: Inspection['cpus'][number]): string {
   return `  ${`${cpu.index}${role}`.padEnd(7)} ${place} ${String(cpu.node ?? '-').padStart(4)}  ${String(cpu.apicId).padStart(7)}  ${levels}`;
 }
 
-function formatDevices({ devices }: Inspection): string[] {
+function formatDevices({ devices, pci }: Inspection): string[] {
+  if (pci) return formatPci(pci, devices);
   if (devices.length === 0) return [];
   const rows = devices.map(
     ({ id, kind, address: at, bytes, gsi }) =>
       `  ${range(at, bytes)}  GSI ${String(gsi).padStart(2)}  ${kind} ${id}`,
   );
   return ['Devices   virtio MMIO', ...rows, ''];
+}
+
+function formatPci(
+  { ecam, buses }: NonNullable<Inspection['pci']>,
+  devices: Inspection['devices'],
+): string[] {
+  const windows = buses.flatMap(({ number, windows: each }) =>
+    each.map(({ address: at, bytes }) => `  ${range(at, bytes)}  memory of bus ${number}`),
+  );
+  const rows = devices.map(
+    ({ id, kind, address: at, bytes, gsi, pciName }) =>
+      `  ${range(at, bytes)}  ${pciName}  INTA# GSI ${String(gsi).padStart(2)}  ${kind} ${id}`,
+  );
+  return ['Devices   virtio PCI', `  ${range(ecam.address, ecam.bytes)}  ECAM`, ...windows, ...rows, ''];
 }
 
 function formatPmem({ pmem }: Inspection): string[] {

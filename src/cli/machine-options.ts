@@ -59,6 +59,7 @@ export interface MachineFlags {
   readonly disk?: readonly Readonly<Record<string, unknown>>[] | undefined;
   readonly exitCode?: string | undefined;
   readonly virtioCmdline?: true | undefined;
+  readonly pci?: true | undefined;
   readonly symbols?: string | undefined;
   readonly hangReport?: string | undefined;
   readonly config?: string | undefined;
@@ -157,6 +158,7 @@ function fromFlags(flags: MachineFlags): ConfigInput {
       exit_code: flags.exitCode,
       symbols: flags.symbols,
       virtio_cmdline: flags.virtioCmdline,
+      pci: flags.pci,
       hang_report_s: flags.hangReport === undefined ? undefined : toNumber(flags.hangReport),
     },
   });

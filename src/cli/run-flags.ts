@@ -72,6 +72,10 @@ export const MACHINE_FLAGS: readonly FlagGroup[] = [
         choices: EXIT_CODE_STYLES,
       },
       {
+        flags: '--pci',
+        help: 'put the virtio devices on a PCI bus, with MSI-X: more of them, hotplug, an interrupt for each queue',
+      },
+      {
         flags: '--virtio-cmdline',
         help: 'announce virtio devices on the command line too, for kernels without ACPI',
       },

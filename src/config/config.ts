@@ -15,6 +15,7 @@ import {
   AffinitySchema,
   ConsoleSchema,
   HangReportSchema,
+  PciSlotsSchema,
   MAXIMUM_MEMORY_MIB,
   memoryOfNodes,
   MINIMUM_MEMORY_MIB,
@@ -24,7 +25,7 @@ import {
 } from './machine-values.ts';
 import { CpuTemplateSchema } from './cpu-template-config.ts';
 import { filePath, flag, found, isSection, oneOf, optional, section, wholeNumber } from '../schema/values.ts';
-import { placeDevices, virtioCmdline } from '../virtio/host/placement.ts';
+import { placeDevices, planPciBuses, virtioCmdline, type PciBusPlan } from '../virtio/host/placement.ts';
 import { addKernelWords, contradictingWords, turnsAcpiOff } from './kernel-words.ts';
 import { checkDevices, parseDevices, rootWord, unknownDeviceKeys } from './devices.ts';
 import type { DeviceConfig } from '../virtio/host/specs.ts';
@@ -91,6 +92,8 @@ export interface VmConfig {
   /** Host CPUs that each vCPU's thread may run on, by vCPU index; others run anywhere. */
   readonly affinity: ReadonlyMap<number, readonly number[]>;
   readonly boot: (typeof BOOT_PROTOCOLS)[number] | undefined;
+  /** undefined: the devices are on MMIO. */
+  readonly pci: PciBusPlan | undefined;
   /** Virtio devices, in the order of their slots. */
   readonly devices: readonly DeviceConfig[];
   /** System.map or ELF file with the guest's symbols; undefined: those of the kernel file itself. */
@@ -131,6 +134,9 @@ export const SECTIONS = {
     boot: optional(oneOf(BOOT_PROTOCOLS)),
     symbols: optional(filePath),
     virtio_cmdline: optional(flag, false),
+    pci: optional(flag, false),
+    /** Slots of the devices, in their order: a snapshot has those that its guest knows. */
+    pci_slots: optional(PciSlotsSchema),
     hang_report_s: optional(HangReportSchema, DEFAULT_HANG_REPORT_SECONDS),
   },
 } as const;
@@ -158,8 +164,9 @@ function toVmConfig(
   const cpus = machine.vcpu_count;
   const cmdline = boot.boot_args ?? (boot.kernel_image_path === undefined ? '' : DEFAULT_CMDLINE);
   // A kernel that does not read the DSDT finds the devices by its command line only.
-  const announces = !volt.acpi || volt.virtio_cmdline || turnsAcpiOff(cmdline);
-  const deviceWords = announces ? virtioCmdline(placeDevices(devices)) : '';
+  const announces = !volt.pci && (!volt.acpi || volt.virtio_cmdline || turnsAcpiOff(cmdline));
+  const pci = volt.pci ? planPciBuses(devices.length, volt.pci_slots) : undefined;
+  const deviceWords = announces ? virtioCmdline(placeDevices(devices, { pci })) : '';
   const maxCpus = volt.max_cpus ?? cpus;
   if (maxCpus < cpus) {
     throw new VoltError(
@@ -199,6 +206,7 @@ function toVmConfig(
     bootCpu: volt.boot_cpu,
     affinity: volt.cpu_affinity,
     boot: volt.boot,
+    pci,
     devices,
     symbolsPath: volt.symbols,
     hangReportSeconds: volt.hang_report_s,
@@ -266,7 +274,7 @@ export function parseConfig(input: unknown, nameOf: (path: string) => string = (
     );
   }
   checkVcpuNumbers(config, nameOf);
-  checkDevices(config.devices, config.acpi);
+  checkDevices(config.devices, config);
   return {
     config,
     unknownKeys: unknownKeys(input as ConfigInput),
@@ -282,7 +290,10 @@ function warningsOf(config: VmConfig, virtioCmdline: boolean): string[] {
     ...(findsOneCpu
       ? ['without ACPI and MP tables the guest finds one CPU only; turn one of them on, or use --cpus 1']
       : []),
-    ...(virtioCmdline && config.devices.length === 0
+    ...(virtioCmdline && config.pci
+      ? ['--virtio-cmdline announces nothing: the devices are on PCI, which kernels enumerate']
+      : []),
+    ...(virtioCmdline && !config.pci && config.devices.length === 0
       ? ['--virtio-cmdline announces nothing: the machine has no virtio device']
       : []),
     ...contradictingWords(cmdline, machine),

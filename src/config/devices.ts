@@ -3,6 +3,8 @@
  */
 import * as v from 'valibot';
 import { ISA_IRQ_COUNT, VIRTIO_GSIS } from '../machine/irqs.ts';
+import { DEVICES_PER_BUS } from '../pci/address.ts';
+import { MAX_PCI_SLOTS, type PciBusPlan } from '../virtio/host/placement.ts';
 import { ALL_SPECS, SPECS, type DeviceConfig } from '../virtio/host/specs.ts';
 import { VoltError } from '../volt-error.ts';
 
@@ -38,7 +40,10 @@ export function rootWord(devices: readonly DeviceConfig[]): string {
 const THESE = 'these devices';
 
 /** Throws VoltError 'config' for devices that conflict, or that the guest could not find. */
-export function checkDevices(devices: readonly DeviceConfig[], acpi: boolean): void {
+export function checkDevices(
+  devices: readonly DeviceConfig[],
+  { acpi, pci }: { readonly acpi: boolean; readonly pci: PciBusPlan | undefined },
+): void {
   const fail = (problem: string) => new VoltError('config', `Cannot use ${THESE}: ${problem}`);
   const repeated = devices.find(
     ({ kind, id }, i) => devices.findIndex((each) => each.kind === kind && each.id === id) !== i,
@@ -46,9 +51,17 @@ export function checkDevices(devices: readonly DeviceConfig[], acpi: boolean): v
   if (repeated)
     throw fail(`two ${repeated.kind} devices have the id ${repeated.id} (expected different ids)`);
   if (rootWordsOf(devices).length > 1) throw fail('two of them are root devices (expected at most one)');
+  if (pci) {
+    const most = acpi ? MAX_PCI_SLOTS - 1 : DEVICES_PER_BUS - 1;
+    if (devices.length > most || pci.slots.length !== devices.length)
+      throw fail(
+        `${devices.length} devices on PCI (expected ${pci.slots.length === devices.length ? `at most ${most}` : `${pci.slots.length}, one for each of volt.pci_slots`})`,
+      );
+    return;
+  }
   if (devices.length > VIRTIO_GSIS.length) {
     throw fail(
-      `${devices.length} virtio devices (expected at most ${VIRTIO_GSIS.length}, one per interrupt)`,
+      `${devices.length} virtio devices (expected at most ${VIRTIO_GSIS.length}, one per interrupt, or ${MAX_PCI_SLOTS - 1} with --pci)`,
     );
   }
   const isa = VIRTIO_GSIS.filter((gsi) => gsi < ISA_IRQ_COUNT).length;

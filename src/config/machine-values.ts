@@ -2,6 +2,7 @@
 import * as v from 'valibot';
 import { MIB } from '../machine/address.ts';
 import { parseCpuList } from '../machine/cpu-list.ts';
+import { MAX_PCI_SLOTS } from '../virtio/host/placement.ts';
 import { MINIMUM_MEMORY_BYTES } from '../machine/layout.ts';
 import { MAX_NUMA_NODES, type NumaRequest } from '../smp/numa.ts';
 import { found, optional, text, wholeNumber } from '../schema/values.ts';
@@ -135,6 +136,18 @@ export function memoryOfNodes(nodes: readonly NumaNodeInput[]): number {
   const complete = nodes.length > 0 && nodes.every(({ mem_size_mib: mib }) => mib !== undefined);
   return complete ? Math.max(sum, MINIMUM_MEMORY_MIB) : DEFAULT_MEMORY_MIB;
 }
+
+/** Slots of PCI devices: bus × 32 + device, each once. */
+export const PciSlotsSchema = v.pipe(
+  v.array(
+    wholeNumber(1, MAX_PCI_SLOTS - 1),
+    (issue) => `${found(issue.input)} (expected a list of numbers such as [1, 2])`,
+  ),
+  v.check(
+    (slots) => new Set(slots).size === slots.length,
+    () => 'a slot is there twice (expected each slot once)',
+  ),
+);
 
 /** How a restored guest's clocks go on: at the time of this host, or as if no time had passed. */
 export const CLOCK_CHOICES = ['realtime', 'offset'] as const;

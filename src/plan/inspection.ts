@@ -1,4 +1,5 @@
 /** A plan as data for `volt inspect`, with the results of all checks. */
+import type { AcpiPci } from '../acpi/acpi-inputs.ts';
 import { readAcpiTables, type AcpiContents } from '../acpi/acpi-tables-read.ts';
 import type { EntryState, FileLoad, MemoryWrite } from '../boot/boot-plan.ts';
 import { buildE820, type E820Entry } from '../boot/e820.ts';
@@ -48,6 +49,8 @@ export interface Inspection {
   readonly cpus: readonly DescribedCpu[];
   readonly devices: readonly PlannedDevice[];
   readonly pmem: readonly PmemPlacement[];
+  /** undefined: there is no PCI bus. */
+  readonly pci: AcpiPci | undefined;
   readonly entry: EntryState;
   /** What the kernel asks for in vain. */
   readonly warnings: readonly string[];
@@ -87,6 +90,7 @@ export function inspectPlan(plan: MachinePlan, cmdline: string, vendor: CpuVendo
     cpus,
     devices: plan.devices,
     pmem: plan.pmem,
+    pci: plan.pci,
     entry: plan.boot.entry!,
     warnings: plan.boot.warnings ?? [],
     problems: [
@@ -138,7 +142,7 @@ function overlaps(map: readonly MapRow[]): string[] {
 }
 
 /** Guest physical address ranges of RAM, devices and persistent memory. */
-function physicalMap({ ranges, devices, pmem }: MachinePlan): MapRow[] {
+function physicalMap({ ranges, devices, pmem, pci }: MachinePlan): MapRow[] {
   const row = (name: string, { address, bytes }: { address: number; bytes: number }): MapRow => ({
     ...{ name, address, bytes },
     ...{ fileBytes: 0, from: 'volt' },
@@ -146,6 +150,7 @@ function physicalMap({ ranges, devices, pmem }: MachinePlan): MapRow[] {
   const rows = [
     ...ranges.map((each) => row('RAM', each)),
     ...[...devices, ...pmem].map((each) => row(each.id, each)),
+    ...(pci ? [row('ECAM', pci.ecam), row('PCI memory above RAM', pci.buses[0]!.windows[1]!)] : []),
   ];
   return rows.sort((a, b) => a.address - b.address);
 }

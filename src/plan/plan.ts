@@ -6,18 +6,20 @@ import type { BootInputs } from '../boot/boot-inputs.ts';
 import type { BootPlan, BootProtocol, EntryState, FileLoad, MemoryWrite } from '../boot/boot-plan.ts';
 import { planBoot } from '../boot/plan-boot.ts';
 import { buildResetVector } from '../boot/reset-vector.ts';
-import type { AcpiNuma } from '../acpi/acpi-inputs.ts';
+import type { AcpiNuma, AcpiPci } from '../acpi/acpi-inputs.ts';
 import { buildAcpiTables, type AcpiTables } from '../acpi/acpi-tables.ts';
 import type { ByteSource } from '../binary/byte-source.ts';
 import { buildCpuid, type CpuidInputs } from '../cpuid/build-cpuid.ts';
 import type { CpuidEntry } from '../machine/cpuid-entry.ts';
 import { LAYOUT, ramRanges, type RamRange } from '../machine/layout.ts';
+import { nameOfSlot } from '../pci/address.ts';
 import { buildMpTables, type MpTables } from '../smp/mp-table.ts';
 import { placeNodeMemory, type NodeMemory, type NumaPlan } from '../smp/numa.ts';
 import { placeCpus, topologyShifts, type CpuPlacement, type Topology } from '../smp/topology.ts';
 import { fitsMpTables, type VmConfig } from '../config/config.ts';
 import type { PmemConfig } from '../virtio/pmem/spec.ts';
 import { placePmem, type PmemPlacement } from '../virtio/pmem/placement.ts';
+import { pinsOfFirstBus, planPci } from './plan-pci.ts';
 import { placeDevices, type SlotPlacement } from '../virtio/host/placement.ts';
 
 /** CPU features of the host's KVM. */
@@ -72,12 +74,16 @@ export interface MachinePlan {
   readonly devices: readonly PlannedDevice[];
   /** Persistent memory. It is in no memory map: the device's configuration space has its address. */
   readonly pmem: readonly PmemPlacement[];
+  /** undefined: there is no PCI bus. */
+  readonly pci: AcpiPci | undefined;
 }
 
 /** A virtio device with its register window and interrupt. */
 export interface PlannedDevice extends SlotPlacement {
   readonly id: string;
   readonly kind: string;
+  /** Bus, device and function, as lspci writes them; undefined: on MMIO. */
+  readonly pciName?: string;
 }
 
 /** Throws VoltError 'image' for files that cannot be booted. */
@@ -110,11 +116,13 @@ export function planMachine(
           bootCpu,
           apicIds: cpus.slice(0, present).map((cpu) => cpu.apicId),
           timer: needsPit(config.cmdline, host.tscDeadline) ? 'int' : 'extInt',
+          pciPins: config.pci && pinsOfFirstBus(config.pci),
         })
       : undefined;
-  const acpi = config.acpi ? planAcpi(config, cpus, nodeOfCpu, nodeMemory) : undefined;
-  const windows = placeDevices(config.devices);
-  const devices = config.devices.map(({ id, kind }, i) => ({ id, kind, ...windows[i]! }));
+  const pmem = placePmem(pmemOf(config), files.pmemBytes, image.ranges);
+  const pci = config.pci && planPci(config.pci, image.ranges, pmem);
+  const acpi = config.acpi ? planAcpi(config, cpus, nodeOfCpu, { memory: nodeMemory, pci }) : undefined;
+  const devices = planDevices(config);
   const writes: MemoryWrite[] = [...image.boot.writes, ...(acpi?.tables ?? [])];
   if (acpi)
     writes.push({
@@ -142,7 +150,8 @@ export function planMachine(
     writes,
     loads: image.boot.loads,
     devices,
-    pmem: placePmem(pmemOf(config), files.pmemBytes, image.ranges),
+    pmem,
+    pci,
   };
 }
 
@@ -152,7 +161,6 @@ export function planMachine(
  */
 export function planRestored(config: VmConfig, protocol: BootProtocol, files: FileInfo): MachinePlan {
   const ranges = ramRanges(config.memoryBytes);
-  const windows = placeDevices(config.devices);
   return {
     ranges,
     boot: { protocol, summary: `restored, ${protocol}`, entry: undefined, writes: [], loads: [] },
@@ -166,9 +174,18 @@ export function planRestored(config: VmConfig, protocol: BootProtocol, files: Fi
     bootCpu: config.bootCpu,
     writes: [],
     loads: [],
-    devices: config.devices.map(({ id, kind }, i) => ({ id, kind, ...windows[i]! })),
+    devices: planDevices(config),
     pmem: placePmem(pmemOf(config), files.pmemBytes, ranges),
+    pci: undefined,
   };
+}
+
+function planDevices(config: VmConfig): PlannedDevice[] {
+  return placeDevices(config.devices, config).map((placement, i) => {
+    const { id, kind } = config.devices[i]!;
+    const { pciSlot } = placement;
+    return { id, kind, ...placement, ...(pciSlot === undefined ? {} : { pciName: nameOfSlot(pciSlot) }) };
+  });
 }
 
 /** The persistent memory devices, in the order of the configuration. */
@@ -186,7 +203,7 @@ function planAcpi(
   config: VmConfig,
   placements: readonly CpuPlacement[],
   nodeOfCpu: readonly number[],
-  memory: readonly NodeMemory[],
+  { memory, pci }: { readonly memory: readonly NodeMemory[]; readonly pci: AcpiPci | undefined },
 ): AcpiTables {
   const cpus = placements.map(({ index, ...placement }) => {
     const node = nodeOfCpu[index];
@@ -205,7 +222,8 @@ function planAcpi(
     bootCpu: config.bootCpu,
     cpuHotplug: config.cpuHotplug,
     ...(config.numa ? { numa: acpiNuma(config.numa, memory) } : {}),
-    virtio: placeDevices(config.devices),
+    virtio: pci ? [] : placeDevices(config.devices, config),
+    ...(pci ? { pci } : {}),
     vmGenerationId: LAYOUT.vmGenerationId.address,
     serial: true,
   });

@@ -32,7 +32,7 @@ import { VoltError } from '../volt-error.ts';
 import { AcpiEvents } from './acpi-events.ts';
 import { applyEntry, applyLoad, applyWrites } from './apply.ts';
 import { createBoard } from './bus/board.ts';
-import { createSharedState, type SharedState } from './bus/shared-state.ts';
+import { createSharedState, VM_WORD, type SharedState } from './bus/shared-state.ts';
 import { HostResources } from './host-resources.ts';
 import { checkSymbolsPath, GuestSymbols } from './guest-symbols.ts';
 import { openImage, openKernel, type ImageFile } from './image-file.ts';
@@ -126,16 +126,19 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
   memory.regions.forEach(({ address, bytes, host }, slot) => vm.setMemorySlot(slot, address, bytes, host));
   timeline.mark('kernel loaded');
 
+  const shared = createSharedState(config.maxCpus);
+  const isEnding = () => Atomics.load(shared.words, VM_WORD.ending) !== 0;
   const devices =
-    config.devices.length > 0
+    config.devices.length > 0 || config.pci
       ? owned.use(
           new DeviceSet({
             ...{ configs: config.devices, open: resources.devices, pmem: plan.pmem, vm, memory },
             restored: restored?.devices,
+            pci: config.pci,
+            isEnding,
           }),
         )
       : undefined;
-  const shared = createSharedState(config.maxCpus);
   resetChips(shared, config.cpus);
   const link = {
     buffer: shared.buffer,
@@ -144,6 +147,7 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
     coalescedRingOffset: vm.coalescedRingOffset,
     lowMemoryBytes: plan.ranges[0]!.bytes,
     virtio: devices?.links ?? [],
+    pci: devices?.pciLink,
     bootCpu,
     apsAtStart: (restored?.runningCount ?? config.cpus) - 1,
     timeline: options.timeline,
@@ -193,9 +197,9 @@ function applyTemplate(
 }
 
 /** Before any thread is made: a host CPU that does not exist would stop the guest halfway. */
-function checkHost({ affinity, maxCpus, devices, symbolsPath, fileNames }: VmConfig): void {
+function checkHost({ affinity, maxCpus, devices, pci, symbolsPath, fileNames }: VmConfig): void {
   for (const [index, cpus] of affinity) checkHostCpus(index, cpus);
-  ensureOpenFiles(maxCpus, devices.length);
+  ensureOpenFiles(maxCpus, devices.length, pci !== undefined);
   if (symbolsPath !== undefined) checkSymbolsPath(symbolsPath, fileNames.symbols);
 }
 

@@ -40,7 +40,7 @@ export const vhostUserTarget: FuzzTarget = {
       if (error instanceof VhostUserError) return kindOf(error.message);
       throw error;
     }
-    const options = { name: 'daemon', agreement, regions: [], kickFds: [10, 11], callFd: 9 };
+    const options = { name: 'daemon', agreement, regions: [], kickFds: [10, 11], callFds: [9, 9] };
     const severed = { times: 0 };
     const device = new VhostDevice(options, {
       ...link,

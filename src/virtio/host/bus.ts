@@ -3,7 +3,13 @@
  * nothing.
  */
 import { readMmio, writeMmio, type MmioDevice } from '../transport/mmio.ts';
-import { DEVICE_WORD, viewDeviceState, type DeviceState } from '../transport/device-state.ts';
+import {
+  DEVICE_WORD,
+  QUEUE_WORD,
+  queueWord,
+  viewDeviceState,
+  type DeviceState,
+} from '../transport/device-state.ts';
 import { signalEventFd } from '../../ffi/epoll.ts';
 import { PAGE_BYTES } from '../../machine/address.ts';
 import { LAYOUT } from '../../machine/layout.ts';
@@ -12,10 +18,6 @@ import { LAYOUT } from '../../machine/layout.ts';
 export interface VirtioLink {
   readonly buffer: SharedArrayBuffer;
   readonly queueCount: number;
-  /** Control eventfd of the device worker. */
-  readonly controlFd: number;
-  /** Eventfd that notifies each queue. */
-  readonly queueFds: readonly number[];
 }
 
 export type VirtioBus = readonly MmioDevice[];
@@ -27,29 +29,33 @@ const ENDING_CHECK_MS = 50;
  * The devices in slot order. `isEnding`: whether the VM is stopping, in which case no access waits any more.
  */
 export function createVirtioBus(links: readonly VirtioLink[], isEnding: () => boolean): VirtioBus {
-  return links.map(({ buffer, queueCount, controlFd, queueFds }) => {
+  return links.map(({ buffer, queueCount }) => {
     const state = viewDeviceState(buffer, queueCount);
-    const effects = {
-      requestSync: () => {
-        Atomics.add(state.words, DEVICE_WORD.syncWanted, 1);
-        signalEventFd(controlFd);
-      },
-      sync: () => {
-        const wanted = Atomics.add(state.words, DEVICE_WORD.syncWanted, 1) + 1;
-        signalEventFd(controlFd);
-        waitForSync(state, wanted, isEnding);
-      },
-      notify: (queue: number) => signalEventFd(queueFds[queue]!),
-    };
-    return { state, effects };
+    const notify = (queue: number) => signalEventFd(state.words[queueWord(queue, QUEUE_WORD.notifyFd)]!);
+    return { state, effects: { ...createSyncEffects(state, isEnding), notify } };
   });
 }
 
-function waitForSync(state: DeviceState, wanted: number, isEnding: () => boolean): void {
+/** How a register access reaches the device's worker. */
+export function createSyncEffects({ words }: DeviceState, isEnding: () => boolean) {
+  return {
+    requestSync: () => {
+      Atomics.add(words, DEVICE_WORD.syncWanted, 1);
+      signalEventFd(words[DEVICE_WORD.controlFd]!);
+    },
+    sync: () => {
+      const wanted = Atomics.add(words, DEVICE_WORD.syncWanted, 1) + 1;
+      signalEventFd(words[DEVICE_WORD.controlFd]!);
+      waitForSync(words, wanted, isEnding);
+    },
+  };
+}
+
+function waitForSync(words: Int32Array, wanted: number, isEnding: () => boolean): void {
   for (;;) {
-    const done = Atomics.load(state.words, DEVICE_WORD.syncDone);
+    const done = Atomics.load(words, DEVICE_WORD.syncDone);
     if (((done - wanted) | 0) >= 0 || isEnding()) return;
-    Atomics.wait(state.words, DEVICE_WORD.syncDone, done, ENDING_CHECK_MS);
+    Atomics.wait(words, DEVICE_WORD.syncDone, done, ENDING_CHECK_MS);
   }
 }
 

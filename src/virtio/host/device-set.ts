@@ -7,7 +7,6 @@ import { createEventFd } from '../../ffi/epoll.ts';
 import { hasPrivatePages } from '../../ffi/private-pages.ts';
 import type { HostPointer } from '../../ffi/libc.ts';
 import type { KvmVm } from '../../kvm/vm.ts';
-import { offsetAddress } from '../../machine/address.ts';
 import type { GuestMemory } from '../../memory/guest-memory.ts';
 import { takeWorker } from '../../runtime/prepared-workers.ts';
 import type { BalloonControl } from '../balloon/control.ts';
@@ -15,14 +14,16 @@ import { VoltError } from '../../volt-error.ts';
 import { SECTOR_BYTES } from '../block/regs.ts';
 import type { DiskControl } from '../block/control.ts';
 import type { PmemPlacement } from '../pmem/placement.ts';
-import { createDeviceState, type DeviceState } from '../transport/device-state.ts';
+import { createDeviceState, DEVICE_WORD, type DeviceState } from '../transport/device-state.ts';
 import type { DeviceChange } from '../transport/device-change.ts';
 import type { DeviceDescription } from '../transport/device.ts';
-import { MMIO_REGISTER } from '../transport/mmio.regs.ts';
 import type { VirtioLink } from './bus.ts';
+import { wireMmioDevice } from './device-fds.ts';
 import { createMailbox, sendChange } from './mailbox.ts';
 import type { OpenDevices } from './open.ts';
-import { placeDevices, type SlotPlacement } from './placement.ts';
+import type { PciBusLink } from './pci-bus.ts';
+import { PciHost } from './pci-host.ts';
+import { placeDevices, type PciBusPlan, type SlotPlacement } from './placement.ts';
 import type { MappedRegion } from './serve-device.ts';
 import type { DeviceConfig } from './specs.ts';
 import { checkSavedDevices, restoreDevice, saveDevice } from './save-device.ts';
@@ -54,6 +55,10 @@ export interface DeviceSetOptions {
   readonly pmem: readonly PmemPlacement[];
   readonly vm: KvmVm;
   readonly memory: GuestMemory;
+  /** undefined: the devices are on MMIO. */
+  readonly pci?: PciBusPlan | undefined;
+  /** Whether the machine is being stopped: nothing waits for a device worker any more. */
+  readonly isEnding?: () => boolean;
   /** State of a saved machine's devices, in slot order; they continue with it. */
   readonly restored?: readonly SavedDevice[] | undefined;
 }
@@ -65,8 +70,9 @@ interface DeviceWorker extends WorkerHandle {
 
 export class DeviceSet implements Disposable {
   readonly devices: readonly MachineDevice[];
-  /** What vCPU workers need to reach the devices, in slot order. */
+  /** What vCPU workers need to reach the devices on MMIO, in slot order. */
   readonly links: readonly VirtioLink[];
+  readonly #pci: PciHost | undefined;
   readonly #stack = new DisposableStack();
   readonly #workers: DeviceWorker[] = [];
   /** Read-only persistent memory: the guest's writes to it are in private pages, in no file. */
@@ -80,17 +86,27 @@ export class DeviceSet implements Disposable {
    * Opens the devices that are not open yet. Throws VoltError if one cannot be opened, or cannot continue with
    * its restored state.
    */
-  constructor({ configs, open, pmem, vm, memory, restored }: DeviceSetOptions) {
+  constructor({ configs, open, pmem, vm, memory, restored, ...options }: DeviceSetOptions) {
     try {
       if (restored) checkSavedDevices(configs, restored);
-      const placements = placeDevices(configs);
+      const { pci, isEnding = () => false } = options;
+      const placements = placeDevices(configs, { pci });
+      const opened = configs.map((config) => open.open(config, pmem));
+      this.#pci =
+        pci &&
+        new PciHost(
+          vm.fd,
+          pci,
+          opened.map(({ description }) => description),
+          isEnding,
+        );
       const devices: MachineDevice[] = [];
       const served: { device: ServedDevice; blocks: boolean }[] = [];
       // Persistent memory is RAM to devices: a driver may place virtqueues and buffers in it.
       const regions: MappedRegion[] = [...memory.regions];
       configs.forEach((config, slot) => {
         const placement = placements[slot]!;
-        const { description, start, blocks, balloon, disk, mapRegion } = open.open(config, pmem);
+        const { description, start, blocks, balloon, disk, mapRegion } = opened[slot]!;
         if (mapRegion) {
           const { address, bytes, fileBytes } = pmem.find(({ id }) => id === config.id)!;
           const region = { address, bytes, host: this.#stack.use(mapRegion()).address, fd: undefined };
@@ -99,33 +115,40 @@ export class DeviceSet implements Disposable {
           if (config.kind === 'pmem' && config.readOnly)
             this.#privateFiles.push({ id: config.id, host: region.host, bytes: fileBytes });
         }
-        const state = createDeviceState(description);
+        const { pciSlot } = placement;
+        const host = pciSlot === undefined ? undefined : this.#pci;
+        const state = host ? host.createState(pciSlot!, description) : createDeviceState(description);
         const saved = restored?.[slot];
         if (saved) {
           restoreDevice({ config, description, state }, saved);
           balloon?.restore(state);
         }
-        const interrupt = this.#stack.use(createEventFd());
-        vm.addIrqFd(placement.gsi, interrupt.fd);
-        const queueFds = description.queueSizes.map((_, queue) => {
-          const event = this.#stack.use(createEventFd());
-          vm.addIoEventFd(offsetAddress(placement.address, MMIO_REGISTER.queueNotify), queue, event.fd);
-          return event.fd;
-        });
+        const fds = host
+          ? host.powerOn(pciSlot!, description, state, this.#stack)
+          : wireMmioDevice(vm, placement, state, this.#stack);
         devices.push({ config, placement, description, state, balloon, disk, failure: saved?.failure });
         const { kind, id } = config;
         const { buffer } = state;
         const mailbox = createMailbox();
-        const device = { kind, slot, id, buffer, mailbox, queueFds, interruptFd: interrupt.fd, start };
+        const queueCapacity = host?.queueCapacity(pciSlot!) ?? state.queueCount;
+        const device = { kind, slot, id, buffer, queueCapacity, mailbox, fds, start };
         served.push({ device, blocks });
       });
       this.devices = devices;
       const { bytes: ramBytes, dirtyPages } = memory;
-      this.links = this.#assignWorkers(served, regions, { buffer: dirtyPages.buffer, ramBytes });
+      this.#assignWorkers(served, regions, { buffer: dirtyPages.buffer, ramBytes });
+      this.links = pci
+        ? []
+        : devices.map(({ state }) => ({ buffer: state.buffer, queueCount: state.queueCount }));
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
     }
+  }
+
+  /** What vCPU workers need to reach the PCI bus; undefined: there is none. */
+  get pciLink(): PciBusLink | undefined {
+    return this.#pci?.link;
   }
 
   /**
@@ -134,6 +157,9 @@ export class DeviceSet implements Disposable {
    */
   start(filter: HostPointer | undefined, onReport: (report: VirtioReport) => void): void {
     this.#started = true;
+    // Not before: what is pending reaches the local APICs at once.
+    for (const { placement } of this.devices)
+      if (placement.pciSlot !== undefined) this.#pci!.apply(placement.pciSlot);
     for (const { worker, start } of this.#workers) {
       worker.onmessage = ({ data }: MessageEvent<VirtioReport>) => {
         if (data.kind === 'device-failed') this.devices[data.slot]!.failure = data.reason;
@@ -196,6 +222,7 @@ export class DeviceSet implements Disposable {
 
   /** Why the machine cannot be saved, in one line; undefined: it can. */
   refusal(): string | undefined {
+    if (this.#pci) return 'the state of its PCI bus is not saved; start the guest without --pci';
     const other = this.devices.find(({ description }) => description.servedByBackend);
     if (other)
       return `device ${other.config.id} (${other.config.kind}) is served by another process, whose state Volt does not have; start the guest without it`;
@@ -250,30 +277,23 @@ export class DeviceSet implements Disposable {
     this.#stack.dispose();
   }
 
-  /** Creates the workers and assigns the devices to them. Returns the links in slot order. */
+  /** Creates the workers and assigns the devices to them. */
   #assignWorkers(
     served: readonly { device: ServedDevice; blocks: boolean }[],
     ram: readonly MappedRegion[],
     dirty: VirtioWorkerStart['dirty'],
-  ): VirtioLink[] {
+  ): void {
     const dedicated = served.filter(({ blocks }) => blocks).map(({ device }) => [device]);
     const shared = served.filter(({ blocks }) => !blocks).map(({ device }) => device);
     const groups = shared.length > 0 ? [...dedicated, shared] : dedicated;
-    const controlOf = new Map<ServedDevice, number>();
     for (const devices of groups) {
       const controlFd = this.#stack.use(createEventFd()).fd;
-      for (const device of devices) controlOf.set(device, controlFd);
+      for (const { slot } of devices) this.devices[slot]!.state.words[DEVICE_WORD.controlFd] = controlFd;
       const control = new SharedArrayBuffer(4 * WORKER_WORD.size);
       const name = devices.length === 1 ? `virtio-${devices[0]!.id}` : 'virtio';
       const worker = takeWorker(DEVICE_WORKER);
       const start = { control, controlFd, name, ram, dirty, devices };
       this.#workers.push({ worker, start, name, controlFd, words: new Int32Array(control) });
     }
-    return served.map(({ device }) => ({
-      buffer: device.buffer,
-      queueCount: device.queueFds.length,
-      controlFd: controlOf.get(device)!,
-      queueFds: device.queueFds,
-    }));
   }
 }

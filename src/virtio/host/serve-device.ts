@@ -30,8 +30,11 @@ export interface ServeContext {
   readonly ram: readonly MappedRegion[];
   /** Eventfd of each queue, which KVM signals when the driver notifies the queue. */
   readonly queueFds: readonly number[];
-  /** Eventfd that raises the device's interrupt. */
-  readonly interruptFd: number;
+  /**
+   * Eventfd of each queue, by which whoever uses its buffers in the device's place notifies the driver. On MMIO it is
+   * the same for all.
+   */
+  readonly callFds: readonly number[];
   /** Reports a change of the device to the user. `text` is a clause that follows the device's id. */
   readonly report: (text: string) => void;
 }

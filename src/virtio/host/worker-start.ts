@@ -1,6 +1,7 @@
 /** Messages between the main thread and a device worker, and the words that they share. */
 import type { HostPointer } from '../../ffi/libc.ts';
 import type { FailureCause } from '../transport/device.ts';
+import type { DeviceFds } from './device-fds.ts';
 import type { MappedRegion } from './serve-device.ts';
 import type { DeviceKind } from './specs.ts';
 
@@ -10,13 +11,12 @@ export interface ServedDevice {
   readonly slot: number;
   /** Name of the device in messages. */
   readonly id: string;
-  /** Device state, shared with the vCPU workers. */
+  /** Device state, shared with the vCPU workers, with room for so many queues. */
   readonly buffer: SharedArrayBuffer;
+  readonly queueCapacity: number;
   /** For `sendChange`. */
   readonly mailbox: SharedArrayBuffer;
-  readonly queueFds: readonly number[];
-  /** Eventfd that raises the device's interrupt. */
-  readonly interruptFd: number;
+  readonly fds: DeviceFds;
   /** `start` of its `OpenDevice`. */
   readonly start: unknown;
 }

@@ -6,10 +6,11 @@
 import { DEVICE_WORD, viewDeviceState } from '../transport/device-state.ts';
 import { GuestRam } from '../transport/guest-ram.ts';
 import { DeviceRunner } from '../transport/runner.ts';
-import { EPOLL, signalEventFd } from '../../ffi/epoll.ts';
+import { EPOLL } from '../../ffi/epoll.ts';
 import { arrayBufferAt, type HostPointer } from '../../ffi/libc.ts';
 import { installFilter } from '../../ffi/sandbox.ts';
 import { setThreadName } from '../../ffi/thread.ts';
+import { createInterrupts, watchInterrupts } from './device-interrupts.ts';
 import { EventLoop } from './event-loop.ts';
 import { receiveChange } from './mailbox.ts';
 import type { MappedRegion } from './serve-device.ts';
@@ -86,18 +87,21 @@ function waitForResume(words: Int32Array, pause: number): void {
 }
 
 function startDevice(
-  { kind, slot, id, buffer, queueFds, interruptFd, start }: ServedDevice,
+  { kind, slot, id, buffer, queueCapacity, fds, start }: ServedDevice,
   regions: readonly MappedRegion[],
   ram: GuestRam,
   events: EventLoop,
 ): DeviceRunner {
   const report = (text: string) => postMessage({ kind: 'device-message', id, text });
-  const state = viewDeviceState(buffer, queueFds.length);
-  const device = serveDevice(kind, start, { events, ram: regions, queueFds, interruptFd, report });
+  const { queueFds, callFds } = fds;
+  const state = viewDeviceState(buffer, queueCapacity, queueFds.length);
+  const device = serveDevice(kind, start, { events, ram: regions, queueFds, callFds, report });
+  const interrupts = createInterrupts(state, fds);
   const runner = new DeviceRunner(device, state, ram, {
-    interrupt: () => signalEventFd(interruptFd),
+    ...interrupts,
     reportFailure: (reason, cause) => postMessage({ kind: 'device-failed', slot, id, reason, cause }),
   });
+  watchInterrupts(state, fds, events, interrupts);
   // Notifications of a device with a vhost back-end would only wake this thread.
   if (state.words[DEVICE_WORD.servedByBackend] === 0) {
     queueFds.forEach((fd, queue) =>

@@ -19,12 +19,12 @@ export interface ShareStart {
 
 export function serveShare(
   { fd, outputFd, what, agreement }: ShareStart,
-  { events, ram, queueFds, interruptFd }: ServeContext,
+  { events, ram, queueFds, callFds }: ServeContext,
 ): VirtioDevice {
   const regions = ram.flatMap(({ address, bytes, fd }) =>
     fd === undefined ? [] : [{ address, bytes, fileOffset: 0, fd }],
   );
-  const options = { name: what, agreement, regions, kickFds: queueFds, callFd: interruptFd };
+  const options = { name: what, agreement, regions, kickFds: queueFds, callFds };
   const socket = new VhostSocket(fd);
   const device = new VhostDevice(options, {
     send: (message, fds) => socket.send(message, fds),

@@ -40,7 +40,7 @@ export interface VhostDeviceOptions {
   /** Eventfd of each queue's available buffer notifications. */
   readonly kickFds: readonly number[];
   /** Eventfd that raises the device's interrupt. */
-  readonly callFd: number;
+  readonly callFds: readonly number[];
 }
 
 export interface VhostDeviceEffects extends VhostLink {
@@ -74,10 +74,10 @@ export class VhostDevice implements VirtioDevice {
 
   activate(context: DeviceContext): void {
     this.#context = context;
-    const { agreement, regions, kickFds, callFd } = this.#options;
+    const { agreement, regions, kickFds, callFds } = this.#options;
     const rings = kickFds.flatMap((kickFd, index) => {
       const setup = context.queueSetup(index);
-      return setup ? [{ index, setup, kickFd, callFd }] : [];
+      return setup ? [{ index, setup, kickFd, callFd: callFds[index]! }] : [];
     });
     const bits = Array.from({ length: FEATURE_BITS }, (_, bit) => bit);
     const features = featureWords(bits.filter((bit) => context.hasFeature(bit)));

@@ -25,6 +25,7 @@ import {
 import { pushConsoleByte } from '../serial/ring.ts';
 import { VM_WORD, type SharedState } from './shared-state.ts';
 import { createVirtioBus, type VirtioBus, type VirtioLink } from '../../virtio/host/bus.ts';
+import { PciBus, type PciBusLink } from '../../virtio/host/pci-bus.ts';
 
 /** What a port access means for the machine as a whole. */
 export const BUS_EVENT = { none: 0, reset: 1, powerOff: 2, guestExit: 3 } as const;
@@ -34,7 +35,9 @@ export interface Board {
   readonly shared: SharedState;
   readonly uart: Uart;
   readonly lowMemoryBytes: number;
+  /** Devices on MMIO. */
   readonly virtio: VirtioBus;
+  readonly pci?: PciBus | undefined;
   readonly bootCpu: number;
   /** KVM's ring of coalesced writes to the UART; undefined: this KVM has none. */
   readonly ring: CoalescedRing | undefined;
@@ -53,6 +56,7 @@ export interface BoardOptions {
   readonly lowMemoryBytes: number;
   readonly bootCpu: number;
   readonly virtio?: readonly VirtioLink[];
+  readonly pci?: PciBusLink | undefined;
 }
 
 export function createBoard(
@@ -60,17 +64,19 @@ export function createBoard(
   options: BoardOptions,
   ring: CoalescedRing | undefined,
 ): Board {
-  const { vmFd, lowMemoryBytes, bootCpu, virtio = [] } = options;
+  const { vmFd, lowMemoryBytes, bootCpu, virtio = [], pci } = options;
   const line = new IrqLine(vmFd, GSI.com1);
   const outputs = {
     transmit: (byte: number) => pushConsoleByte(shared, byte),
     setInterrupt: (level: 0 | 1) => line.set(level),
   };
+  const isEnding = () => Atomics.load(shared.words, VM_WORD.ending) !== 0;
   return {
     shared,
     uart: { words: shared.uart, received: shared.received, outputs },
     lowMemoryBytes,
-    virtio: createVirtioBus(virtio, () => Atomics.load(shared.words, VM_WORD.ending) !== 0),
+    virtio: createVirtioBus(virtio, isEnding),
+    pci: pci && new PciBus(pci, isEnding),
     bootCpu,
     ring,
     startPit: (change) => startPit(vmFd, change),
@@ -88,7 +94,14 @@ export function writePort(board: Board, port: number, size: number, value: numbe
     return value & PM1A_SLEEP_ENABLE ? BUS_EVENT.powerOff : BUS_EVENT.none;
   }
   // A 32-bit write is the PCI address register; its second byte must not reach the reset control at 0xCF9.
-  if (port === PORT.pciConfigAddress && size === 4) return BUS_EVENT.none;
+  if (port === PORT.pciConfigAddress && size === 4) {
+    if (board.pci) board.pci.configAddress = value;
+    return BUS_EVENT.none;
+  }
+  if (board.pci && isPciData(port)) {
+    board.pci.writeData(port - PORT.pciConfigData, size, value);
+    return BUS_EVENT.none;
+  }
   if (isCpuHotplug(port)) {
     if (size === 4) writeCpuHotplug(board, port - PORT.cpuHotplug, value);
     return BUS_EVENT.none;
@@ -104,9 +117,16 @@ export function writePort(board: Board, port: number, size: number, value: numbe
 export function readPort(board: Board, port: number, size: number): number {
   if (isCpuHotplug(port) && size === 4)
     return cpuHotplugRead(board.shared.cpuHotplug, port - PORT.cpuHotplug) >>> 0;
+  if (board.pci && port === PORT.pciConfigAddress && size === 4) return board.pci.configAddress;
+  if (board.pci && isPciData(port)) return board.pci.readData(port - PORT.pciConfigData, size);
   let value = 0;
   for (let i = 0; i < size; i++) value |= readByte(board, port + i) << (8 * i);
   return value >>> 0;
+}
+
+/** Bytes of CONFIG_DATA, which is as wide as the access. */
+function isPciData(port: number): boolean {
+  return port >= PORT.pciConfigData && port < PORT.pciConfigData + 4;
 }
 
 function isCpuHotplug(port: number): boolean {

@@ -11,6 +11,7 @@ import { BUS_EVENT, readPort, writePort, type Board, type BusEvent } from '../bu
 import { EXIT_COUNTERS, lockBus, unlockBus, VCPU_WORD } from '../bus/shared-state.ts';
 import { flushCoalesced } from '../serial/coalesced-output.ts';
 import { readVirtio, virtioSlot, writeVirtio } from '../../virtio/host/bus.ts';
+import type { PciBus } from '../../virtio/host/pci-bus.ts';
 import { reportExit } from './exit-report.ts';
 import { noteWakeUp, obeyCommands } from './commands.ts';
 import type { VcpuQueries } from './queries.ts';
@@ -142,6 +143,7 @@ function handleMmio({ run8, run32, board }: VcpuContext): void {
   const address = run32[MMIO_ADDRESS_32]! + run32[MMIO_ADDRESS_32 + 1]! * TWO_POW_32;
   const slot = virtioSlot(board.virtio, address);
   if (slot < 0) {
+    if (board.pci && handlePciMmio(run8, run32, board, board.pci, address)) return;
     if (run8[RUN.mmio.isWrite]) return;
     run32[MMIO_DATA_32] = 0xffff_ffff;
     run32[MMIO_DATA_32 + 1] = 0xffff_ffff;
@@ -161,6 +163,30 @@ function handleMmio({ run8, run32, board }: VcpuContext): void {
   } finally {
     unlockBus(words);
   }
+}
+
+/** False: nothing on the PCI bus is at `address`. A BAR may move at any time, hence the lock. */
+function handlePciMmio(
+  run8: Uint8Array,
+  run32: Uint32Array,
+  { shared: { words } }: Board,
+  pci: PciBus,
+  address: number,
+): boolean {
+  const length = run32[MMIO_LENGTH_32]!;
+  lockBus(words);
+  try {
+    if (!pci.claims(address)) return false;
+    for (let done = 0; done < length; done += 4) {
+      const size = Math.min(4, length - done);
+      if (run8[RUN.mmio.isWrite])
+        pci.write(address + done, size, loadValue(run8, RUN.mmio.data + done, size));
+      else storeValue(run8, RUN.mmio.data + done, size, pci.read(address + done, size));
+    }
+  } finally {
+    unlockBus(words);
+  }
+  return true;
 }
 
 function reportBusEvent(event: BusEvent, board: Board): VcpuReport {

@@ -22,6 +22,7 @@ import { vcpuQueries } from './queries.ts';
 import type { VcpuMessage, VcpuReport } from './report.ts';
 import { applyScheduling, type VcpuScheduling } from './scheduling.ts';
 import type { VirtioLink } from '../../virtio/host/bus.ts';
+import type { PciBusLink } from '../../virtio/host/pci-bus.ts';
 
 /**
  * A machine as the Workers of its vCPUs need it. Descriptors belong to the process, so their numbers are
@@ -35,6 +36,7 @@ export interface MachineLink {
   readonly coalescedRingOffset: number;
   readonly lowMemoryBytes: number;
   readonly virtio: readonly VirtioLink[];
+  readonly pci: PciBusLink | undefined;
   readonly bootCpu: number;
   /** APs that the BSP waits for before it runs. */
   readonly apsAtStart: number;

@@ -42,6 +42,7 @@ describe('defaults', () => {
         bootCpu: 0,
         affinity: new Map(),
         boot: undefined,
+        pci: undefined,
         devices: [],
         symbolsPath: undefined,
         hangReportSeconds: 30,
@@ -116,6 +117,7 @@ test("Firecracker's file is understood, and what is not is named", () => {
     console: { kind: 'stdio' },
     bootCpu: 0,
     affinity: new Map(),
+    pci: undefined,
     boot: undefined,
     devices: [
       {

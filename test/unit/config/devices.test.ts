@@ -107,7 +107,7 @@ describe('drives in the JSON of Firecracker', () => {
 test('each device has a page and an interrupt of its own', () => {
   const { config } = parse({ drives: [drive('a'), drive('b')], entropy: {} });
 
-  const places = placeDevices(config.devices);
+  const places = placeDevices(config.devices, config);
 
   expect(places.map(({ address, bytes, gsi }): number[] => [address, bytes, gsi])).toEqual([
     [0xd000_0000, 4096, 5],

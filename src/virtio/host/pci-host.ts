@@ -1,0 +1,134 @@
+/**
+ * The PCI bus on the main thread: its slots, their shared words, and what KVM is told of them before the guest runs.
+ * Threads of vCPUs get no messages while they run a guest, so slots for devices that are plugged later exist from the
+ * start.
+ */
+import { createEventFd } from '../../ffi/epoll.ts';
+import { createFunctionWords, FUNCTION_WORD, placeBar, resetFunction } from '../../pci/function-state.ts';
+import { hostBridgeShape } from '../../pci/host-bridge.ts';
+import type { DeviceDescription } from '../transport/device.ts';
+import {
+  createDeviceState,
+  DEVICE_WORD,
+  deviceStateBytes,
+  QUEUE_WORD,
+  queueWord,
+  type DeviceState,
+} from '../transport/device-state.ts';
+import { virtioShape } from '../transport/pci-shape.ts';
+import type { DeviceFds } from './device-fds.ts';
+import { BUS_WORD, PciBus, slotsOfBuses, type PciBusLink, type PciSlotLink } from './pci-bus.ts';
+import { MAX_PCI_SLOTS, placePciSlot, type PciBusPlan } from './placement.ts';
+
+/** Slots in which devices can be plugged while the guest runs. */
+const SPARE_SLOTS = 16;
+/** What a disk or a network interface that is plugged has at most: 16 pairs of queues and one more. */
+const SPARE_QUEUES = 33;
+const SPARE_OWN_WORDS = 64;
+
+const F = FUNCTION_WORD;
+
+export class PciHost {
+  readonly link: PciBusLink;
+  /** Slots that have no device at the start. */
+  readonly spareSlots: readonly number[];
+  readonly #bus: PciBus;
+  readonly #bySlot: ReadonlyMap<number, PciSlotLink>;
+
+  /** `descriptions` are those of the devices at the start, in order. */
+  constructor(
+    vmFd: number,
+    plan: PciBusPlan,
+    descriptions: readonly DeviceDescription[],
+    isEnding: () => boolean,
+  ) {
+    const used = descriptions.map((description, i) =>
+      createSlot(plan.slots[i]!, description.queueSizes.length, description.stateWords?.length ?? 0),
+    );
+    const taken = new Set(plan.slots);
+    const limit = Math.min(slotsOfBuses(plan.buses), MAX_PCI_SLOTS);
+    const free = Array.from({ length: limit - 1 }, (_, i) => i + 1).filter((slot) => !taken.has(slot));
+    this.spareSlots = free.slice(0, SPARE_SLOTS);
+    const spare = this.spareSlots.map((slot) => createSlot(slot, SPARE_QUEUES, SPARE_OWN_WORDS));
+    const bridge = createFunctionWords();
+    resetFunction(bridge, hostBridgeShape());
+    bridge[F.present] = 1;
+    const slots = [...used, ...spare];
+    this.link = {
+      vmFd,
+      buses: plan.buses,
+      words: new SharedArrayBuffer(4 * BUS_WORD.size),
+      bridge: bridge.buffer as SharedArrayBuffer,
+      slots,
+    };
+    this.#bySlot = new Map(slots.map((each) => [each.slot, each]));
+    this.#bus = new PciBus(this.link, isEnding);
+  }
+
+  /** State of a new device in a slot. */
+  createState(slot: number, description: DeviceDescription): DeviceState {
+    const { state, queueCapacity } = this.#bySlot.get(slot)!;
+    return createDeviceState(description, { buffer: state, queueCapacity });
+  }
+
+  /** Queues that the state of a slot's device has room for. */
+  queueCapacity(slot: number): number {
+    return this.#bySlot.get(slot)!.queueCapacity;
+  }
+
+  /** Words of a slot's function, by FUNCTION_WORD. */
+  functionWords(slot: number): Int32Array {
+    return new Int32Array(this.#bySlot.get(slot)!.words);
+  }
+
+  /** Powers the device of a slot on: it has its eventfds, and answers accesses once this returns. */
+  powerOn(
+    slot: number,
+    description: DeviceDescription,
+    state: DeviceState,
+    owned: DisposableStack,
+  ): DeviceFds {
+    const eventFd = () => owned.use(createEventFd()).fd;
+    const queueCount = description.queueSizes.length;
+    const queues = Array.from({ length: queueCount }, () => ({ notifyFd: eventFd(), callFd: eventFd() }));
+    const [interruptFd, resampleFd, configFd] = [eventFd(), eventFd(), eventFd()];
+    queues.forEach(({ notifyFd, callFd }, queue) => {
+      state.words[queueWord(queue, QUEUE_WORD.notifyFd)] = notifyFd;
+      state.words[queueWord(queue, QUEUE_WORD.callFd)] = callFd;
+    });
+    state.words[DEVICE_WORD.pinFd] = interruptFd;
+    state.words[DEVICE_WORD.configFd] = configFd;
+    const { gsi, address } = placePciSlot(slot);
+    this.#bus.attachPin(interruptFd, gsi, resampleFd);
+    const words = this.functionWords(slot);
+    resetFunction(words, virtioShape(description.type, queueCount));
+    placeBar(words, address);
+    Atomics.store(words, F.present, 1);
+    return {
+      queueFds: queues.map(({ notifyFd }) => notifyFd),
+      callFds: queues.map(({ callFd }) => callFd),
+      interruptFd,
+      pci: { configFd, resampleFd },
+    };
+  }
+
+  /** Tells KVM what the registers of a restored device say. */
+  apply(slot: number): void {
+    this.#bus.applySlot(slot);
+  }
+
+  /** The slot is empty from now on. */
+  powerOff(slot: number): void {
+    this.#bus.releaseSlot(slot);
+    Atomics.store(this.functionWords(slot), F.present, 0);
+  }
+}
+
+function createSlot(slot: number, queueCapacity: number, ownWords: number): PciSlotLink {
+  return {
+    slot,
+    words: createFunctionWords().buffer as SharedArrayBuffer,
+    state: new SharedArrayBuffer(deviceStateBytes(queueCapacity, ownWords)),
+    queueCapacity,
+  };
+}
