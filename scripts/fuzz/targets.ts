@@ -8,6 +8,7 @@ import { consoleTarget } from './targets/console.ts';
 import { controlTarget, sessionTarget } from './targets/control.ts';
 import { firecrackerTarget, mmdsTarget } from './targets/firecracker.ts';
 import { flagsTarget } from './targets/flags.ts';
+import { gdbTarget } from './targets/gdb.ts';
 import { guestTarget, processTarget } from './targets/guest.ts';
 import { initrdTarget, kernelTarget } from './targets/kernel.ts';
 import { netTarget } from './targets/net.ts';
@@ -23,6 +24,7 @@ import { vsockTarget } from './targets/vsock.ts';
 
 export const TARGETS: readonly FuzzTarget[] = [
   httpTarget,
+  gdbTarget,
   firecrackerTarget,
   mmdsTarget,
   kernelTarget,

@@ -38,6 +38,7 @@ export { checkMachine, type CheckedMachine } from './check.ts';
 export { confine } from './confine.ts';
 export { restore, saveGuest } from './snapshots.ts';
 export type { RestoreOptions } from './restore.ts';
+export type { GdbServer } from './gdb/server.ts';
 export type { MetricsServer } from './metrics/server.ts';
 export { hostWarnings } from './host-warnings.ts';
 export { checkHost, type HostCheck } from './doctor.ts';

@@ -8,6 +8,8 @@ import { pauseVcpus, pinVcpu, resumeVcpus, sampleVcpus, setVcpuNice } from '../v
 import { lifecycleOf, phaseOf } from '../vmm/vcpu/sample.ts';
 import type { HungVcpu } from '../vmm/vcpu/hang-watch.ts';
 import type { Vcpu } from '../vmm/vcpu/vcpu.ts';
+import type { GdbConnection, GdbSession } from '../vmm/debug/gdb-session.ts';
+import type { GuestDebugger } from '../vmm/debug/guest-debugger.ts';
 import type { SnapshotFiles } from '../vmm/state/snapshot.ts';
 import type { VirtualMachine } from '../vmm/virtual-machine.ts';
 import type { VmEnd } from '../vmm/vm-end.ts';
@@ -40,6 +42,8 @@ export class VmControl implements ControlTarget {
   #hangSeconds: number | undefined;
   #ended = false;
   #console: ConsoleHub | undefined;
+  /** Made for the first gdb. */
+  #debugger: GuestDebugger | undefined;
 
   /** Construct it when the VM starts: `uptimeMs` counts from here. */
   constructor(vm: VirtualMachine) {
@@ -51,6 +55,7 @@ export class VmControl implements ControlTarget {
   attach(vm: VirtualMachine): void {
     this.#vm = vm;
     this.#ended = false;
+    this.#debugger?.attachMachine(vm);
     this.#watchEnd(vm);
     if (this.#hangSeconds !== undefined) this.reportHangs(this.#hangSeconds);
     this.#emit({ kind: 'rebooted', atMs: this.#now() });
@@ -68,6 +73,7 @@ export class VmControl implements ControlTarget {
   noteEnd({ kind, lines, saved, exitCode }: VmEnd): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#debugger?.guestEnded(exitCode);
     this.#emit({ kind: 'ended', reason: lines[0] ?? saved ?? kind, exitCode, atMs: this.#now() });
   }
 
@@ -157,6 +163,12 @@ export class VmControl implements ControlTarget {
 
   async resume(indices?: readonly number[]): Promise<void> {
     const vcpus = this.#select(indices);
+    if (this.#debugger?.isAttached && this.#debugger.isStopped) {
+      throw new VoltError(
+        'usage',
+        'Cannot resume the guest: gdb has stopped it; continue it there, or detach',
+      );
+    }
     await this.#vm.resume(vcpus);
     this.#emit({ kind: 'resumed', vcpus: vcpus.map(({ index }) => index), atMs: this.#now() });
   }
@@ -206,6 +218,9 @@ export class VmControl implements ControlTarget {
    */
   async snapshot(request: SnapshotRequest, client: CallingClient): Promise<SnapshotResult> {
     this.#checkRunning();
+    if (this.#debugger?.isAttached) {
+      throw new VoltError('usage', 'Cannot save the guest: gdb is attached to it; detach it first');
+    }
     const { takeSnapshot } = await import('../vmm/state/snapshot.ts');
     const gone = new AbortController();
     const stopWatching = client.onGone(() => gone.abort());
@@ -220,6 +235,23 @@ export class VmControl implements ControlTarget {
     } finally {
       stopWatching();
     }
+  }
+
+  /** Stops the guest for a gdb at the other end of `connection`. Throws VoltError; the guest then goes on. */
+  async attachGdb(connection: GdbConnection): Promise<GdbSession> {
+    this.#checkRunning();
+    const { GdbSession: Session } = await import('../vmm/debug/gdb-session.ts');
+    return Session.attach(await this.#makeDebugger(), connection);
+  }
+
+  /** The guest waits for a gdb before its first instruction. Call it before the guest starts. */
+  async holdForGdb(): Promise<void> {
+    (await this.#makeDebugger()).holdAtStart();
+  }
+
+  async #makeDebugger(): Promise<GuestDebugger> {
+    const { GuestDebugger: Debugger } = await import('../vmm/debug/guest-debugger.ts');
+    return (this.#debugger ??= new Debugger(this.#vm));
   }
 
   async setCpuCount(count: number): Promise<CpuChange> {

@@ -217,6 +217,21 @@ Ctrl-C cancels: the guest goes on, and an earlier snapshot stays as it is.`,
       else writeStdout(formatSnapshot(directory, result));
     });
   program
+    .command('gdb')
+    .description('stop the guest for gdb and carry its remote protocol on stdin and stdout')
+    .addHelpText(
+      'after',
+      `
+In gdb:
+  (gdb) target remote | volt ctl ${guest} gdb
+
+docs/debugging.md has the rest.`,
+    )
+    .action(async () => {
+      const { bridgeGdb } = await import('./ctl-gdb.ts');
+      await bridgeGdb(guestSocket(guest));
+    });
+  program
     .command('events')
     .description('print events, one line of JSON each, until the guest ends or Ctrl-C')
     .action(async () => {

@@ -62,6 +62,7 @@ export const RESTORE_FLAGS = [
       '--timeline',
       '--control',
       '--metrics',
+      '--gdb',
       '--shutdown-timeout',
       '--pool',
       '--no-pool',

@@ -141,6 +141,10 @@ export const RUN_FLAGS: readonly FlagGroup[] = [
         help: 'serve OpenMetrics at ADDRESS:PORT, or on a Unix socket at a path with a slash',
       },
       {
+        flags: '--gdb <addr|path>',
+        help: 'let gdb attach at 127.0.0.1:PORT (port 0: a free one) or a Unix socket; with ,wait the guest starts when gdb lets it',
+      },
+      {
         flags: '--shutdown-timeout <s>',
         help: 'after SIGTERM: time for the guest to power off after the power button is pressed; 0: end it at once',
         parse: toSeconds,

@@ -9,6 +9,7 @@ import {
   VmControl,
   VoltError,
   type ControlServer,
+  type GdbServer,
   type MetricsServer,
   type StuckReason,
   type TimelineRow,
@@ -35,6 +36,7 @@ export interface HostFlags {
   /** The guest's name, which also opens a control socket. */
   readonly name?: string | undefined;
   readonly metrics?: string | undefined;
+  readonly gdb?: string | undefined;
   /** Seconds. */
   readonly shutdownTimeout: number;
   readonly jail?: string | undefined;
@@ -75,15 +77,19 @@ export async function runGuest(
   hostWarnings(config).forEach(log.warn);
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
   const control = new VmControl(vm);
-  if (config.hangReportSeconds > 0) reportHangs(control, config.hangReportSeconds, log.warn);
   await using server = await openControlSocket(control, flags.control, claim);
   if (server) log.info(`control socket at ${server.path}`);
   await using metrics = await openMetricsServer(() => vm, control, flags.metrics);
   if (metrics) log.info(`metrics at ${metrics.where}`);
+  using gdb = await openGdbServer(control, flags.gdb, log.always);
+  if (config.hangReportSeconds > 0) {
+    const remote = gdb?.where ?? (server ? `| volt ctl ${process.pid} gdb` : undefined);
+    reportHangs(control, config.hangReportSeconds, log.warn, remote);
+  }
   const tellManager = await openServiceManager();
   const enterSandbox = () => {
     if (!flags.sandbox) return undefined;
-    const sockets = [server?.path, metrics?.path].filter((path) => path !== undefined);
+    const sockets = [server?.path, metrics?.path, gdb?.path].filter((path) => path !== undefined);
     const { missing, filters } = confine(config, sockets, [], { hasControl: server !== undefined });
     tellMissing(missing, log);
     return filters;
@@ -197,6 +203,26 @@ async function openMetricsServer(
 }
 
 /**
+ * Loads its code only if the flag was given. With `,wait` behind the address the guest waits for gdb before its first
+ * instruction.
+ */
+async function openGdbServer(
+  control: VmControl,
+  flag: string | undefined,
+  say: (line: string) => void,
+): Promise<GdbServer | undefined> {
+  if (flag === undefined) return undefined;
+  const waits = flag.endsWith(GDB_WAIT);
+  const { openGdb } = await import('../api/gdb/server.ts');
+  const server = openGdb(control, waits ? flag.slice(0, -GDB_WAIT.length) : flag, say);
+  if (waits) await control.holdForGdb();
+  say(`${waits ? 'the guest waits for gdb' : 'gdb can attach'}: target remote ${server.where}`);
+  return server;
+}
+
+const GDB_WAIT = ',wait';
+
+/**
  * Loads its code only if a service manager expects notifications, as systemd does for units of Type=notify.
  */
 async function openServiceManager(): Promise<((state: string) => void) | undefined> {
@@ -213,7 +239,13 @@ const STUCK_WORDS: Readonly<Record<StuckReason, string>> = {
   stalled: 'does not leave KVM_RUN',
 };
 
-function reportHangs(control: VmControl, seconds: number, say: (line: string) => void): void {
+/** `remote` is what gdb's `target remote` takes for this guest, if it can attach. */
+function reportHangs(
+  control: VmControl,
+  seconds: number,
+  say: (line: string) => void,
+  remote: string | undefined,
+): void {
   control.reportHangs(seconds);
   control.onEvent((event) => {
     if (event.kind !== 'hang') return;
@@ -221,6 +253,7 @@ function reportHangs(control: VmControl, seconds: number, say: (line: string) =>
     for (const { index, why, rip, symbol } of event.vcpus) {
       say(`  vCPU ${index}: ${STUCK_WORDS[why]}, RIP ${rip}${symbol === undefined ? '' : ` (${symbol})`}`);
     }
+    if (remote !== undefined) say(`  attach gdb: target remote ${remote}`);
   });
 }
 

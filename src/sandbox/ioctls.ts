@@ -57,6 +57,9 @@ export const MACHINE_KVM_IOCTL = {
   kvmclockCtrl: 0xaead,
 } as const;
 
+/** Breakpoints and single steps of a guest, for gdb. */
+export const SET_GUEST_DEBUG = 0x4048_ae9b;
+
 /** What the main thread reads of paused vCPUs and of the machine for a snapshot. */
 export const SNAPSHOT_KVM_IOCTL = {
   getMsrIndexList: 0xc004_ae02,

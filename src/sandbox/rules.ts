@@ -12,6 +12,7 @@ import {
   BLOCK_SIZE_IOCTL,
   MACHINE_KVM_IOCTL,
   PCI_KVM_IOCTL,
+  SET_GUEST_DEBUG,
   SNAPSHOT_KVM_IOCTL,
   TAP_IOCTL,
   TERMINAL_IOCTL,
@@ -87,6 +88,7 @@ const IOCTLS_OF_PROCESS = [
   ...Object.values(TAP_IOCTL),
   BLKDISCARD,
   ...Object.values(SNAPSHOT_KVM_IOCTL),
+  SET_GUEST_DEBUG,
 ];
 /** The handler of SIGSYS restores the terminal on stdin, on whatever thread it ends the process. */
 const RESTORE_TERMINAL: Condition = [is(0, 0), is(1, TERMINAL_IOCTL.setAttributes)];

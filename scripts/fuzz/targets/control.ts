@@ -98,6 +98,7 @@ export const sessionTarget: FuzzTarget = {
       dispatch: createDispatch(target),
       onEvent: (listener) => target.onEvent(listener),
       console: () => target.console,
+      attachGdb: () => target.attachGdb(),
     });
     for (let at = 0; at < input.length && !socket.ended;) {
       const end = at + 1 + choose(choose(2) ? 40 : input.length);

@@ -77,6 +77,13 @@ export type AskHandler = (
   params: Readonly<Record<string, unknown>>,
 ) => Promise<readonly number[]>;
 
+/** A connection that carries gdb's remote protocol. */
+export interface RawConnection {
+  write(bytes: Uint8Array): void;
+  /** Resolves when the guest's process has closed the connection. */
+  readonly ended: Promise<void>;
+}
+
 interface Waiting {
   readonly resolve: (result: unknown) => void;
   readonly reject: (error: VoltError) => void;
@@ -128,6 +135,7 @@ export class ControlClient implements Disposable {
   #nextId = 1;
   #ended: VoltError | undefined;
   #wake: (() => void) | undefined;
+  #raw: { readonly onData: (chunk: Uint8Array) => void; readonly onEnd: () => void } | undefined;
 
   constructor(path: string) {
     this.path = path;
@@ -188,6 +196,15 @@ export class ControlClient implements Disposable {
     return (this.#socket as unknown as { readonly fd: number } | undefined)?.fd;
   }
 
+  /** Stops the guest for gdb; from then on the connection is gdb's. Throws VoltError like `call`. */
+  async startGdb(onData: (chunk: Uint8Array) => void): Promise<RawConnection> {
+    await this.call('gdb', {});
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#raw = { onData, onEnd: resolve };
+    if (this.#ended) resolve();
+    return { write: (bytes) => this.#send(bytes), ended: promise };
+  }
+
   close(): void {
     this.ended('it was closed');
     this.#socket?.end();
@@ -203,6 +220,7 @@ export class ControlClient implements Disposable {
   }
 
   received(chunk: Uint8Array): void {
+    if (this.#raw) return this.#raw.onData(chunk);
     for (const line of takeLines(this.#input, chunk)) this.#take(line);
     if (this.#input.overlong) this.#giveUp();
   }
@@ -215,6 +233,7 @@ export class ControlClient implements Disposable {
     this.#ended ??= typeof found === 'string' ? this.#failed(found, 'an answer') : found;
     for (const { reject } of this.#waiting.values()) reject(this.#ended);
     this.#waiting.clear();
+    this.#raw?.onEnd();
     this.#wakeUp();
   }
 

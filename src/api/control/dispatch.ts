@@ -7,8 +7,8 @@ import type { CallingClient, ControlTarget } from './target.ts';
 
 const DONE = { ok: true } as const;
 
-/** Methods that the connection handles, which owns what they subscribe to. */
-type OfConnection = 'events' | 'console' | 'console-input';
+/** Methods that the connection handles, which owns what they subscribe to, or becomes gdb's. */
+type OfConnection = 'events' | 'console' | 'console-input' | 'gdb';
 /** Calls a method of the VM. */
 export type Dispatch = (
   call: Exclude<Call, { method: OfConnection }>,

@@ -119,6 +119,7 @@ export const RESULTS = {
   config: v.looseObject({ config: v.record(v.string(), v.unknown()) }),
   console: v.looseObject({ attached: v.literal(true), writer: v.boolean() }),
   'console-input': v.looseObject({ taken: whole }),
+  gdb: v.looseObject({ attached: v.literal(true) }),
 } as const satisfies Record<Method, v.GenericSchema>;
 
 interface Ok {
@@ -147,6 +148,7 @@ interface Results extends Record<Method, unknown> {
   config: RunningConfig;
   console: { readonly attached: true; readonly writer: boolean };
   'console-input': { readonly taken: number };
+  gdb: { readonly attached: true };
 }
 
 /** Result of a method. */

@@ -42,6 +42,7 @@ export function serveControl(target: ControlTarget, path: string): ControlServer
     dispatch: createDispatch(target),
     console: () => target.console,
     onEvent: (listener) => target.onEvent(listener),
+    attachGdb: (connection) => target.attachGdb(connection),
   };
   const sessions = new Set<ClientSession>();
   let listener: Bun.UnixSocketListener<ClientSession> | undefined;

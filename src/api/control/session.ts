@@ -22,7 +22,8 @@ import {
 } from './protocol.ts';
 import type { ConsoleHub } from '../console-hub.ts';
 import type { OwnedFd } from '../../ffi/file.ts';
-import type { CallingClient, ClientAsk, VmEvent } from './target.ts';
+import type { CallingClient, ClientAsk, ControlTarget, VmEvent } from './target.ts';
+import type { GdbSession } from '../../vmm/debug/gdb-session.ts';
 
 /** Limit of unread output, in addition to the socket's buffer. */
 const MAX_WAITING_BYTES = 256 * 1024;
@@ -50,6 +51,7 @@ export interface SessionContext {
   readonly dispatch: Dispatch;
   readonly console: () => ConsoleHub | undefined;
   readonly onEvent: (listener: (event: VmEvent) => void) => () => void;
+  readonly attachGdb: ControlTarget['attachGdb'];
 }
 
 export class ClientSession {
@@ -75,6 +77,8 @@ export class ClientSession {
     onGone: (listener) => this.#watchClient(listener),
   };
   #lastActive = performance.now();
+  /** From `gdb` on, the connection is gdb's. */
+  #gdb: GdbSession | undefined;
 
   constructor(socket: SessionSocket, context: SessionContext) {
     this.#socket = socket;
@@ -83,12 +87,14 @@ export class ClientSession {
 
   /** Start of the client's idle time, on performance.now()'s clock; undefined if it must not be disconnected for that. */
   get idleSince(): number | undefined {
-    const isBusy = this.#batches > 0 || this.#waitingBytes > 0 || this.#isSubscribed;
+    const isBusy =
+      this.#batches > 0 || this.#waitingBytes > 0 || this.#isSubscribed || this.#gdb !== undefined;
     const isIdle = !this.#hasAsked || performance.now() - this.#lastActive > IDLE_MS;
     return isIdle && !isBusy ? this.#lastActive : undefined;
   }
 
   received(chunk: Uint8Array): void {
+    if (this.#gdb) return this.#gdb.received(chunk);
     const wasOverlong = this.#input.overlong;
     const lines = takeLines(this.#input, chunk);
     if (lines.length > 0) {
@@ -104,6 +110,11 @@ export class ClientSession {
    * newline.
    */
   inputEnded(): void {
+    if (this.#gdb) {
+      this.#gdb.closed();
+      this.#socket.end();
+      return;
+    }
     const rest = takeRest(this.#input);
     this.#inputEnded = true;
     if (rest) this.#serve([rest]);
@@ -121,6 +132,7 @@ export class ClientSession {
       }
       this.#output.shift();
     }
+    this.#gdb?.drained();
     this.#tellDropped();
     this.#console?.drained();
     this.#wakeUp();
@@ -130,6 +142,7 @@ export class ClientSession {
   /** The connection is closed. Complete requests are still executed, without an answer. */
   closed(): void {
     this.#closed = true;
+    this.#gdb?.closed();
     this.#stopEvents();
     this.#output.length = 0;
     this.#waitingBytes = 0;
@@ -180,7 +193,7 @@ export class ClientSession {
     for (const line of lines) {
       if (++sinceTurn % LINES_PER_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
       while (this.#waitingBytes > MAX_WAITING_BYTES && !this.#finishing) await this.#flushed();
-      if (this.#finishing) return;
+      if (this.#finishing || this.#gdb) return;
       if (!isBlank(line)) await this.#answer(line);
     }
   }
@@ -195,6 +208,7 @@ export class ClientSession {
     try {
       const { call } = incoming;
       if (call.method === 'events') this.#startEvents(id);
+      else if (call.method === 'gdb') await this.#startGdb(id);
       else if (call.method === 'console')
         this.#openConsole().start(call.params, (result) => this.#reply(id, result));
       else if (call.method === 'console-input')
@@ -236,6 +250,15 @@ export class ClientSession {
     // The answer is sent before the first event.
     this.#reply(id, { subscribed: true });
     if (!this.#closed) this.#unsubscribe ??= this.#context.onEvent((event) => this.#tellEvent(event));
+  }
+
+  /** The answer is the last line; everything after it is gdb's remote protocol. */
+  async #startGdb(id: RequestId | undefined): Promise<void> {
+    const gdb = await this.#context.attachGdb(this.#socket);
+    this.#stopEvents();
+    this.#reply(id, { attached: true });
+    this.#gdb = gdb;
+    if (this.#closed) gdb.closed();
   }
 
   #openConsole(): ConsoleSession {
@@ -309,6 +332,7 @@ export class ClientSession {
   }
 
   #endIfDone(): void {
+    if (this.#gdb) return;
     const done = this.#inputEnded && this.#batches === 0 && this.#waitingBytes === 0 && !this.#isSubscribed;
     if (done && !this.#closed) this.#socket.end();
   }

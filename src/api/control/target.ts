@@ -6,6 +6,7 @@ import type { BalloonStatus } from '../../virtio/balloon/status.ts';
 import type { DeviceStatus } from '../../virtio/host/status.ts';
 import type { SnapshotProgress, SnapshotRequest, SnapshotResult } from '../../vmm/state/snapshot.ts';
 import type { ConsoleHub } from '../console-hub.ts';
+import type { GdbConnection, GdbSession } from '../../vmm/debug/gdb-session.ts';
 import type { CpuChange } from '../../vmm/vcpu/hotplug.ts';
 import type { KnownMpState, MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
 
@@ -165,6 +166,8 @@ export interface ControlTarget {
   setCpuCount(count: number): Promise<CpuChange>;
   /** Writes the guest to files of the client. Resolves when the client has put them in their place. */
   snapshot(request: SnapshotRequest, client: CallingClient): Promise<SnapshotResult>;
+  /** Stops the guest for a gdb. */
+  attachGdb(connection: GdbConnection): Promise<GdbSession>;
   sendIpi(request: IpiRequest): void;
   startAp(index: number, vector: number): void;
   setAffinity(index: number, cpus: readonly number[]): Promise<void>;

@@ -31,7 +31,11 @@ export const VM_WORD = {
   hotplugRequests: 7,
   /** 1 when the guest prints so fast that coalescing its output pays; notified. */
   burst: 8,
-  size: 9,
+  /** 1 while a debugger is attached; set by the main thread while no vCPU is in the guest. */
+  debugger: 9,
+  /** Counts the vCPUs that have stopped for the debugger; notified. */
+  debugStops: 10,
+  size: 11,
 } as const;
 
 const REGS_WORDS = REGS.size / 4;
@@ -62,15 +66,20 @@ export const VCPU_WORD = {
   /** The requested nice value, and the requested host CPUs as a cpu_set_t. */
   nice: 9 + REGS_WORDS,
   cpus: 10 + REGS_WORDS,
+  /** One of DEBUG_STOP: set by the vCPU's thread, which then pauses itself; cleared by the main thread. */
+  debugStop: 10 + REGS_WORDS + CPU_MASK_WORDS,
   /** Exits by KVM's exit reason, modulo 2^32; written by the vCPU's thread alone. */
-  exits: 10 + REGS_WORDS + CPU_MASK_WORDS,
-  size: 10 + REGS_WORDS + CPU_MASK_WORDS + 48,
+  exits: 11 + REGS_WORDS + CPU_MASK_WORDS,
+  size: 11 + REGS_WORDS + CPU_MASK_WORDS + 48,
 } as const;
 
 export const EXIT_COUNTERS = VCPU_WORD.size - VCPU_WORD.exits;
 /** `park`: ejected by the guest; the vCPU stays out of it until it is plugged again. */
 export const VCPU_COMMAND = { run: 0, stop: 1, pause: 2, park: 3 } as const;
 export const VCPU_PHASE = { created: 0, running: 1, paused: 2, stopped: 3, parked: 4 } as const;
+
+/** Why a vCPU stopped for the debugger. `emulation`: KVM's emulator does not know the INT3 of a breakpoint. */
+export const DEBUG_STOP = { none: 0, exception: 1, emulation: 2 } as const;
 
 /**
  * The main thread goes from `none` to `setCpus` or `setNice` and from `done` to `none`, the vCPU's thread

@@ -1,7 +1,16 @@
 /** On a vCPU's thread: obeys the main thread's commands after a kick, and publishes the vCPU's state. */
 import { libc } from '../../ffi/libc.ts';
 import { KVM_MP_STATE, REGS, RUN } from '../../kvm/abi.ts';
-import { now, setPhase, VCPU_COMMAND, VCPU_MOMENT, VCPU_PHASE, VCPU_WORD } from '../bus/shared-state.ts';
+import {
+  now,
+  setPhase,
+  VCPU_COMMAND,
+  VCPU_MOMENT,
+  VCPU_PHASE,
+  VCPU_WORD,
+  VM_WORD,
+  type SharedState,
+} from '../bus/shared-state.ts';
 import type { VcpuQueries } from './queries.ts';
 import { obeyScheduling } from './scheduling.ts';
 
@@ -38,6 +47,23 @@ export function obeyCommands(vcpu: CommandContext): boolean {
     setPhase(words, command === VCPU_COMMAND.park ? VCPU_PHASE.parked : VCPU_PHASE.paused);
     Atomics.wait(words, VCPU_WORD.command, command);
   }
+}
+
+/**
+ * Pauses this vCPU for the debugger, which looks at why it exited and lets it run on. `reason` is one of DEBUG_STOP.
+ * True when it is to stop for good.
+ */
+export function stopForDebugger(
+  vcpu: CommandContext,
+  { words: vmWords }: SharedState,
+  reason: number,
+): boolean {
+  const { words } = vcpu;
+  Atomics.store(words, VCPU_WORD.debugStop, reason);
+  Atomics.compareExchange(words, VCPU_WORD.command, VCPU_COMMAND.run, VCPU_COMMAND.pause);
+  Atomics.add(vmWords, VM_WORD.debugStops, 1);
+  Atomics.notify(vmWords, VM_WORD.debugStops);
+  return obeyCommands(vcpu);
 }
 
 /** `kvm` must not be in KVM_RUN. */

@@ -67,6 +67,12 @@ function letRun(vcpu: Vcpu, command: number): void {
   vcpu.held?.();
 }
 
+/** Lets a paused vCPU run again, which it may have stopped doing before this is seen. */
+export function releasePaused(vcpu: Vcpu): void {
+  notifyGuestPaused(vcpu.kvm.fd);
+  letRun(vcpu, VCPU_COMMAND.pause);
+}
+
 /** Lets paused vCPUs run again, after telling the guest's clock. Resolves when they run. */
 export async function resumeVcpus(vcpus: readonly Vcpu[]): Promise<void> {
   const paused = vcpus.filter(({ words }) => Atomics.load(words, VCPU_WORD.phase) === VCPU_PHASE.paused);

@@ -6,14 +6,14 @@
  */
 import { TWO_POW_32 } from '../../binary/bytes.ts';
 import { ERRNO, SyscallError } from '../../ffi/errno.ts';
-import { EXIT, RUN } from '../../kvm/abi.ts';
+import { EXIT, INTERNAL_ERROR, RUN } from '../../kvm/abi.ts';
 import { BUS_EVENT, readPort, writePort, type Board, type BusEvent } from '../bus/board.ts';
-import { EXIT_COUNTERS, lockBus, unlockBus, VCPU_WORD } from '../bus/shared-state.ts';
+import { DEBUG_STOP, EXIT_COUNTERS, lockBus, unlockBus, VCPU_WORD, VM_WORD } from '../bus/shared-state.ts';
 import { flushCoalesced } from '../serial/coalesced-output.ts';
 import { readVirtio, virtioSlot, writeVirtio } from '../../virtio/host/bus.ts';
 import type { PciBus } from '../../virtio/host/pci-bus.ts';
 import { reportExit } from './exit-report.ts';
-import { noteWakeUp, obeyCommands } from './commands.ts';
+import { noteWakeUp, obeyCommands, stopForDebugger } from './commands.ts';
 import type { VcpuQueries } from './queries.ts';
 import type { VcpuReport } from './report.ts';
 
@@ -78,8 +78,28 @@ export function handleExit(vcpu: VcpuContext, errno: number): VcpuReport | undef
       return undefined;
     default:
       waitForOutput(board);
-      return reportExit(reason, vcpu);
+      return handleRareExit(vcpu, reason);
   }
+}
+
+function handleRareExit(vcpu: VcpuContext, reason: number): VcpuReport | undefined {
+  const { shared } = vcpu.board;
+  const why =
+    Atomics.load(shared.words, VM_WORD.debugger) === 0 ? DEBUG_STOP.none : debugStopOf(vcpu, reason);
+  if (why === DEBUG_STOP.none) return reportExit(reason, vcpu);
+  return stopForDebugger(vcpu, shared, why) ? { kind: 'stopped' } : undefined;
+}
+
+const INT3 = 0xcc;
+
+/** Where KVM emulates the guest's kernel, its emulator may not know the INT3 of a breakpoint. */
+function debugStopOf({ run8, run32 }: VcpuContext, reason: number): number {
+  if (reason === EXIT.debug) return DEBUG_STOP.exception;
+  const isEmulation =
+    reason === EXIT.internalError && run32[RUN.internal.suberror / 4] === INTERNAL_ERROR.emulation;
+  const hasBytes = (run8[RUN.internal.data]! & 1) !== 0 && run8[RUN.internal.insnSize]! > 0;
+  const isInt3 = isEmulation && hasBytes && run8[RUN.internal.insnBytes] === INT3;
+  return isInt3 ? DEBUG_STOP.emulation : DEBUG_STOP.none;
 }
 
 function handleErrno(vcpu: VcpuContext, errno: number): VcpuReport | undefined {

@@ -40,6 +40,8 @@ export class VcpuSet implements Disposable {
   readonly #vcpus: Vcpu[];
   readonly #threads: VcpuThreads;
   #stopping = false;
+  /** Called with a vCPU that is about to be plugged. A debugger's. */
+  onPlug: ((vcpu: Vcpu) => void) | undefined;
 
   /** Creates vCPUs; they run after `start`, but for those of a restored machine that were parked. */
   constructor({ vm, factory, link, shared, workers, created, onEnd }: VcpuSetOptions) {
@@ -119,6 +121,7 @@ export class VcpuSet implements Disposable {
       // already.
       if (Atomics.load(known.words, VCPU_WORD.phase) !== VCPU_PHASE.running) {
         resetToWait(this.#vm, known.kvm);
+        this.onPlug?.(known);
         unparkVcpu(known);
       }
       return waitUntilRunning(known);
@@ -131,6 +134,7 @@ export class VcpuSet implements Disposable {
     // One that was saved between its ejection and its parking was told to park meanwhile.
     Atomics.store(vcpu.words, VCPU_WORD.command, VCPU_COMMAND.run);
     vcpu.runFlags[RUN.immediateExit] = 0;
+    this.onPlug?.(vcpu);
     setPhase(vcpu.words, VCPU_PHASE.created);
     this.#threads.start([vcpu]);
     return waitUntilRunning(vcpu);

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ConsoleHub } from '../../../src/api/console-hub.ts';
+import { VoltError } from '../../../src/volt-error.ts';
 import type {
   CpuChange,
   BalloonStatus,
@@ -135,6 +136,11 @@ export class FakeTarget implements ControlTarget {
     await this.pauseGate;
     this.calls.push('paused');
     this.tell({ kind: 'paused', vcpus: indices ?? [0, 1], atMs: 1 });
+  }
+
+  async attachGdb(): Promise<never> {
+    this.#called('attachGdb');
+    throw new VoltError('usage', 'Cannot attach gdb: this guest is made up');
   }
 
   async resume(indices?: readonly number[]): Promise<void> {
