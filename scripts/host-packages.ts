@@ -22,6 +22,8 @@ export const hostPrograms = {
   socat: 'socat',
   passt: 'passt',
   virtiofsd: 'qemu-system-common',
+  'qemu-storage-daemon': 'qemu-system-common',
+  'qemu-img': 'qemu-utils',
   fio: 'fio',
   'mkfs.ext4': 'e2fsprogs',
   e2fsck: 'e2fsprogs',

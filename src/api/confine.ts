@@ -1,7 +1,7 @@
 /** Enters the sandbox, with the files, devices and descriptors that one configuration needs. */
 import { dirname } from 'node:path';
 import type { VmConfig } from '../config/config.ts';
-import { socketPathsOf } from '../virtio/host/specs.ts';
+import { sandboxNeedsOf, socketPathsOf } from '../virtio/host/specs.ts';
 import { MAX_CONNECTIONS } from '../virtio/vsock/connections.ts';
 import { enterSandbox, type ThreadFilters } from '../vmm/sandbox.ts';
 import { defaultSocketPath } from './control/directory.ts';
@@ -31,7 +31,7 @@ export function confine(
 ): Confinement {
   const removesIn = [...sockets, ...socketPathsOf(config.devices)].map((path) => dirname(path));
   if (sockets.length > 0) removesIn.push(...listingDirectory());
-  const devices = new Set<string>(config.devices.map(({ kind }) => kind));
+  const devices = new Set<string>(sandboxNeedsOf(config.devices));
   if (writes.length > 0) devices.add('files');
   if (hasControl) devices.add('control');
   if (config.pci) devices.add('pci');

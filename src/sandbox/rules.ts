@@ -262,7 +262,7 @@ export const SYSCALL_RULES: Readonly<Record<string, SyscallRule>> = {
   fdatasync: { why: 'a guest flushes its disk', also: DEVICE },
   fallocate: { why: 'a guest discards blocks of its disk', also: DEVICE, when: [[BLOCKS]] },
   memfd_create: {
-    why: 'RAM shared with virtiofsd, again after a reset of the guest',
+    why: 'RAM shared with virtiofsd and back-ends of disks, again after a reset of the guest',
     when: [[SHARED_MEMORY]],
     needs: 'share',
   },
@@ -276,11 +276,20 @@ export const SYSCALL_RULES: Readonly<Record<string, SyscallRule>> = {
     also: DEVICE,
     when: [[ACCEPT_FLAGS]],
   },
-  socket: { why: "a guest's vsock connects to the host", also: DEVICE, when: [UNIX_STREAM], needs: 'vsock' },
+  socket: {
+    why: "a guest's vsock connects to the host, a disk to its back-end again",
+    also: DEVICE,
+    when: [UNIX_STREAM],
+    needs: 'vsock',
+  },
   connect: { why: 'the same', also: DEVICE, needs: 'vsock' },
   recvfrom: { why: 'requests of clients', also: DEVICE },
   sendto: { why: 'answers to clients', also: DEVICE, when: [[isWide(4, 0)]] },
-  sendmsg: { why: 'messages to virtiofsd, with the descriptors of RAM', also: DEVICE, needs: 'share' },
+  sendmsg: {
+    why: 'messages to virtiofsd and back-ends of disks, with descriptors of RAM',
+    also: DEVICE,
+    needs: 'share',
+  },
   recvmsg: {
     why: 'the files of a snapshot come from the client of the control socket',
     when: [[is(2, RECEIVE_FILES)]],

@@ -28,6 +28,7 @@ import {
   type MachinePlan,
 } from '../plan/plan.ts';
 import { DeviceSet } from '../virtio/host/device-set.ts';
+import { sandboxNeedsOf } from '../virtio/host/specs.ts';
 import { VoltError } from '../volt-error.ts';
 import { AcpiEvents } from './acpi-events.ts';
 import { applyEntry, applyLoad, applyWrites } from './apply.ts';
@@ -213,7 +214,7 @@ function checkVcpuLimit(wanted: number, limit: number): void {
 
 /** A device that another process serves needs RAM that both can map. */
 function memoryOptions({ hugepages, devices }: VmConfig) {
-  return { hugepages, shared: devices.some(({ kind }) => kind === 'share') };
+  return { hugepages, shared: sandboxNeedsOf(devices).has('share') };
 }
 
 interface OpenImages extends Disposable {

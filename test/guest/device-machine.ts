@@ -13,6 +13,7 @@ import { createVirtioBus, readVirtio, writeVirtio, type VirtioBus } from '../../
 import { DeviceSet } from '../../src/virtio/host/device-set.ts';
 import { readPmemBytes } from '../../src/virtio/pmem/open.ts';
 import { placePmem } from '../../src/virtio/pmem/placement.ts';
+import { sandboxNeedsOf } from '../../src/virtio/host/specs.ts';
 import { OpenDevices } from '../../src/virtio/host/open.ts';
 import { SavedDeviceSchema, type SavedDevice } from '../../src/virtio/host/saved-device.ts';
 import type { VirtioReport } from '../../src/virtio/host/worker-start.ts';
@@ -60,7 +61,7 @@ export function createDeviceMachine(
   vm.createInterruptControllers();
   const memory = stack.use(
     new GuestMemory([{ address: guestAddress(0), bytes: RAM_BYTES }], {
-      shared: configs.some(({ kind }) => kind === 'share'),
+      shared: sandboxNeedsOf(configs).has('share'),
     }),
   );
   if (from) memory.write(guestAddress(0), from.memory);

@@ -57,8 +57,8 @@ describe.skipIf(!kvmOpens)('disks (needs /dev/kvm)', () => {
   });
 
   test.each([
-    ['qcow2', 0, [0x51, 0x46, 0x49, 0xfb], 'convert it: qemu-img convert -f qcow2 -O raw'],
-    ['VDI', 0x40, [0x7f, 0x10, 0xda, 0xbe], 'convert it: qemu-img convert -f vdi -O raw'],
+    ['qcow2', 0, [0x51, 0x46, 0x49, 0xfb], 'add format=qcow2'],
+    ['VDI', 0x40, [0x7f, 0x10, 0xda, 0xbe], 'add format=vdi'],
     ['Volt overlay', 0, [...Buffer.from('VOLTOVL\n')], 'give it as overlay=FILE of its base'],
     ['gzip', 0, [0x1f, 0x8b, 8, 0], 'unpack it: gunzip'],
   ])('a %s file is no raw image, unless format=raw says so', async (name, offset, magic, advice) => {

@@ -23,7 +23,9 @@ import {
   type ImageFile,
   type ImageLock,
 } from '../host/image-files.ts';
-import type { OpenDevice } from '../host/open-device.ts';
+import type { OpenContext, OpenDevice } from '../host/open-device.ts';
+import { openBackEnd } from './back-end/open.ts';
+import type { BackEndStart } from './back-end/serve.ts';
 import { DiskControl } from './control.ts';
 import { describeBlock, type BlockShape } from './description.ts';
 import {
@@ -38,7 +40,11 @@ import type { BlockStart } from './serve.ts';
 import type { BlockConfig } from './spec.ts';
 
 /** Throws VoltError 'image' when the disk's files cannot be used. */
-export function openBlock(config: BlockConfig): OpenDevice<BlockStart> {
+export function openBlock(
+  config: BlockConfig,
+  { ramEnd }: OpenContext,
+): OpenDevice<BlockStart | BackEndStart> {
+  if (config.backEnd) return openBackEnd(config, ramEnd);
   checkSettings(config);
   using stack = new DisposableStack();
   const disk = stack.use(new DiskControl(config, openDisk));
@@ -57,6 +63,7 @@ export function openBlock(config: BlockConfig): OpenDevice<BlockStart> {
   };
   const engine = config.engine ?? (config.direct || config.cache === 'Writethrough' ? 'Async' : 'Cached');
   const start: BlockStart = {
+    link: 'file',
     shape,
     fd: file.fd,
     overlay: overlay && {

@@ -4,6 +4,7 @@ export const SECTOR_BYTES = 512;
 
 /** Feature bits. (§5.2.3) */
 export const BLOCK_FEATURE = {
+  sizeMax: 1,
   segMax: 2,
   readOnly: 5,
   blockSize: 6,

@@ -5,6 +5,7 @@ import type { ServeContext } from '../host/serve-device.ts';
 import { createTimerEffects } from '../host/timer-effects.ts';
 import type { VirtioDevice } from '../transport/device.ts';
 import type { RateLimits } from '../transport/rate-limiter.ts';
+import { serveBackEnd, type BackEndStart } from './back-end/serve.ts';
 import { releaseBounce } from './bounce.ts';
 import { BlockDevice } from './device.ts';
 import type { BlockShape } from './description.ts';
@@ -14,6 +15,7 @@ import type { OverlayShape } from './overlay-format.ts';
 import { UringBackend } from './uring-backend.ts';
 
 export interface BlockStart {
+  readonly link: 'file';
   readonly shape: BlockShape;
   /** The file, or the base image of `overlay`. */
   readonly fd: number;
@@ -27,7 +29,9 @@ export interface BlockStart {
   readonly limits: RateLimits;
 }
 
-export function serveBlock(start: BlockStart, { events }: ServeContext): VirtioDevice {
+export function serveBlock(start: BlockStart | BackEndStart, context: ServeContext): VirtioDevice {
+  if (start.link === 'back-end') return serveBackEnd(start, context);
+  const { events } = context;
   const effects = createTimerEffects(events);
   const { fd, overlay, shape, limits } = start;
   events.atEnd(releaseBounce);

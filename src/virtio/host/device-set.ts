@@ -91,7 +91,8 @@ export class DeviceSet implements Disposable {
       if (restored) checkSavedDevices(configs, restored);
       const { pci, isEnding = () => false } = options;
       const placements = placeDevices(configs, { pci });
-      const opened = configs.map((config) => open.open(config, pmem));
+      const ramEnd = Math.max(...memory.regions.map(({ address, bytes }) => address + bytes));
+      const opened = configs.map((config) => open.open(config, pmem, ramEnd));
       this.#pci =
         pci &&
         new PciHost(
@@ -192,7 +193,11 @@ export class DeviceSet implements Disposable {
    */
   async changeDiskFile(device: MachineDevice, path: string): Promise<void> {
     const { disk } = device;
-    if (!disk) throw new VoltError('usage', `Cannot change the file of ${device.config.id}: it is no disk`);
+    if (!disk)
+      throw new VoltError(
+        'usage',
+        `Cannot change the file of ${device.config.id}: it is no disk whose file Volt serves`,
+      );
     const file = disk.openOther(path);
     try {
       const sectors = Math.floor(file.shape.bytes / SECTOR_BYTES);
@@ -223,7 +228,9 @@ export class DeviceSet implements Disposable {
   /** Why the machine cannot be saved, in one line; undefined: it can. */
   refusal(): string | undefined {
     if (this.#pci) return 'the state of its PCI bus is not saved; start the guest without --pci';
-    const other = this.devices.find(({ description }) => description.servedByBackend);
+    const other = this.devices.find(
+      ({ description: { servedByBackend, backendIsStateless } }) => servedByBackend && !backendIsStateless,
+    );
     if (other)
       return `device ${other.config.id} (${other.config.kind}) is served by another process, whose state Volt does not have; start the guest without it`;
     const written = this.#privateFiles.find(({ host, bytes }) => hasPrivatePages(host, bytes) !== false);

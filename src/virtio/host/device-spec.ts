@@ -1,5 +1,6 @@
 /** Interface of a device's `spec.ts`: its configuration, flag, feature names and metrics. Pure. */
 import type * as v from 'valibot';
+import type { OptionalDevice } from '../../sandbox/optional-devices.ts';
 import type { MetricFamily } from '../../schema/metric-family.ts';
 import type { BalloonStatus } from '../balloon/status.ts';
 
@@ -56,6 +57,8 @@ export interface DeviceSpec<Config extends DeviceConfigBase> {
   readonly rootWords?: (config: Config, index: number) => string | undefined;
   /** Unix sockets that Volt binds for the device and removes when the VM ends. */
   readonly socketPaths?: (config: Config) => readonly string[];
+  /** System calls that the sandbox allows for the device alone; with `share`, guest RAM is shared memory. */
+  readonly sandboxNeeds?: (config: Config) => readonly OptionalDevice[];
   /** Feature bits of the device type by the specification's names, in camel case. */
   readonly featureBits?: Readonly<Record<string, number>>;
   /** Metrics that only this kind of device has. */

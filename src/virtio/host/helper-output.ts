@@ -14,19 +14,19 @@ export function createHelperOutput(): [ours: OwnedFd, theirs: OwnedFd] {
 }
 
 /** Reads all pending output and returns its last line; empty if there is none. */
-function readLastLine(fd: number): string {
+function readLastLine(fd: number, shorten: (line: string) => string): string {
   const bytes = new Uint8Array(READ_BYTES);
   let text = '';
   for (let got = receiveBytes(fd, bytes, bytes.length); got > 0; got = receiveBytes(fd, bytes, bytes.length))
     text = (text + Buffer.from(bytes.subarray(0, got)).toString('utf8')).slice(-READ_BYTES);
-  return text.trim().split('\n').at(-1)!.trim().slice(0, MAX_SHOWN_CHARACTERS);
+  return shorten(text.trim().split('\n').at(-1)!.trim()).slice(0, MAX_SHOWN_CHARACTERS);
 }
 
 /**
  * A suffix for messages about a helper: `, last message: "Address already in use"`; empty if it wrote
- * nothing.
+ * nothing. `shorten` leaves out what is of no use.
  */
-export function quoteLastLine(fd: number): string {
-  const line = readLastLine(fd);
+export function quoteLastLine(fd: number, shorten = (line: string) => line): string {
+  const line = readLastLine(fd, shorten);
   return line === '' ? '' : `, last message: "${line}"`;
 }

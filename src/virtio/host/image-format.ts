@@ -1,5 +1,5 @@
 /**
- * Container formats of disk images, by their magic numbers. Volt supports raw images only. A guest that
+ * Container formats of disk images, by their magic numbers. Volt itself supports raw images only. A guest that
  * writes to a container as if it were a raw disk destroys it.
  */
 
@@ -13,17 +13,18 @@ interface Magic {
 
 const ascii = (text: string) => Uint8Array.from(text, (character) => character.charCodeAt(0));
 const convert = (format: string) => `convert it: qemu-img convert -f ${format} -O raw`;
+const give = (format: string) => `add format=${format}`;
 
 /** Sources: docs/interop/qcow2.txt and qed_spec.txt of QEMU, VMDK 5.0, MS-VHDX 2.2.1, VHD 1.0, VDICore.h. */
 const MAGICS: readonly Magic[] = [
-  { name: 'qcow2', offset: 0, bytes: ascii('QFI\xfb'), advice: convert('qcow2') },
-  { name: 'QED', offset: 0, bytes: ascii('QED\0'), advice: convert('qed') },
-  { name: 'VMDK', offset: 0, bytes: ascii('KDMV'), advice: convert('vmdk') },
-  { name: 'VMDK', offset: 0, bytes: ascii('COWD'), advice: convert('vmdk') },
-  { name: 'VMDK', offset: 0, bytes: ascii('# Disk DescriptorFile'), advice: convert('vmdk') },
-  { name: 'VHDX', offset: 0, bytes: ascii('vhdxfile'), advice: convert('vhdx') },
-  { name: 'VHD', offset: 0, bytes: ascii('conectix'), advice: convert('vpc') },
-  { name: 'VDI', offset: 0x40, bytes: Uint8Array.of(0x7f, 0x10, 0xda, 0xbe), advice: convert('vdi') },
+  { name: 'qcow2', offset: 0, bytes: ascii('QFI\xfb'), advice: give('qcow2') },
+  { name: 'QED', offset: 0, bytes: ascii('QED\0'), advice: give('qed') },
+  { name: 'VMDK', offset: 0, bytes: ascii('KDMV'), advice: give('vmdk') },
+  { name: 'VMDK', offset: 0, bytes: ascii('COWD'), advice: give('vmdk') },
+  { name: 'VMDK', offset: 0, bytes: ascii('# Disk DescriptorFile'), advice: give('vmdk') },
+  { name: 'VHDX', offset: 0, bytes: ascii('vhdxfile'), advice: give('vhdx') },
+  { name: 'VHD', offset: 0, bytes: ascii('conectix'), advice: give('vhd') },
+  { name: 'VDI', offset: 0x40, bytes: Uint8Array.of(0x7f, 0x10, 0xda, 0xbe), advice: give('vdi') },
   { name: 'Parallels', offset: 0, bytes: ascii('WithoutFreeSpace'), advice: convert('parallels') },
   { name: 'Parallels', offset: 0, bytes: ascii('WithouFreSpacExt'), advice: convert('parallels') },
   {

@@ -25,6 +25,8 @@ export interface OpenDevice<Start = unknown> {
 export interface OpenContext {
   /** Persistent memory only: its guest physical range. */
   readonly pmem: PmemPlacement | undefined;
+  /** Guest physical address at which RAM ends. */
+  readonly ramEnd: number;
 }
 
 /** Opens a device. Throws VoltError if a file cannot be used, and then leaves nothing open. */

@@ -36,13 +36,13 @@ export class OpenDevices implements Disposable {
 
   /**
    * Returns the device of this configuration object; opens it the first time. `pmem` has the guest physical
-   * range of persistent memory. Throws VoltError 'image', 'host' or 'usage' if a file cannot be used.
+   * range of persistent memory; guest RAM ends at `ramEnd`. Throws VoltError 'image', 'host' or 'usage' if a file cannot be used.
    */
-  open(config: DeviceConfig, pmem: readonly PmemPlacement[]): OpenDevice {
+  open(config: DeviceConfig, pmem: readonly PmemPlacement[], ramEnd: number): OpenDevice {
     const known = this.#open.get(config);
     if (known) return known;
     const open = OPEN[config.kind] as OpenFunction<DeviceConfig, unknown>;
-    const device = open(config, { pmem: pmem.find(({ id }) => id === config.id) });
+    const device = open(config, { pmem: pmem.find(({ id }) => id === config.id), ramEnd });
     if (this.#open.size === 0) process.on('exit', this.#closeAtExit);
     this.#open.set(config, device);
     return device;

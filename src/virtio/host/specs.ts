@@ -1,4 +1,5 @@
 /** The `spec` of each device kind, in slot order. */
+import type { OptionalDevice } from '../../sandbox/optional-devices.ts';
 import { BALLOON } from '../balloon/spec.ts';
 import { BLOCK } from '../block/spec.ts';
 import { CONSOLE } from '../console/spec.ts';
@@ -36,6 +37,11 @@ export const SPECS = specs as unknown as Readonly<Record<DeviceKind, DeviceSpec<
 
 /** All specs, in slot order. */
 export const ALL_SPECS: readonly DeviceSpec<DeviceConfig>[] = Object.values(SPECS);
+
+/** What the sandbox has to allow for these devices. */
+export function sandboxNeedsOf(devices: readonly DeviceConfig[]): ReadonlySet<OptionalDevice> {
+  return new Set(devices.flatMap((device) => SPECS[device.kind].sandboxNeeds?.(device) ?? []));
+}
 
 /** Paths of the Unix sockets that Volt binds for these devices. */
 export function socketPathsOf(devices: readonly DeviceConfig[]): string[] {

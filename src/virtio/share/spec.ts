@@ -96,6 +96,7 @@ function parseFlag(value: string, index: number): JsonObject {
 }
 
 export const SHARE = defineSpec<ShareConfig>({
+  sandboxNeeds: () => ['share'],
   kind: 'share',
   section: 'shares',
   isList: true,

@@ -51,7 +51,8 @@ export function startVirtiofsd(folder: SharedFolder): RunningDaemon {
     `source=${source},cache=${folder.cache}`,
   ];
   const command = folder.readOnly ? readOnlyCommand(folder.path, source, argv) : argv;
-  const { listener, connection } = createConnectedListener();
+  const { listener, connections } = createConnectedListener(1);
+  const connection = connections[0]!;
   const [output, stderr] = createHelperOutput();
   const close = () => {
     connection.close();

@@ -4,7 +4,7 @@
  */
 import type { DeviceChange } from './device-change.ts';
 import type { GuestRam } from './guest-ram.ts';
-import type { QueueSetup, Virtqueue } from './queue.ts';
+import type { QueuePosition, QueueSetup, Virtqueue } from './queue.ts';
 
 /** Largest device configuration space, in bytes. */
 export const CONFIG_BYTES = 256;
@@ -24,6 +24,8 @@ export interface DeviceDescription {
   readonly ringFeatures?: readonly number[];
   /** A vhost back-end processes the virtqueues. It exchanges notifications with KVM directly, by eventfd. */
   readonly servedByBackend?: true;
+  /** The back-end has no state but its queues' positions, so that the device can be saved. */
+  readonly backendIsStateless?: true;
   /** State of the device besides its registers and queues, which `save` and `restore` know by index. */
   readonly stateWords?: readonly StateWord[];
 }
@@ -59,9 +61,10 @@ export interface DeviceContext {
   /**
    * Call when the vhost back-end is lost. Sets DEVICE_NEEDS_RESET like `fail`, but keeps the device active
    * and reopens `queues` at the index where the back-end stopped, so that a driver that does not reset still
-   * gets answers. Returns false, with the device failed, if the rings are invalid.
+   * gets answers. `taken` gives the chains that the back-end had taken and not used, if it is known. Returns false,
+   * with the device failed, if the rings are invalid.
    */
-  reclaimQueues(reason: string): boolean;
+  reclaimQueues(reason: string, taken?: (queue: number) => readonly number[] | undefined): boolean;
   /**
    * Changes the configuration space and sends a configuration change notification, unless `quiet`. Not for
    * `writableConfig`.
@@ -98,6 +101,10 @@ export interface VirtioDevice {
    * not be made durable.
    */
   drain?(): string | undefined;
+  /** After `drain`: where a queue stands that a back-end processes. */
+  position?(queue: number): QueuePosition | undefined;
+  /** The machine goes on after `drain`. `processQueue` follows for every enabled queue. */
+  resume?(): void;
   /** Writes the device's `stateWords`, after `drain` of an active device. */
   save?(words: Int32Array): void;
   /**

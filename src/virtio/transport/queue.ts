@@ -170,6 +170,11 @@ export interface QueueFeatures {
    * Split virtqueue only: continue at the used index, where a back-end that used buffers in order stopped.
    */
   readonly resumed?: boolean;
+  /**
+   * With `resumed`: heads of the chains that a back-end took and did not use, in any order. `next` gives them first;
+   * the back-end took nothing else.
+   */
+  readonly taken?: readonly number[] | undefined;
   /** Where the queue of a restored device continues. */
   readonly position?: QueuePosition;
 }

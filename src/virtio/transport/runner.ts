@@ -127,7 +127,7 @@ export class DeviceRunner implements DeviceContext {
     const { words, own } = this.#state;
     this.queues.forEach((queue, index) => {
       if (queue === undefined) return;
-      const { next, wrap } = queue.position();
+      const { next, wrap } = this.#device.position?.(index) ?? queue.position();
       words[queueWord(index, Q.next)] = next;
       words[queueWord(index, Q.wrap)] = wrap;
     });
@@ -137,6 +137,7 @@ export class DeviceRunner implements DeviceContext {
 
   resume(): void {
     this.sync();
+    if (this.#active) this.#device.resume?.();
     this.#processQueues();
   }
 
@@ -162,11 +163,11 @@ export class DeviceRunner implements DeviceContext {
     return this.#setups[queue];
   }
 
-  reclaimQueues(reason: string): boolean {
+  reclaimQueues(reason: string, taken?: (queue: number) => readonly number[] | undefined): boolean {
     if (!this.#active) return false;
     try {
       this.queues = this.#setups.map(
-        (setup, queue) => setup && this.#openQueue(setup, queue, { resumed: true }),
+        (setup, queue) => setup && this.#openQueue(setup, queue, { resumed: true, taken: taken?.(queue) }),
       );
     } catch (error) {
       if (!(error instanceof QueueError)) throw error;
@@ -280,7 +281,7 @@ export class DeviceRunner implements DeviceContext {
   #openQueue(
     setup: QueueSetup,
     queue: number,
-    start: Pick<QueueFeatures, 'resumed' | 'position'>,
+    start: Pick<QueueFeatures, 'resumed' | 'taken' | 'position'>,
   ): Virtqueue {
     const sizeMax = this.#state.words[queueWord(queue, Q.sizeMax)]!;
     if (setup.size > sizeMax)

@@ -52,6 +52,8 @@ export class SplitQueue implements Virtqueue {
   #nextUsed = 0;
   #interruptedAt = 0;
   #lastHead = 0;
+  /** Heads that `next` gives before those of the available ring. */
+  #returned: number[] = [];
 
   /** Throws QueueError for an invalid size or address. */
   constructor(ram: GuestRam, setup: QueueSetup, features: QueueFeatures) {
@@ -80,22 +82,32 @@ export class SplitQueue implements Virtqueue {
     this.#used32 = new Uint32Array(used.buffer, used.byteOffset, USED_RING_32 + size * 2);
     this.#taken = new Uint8Array(size);
     this.#usedAddress = setup.device;
-    if (features.resumed) this.#continueAt(Atomics.load(this.#used16, INDEX_16));
-    else if (features.position) this.#continueAt(features.position.next & 0xffff);
+    if (features.resumed) {
+      const { taken = [] } = features;
+      this.#continueAt(Atomics.load(this.#used16, INDEX_16));
+      this.#nextAvail = (this.#nextAvail + taken.length) & 0xffff;
+      this.#returned = [...taken];
+    }
+    if (features.position) this.#continueAt(features.position.next & 0xffff);
   }
 
   next(chain: Chain): Next {
+    if (this.#returned.length > 0) return this.#take(chain, this.#returned.shift()!);
     const at = this.#nextAvail;
     const waiting = (Atomics.load(this.#avail, INDEX_16) - at) & 0xffff;
     if (waiting === 0) return NEXT.none;
     if (waiting > this.size) return NEXT.broken;
-    const head = this.#avail[AVAIL_RING_16 + (at & this.#mask)]!;
+    const next = this.#take(chain, this.#avail[AVAIL_RING_16 + (at & this.#mask)]!);
+    if (next === NEXT.chain) this.#nextAvail = (at + 1) & 0xffff;
+    return next;
+  }
+
+  #take(chain: Chain, head: number): Next {
     if (head >= this.size || this.#taken[head] !== 0) return NEXT.broken;
     chain.clear(head);
     if (!this.#collect(chain, head)) return NEXT.broken;
     this.#taken[head] = 1;
     this.#lastHead = head;
-    this.#nextAvail = (at + 1) & 0xffff;
     this.inFlight++;
     return NEXT.chain;
   }

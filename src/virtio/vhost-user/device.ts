@@ -22,13 +22,13 @@ const RING_FEATURES = [FEATURE.ringIndirectDesc, FEATURE.ringEventIdx, FEATURE.v
 const FEATURE_BITS = 64;
 
 /** The feature bits among `bits` that the back-end offers. */
-function featuresAmong({ features }: VhostAgreement, bits: readonly number[]): number[] {
+export function vhostFeatures({ features }: VhostAgreement, bits: readonly number[]): number[] {
   return bits.filter((bit) => ((features[bit < 32 ? 0 : 1] >>> (bit & 31)) & 1) !== 0);
 }
 
 /** Feature bits of transport and virtqueues to offer to the driver. */
 export function vhostRingFeatures(agreement: VhostAgreement): number[] {
-  return featuresAmong(agreement, RING_FEATURES);
+  return vhostFeatures(agreement, RING_FEATURES);
 }
 
 export interface VhostDeviceOptions {

@@ -2,6 +2,9 @@
 import { putU64 } from '../../binary/bytes.ts';
 import type { QueueSetup } from '../transport/queue.ts';
 import {
+  DEVICE_CONFIG,
+  INFLIGHT,
+  LOG_REGION,
   MAX_VHOST_REGIONS,
   MEM_REGION,
   MEM_TABLE,
@@ -9,6 +12,7 @@ import {
   VHOST_HEADER,
   VHOST_REQUEST,
   VRING_ADDRESS,
+  VRING_LOG,
   VRING_STATE,
   type VhostRequestName,
 } from './regs.ts';
@@ -59,13 +63,41 @@ export function encodeVringState(index: number, num: number): Uint8Array {
   return payload;
 }
 
-export function encodeVringAddress(index: number, setup: QueueSetup): Uint8Array {
+export function encodeVringAddress(index: number, setup: QueueSetup, logged = false): Uint8Array {
   const payload = new Uint8Array(VRING_ADDRESS.size);
   const view = new DataView(payload.buffer);
   view.setUint32(VRING_ADDRESS.index, index, true);
   putU64(view, VRING_ADDRESS.descriptors, USER_BASE + setup.descriptors);
   putU64(view, VRING_ADDRESS.used, USER_BASE + setup.device);
   putU64(view, VRING_ADDRESS.available, USER_BASE + setup.driver);
+  if (logged) {
+    view.setUint32(VRING_ADDRESS.flags, VRING_LOG, true);
+    putU64(view, VRING_ADDRESS.log, setup.device);
+  }
+  return payload;
+}
+
+/** Asks for `bytes` bytes from the start of the configuration space; the reply has the same length. */
+export function encodeConfigRequest(bytes: number): Uint8Array {
+  const payload = new Uint8Array(DEVICE_CONFIG.content + bytes);
+  new DataView(payload.buffer).setUint32(DEVICE_CONFIG.bytes, bytes, true);
+  return payload;
+}
+
+/** A region for the log of written pages, from the start of its file. */
+export function encodeLogRegion(bytes: number): Uint8Array {
+  const payload = new Uint8Array(LOG_REGION.size);
+  putU64(new DataView(payload.buffer), LOG_REGION.bytes, bytes);
+  return payload;
+}
+
+/** A region in which the back-end notes the requests in flight, from the start of its file. */
+export function encodeInflightRegion(bytes: number, queues: number, queueSize: number): Uint8Array {
+  const payload = new Uint8Array(INFLIGHT.size);
+  const view = new DataView(payload.buffer);
+  putU64(view, INFLIGHT.bytes, bytes);
+  view.setUint16(INFLIGHT.queues, queues, true);
+  view.setUint16(INFLIGHT.queueSize, queueSize, true);
   return payload;
 }
 

@@ -49,4 +49,5 @@ export const VSOCK = defineSpec<VsockConfig>({
   },
   hostSide: { idKey: undefined, keys: ['uds_path'] },
   socketPaths: ({ path }) => [path],
+  sandboxNeeds: () => ['vsock'],
 });

@@ -30,7 +30,7 @@ describe('drives in the JSON of Firecracker', () => {
           queues: 4,
           partuuid: 'x',
           locked: false,
-          socket: 'y',
+          unheard_of: 'y',
         }),
       ],
     });
@@ -47,7 +47,7 @@ describe('drives in the JSON of Firecracker', () => {
       locked: false,
       limits: { bandwidth: { size: 1000, burst: 5000, refillMs: 100 }, ops: undefined },
     });
-    expect(unknownKeys).toEqual(['drives[0].socket']);
+    expect(unknownKeys).toEqual(['drives[0].unheard_of']);
   });
 
   test('have the root device first, and on the command line', () => {
@@ -73,7 +73,7 @@ describe('drives in the JSON of Firecracker', () => {
 
   test.each<[string, object, string]>([
     ['no list', { drives: 5 }, 'Cannot use drives: 5 (expected a list)'],
-    ['no path', { drives: [{ drive_id: 'a' }] }, 'Cannot use drives.0.path_on_host'],
+    ['no path', { drives: [{ drive_id: 'a' }] }, 'Cannot use drives.0: it names no disk or two'],
     [
       'an id with a slash',
       { drives: [drive('a/b')] },

@@ -100,7 +100,8 @@ describe('waiting for a socket', () => {
 });
 
 test('a connection waits in a listener without a path, ahead of everybody', () => {
-  const { listener, connection } = createConnectedListener();
+  const { listener, connections } = createConnectedListener(1);
+  const connection = connections[0]!;
   stack.push(listener, connection);
 
   const accepted = accept(listener.fd, null, null);

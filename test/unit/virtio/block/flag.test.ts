@@ -39,7 +39,7 @@ describe('--disk', () => {
     ['path=a,bw=fast', 'bw is fast (expected bytes per second'],
     ['path=a,iops=0', 'iops is 0'],
     ['path=a,', 'an empty setting'],
-    ['path=a,size=3', 'unknown key size (expected path, readonly'],
+    ['path=a,size=3', 'unknown key size (expected path, socket, secret'],
     ['readonly,path=a,constructor=1', 'unknown key constructor'],
     ['path=a,cache=toString', 'cache is toString'],
   ])('is refused: %s', (text, message) => {

@@ -14,6 +14,9 @@ const agreement: VhostAgreement = {
   protocolFeatures: true,
   acknowledges: true,
   queues: 2,
+  hasConfig: false,
+  logs: false,
+  tracksInflight: false,
 };
 const USED_BUFFER = 1;
 const CONFIG_CHANGE = 2;

@@ -18,6 +18,9 @@ describe('an agreement', () => {
       protocolFeatures: true,
       acknowledges: true,
       queues: 2,
+      hasConfig: false,
+      logs: false,
+      tracksInflight: false,
     });
   });
 
@@ -40,6 +43,9 @@ describe('an agreement', () => {
       protocolFeatures: false,
       acknowledges: false,
       queues: undefined,
+      hasConfig: false,
+      logs: false,
+      tracksInflight: false,
     });
   });
 });
@@ -55,6 +61,9 @@ const agreement: VhostAgreement = {
   protocolFeatures: true,
   acknowledges: true,
   queues: 2,
+  hasConfig: false,
+  logs: false,
+  tracksInflight: false,
 };
 
 describe('starting rings', () => {

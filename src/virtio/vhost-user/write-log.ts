@@ -1,0 +1,24 @@
+/** The log of pages that a back-end has written: a bit per page of guest physical memory. (vhost-user.rst, "Migration") */
+import { PAGE_BYTES } from '../../machine/address.ts';
+
+/** Bytes of the log for guest RAM that ends at `ramEnd`. */
+export function writeLogBytes(ramEnd: number): number {
+  return Math.ceil(ramEnd / PAGE_BYTES / 8);
+}
+
+/** Calls `visit` with the guest physical range of each run of logged pages. */
+export function forEachLoggedRun(bits: Uint8Array, visit: (address: number, bytes: number) => void): void {
+  let start = -1;
+  for (let index = 0; index <= bits.length; index++) {
+    const byte = bits[index] ?? 0;
+    if (byte === 0 && start < 0) continue;
+    for (let bit = 0; bit < 8; bit++) {
+      const page = 8 * index + bit;
+      const isSet = ((byte >>> bit) & 1) !== 0;
+      if (isSet && start < 0) start = page;
+      if (isSet || start < 0) continue;
+      visit(start * PAGE_BYTES, (page - start) * PAGE_BYTES);
+      start = -1;
+    }
+  }
+}
