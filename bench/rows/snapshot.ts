@@ -21,16 +21,17 @@ import {
 } from '../measurement.ts';
 import { spreadOf } from '../statistics.ts';
 import type { Vmm } from '../vmms.ts';
+import { firecrackerRestoreMs, startPool } from '../warm-restore.ts';
 
 const MEMORY_MIB = 512;
 const HANG_MS = 120_000;
-const AIM = { restore: 1.3, firecracker: 1, writeSpeed: 1 / 0.8, cloneMib: 12 } as const;
+const AIM = { restore: 1.3, warm: 1, firecracker: 1, writeSpeed: 1 / 0.8, cloneMib: 12 } as const;
 
 export const snapshot: Measurement = {
   id: 'snapshot',
   title: `Save, restore, clone (2 vCPUs, ${MEMORY_MIB} MiB, every page written)`,
   method:
-    'The guest writes to each page of its memory and prints without end. Restore: from the spawn of a cold process to the first byte that the guest prints, beside a cold start of a guest that prints one byte. Save: the time of a full snapshot, flushed to the disk, beside writing and flushing as many bytes. Clones: the sum of the proportional set sizes of their processes, by their number. Firecracker restores by PUT /snapshot/load and saves by PUT /snapshot/create, of a paused guest.',
+    'The guest writes to each page of its memory and prints without end. Restore: from the spawn of a cold process to the first byte that the guest prints, beside a cold start of a guest that prints one byte; or from the request to a process that is up (of volt pool, or a Firecracker whose API socket is open), sent by the bench over a Unix socket. Save: the time of a full snapshot, flushed to the disk, beside writing and flushing as many bytes. Clones: the sum of the proportional set sizes of their processes, by their number. Firecracker restores by PUT /snapshot/load and saves by PUT /snapshot/create, of a paused guest, to new files like Volt.',
   whenMissed:
     "A cold restore loads the code of snapshots, reads and checks the state (of which valibot's schema is the most), and opens memory, in addition to what a cold start does; Firecracker's has no runtime to start. Of a clone's memory most is Bun's heaps, as of any guest (see the density row).",
   async run({ vmms, quick, folder, log }) {
@@ -55,6 +56,16 @@ export const snapshot: Measurement = {
       rounds,
     );
     const aimOf = (name: string) => (name === peer?.name ? undefined : AIM.restore);
+    log('  restores in processes that are up');
+    mkdirSync(join(folder, 'pool'), { mode: 0o700 });
+    await using pool = await startPool(saved.restore[0]!, join(folder, 'pool'));
+    const warm = await measureInTurns(
+      [
+        { name: volt.name, run: () => pool.restoreMs(saved.restore.slice(1)) },
+        ...(peer ? [{ name: peer.name, run: () => peer.warmRestoreMs() }] : []),
+      ],
+      rounds,
+    );
     const clones = quick ? 2 : 100;
     log(`  ${clones} clones of each`);
     const clonePss = await measureInTurns(
@@ -66,6 +77,13 @@ export const snapshot: Measurement = {
     );
     const comparisons: Comparison[] = [
       ...compareFirst(samples, 'restore, spawn to first output', 'ms', (ms) => ms, aimOf),
+      ...compareFirst(
+        warm,
+        'restore in a process that is up, request to first output',
+        'ms',
+        (ms) => ms,
+        () => AIM.warm,
+      ),
       beside('full snapshot', 'write and fsync', saved.saveMs, written, AIM.writeSpeed),
       ...(peer ? [beside('full snapshot', peer.name, saved.saveMs, peer.saveMs, AIM.firecracker)] : []),
       ...compareFirst(clonePss, `PSS per clone, ${clones} clones`, 'MiB', (mib) => mib),
@@ -94,6 +112,7 @@ export const snapshot: Measurement = {
       ],
       skipped: [
         ...samples.skipped,
+        ...warm.skipped,
         ...(peer ? [] : ['Firecracker: it is not here, so there is nothing to compare with']),
       ],
     } satisfies Findings;
@@ -207,18 +226,21 @@ async function saveFirecracker(vmm: Vmm, kernel: string, folder: string, rounds:
   mkdirSync(directory);
   const files = { snapshot_path: join(directory, 'state'), mem_file_path: join(directory, 'memory') };
   let sockets = 0;
-  const start = () => {
+  const command = () => {
     const socket = join(folder, `firecracker-${sockets++}.sock`);
     const log = ['--log-path', '/dev/null', '--level', 'Error'];
-    return { socket, child: spawnVolt([program, '--api-sock', socket, ...log]) };
+    return { socket, argv: [program, '--api-sock', socket, ...log] };
   };
-  const load = async (socket: string) => {
-    await callFirecracker(socket, 'PUT', '/snapshot/load', {
-      snapshot_path: files.snapshot_path,
-      mem_backend: { backend_type: 'File', backend_path: files.mem_file_path },
-      resume_vm: true,
-    });
+  const start = () => {
+    const { socket, argv } = command();
+    return { socket, child: spawnVolt(argv) };
   };
+  const loadBody = {
+    snapshot_path: files.snapshot_path,
+    mem_backend: { backend_type: 'File', backend_path: files.mem_file_path },
+    resume_vm: true,
+  };
+  const load = (socket: string) => callFirecracker(socket, 'PUT', '/snapshot/load', loadBody);
   const { socket, child } = start();
   const saveMs: number[] = [];
   try {
@@ -227,6 +249,8 @@ async function saveFirecracker(vmm: Vmm, kernel: string, folder: string, rounds:
     await callFirecracker(socket, 'PUT', '/actions', { action_type: 'InstanceStart' });
     await untilTouched(child);
     for (let round = 0; round <= rounds; round++) {
+      // It would write over the old files in place, where Volt keeps them until the new ones are on the disk.
+      for (const file of Object.values(files)) rmSync(file, { force: true });
       await callFirecracker(socket, 'PATCH', '/vm', { state: 'Paused' });
       const before = performance.now();
       await callFirecracker(socket, 'PUT', '/snapshot/create', { snapshot_type: 'Full', ...files });
@@ -244,6 +268,10 @@ async function saveFirecracker(vmm: Vmm, kernel: string, folder: string, rounds:
       // The guest may be ended while it is loaded.
       void load(socket).catch(() => {});
       return child;
+    },
+    warmRestoreMs() {
+      const { socket, argv } = command();
+      return firecrackerRestoreMs(argv, socket, loadBody);
     },
     async restoreMs() {
       const before = performance.now();

@@ -10,7 +10,7 @@ const EXIT_FAILED = 1;
 const isPooled = process.argv[2] === POOL_PROCESS;
 if (isPooled) {
   const { becomeCaller } = await import('./pool-process.ts').catch(explainLoading);
-  becomeCaller(Number(process.argv[3]));
+  await becomeCaller(Number(process.argv[3]));
 }
 const words = personaWords();
 // Not static imports: the bundler would run modules that it shares with other entry points before

@@ -6,10 +6,10 @@ import './plain-run.ts';
 import './restore.ts';
 
 /** Returns when this process has the command line of its caller, which then runs as in any process. */
-export function becomeCaller(poolId: number): void {
+export async function becomeCaller(poolId: number): Promise<void> {
   try {
     followPool(poolId);
-    warmUp();
+    await warmUp();
     if (takeCaller()) return;
   } catch (error) {
     process.exit(fail(error));

@@ -1,4 +1,5 @@
 /** The client's side of `snapshot`: opens the files for the guest's process, and puts them in their place. */
+import { startWriteback } from '../../ffi/writeback.ts';
 import { SnapshotDirectory, newSnapshotId } from '../../vmm/state/snapshot-directory.ts';
 import type { SnapshotProgress } from '../../vmm/state/snapshot.ts';
 import { VoltError } from '../../volt-error.ts';
@@ -31,6 +32,7 @@ export async function saveGuest(
   const id = newSnapshotId();
   const base = diff ? target.current?.id : undefined;
   let committing: Promise<void> | undefined;
+  let writeback: Disposable | undefined;
   const cancel = () => {
     if (!committing) client.close();
   };
@@ -45,10 +47,12 @@ export async function saveGuest(
       },
       async (what) => {
         if (what === 'commit') {
+          writeback?.[Symbol.dispose]();
           await (committing = target.commit());
           return [];
         }
         const { memory, state } = target.begin(id);
+        writeback = startWriteback(memory.fd);
         return [memory.fd, state.fd];
       },
       NO_TIMEOUT_MS,
@@ -61,6 +65,7 @@ export async function saveGuest(
       cause: error,
     });
   } finally {
+    writeback?.[Symbol.dispose]();
     signal?.removeEventListener('abort', cancel);
   }
 }

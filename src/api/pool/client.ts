@@ -7,6 +7,7 @@ import { sendWithFds, waitForSocket } from '../../ffi/socket-fds.ts';
 import { peerCredentials } from '../../ffi/unix-socket.ts';
 import { isTerminal } from '../../ffi/terminal.ts';
 import { connectStream, receiveBytes, sendBytes } from '../../ffi/unix-stream.ts';
+import { executableId } from './process-context.ts';
 import { decodeAnswer, encodeRequest, MAX_ANSWER_BYTES, REQUEST_FDS, type PoolAnswer } from './protocol.ts';
 
 /** An idle process answers within a millisecond or two, and one that is just being started within a tenth of a second. */
@@ -42,7 +43,7 @@ function request(fd: number, words: readonly string[]): number | undefined {
   // Anybody can listen in /tmp; environment and terminal are for this user's own processes only.
   if (peerCredentials(fd)?.uid !== process.getuid?.()) return undefined;
   const env = Object.fromEntries(Object.entries(process.env).filter(([, value]) => value !== undefined));
-  const bytes = encodeRequest({ words, env: env as Record<string, string> });
+  const bytes = encodeRequest({ words, env: env as Record<string, string>, executable: executableId() });
   let done = sendWithFds(fd, bytes, STDIO);
   while (done > 0 && done < bytes.length) {
     if (!waitForSocket(fd, true, ANSWER_MS)) return undefined;

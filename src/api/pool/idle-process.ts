@@ -18,7 +18,14 @@ import { peerCredentials } from '../../ffi/unix-socket.ts';
 import { receiveBytes, sendBytes } from '../../ffi/unix-stream.ts';
 import { restartTimelines } from '../../vmm/timeline.ts';
 import { joinCgroupOf } from './join-cgroup.ts';
-import { CGROUP, firstDifference, readInherited, SECCOMP, type InheritedState } from './process-context.ts';
+import {
+  CGROUP,
+  executableId,
+  firstDifference,
+  readInherited,
+  SECCOMP,
+  type InheritedState,
+} from './process-context.ts';
 import {
   decodeRequest,
   encodeAnswer,
@@ -77,6 +84,8 @@ function serveClient(connection: OwnedFd): Outcome {
     const caller = peerCredentials(fd);
     if (!caller || caller.pid <= 0 || caller.uid !== process.getuid?.())
       return refuse(fd, 'another user, or a process that is not visible here');
+    if (request.executable !== undefined && request.executable !== executableId())
+      return refuse(fd, 'its executable is another one');
     const theirs = readOrUndefined(caller.pid);
     if (!theirs) return refuse(fd, 'the caller cannot be looked at in /proc');
     const ours = readInherited('self');

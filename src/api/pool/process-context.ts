@@ -64,9 +64,7 @@ export function readInherited(pid: number | 'self'): InheritedState {
   const stat = text('stat');
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const root = statSync(`${at('root')}/`);
-  const executable = statSync(at('exe'));
   const context: Record<string, string> = {
-    executable: `${executable.dev}:${executable.ino}`,
     'root directory': `${root.dev}:${root.ino}`,
     [CGROUP]: text('cgroup'),
     'nice value': fields[STAT_FIELD.nice]!,
@@ -80,6 +78,12 @@ export function readInherited(pid: number | 'self'): InheritedState {
     ignoredSignals: BigInt(`0x${status.get('SigIgn') ?? '0'}`),
     umask: Number.parseInt(status.get('Umask') ?? '', 8),
   };
+}
+
+/** Of this process. Another build of Volt may understand a command line differently. */
+export function executableId(): string {
+  const { dev, ino } = statSync('/proc/self/exe');
+  return `${dev}:${ino}`;
 }
 
 /** Name of the first property that differs. */

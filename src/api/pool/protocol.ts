@@ -13,6 +13,8 @@ export interface PoolRequest {
   /** The command line after `volt`. */
   readonly words: readonly string[];
   readonly env: Readonly<Record<string, string>>;
+  /** The caller's `executableId`, if it is Volt. */
+  readonly executable?: string | undefined;
 }
 
 export type PoolAnswer =
@@ -31,7 +33,7 @@ const MAX_STRINGS = 65_536;
 
 /** Throws RangeError for more than MAX_REQUEST_BYTES. */
 export function encodeRequest(request: PoolRequest): Uint8Array {
-  const json = Buffer.from(JSON.stringify({ words: request.words, env: request.env }), 'utf8');
+  const json = Buffer.from(JSON.stringify(request), 'utf8');
   if (json.length > MAX_REQUEST_BYTES) throw new RangeError(`a request of ${json.length} bytes`);
   const bytes = new Uint8Array(HEADER.size + json.length);
   const view = viewOf(bytes);
@@ -54,12 +56,13 @@ export function requestBytes(header: Uint8Array): number | undefined {
 export function decodeRequest(json: Uint8Array): PoolRequest | undefined {
   const value = parseJson(json);
   if (!isObject(value)) return undefined;
-  const { words, env } = value;
+  const { words, env, executable } = value;
+  if (executable !== undefined && typeof executable !== 'string') return undefined;
   if (!Array.isArray(words) || words.length > MAX_STRINGS || !words.every(isArgument)) return undefined;
   if (!isObject(env)) return undefined;
   const entries = Object.entries(env);
   if (entries.length > MAX_STRINGS || !entries.every(isVariable)) return undefined;
-  return { words, env: Object.fromEntries(entries) as Record<string, string> };
+  return { words, env: Object.fromEntries(entries) as Record<string, string>, executable };
 }
 
 export function encodeAnswer(answer: PoolAnswer): Uint8Array {

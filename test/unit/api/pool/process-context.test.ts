@@ -52,12 +52,6 @@ testNeeding('two CPUs', availableParallelism() < 2)('after taskset another affin
   expect(firstDifference(plain.context, changed.context)).toBe('CPU affinity');
 });
 
-test('another program is another context', async () => {
-  await using other = Bun.spawn(['sleep', '60'], { stdin: 'ignore' });
-
-  expect(firstDifference(readInherited('self').context, readInherited(other.pid).context)).toBe('executable');
-});
-
 test('umask and ignored signals are read', async () => {
   const { umask, ignoredSignals } = await inheritedAfter("umask 027; trap '' HUP");
 

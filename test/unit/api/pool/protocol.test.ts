@@ -15,7 +15,11 @@ const json = (value: unknown) => Buffer.from(JSON.stringify(value));
 
 describe('a request', () => {
   test('comes back as it was sent', () => {
-    const request = { words: ['run', '--cmdline', 'a "b" ü\n'], env: { HOME: '/root', 'ODD name': '' } };
+    const request = {
+      words: ['run', '--cmdline', 'a "b" ü\n'],
+      env: { HOME: '/root', 'ODD name': '' },
+      executable: '1:2',
+    };
 
     const bytes = encodeRequest(request);
     const length = requestBytes(bytes.subarray(0, HEADER.size));
@@ -55,6 +59,7 @@ describe('a request', () => {
     ['a word that is no text', json({ words: [1], env: {} })],
     ['a word with a NUL', json({ words: ['a\0b'], env: {} })],
     ['too many words', json({ words: Array.from({ length: 70_000 }, () => ''), env: {} })],
+    ['an executable that is no text', json({ words: [], env: {}, executable: 1 })],
     ['no environment', json({ words: [] })],
     ['an environment that is a list', json({ words: [], env: [] })],
     ['a variable that is no text', json({ words: [], env: { A: null } })],
