@@ -25,6 +25,7 @@ export const hostPrograms = {
   'qemu-storage-daemon': 'qemu-system-common',
   'qemu-img': 'qemu-utils',
   fio: 'fio',
+  lspci: 'pciutils',
   'mkfs.ext4': 'e2fsprogs',
   e2fsck: 'e2fsprogs',
   mmdebstrap: 'mmdebstrap',

@@ -135,6 +135,7 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
           new DeviceSet({
             ...{ configs: config.devices, open: resources.devices, pmem: plan.pmem, vm, memory },
             restored: restored?.devices,
+            restoredPci: restored?.pci,
             pci: config.pci,
             isEnding,
           }),

@@ -6,6 +6,7 @@ import type { KvmVm } from '../kvm/vm.ts';
 import type { CpuidEntry } from '../machine/cpuid-entry.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
 import type { OpenMemorySource } from '../memory/memory-source.ts';
+import type { SavedPciBus } from '../virtio/host/pci-host.ts';
 import type { SavedDevice } from '../virtio/host/saved-device.ts';
 import type { AcpiEvents } from './acpi-events.ts';
 import type { SharedState } from './bus/shared-state.ts';
@@ -31,6 +32,8 @@ export interface RestoredSource {
   /** CPUID of the first vCPU, for vCPUs that are plugged later. */
   readonly cpuid: readonly CpuidEntry[];
   readonly devices: readonly SavedDevice[];
+  /** undefined: the devices are on MMIO. */
+  readonly pci: SavedPciBus | undefined;
   /** GuestMemory owns the result. */
   openMemory(): OpenMemorySource;
   /** Before vCPUs are created. */

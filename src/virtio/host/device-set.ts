@@ -22,7 +22,7 @@ import { wireMmioDevice } from './device-fds.ts';
 import { createMailbox, sendChange } from './mailbox.ts';
 import type { OpenDevices } from './open.ts';
 import type { PciBusLink } from './pci-bus.ts';
-import { PciHost } from './pci-host.ts';
+import { PciHost, type SavedPciBus } from './pci-host.ts';
 import { placeDevices, type PciBusPlan, type SlotPlacement } from './placement.ts';
 import type { MappedRegion } from './serve-device.ts';
 import type { DeviceConfig } from './specs.ts';
@@ -57,10 +57,28 @@ export interface DeviceSetOptions {
   readonly memory: GuestMemory;
   /** undefined: the devices are on MMIO. */
   readonly pci?: PciBusPlan | undefined;
+  /** State of a saved machine's PCI bus itself. */
+  readonly restoredPci?: SavedPciBus | undefined;
   /** Whether the machine is being stopped: nothing waits for a device worker any more. */
   readonly isEnding?: () => boolean;
   /** State of a saved machine's devices, in slot order; they continue with it. */
   readonly restored?: readonly SavedDevice[] | undefined;
+}
+
+/** Throws VoltError 'config' for a device that was saved on MMIO, or was another. */
+function restoreOnPci(
+  host: PciHost,
+  slot: number,
+  { config, description, state }: Pick<MachineDevice, 'config' | 'description' | 'state'>,
+  { pci }: SavedDevice,
+): void {
+  const name = `${config.id} (${config.kind})`;
+  if (pci?.slot !== slot)
+    throw new VoltError(
+      'config',
+      `Cannot restore device ${name}: it was ${pci ? `in slot ${pci.slot}` : 'on MMIO'} (expected slot ${slot} of PCI)`,
+    );
+  host.restore(slot, description, state, pci, name);
 }
 
 interface DeviceWorker extends WorkerHandle {
@@ -89,7 +107,7 @@ export class DeviceSet implements Disposable {
   constructor({ configs, open, pmem, vm, memory, restored, ...options }: DeviceSetOptions) {
     try {
       if (restored) checkSavedDevices(configs, restored);
-      const { pci, isEnding = () => false } = options;
+      const { pci, restoredPci, isEnding = () => false } = options;
       const placements = placeDevices(configs, { pci });
       const ramEnd = Math.max(...memory.regions.map(({ address, bytes }) => address + bytes));
       const opened = configs.map((config) => open.open(config, pmem, ramEnd));
@@ -105,6 +123,7 @@ export class DeviceSet implements Disposable {
       const served: { device: ServedDevice; blocks: boolean }[] = [];
       // Persistent memory is RAM to devices: a driver may place virtqueues and buffers in it.
       const regions: MappedRegion[] = [...memory.regions];
+      if (restoredPci) this.#pci?.restoreBus(restoredPci);
       configs.forEach((config, slot) => {
         const placement = placements[slot]!;
         const { description, start, blocks, balloon, disk, mapRegion } = opened[slot]!;
@@ -127,6 +146,7 @@ export class DeviceSet implements Disposable {
         const fds = host
           ? host.powerOn(pciSlot!, description, state, this.#stack)
           : wireMmioDevice(vm, placement, state, this.#stack);
+        if (host && saved) restoreOnPci(host, pciSlot!, { config, description, state }, saved);
         devices.push({ config, placement, description, state, balloon, disk, failure: saved?.failure });
         const { kind, id } = config;
         const { buffer } = state;
@@ -227,7 +247,6 @@ export class DeviceSet implements Disposable {
 
   /** Why the machine cannot be saved, in one line; undefined: it can. */
   refusal(): string | undefined {
-    if (this.#pci) return 'the state of its PCI bus is not saved; start the guest without --pci';
     const other = this.devices.find(
       ({ description: { servedByBackend, backendIsStateless } }) => servedByBackend && !backendIsStateless,
     );
@@ -263,11 +282,20 @@ export class DeviceSet implements Disposable {
     if (this.#started) resumeWorkers(this.#workers, this.#pauses);
   }
 
+  /** State of the PCI bus itself; undefined: there is none. */
+  saveBus(): SavedPciBus | undefined {
+    return this.#pci?.saveBus();
+  }
+
   /** State of the devices, in slot order. Throws VoltError 'internal' while they are not paused. */
   save(): SavedDevice[] {
     if (this.#phase !== 'paused')
       throw new VoltError('internal', 'Cannot save the devices: they are running; pause them first');
-    return this.devices.map(saveDevice);
+    return this.devices.map((device, slot) => {
+      const saved = saveDevice(device, slot);
+      const { pciSlot } = device.placement;
+      return pciSlot === undefined ? saved : { ...saved, pci: this.#pci!.save(pciSlot, device.state) };
+    });
   }
 
   /**

@@ -4,8 +4,10 @@
  * start.
  */
 import { createEventFd } from '../../ffi/epoll.ts';
+import { POLL, pollFd } from '../../ffi/poll.ts';
 import { createFunctionWords, FUNCTION_WORD, placeBar, resetFunction } from '../../pci/function-state.ts';
 import { hostBridgeShape } from '../../pci/host-bridge.ts';
+import { CONFIG } from '../../pci/regs.ts';
 import type { DeviceDescription } from '../transport/device.ts';
 import {
   createDeviceState,
@@ -18,6 +20,7 @@ import {
 import { virtioShape } from '../transport/pci-shape.ts';
 import type { DeviceFds } from './device-fds.ts';
 import { BUS_WORD, PciBus, slotsOfBuses, type PciBusLink, type PciSlotLink } from './pci-bus.ts';
+import { restoreConfigSpace, restorePci, savePci, sourceFd, type SavedPci } from './save-pci.ts';
 import { MAX_PCI_SLOTS, placePciSlot, type PciBusPlan } from './placement.ts';
 
 /** Slots in which devices can be plugged while the guest runs. */
@@ -27,6 +30,12 @@ const SPARE_QUEUES = 33;
 const SPARE_OWN_WORDS = 64;
 
 const F = FUNCTION_WORD;
+
+/** State of the bus itself in a snapshot. */
+export interface SavedPciBus {
+  readonly words: readonly number[];
+  readonly bridge: readonly number[];
+}
 
 export class PciHost {
   readonly link: PciBusLink;
@@ -110,6 +119,38 @@ export class PciHost {
       interruptFd,
       pci: { configFd, resampleFd },
     };
+  }
+
+  /** State of a slot's device, whose worker is paused. */
+  save(slot: number, state: DeviceState): SavedPci {
+    const words = this.functionWords(slot);
+    const isPending = (source: number) =>
+      words[F.attached + source] === 0 && pollFd(sourceFd(state, source), POLL.in, 0) > 0;
+    return savePci(slot, words, state, isPending);
+  }
+
+  /** After `powerOn`: the device goes on where it was saved. Throws VoltError 'config'. */
+  restore(
+    slot: number,
+    { type }: DeviceDescription,
+    state: DeviceState,
+    saved: SavedPci,
+    name: string,
+  ): void {
+    const shape = virtioShape(type, state.queueCount);
+    restorePci(this.functionWords(slot), shape, state, saved, name);
+  }
+
+  /** The words of the bus and the configuration space of its host bridge. */
+  saveBus(): SavedPciBus {
+    const { words, bridge } = this.link;
+    const config = new Int32Array(bridge).subarray(F.config, F.config + CONFIG.size / 4);
+    return { words: [...new Int32Array(words)], bridge: [...config] };
+  }
+
+  restoreBus({ words, bridge }: SavedPciBus): void {
+    new Int32Array(this.link.words).set(words.slice(0, BUS_WORD.size));
+    restoreConfigSpace(new Int32Array(this.link.bridge), hostBridgeShape(), bridge);
   }
 
   /** Tells KVM what the registers of a restored device say. */

@@ -50,6 +50,7 @@ export function saveDevice(
       driverFeatures: word(W.driverFeaturesSel),
       queue: word(W.queueSel),
     },
+    pci: undefined,
     generation: word(W.generation),
     config: Buffer.from(config.slice(visible, visible + word(W.configBytes))).toString('base64'),
     active,

@@ -6,6 +6,7 @@
 import * as v from 'valibot';
 import { CONFIG_BYTES } from '../transport/device.ts';
 import { INTERRUPT, STATUS } from '../transport/mmio.regs.ts';
+import { SavedPciSchema } from './save-pci.ts';
 import { flag, listOf, optional, section, text, wholeNumber } from '../../schema/values.ts';
 
 const MAX_U32 = 0xffff_ffff;
@@ -91,6 +92,8 @@ export const SavedDeviceSchema = section({
   ),
   /** The device's own state, by the names of its `stateWords`. */
   words: OwnWordsSchema,
+  /** undefined: the device is on MMIO. */
+  pci: optional(SavedPciSchema),
 });
 
 export type SavedDevice = v.InferOutput<typeof SavedDeviceSchema>;

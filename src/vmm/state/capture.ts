@@ -36,6 +36,7 @@ export function captureMachine(machine: Machine, { id, createdAt, layers }: Capt
   machine.console.flush();
   lockBus(shared.words);
   try {
+    const pci = devices?.saveBus();
     return {
       id,
       createdAt,
@@ -46,6 +47,7 @@ export function captureMachine(machine: Machine, { id, createdAt, layers }: Capt
       vcpus: captureVcpus(machine),
       vm: { ...readVm(vm.fd), routing: 'default' },
       chips: captureChips(shared),
+      ...(pci ? { pci: { words: [...pci.words], bridge: [...pci.bridge] } } : {}),
       devices: devices?.save() ?? [],
       memory: {
         regions: memory.regions.map(({ address, bytes }) => ({ address, bytes })),

@@ -64,6 +64,7 @@ export function prepareRestore({
     runningCount: vcpus.filter(({ parked }) => !parked).length,
     cpuid: decodeTable(vcpus[0]!),
     devices: state.devices,
+    pci: state.pci,
     // Before the vCPUs: kvmclock's MSRs make KVM tell the guest what time it was at kvmclock 0.
     applyClock: (vm) => writeClock(vm.fd, savedClock(state.vm.clock) + passed()),
     openMemory: (): OpenMemorySource => openMemorySource(source),

@@ -81,7 +81,7 @@ function ioApic(): Uint8Array {
 const NET: MachineState['devices'][number] = {
   ...{ kind: 'net', id: 'net0', slot: 2, offered: [0x20, 1], negotiated: [0x1_0020, 1] },
   ...{ status: 0x0f, interruptStatus: 1, selectors: { deviceFeatures: 0, driverFeatures: 0, queue: 1 } },
-  ...{ generation: 0, config: '', active: true, failures: 0, failure: undefined },
+  ...{ generation: 0, config: '', active: true, failures: 0, failure: undefined, pci: undefined },
   queues: [
     {
       size: 256,

@@ -1,0 +1,49 @@
+/** The Linux guest of the PCI tests: Debian's modules without virtio_mmio, and what shows the bus and its interrupts. */
+import type { DebianKernel } from '../../scripts/debian-kernel.ts';
+import { ensurePackages } from '../../scripts/host-packages.ts';
+import { buildDeviceInitrd } from './device-initrd.ts';
+
+const MODULES = ['virtio_pci', 'virtio_blk', 'virtio_net', 'virtio_rng', 'virtio_balloon', 'virtio_console'];
+
+const SCRIPT = `
+  grep -H . /proc/cmdline
+  lspci -nn 2>/dev/null | sed 's/^/VOLT-GUEST lspci /'
+  lspci -vv 2>/dev/null | sed 's/^/VOLT-GUEST vv /'
+  ls /sys/module | grep -c virtio_mmio | sed 's/^/VOLT-GUEST mmio-modules /'
+  for disk in /sys/block/vd*; do
+    name=\${disk##*/}
+    echo "VOLT-GUEST $name serial=$(cat $disk/serial) queues=$(ls $disk/mq | wc -l)"
+    fio --name=$name --filename=/dev/$name --ioengine=libaio --direct=1 --iodepth=16 --rw=randrw --bsrange=512-16k \\
+      --blockalign=512 --size=256k --verify=crc32c --verify_fatal=1 --fsync=50 --eta=never --output=/tmp/fio-$name </dev/null &
+  done
+  wait
+  for disk in /sys/block/vd*; do
+    name=\${disk##*/}
+    grep -q 'err= 0' /tmp/fio-$name && echo "VOLT-GUEST $name verified" || cat /tmp/fio-$name
+  done
+  i=0
+  for net in /sys/class/net/eth*; do
+    [ -e "$net" ] || continue
+    name=\${net##*/}
+    ip link set $name up; ip address add 10.77.$i.2/24 dev $name
+    ping -c 3 -i 0.2 -W 5 10.77.$i.1 > /tmp/ping && echo "VOLT-GUEST $name answered"
+    i=$((i + 1))
+  done
+  [ -c /dev/hwrng ] && dd if=/dev/hwrng bs=64 count=1 2>/dev/null | wc -c | sed 's/^/VOLT-GUEST random /'
+  grep -E 'CPU|virtio|IO-APIC' /proc/interrupts | sed 's/^/VOLT-GUEST irq /'
+  for irq in /proc/irq/[0-9]*; do
+    [ -d $irq ] || continue
+    for action in $irq/*/; do
+      [ -d $action ] && echo "VOLT-GUEST affinity $(basename $action) $(cat $irq/effective_affinity_list)"
+    done
+  done
+  dmesg | grep -iE 'pci|acpiphp|mmconfig|ECAM' | sed 's/^/VOLT-GUEST dmesg /'
+`;
+
+export async function buildPciInitrd(
+  kernel: DebianKernel,
+  modules: readonly string[] = MODULES,
+): Promise<Uint8Array> {
+  await ensurePackages(['fio', 'lspci']);
+  return buildDeviceInitrd(kernel, { modules, programs: ['fio', 'lspci'], script: SCRIPT });
+}
