@@ -48,6 +48,7 @@ echo "VOLT-GUEST address=$ip router=$router"
 END
 chmod +x /tmp/dhcp
 udhcpc -i eth0 -n -q -t 10 -s /tmp/dhcp 2>/dev/null
+mkdir /tmp/www; echo served >/tmp/www/word; httpd -p 80 -h /tmp/www
 wget -q -O - http://192.0.2.1:8080/file | wc -c | sed 's/^/VOLT-GUEST downloaded=/'
 export LD_LIBRARY_PATH=/lib/x86_64-linux-gnu
 iperf3 -c 192.0.2.1 -t 2 -f m | sed 's/^/VOLT-GUEST up /' | grep receiver
@@ -153,7 +154,7 @@ describe('Debian 6.1 with a network', () => {
   );
 
   thorough(
-    'without a tap gets an address by DHCP and reaches servers over TCP and UDP, by passt',
+    'without a tap gets an address by DHCP and reaches servers over TCP and UDP, and is reached at a forwarded port, by passt',
     async () => {
       // passt takes addresses and routes from the host's interface with the default route: here one of ours.
       const script = `
@@ -168,8 +169,11 @@ describe('Debian 6.1 with a network', () => {
         dd if=/dev/urandom of=$folder/file bs=1M count=3 2>/dev/null
         busybox httpd -f -p 127.0.0.1:8080 -h $folder & web=$!
         iperf3 -s -B 127.0.0.1 >/dev/null 2>&1 & speed=$!
-        trap 'kill $web $speed; rm -r $folder' EXIT
-        ${VOLT} --cpus 1 --kernel ${kernel.vmlinux} --initrd ${userInitrd} --no-reboot --net user \
+        # A client of the guest's own server, through the port that is forwarded.
+        (until [ "$(busybox wget -q -O - http://127.0.0.1:9080/word 2>/dev/null)" = served ]; do sleep 0.2; done
+         echo "VOLT-HOST served by the guest") & client=$!
+        trap 'kill $web $speed $client 2>/dev/null || true; rm -r $folder' EXIT
+        ${VOLT} --cpus 1 --kernel ${kernel.vmlinux} --initrd ${userInitrd} --no-reboot --net user,forward=127.0.0.1:9080:80 \
           --cmdline "console=ttyS0 reboot=k panic=-1 volt.run=check"`;
 
       const { stdout, stderr, exitCode } = await runOnLinuxHost(
@@ -179,6 +183,7 @@ describe('Debian 6.1 with a network', () => {
 
       expect(stdout).toContain('VOLT-GUEST address=192.0.2.2 router=192.0.2.1');
       expect(stdout).toContain(`VOLT-GUEST downloaded=${3 << 20}`);
+      expect(stdout).toContain('VOLT-HOST served by the guest');
       expect(stdout).toMatch(/VOLT-GUEST up .* [1-9][\d.]* [KM]Bytes .* receiver/);
       // Of 170 datagrams some may be lost; most arrive.
       const [, lost, sent] = /VOLT-GUEST udp .* (\d+)\/(\d+) \(.*receiver/.exec(stdout)!;

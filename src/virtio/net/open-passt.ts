@@ -4,6 +4,7 @@ import { VoltError } from '../../volt-error.ts';
 import { createHelperOutput } from '../host/helper-output.ts';
 import type { OpenDevice } from '../host/open-device.ts';
 import { describeNet } from './device.ts';
+import { passtArguments, type PortForward } from './forwarding.ts';
 import { createPasstBuffer } from './passt-port.ts';
 import type { PasstStart } from './serve-passt.ts';
 import type { NetConfig } from './spec.ts';
@@ -11,7 +12,7 @@ import type { NetConfig } from './spec.ts';
 /** MTU that passt announces to guests by DHCP. */
 const PASST_MTU = 65_520;
 
-/** Throws VoltError 'host' when passt is not installed. */
+/** Throws VoltError 'host' when passt is not installed, or when a port to be forwarded is in use. */
 export function openPasst(config: NetConfig): OpenDevice<PasstStart> {
   const program = Bun.which('passt');
   if (program === null) {
@@ -20,10 +21,15 @@ export function openPasst(config: NetConfig): OpenDevice<PasstStart> {
       'Cannot use --net user: the program passt is not installed; install it on the PATH: apt-get install passt',
     );
   }
+  config.forwards.forEach(checkPort);
   const [ours, theirs] = createHelperSocket();
   const [output, stderr] = createHelperOutput();
   // With --one-off passt exits when its socket is closed.
-  const child = Bun.spawn([program, '--foreground', '--quiet', '--one-off', '--fd', '3'], {
+  const argv = [
+    ...[program, '--foreground', '--quiet', '--one-off', '--fd', '3'],
+    ...passtArguments(config.forwards),
+  ];
+  const child = Bun.spawn(argv, {
     stdio: ['ignore', 'ignore', stderr.fd, theirs.fd],
   });
   child.unref();
@@ -44,4 +50,19 @@ export function openPasst(config: NetConfig): OpenDevice<PasstStart> {
       output.close();
     },
   };
+}
+
+/** passt itself ends when it gets none of its ports, and then the guest is already running. */
+function checkPort({ protocol, address, firstPort, lastPort }: PortForward): void {
+  if (protocol === 'udp' || lastPort > firstPort) return;
+  try {
+    Bun.listen({ hostname: address ?? '0.0.0.0', port: firstPort, socket: { data: () => {} } }).stop(true);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new VoltError(
+      'host',
+      `Cannot use --net user: TCP port ${firstPort}${address === undefined ? '' : ` of ${address}`} cannot be opened (${code}); forward another port, or end the program that uses it`,
+      { cause: error },
+    );
+  }
 }

@@ -1,6 +1,6 @@
 /**
  * Network interfaces in a configuration, in the shape of Firecracker's `network-interfaces`. The keys
- * `queues`, `user` and `create` are Volt's own.
+ * `queues`, `user`, `forward`, `ports` and `create` are Volt's own.
  */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
@@ -8,6 +8,7 @@ import { flag, found, listOf, optional, section, text, wholeNumber } from '../..
 import { VoltError } from '../../volt-error.ts';
 import { defineSpec, type JsonObject } from '../host/device-spec.ts';
 import { DeviceId, NO_LIMITS, RateLimiterSchema } from '../host/values.ts';
+import { ForwardSchema, PortsSchema, sharedPort, type PortForward } from './forwarding.ts';
 import type { MmdsStart } from './mmds/start.ts';
 import type { RateLimits } from '../transport/rate-limiter.ts';
 import { MAX_QUEUE_PAIRS, NET_FEATURE } from './regs.ts';
@@ -22,6 +23,8 @@ export interface NetConfig {
   readonly mac: Uint8Array | undefined;
   /** MTU that the driver is told; undefined: the tap's. */
   readonly mtu: number | undefined;
+  /** Ports that user-mode networking forwards to the guest. */
+  readonly forwards: readonly PortForward[];
   /** Queue pairs. */
   readonly queues: number;
   readonly receiveLimits: RateLimits;
@@ -61,6 +64,8 @@ const entries = () => ({
   tx_rate_limiter: optional(RateLimiterSchema),
   queues: optional(wholeNumber(1, MAX_QUEUE_PAIRS), 1),
   user: optional(flag, false),
+  forward: optional(listOf(ForwardSchema), []),
+  ports: optional(listOf(PortsSchema), []),
   create: optional(flag, false),
 });
 
@@ -75,8 +80,18 @@ const networkInterface = () =>
       ({ user, queues }) => !user || queues === 1,
       () => 'user-mode networking has one queue pair (expected queues: 1)',
     ),
+    v.check(
+      ({ user, forward, ports }) => user || (forward.length === 0 && ports.length === 0),
+      () => 'only user-mode networking forwards ports (expected user: true)',
+    ),
+    v.check(
+      ({ forward, ports }) => sharedPort([...forward, ...ports]) === undefined,
+      ({ input }) =>
+        `port ${sharedPort([...input.forward, ...input.ports])} is forwarded twice (expected each port once)`,
+    ),
     v.transform((each): NetConfig => ({
       kind: 'net',
+      forwards: [...each.forward, ...each.ports],
       id: each.iface_id,
       tap: each.host_dev_name ?? undefined,
       creates: each.create,
@@ -89,7 +104,17 @@ const networkInterface = () =>
   );
 
 function parseFlag(value: string, index: number): JsonObject {
-  const settings = readSettings('--net', value, ['tap', 'user', 'mac', 'id', 'queues', 'bw', 'iops']);
+  const settings = readSettings('--net', value, [
+    'tap',
+    'user',
+    'forward',
+    'ports',
+    'mac',
+    'id',
+    'queues',
+    'bw',
+    'iops',
+  ]);
   const tap = settings.text('tap', 'NAME');
   const user = settings.present('user');
   if ((user ?? false) === (tap !== undefined)) {
@@ -103,6 +128,8 @@ function parseFlag(value: string, index: number): JsonObject {
     iface_id: settings.text('id', 'NAME') ?? `net${index}`,
     host_dev_name: tap,
     user,
+    forward: settings.text('forward', '8080:80+2222:22')?.split('+'),
+    ports: settings.text('ports', '80+443')?.split('+'),
     guest_mac: settings.text('mac', '06:00:ac:10:00:02'),
     queues: settings.quantity('queues', `a number from 1 to ${MAX_QUEUE_PAIRS}`),
     rx_rate_limiter: limiter,
@@ -119,12 +146,12 @@ export const NET = defineSpec<NetConfig>({
   flag: {
     name: 'net',
     value: '<settings>',
-    help: 'a network interface: tap=NAME or user, with mac=…, id=…, queues=N, bw=SIZE (a second), iops=N; may be given again',
+    help: 'a network interface: tap=NAME or user, with forward=8080:80, ports=80+443, mac=…, id=…, queues=N, bw=SIZE (a second), iops=N; may be given again',
     parse: parseFlag,
   },
   hostSide: {
     idKey: 'iface_id',
-    keys: ['host_dev_name', 'user', 'rx_rate_limiter', 'tx_rate_limiter'],
+    keys: ['host_dev_name', 'user', 'forward', 'ports', 'rx_rate_limiter', 'tx_rate_limiter'],
     keptKeys: ['guest_mac'],
   },
   featureBits: NET_FEATURE,

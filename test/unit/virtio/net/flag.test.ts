@@ -28,13 +28,22 @@ describe('--net', () => {
     ]);
   });
 
+  test('takes ports to forward', () => {
+    expect(parse('user,forward=8080:80+127.0.0.1:2222:22,ports=443+8000-8010')).toEqual({
+      iface_id: 'net0',
+      user: true,
+      forward: ['8080:80', '127.0.0.1:2222:22'],
+      ports: ['443', '8000-8010'],
+    });
+  });
+
   test.each([
     ['queues=2', 'it names no network (expected either tap=NAME or user)'],
     ['tap=a,user', 'it names two networks (expected either tap=NAME or user)'],
     ['tap', 'tap has no value (expected tap=NAME)'],
     ['user=1', 'user takes no value (expected user alone)'],
     ['tap=a,tap=b', 'tap is given twice (expected each key once)'],
-    ['tap=a,speed=9', 'unknown key speed (expected tap, user, mac, id, queues, bw, iops)'],
+    ['tap=a,speed=9', 'unknown key speed (expected tap, user, forward, ports, mac, id, queues, bw, iops)'],
     ['tap=a,', 'an empty setting'],
     ['tap=a,bw=fast', 'bw is fast (expected bytes per second such as 10M, at least 4K)'],
     ['tap=a,queues=0', 'queues is 0 (expected a number from 1 to 16)'],

@@ -213,6 +213,7 @@ describe.skipIf(Bun.which('passt') === null)('passt (needs passt)', () => {
     const opened = openPasst({
       ...{
         kind: 'net',
+        forwards: [],
         creates: false,
         mtu: undefined,
         id: 'net0',

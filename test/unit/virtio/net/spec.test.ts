@@ -22,6 +22,7 @@ describe('network interfaces in the JSON of Firecracker', () => {
     expect(config.devices).toEqual([
       {
         kind: 'net',
+        forwards: [],
         creates: false,
         mtu: 9000,
         id: 'eth0',

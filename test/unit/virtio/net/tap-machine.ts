@@ -33,6 +33,7 @@ using mapping = new Mapping({
 const limits = { bandwidth: undefined, ops: undefined };
 const config: NetConfig = {
   kind: 'net',
+  forwards: [],
   creates: false,
   mtu: undefined,
   id: 'net0',
