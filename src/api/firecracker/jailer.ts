@@ -2,6 +2,7 @@
 import {
   chmodSync,
   chownSync,
+  closeSync,
   constants,
   copyFileSync,
   existsSync,
@@ -9,6 +10,7 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  readSync,
   realpathSync,
   statSync,
   writeSync,
@@ -40,6 +42,8 @@ import { FIRECRACKER_VERSION } from './model/version.ts';
 import { describeOsError } from './os-error.ts';
 
 const EXIT_FAILED = 1;
+const OWN_PROGRAM = '/proc/self/exe';
+const COMPARED_BYTES = 1 << 20;
 /** Folders that belong to the jailed user. */
 const FOLDERS = ['', 'dev', 'dev/net', 'run'];
 /** Major and minor numbers. (Linux Documentation/admin-guide/devices.txt) */
@@ -170,9 +174,25 @@ function checkProgram(path: string): string {
   return basename(isThisProgram(path) ? path : real);
 }
 
+/** The same file, or a copy of it. */
 function isThisProgram(path: string): boolean {
-  const [own, other] = [statSync('/proc/self/exe'), statSync(path)];
-  return own.dev === other.dev && own.ino === other.ino;
+  const [own, other] = [statSync(OWN_PROGRAM), statSync(path)];
+  if (own.dev === other.dev && own.ino === other.ino) return true;
+  return own.size === other.size && haveSameContent(OWN_PROGRAM, path);
+}
+
+function haveSameContent(one: string, other: string): boolean {
+  const files = [openSync(one, 'r'), openSync(other, 'r')] as const;
+  const [a, b] = [Buffer.alloc(COMPARED_BYTES), Buffer.alloc(COMPARED_BYTES)];
+  try {
+    for (;;) {
+      const [ofA, ofB] = [readSync(files[0], a), readSync(files[1], b)];
+      if (ofA !== ofB || a.compare(b, 0, ofB, 0, ofA) !== 0) return false;
+      if (ofA === 0) return true;
+    }
+  } finally {
+    files.forEach((fd) => closeSync(fd));
+  }
 }
 
 function canonicalBase(path: string): string {

@@ -31,6 +31,7 @@ import { VmResources } from './model/resources.ts';
 import { FIRECRACKER_VERSION, SNAPSHOT_VERSION } from './model/version.ts';
 import { describeOsError } from './os-error.ts';
 import { logLevel } from './request/bodies.ts';
+import type { Action } from './request/action.ts';
 import { describeRequest, parseRequest, type ApiRequest } from './request/parse.ts';
 
 /** Exit codes. (Firecracker, FcExitCode in src/vmm/src/lib.rs) */
@@ -322,7 +323,22 @@ function listen(path: string, maxBodyBytes: number, parts: Parts): ApiServer {
   return server;
 }
 
-async function handle(request: ApiRequest, { controller, logger, metrics }: Parts): Promise<ApiResponse> {
+async function handle(request: ApiRequest, parts: Parts): Promise<ApiResponse> {
+  const from = performance.now();
+  const response = await handleTimed(request, parts, from);
+  parts.logger.on('fc_api').debug(`Total previous API call duration: ${microsecondsSince(from)} us.`);
+  return response;
+}
+
+function microsecondsSince(from: number): number {
+  return Math.max(1, Math.round((performance.now() - from) * 1000));
+}
+
+async function handleTimed(
+  request: ApiRequest,
+  { controller, logger, metrics }: Parts,
+  from: number,
+): Promise<ApiResponse> {
   const log = logger.on('fc_api');
   log.info(`The API server received a ${describeRequest(request, logger.showsDebug)}.`);
   const parsed = parseRequest(request, (counter) => metrics.count(counter));
@@ -331,16 +347,31 @@ async function handle(request: ApiRequest, { controller, logger, metrics }: Part
     return faultResponse(parsed.message);
   }
   const response = await answer(controller, parsed.action, log);
+  const timed = timedAction(parsed.action);
+  if (timed !== undefined && response.status === 204)
+    log.info(`'${timed}' API request took ${microsecondsSince(from)} us.`);
   if (parsed.deprecation === undefined) return response;
   log.warn(parsed.deprecation);
   return { ...response, deprecated: true };
 }
 
-async function answer(
-  controller: Controller,
-  action: Parameters<Controller['run']>[0],
-  log: Log,
-): Promise<ApiResponse> {
+/** Actions whose time is logged. */
+function timedAction(action: Action): string | undefined {
+  switch (action.name) {
+    case 'CreateSnapshot':
+      return action.operand.snapshot_type === 'Full' ? 'create full snapshot' : 'create diff snapshot';
+    case 'LoadSnapshot':
+      return 'load snapshot';
+    case 'Pause':
+      return 'pause vm';
+    case 'Resume':
+      return 'resume vm';
+    default:
+      return undefined;
+  }
+}
+
+async function answer(controller: Controller, action: Action, log: Log): Promise<ApiResponse> {
   try {
     const response = await controller.run(action);
     const words = response.status === 204 ? '204 No Content' : '200 OK';

@@ -20,11 +20,11 @@ class Jail implements AsyncDisposable {
   readonly #child: Bun.Subprocess;
   pid = 0;
 
-  constructor(flags: readonly string[]) {
+  constructor(flags: readonly string[], install: (volt: string, path: string) => void = symlinkSync) {
     const firecracker = this.#folder.at('firecracker-link');
     mkdirSync(this.root, { recursive: true });
     mkdirSync(firecracker);
-    symlinkSync(VOLT, join(firecracker, 'firecracker'));
+    install(VOLT, join(firecracker, 'firecracker'));
     copyFileSync(haltingKernel(this.#folder), join(this.root, 'kernel.elf'));
     this.#child = Bun.spawn(
       [
@@ -79,7 +79,7 @@ describe('a jailed microVM', () => {
   });
 
   needsRoot('that is a daemon leads its own session with /dev/null, and its jailer ends', async () => {
-    await using jail = new Jail(['--daemonize']);
+    await using jail = new Jail(['--daemonize'], copyFileSync);
     await jail.ready();
 
     const statuses = await startGuest(jail.socket);
