@@ -22,6 +22,7 @@ const EVERYTHING_EXISTS = {
   disk: () => undefined,
   tap: () => undefined,
   vsock: () => undefined,
+  socket: () => undefined,
 };
 
 interface Recorded {

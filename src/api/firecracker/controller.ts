@@ -29,6 +29,8 @@ export interface ControllerOptions {
   readonly mmdsBuffer: SharedArrayBuffer;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** Virtio devices are on a PCI bus. */
+  readonly pci: boolean;
   /** Enters the sandbox. */
   readonly beforeStart: (machine: VirtualMachine) => ThreadFilters | undefined;
 }
@@ -97,7 +99,7 @@ export class Controller {
         resources.insertPmem(action.operand);
         return DONE;
       case 'HotUnplugDevice':
-        throw new ActionFault(PCI_OFF);
+        throw new ActionFault(this.#options.pci ? NO_HOTPLUG : PCI_OFF);
       case 'PutCpuConfiguration':
         resources.setCpuTemplate(action.operand);
         return DONE;
@@ -218,10 +220,10 @@ export class Controller {
 
   /** Starts the guest as it is configured. Throws ActionFault; clients may then correct their configuration. */
   start(): ApiResponse {
-    const { resources, beforeStart } = this.#options;
+    const { resources, beforeStart, pci } = this.#options;
     if (!resources.bootSource) throw startFault('Cannot start microvm without kernel configuration.');
     try {
-      const { config, warnings } = parseConfig(toConfigInput(resources));
+      const { config, warnings } = parseConfig(toConfigInput(resources, { pci }));
       warnings.forEach(this.#main.warn);
       this.#begin(startMicroVm({ config: this.#withMmds(config), log: this.#main, beforeStart }));
       for (const line of resources.settingsWithoutEffect()) this.#main.warn(line);
@@ -260,7 +262,7 @@ export class Controller {
   }
 
   #refusePlug(): void {
-    if (this.#vm) throw new ActionFault(PCI_OFF);
+    if (this.#vm) throw new ActionFault(this.#options.pci ? NO_HOTPLUG : PCI_OFF);
   }
 
   async #timed(latency: keyof LatencyNames, words: string, act: () => Promise<void>): Promise<void> {
@@ -328,6 +330,7 @@ function parseAddress(text: string): number {
 
 const MMDS_KEY_BYTES = 32;
 const PCI_OFF = 'PCI is not enabled';
+const NO_HOTPLUG = 'The requested operation is not supported: hotplug of devices';
 
 function answer(output: Output): ApiResponse {
   return { status: 200, body: formatOutput(output) };

@@ -21,6 +21,14 @@ export const HOST_CHECKS: HostChecks = {
       return describeOsError(error);
     }
   },
+  // Not connected to: a back-end may serve one connection only.
+  socket(path) {
+    try {
+      return statSync(path).isSocket() ? undefined : osError('ECONNREFUSED');
+    } catch (error) {
+      return describeOsError(error);
+    }
+  },
   vsock(path) {
     if (existsSync(path)) return osError('EADDRINUSE');
     try {

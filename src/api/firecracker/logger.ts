@@ -23,6 +23,12 @@ const MODULE_OF: Readonly<Record<LogThread, string>> = {
   fc_api: 'firecracker::api_server',
 };
 
+/** Files that messages come from. Their lines are not known: a compiled program has none. */
+const ORIGIN_OF: Readonly<Record<LogThread, string>> = {
+  main: 'src/api/firecracker/controller.ts',
+  fc_api: 'src/api/firecracker/persona.ts',
+};
+
 export type Log = Readonly<Record<'error' | 'warn' | 'info' | 'debug', (text: string) => void>>;
 
 /** Opens a file or FIFO for writing. Throws the error of node:fs. */
@@ -72,7 +78,7 @@ export class Logger {
   #write(thread: LogThread, level: LineLevel, text: string): void {
     if (SEVERITY[level] > SEVERITY[this.#level] || !MODULE_OF[thread].startsWith(this.#module)) return;
     const shownLevel = this.#showLevel ? `:${NAMES[level]}` : '';
-    const origin = this.#showOrigin ? ':volt:0' : '';
+    const origin = this.#showOrigin ? `:${ORIGIN_OF[thread]}:0` : '';
     const line = `${localTime()} [${this.#id}:${thread}${shownLevel}${origin}] ${text}\n`;
     try {
       writeSync(this.#fd, line);

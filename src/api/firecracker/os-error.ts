@@ -24,6 +24,7 @@ const TEXTS: Readonly<Record<string, string>> = {
   ENAMETOOLONG: 'File name too long',
   ELOOP: 'Too many levels of symbolic links',
   EADDRINUSE: 'Address already in use',
+  ECONNREFUSED: 'Connection refused',
 };
 
 const NUMBERS: Readonly<Record<string, number>> = constants.errno;

@@ -5,11 +5,11 @@ import { SyscallError } from '../../ffi/errno.ts';
 import { probeListener } from '../../ffi/unix-socket.ts';
 import { createMmdsBuffer, writeMmds } from '../../virtio/net/mmds/store.ts';
 import { VoltError } from '../../volt-error.ts';
-import { Controller, RestoreFailure, toFaultResponse } from './controller.ts';
+import { Controller, RestoreFailure } from './controller.ts';
 import { applyConfigFile } from './config-file.ts';
 import { confineMicroVm } from './confine.ts';
+import { handleRequest, type ApiParts } from './handle-request.ts';
 import { HOST_CHECKS } from './host-checks.ts';
-import { faultResponse, type ApiResponse } from './http/response.ts';
 import { serveApi, type ApiServer } from './http-server.ts';
 import { JsonFault } from '../../json/reader.ts';
 import { parseShape } from '../../json/shapes.ts';
@@ -31,8 +31,6 @@ import { VmResources } from './model/resources.ts';
 import { FIRECRACKER_VERSION, SNAPSHOT_VERSION } from './model/version.ts';
 import { describeOsError } from './os-error.ts';
 import { logLevel } from './request/bodies.ts';
-import type { Action } from './request/action.ts';
-import { describeRequest, parseRequest, type ApiRequest } from './request/parse.ts';
 
 /** Exit codes. (Firecracker, FcExitCode in src/vmm/src/lib.rs) */
 const EXIT = { ok: 0, failed: 1, badConfiguration: 152, badArguments: 153, panic: 134 } as const;
@@ -154,7 +152,7 @@ async function runInstance(id: string, flags: ParsedArguments, logger: Logger): 
   const resources = new VmResources(HOST_CHECKS);
   const hasApi = !flags.flag('no-api');
   const controller = new Controller({
-    ...{ id, resources, mmds, mmdsBuffer, logger, metrics },
+    ...{ id, resources, mmds, mmdsBuffer, logger, metrics, pci: flags.flag('enable-pci') },
     beforeStart: (machine) =>
       flags.flag('no-seccomp') ? undefined : confineMicroVm(machine.config, hasApi, log),
   });
@@ -168,7 +166,7 @@ async function runInstance(id: string, flags: ParsedArguments, logger: Logger): 
       } catch (error) {
         if (error instanceof JsonFault)
           throw panic(`MMDS error: metadata provided not valid json: ${error.message}`);
-        throw error;
+        throw error instanceof ActionFault ? metadataTooLong(hasApi, configFile !== undefined) : error;
       }
       log.info('Successfully added metadata to mmds from file');
     }
@@ -208,16 +206,10 @@ async function awaitStart(controller: Controller, server: ApiServer | undefined)
   }
 }
 
-interface Parts {
-  readonly controller: Controller;
-  readonly logger: Logger;
-  readonly metrics: Metrics;
-}
-
 function startFromFile(
   bytes: Uint8Array,
   hasApi: boolean,
-  parts: Parts & { readonly resources: VmResources; readonly log: Log },
+  parts: ApiParts & { readonly resources: VmResources; readonly log: Log },
 ): void {
   try {
     applyConfigFile(bytes, parts);
@@ -238,6 +230,25 @@ function startFromFile(
     );
   }
   parts.log.info('Successfully started microvm that was configured from one single json');
+}
+
+function metadataTooLong(hasApi: boolean, hasConfigFile: boolean): Exit {
+  const [words, debug] = hasApi
+    ? ['RunWithApiError error: Failed to build MicroVM', 'RunWithApi(']
+    : ['RunWithoutApiError error: Failed to build MicroVM', 'RunWithoutApiError('];
+  const why = "The MMDS patch request doesn't fit.";
+  if (!hasConfigFile)
+    return new Exit(
+      EXIT.failed,
+      `${words}: Populating MMDS from file failed: ${why}..`,
+      `${debug}BuildMicroVmError(PopulateMmds(DataStoreLimitExceeded)))`,
+    );
+  const build = hasApi ? 'BuildFromJson' : 'BuildMicroVMFromJson';
+  return new Exit(
+    EXIT.failed,
+    `${words} from Json: Configuration for VMM from one single json failed: MMDS error: ${why}`,
+    `${debug}${build}(ParseFromJson(Mmds(DataStoreLimitExceeded))))`,
+  );
 }
 
 const START_PREFIX = 'Start microvm error: ';
@@ -301,7 +312,7 @@ function size(flags: ParsedArguments, name: string): number | undefined {
   return Number(text);
 }
 
-function listen(path: string, maxBodyBytes: number, parts: Parts): ApiServer {
+function listen(path: string, maxBodyBytes: number, parts: ApiParts): ApiServer {
   const refuse = (why: string, debug: string) =>
     new Exit(EXIT.failed, `RunWithApiError error: ${why}`, `RunWithApi(${debug})`);
   if (probeListener(path) !== 'missing')
@@ -311,7 +322,7 @@ function listen(path: string, maxBodyBytes: number, parts: Parts): ApiServer {
     );
   let server: ApiServer;
   try {
-    server = serveApi({ path, maxBodyBytes, handle: (request) => handle(request, parts) });
+    server = serveApi({ path, maxBodyBytes, handle: (request) => handleRequest(request, parts) });
   } catch (error) {
     throw refuse(
       `Failed to bind and run the HTTP server: IO error: ${describeOsError(error)}`,
@@ -321,69 +332,4 @@ function listen(path: string, maxBodyBytes: number, parts: Parts): ApiServer {
   parts.logger.on('main').info(`Listening on API socket (${debugString(path)}).`);
   parts.logger.on('fc_api').info('API server started.');
   return server;
-}
-
-async function handle(request: ApiRequest, parts: Parts): Promise<ApiResponse> {
-  const from = performance.now();
-  const response = await handleTimed(request, parts, from);
-  parts.logger.on('fc_api').debug(`Total previous API call duration: ${microsecondsSince(from)} us.`);
-  return response;
-}
-
-function microsecondsSince(from: number): number {
-  return Math.max(1, Math.round((performance.now() - from) * 1000));
-}
-
-async function handleTimed(
-  request: ApiRequest,
-  { controller, logger, metrics }: Parts,
-  from: number,
-): Promise<ApiResponse> {
-  const log = logger.on('fc_api');
-  log.info(`The API server received a ${describeRequest(request, logger.showsDebug)}.`);
-  const parsed = parseRequest(request, (counter) => metrics.count(counter));
-  if (parsed.kind === 'refused') {
-    log.error(parsed.log);
-    return faultResponse(parsed.message);
-  }
-  const response = await answer(controller, parsed.action, log);
-  const timed = timedAction(parsed.action);
-  if (timed !== undefined && response.status === 204)
-    log.info(`'${timed}' API request took ${microsecondsSince(from)} us.`);
-  if (parsed.deprecation === undefined) return response;
-  log.warn(parsed.deprecation);
-  return { ...response, deprecated: true };
-}
-
-/** Actions whose time is logged. */
-function timedAction(action: Action): string | undefined {
-  switch (action.name) {
-    case 'CreateSnapshot':
-      return action.operand.snapshot_type === 'Full' ? 'create full snapshot' : 'create diff snapshot';
-    case 'LoadSnapshot':
-      return 'load snapshot';
-    case 'Pause':
-      return 'pause vm';
-    case 'Resume':
-      return 'resume vm';
-    default:
-      return undefined;
-  }
-}
-
-async function answer(controller: Controller, action: Action, log: Log): Promise<ApiResponse> {
-  try {
-    const response = await controller.run(action);
-    const words = response.status === 204 ? '204 No Content' : '200 OK';
-    log.info(`The request was executed successfully. Status code: ${words}.`);
-    return response;
-  } catch (error) {
-    const fault =
-      error instanceof ActionFault
-        ? error
-        : new ActionFault(`Internal VMM error: ${error instanceof Error ? error.message : String(error)}`);
-    const words = fault.status === 413 ? '413 Payload too large' : '400 Bad Request';
-    log.error(`Received Error. Status code: ${words}. Message: ${fault.message}`);
-    return toFaultResponse(fault);
-  }
 }

@@ -1,6 +1,7 @@
 /** What clients do with a guest that runs: keys, files of drives, metrics, the end. */
-import { describe, expect, setDefaultTimeout } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { readFileSync } from 'node:fs';
+import { runVolt, TemporaryFolder } from '../../cli/volt-process.ts';
 import { testNeeding } from '../../support/needs.ts';
 import { waitUntil } from '../guest-run.ts';
 import { asm, buildPvhElf, program } from '../tiny-guest.ts';
@@ -115,4 +116,16 @@ needsKvm('a configuration file starts a guest without an API', async () => {
   expect(await volt.exited).toBe(0);
   expect(volt.stdout).toContain('hello');
   expect(volt.stdout).toContain('Successfully started microvm that was configured from one single json');
+});
+
+test('metadata that is longer than the limit ends the process with a message', async () => {
+  using folder = new TemporaryFolder();
+  const metadata = await folder.write('metadata.json', Buffer.from('{"a":"longer"}'));
+  const words = ['firecracker', '--api-sock', folder.at('api.sock'), '--metadata', metadata];
+
+  const { stdout, stderr, exitCode } = await runVolt([...words, '--mmds-size-limit', '5']);
+
+  expect(exitCode).toBe(1);
+  expect(stdout).toContain("Populating MMDS from file failed: The MMDS patch request doesn't fit.");
+  expect(stderr).toBe('Error: RunWithApi(BuildMicroVmError(PopulateMmds(DataStoreLimitExceeded)))\n');
 });

@@ -156,7 +156,7 @@ export const FIRECRACKER_ARGUMENTS = {
   'boot-timer': { help: 'Log when the guest writes to the boot timer device.' },
   'config-file': { takesValue: true, help: 'JSON file with the configuration of a microVM to start.' },
   'describe-snapshot': { takesValue: true, help: "Print the format version of a snapshot's state file." },
-  'enable-pci': { help: 'Accepted; Volt has virtio-mmio devices only.' },
+  'enable-pci': { help: 'Put the virtio devices on a PCI bus.' },
   'http-api-max-payload-size': {
     takesValue: true,
     default: '51200',

@@ -1,7 +1,7 @@
 /** From what clients configured to Volt's own configuration. Pure. */
 import type { ConfigInput } from '../../../config/config.ts';
 import type { LimitChange, TokenBucketConfig } from '../../../virtio/transport/rate-limiter.ts';
-import type { RateLimiterBody, TokenBucketBody } from '../request/bodies.ts';
+import type { DriveBody, RateLimiterBody, TokenBucketBody } from '../request/bodies.ts';
 import type { CpuTemplateBody, RegisterFilter } from '../request/cpu-template.ts';
 import type { VmResources } from './resources.ts';
 
@@ -18,7 +18,7 @@ const MAX_REFILL_MS = 24n * 3600n * 1000n;
 /** It takes no locks, and does not look for container formats. */
 const AS_FIRECRACKER_OPENS = { format: 'Raw', locked: false } as const;
 
-export function toConfigInput(resources: VmResources): ConfigInput {
+export function toConfigInput(resources: VmResources, { pci = false } = {}): ConfigInput {
   const { machine, bootSource, drives, interfaces, pmem, balloon, vsock, entropy, serial, cpuTemplate } =
     resources;
   const path = serial.serial_out_path;
@@ -26,7 +26,9 @@ export function toConfigInput(resources: VmResources): ConfigInput {
     'boot-source': {
       kernel_image_path: bootSource?.kernel_image_path,
       initrd_path: bootSource?.initrd_path,
-      boot_args: addPciOff(bootSource?.boot_args ?? DEFAULT_BOOT_ARGS),
+      boot_args: pci
+        ? (bootSource?.boot_args ?? DEFAULT_BOOT_ARGS)
+        : addPciOff(bootSource?.boot_args ?? DEFAULT_BOOT_ARGS),
     },
     'machine-config': {
       vcpu_count: machine.vcpu_count,
@@ -36,17 +38,7 @@ export function toConfigInput(resources: VmResources): ConfigInput {
       cpu_template: machine.cpu_template ?? 'None',
     },
     ...(cpuTemplate && { 'cpu-config': toTemplateInput(cpuTemplate) }),
-    drives: drives.map((drive) => ({
-      drive_id: drive.drive_id,
-      path_on_host: drive.path_on_host,
-      is_root_device: drive.is_root_device,
-      is_read_only: drive.is_read_only,
-      cache_type: drive.cache_type,
-      rate_limiter: toLimiterInput(drive.rate_limiter),
-      ...AS_FIRECRACKER_OPENS,
-      partial: true,
-      partuuid: drive.partuuid,
-    })),
+    drives: drives.map(toDriveInput),
     pmem: pmem.map((each) => ({
       ...each,
       ...AS_FIRECRACKER_OPENS,
@@ -75,7 +67,22 @@ export function toConfigInput(resources: VmResources): ConfigInput {
       console: path === null ? 'stdio' : `file=${path}`,
       reboot: 'exit',
       hang_report_s: 'off',
+      ...(pci && { pci }),
     },
+  };
+}
+
+function toDriveInput(drive: DriveBody) {
+  const { drive_id, is_root_device, cache_type, partuuid, socket } = drive;
+  const common = { drive_id, is_root_device, cache_type, partuuid };
+  if (socket !== null) return { ...common, socket };
+  return {
+    ...common,
+    path_on_host: drive.path_on_host,
+    is_read_only: drive.is_read_only,
+    rate_limiter: toLimiterInput(drive.rate_limiter),
+    ...AS_FIRECRACKER_OPENS,
+    partial: true,
   };
 }
 

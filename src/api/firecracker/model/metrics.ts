@@ -98,6 +98,81 @@ const PMEM: Counters = {
   rate_limiter_event_count: 0,
 };
 
+const ofQueue =
+  (index: number, pick: (queue: DeviceStatus['queues'][number]) => number | undefined) =>
+  ({ queues }: DeviceStatus) =>
+    pick(queues[index] ?? NO_QUEUE) ?? 0;
+const NO_QUEUE: DeviceStatus['queues'][number] = { index: 0, size: 0, maxSize: 0 };
+const interruptsOf = (device: DeviceStatus) => sum(device, ({ interrupts }) => interrupts);
+
+/** Queues: inflate, deflate, statistics. (virtio 1.2 §5.5.2) */
+const BALLOON: Counters = {
+  activate_fails: 0,
+  inflate_count: ofQueue(0, ({ chains }) => chains),
+  stats_updates_count: ofQueue(2, ({ chains }) => chains),
+  stats_update_fails: 0,
+  deflate_count: ofQueue(1, ({ chains }) => chains),
+  event_fails: ({ failures }) => failures,
+  free_page_report_count: 0,
+  free_page_report_freed: 0,
+  free_page_report_fails: 0,
+  free_page_hint_count: 0,
+  free_page_hint_freed: 0,
+  free_page_hint_fails: 0,
+};
+/** Queues: to the guest, from it, events. (virtio 1.2 §5.10.2) */
+const VSOCK: Counters = {
+  activate_fails: 0,
+  cfg_fails: 0,
+  rx_queue_event_fails: 0,
+  tx_queue_event_fails: 0,
+  ev_queue_event_fails: 0,
+  muxer_event_fails: 0,
+  conn_event_fails: 0,
+  rx_queue_event_count: ofQueue(0, ({ kicks }) => kicks),
+  tx_queue_event_count: ofQueue(1, ({ kicks }) => kicks),
+  rx_bytes_count: ofQueue(0, ({ bytesToGuest }) => bytesToGuest),
+  tx_bytes_count: ofQueue(1, ({ bytesFromGuest }) => bytesFromGuest),
+  rx_packets_count: ofQueue(0, ({ chains }) => chains),
+  tx_packets_count: ofQueue(1, ({ chains }) => chains),
+  conns_added: 0,
+  conns_killed: 0,
+  conns_removed: 0,
+  killq_resync: 0,
+  tx_flush_fails: 0,
+  tx_write_fails: 0,
+  rx_read_fails: 0,
+};
+const ENTROPY: Counters = {
+  activate_fails: 0,
+  entropy_event_fails: ({ failures }) => failures,
+  entropy_event_count: (device) => sum(device, ({ kicks }) => kicks),
+  entropy_bytes: (device) => sum(device, ({ bytesToGuest }) => bytesToGuest),
+  host_rng_fails: 0,
+  entropy_rate_limiter_throttled: 0,
+  rate_limiter_event_count: 0,
+};
+const MEMORY_HOTPLUG: Counters = {
+  activate_fails: 0,
+  queue_event_fails: 0,
+  queue_event_count: (device) => sum(device, ({ kicks }) => kicks),
+  plug_agg: 'agg',
+  plug_count: 0,
+  plug_bytes: 0,
+  plug_fails: 0,
+  unplug_agg: 'agg',
+  unplug_count: 0,
+  unplug_bytes: 0,
+  unplug_fails: 0,
+  unplug_discard_fails: 0,
+  unplug_all_agg: 'agg',
+  unplug_all_count: 0,
+  unplug_all_fails: 0,
+  state_agg: 'agg',
+  state_count: 0,
+  state_fails: 0,
+};
+
 const AGGREGATE = { min_us: 0, max_us: 0, sum_us: 0 };
 
 /** The difference to the last line, as Firecracker writes most of its counters. */
@@ -129,9 +204,7 @@ export function formatMetrics(input: MetricsInput, delta: MetricsDelta): string 
       process_startup_time_us: input.startupUs.wall,
       process_startup_time_cpu_us: input.startupUs.cpu,
     },
-    balloon: zeros(
-      'activate_fails inflate_count stats_updates_count stats_update_fails deflate_count event_fails free_page_report_count free_page_report_freed free_page_report_fails free_page_hint_count free_page_hint_freed free_page_hint_fails',
-    ),
+    balloon: ofAll('balloon', BALLOON, devices, delta),
     ...ofKind('block', BLOCK, devices, delta),
     deprecated_api: group('deprecated_api'),
     get_api_requests: group('get_api_requests'),
@@ -174,23 +247,39 @@ export function formatMetrics(input: MetricsInput, delta: MetricsDelta): string 
     },
     vmm: { panic_count: 0 },
     signals: zeros('sigbus sigsegv sigxfsz sigxcpu sigpipe sighup sigill'),
-    vsock: zeros(
-      'activate_fails cfg_fails rx_queue_event_fails tx_queue_event_fails ev_queue_event_fails muxer_event_fails conn_event_fails rx_queue_event_count tx_queue_event_count rx_bytes_count tx_bytes_count rx_packets_count tx_packets_count conns_added conns_killed conns_removed killq_resync tx_flush_fails tx_write_fails rx_read_fails',
-    ),
-    entropy: zeros(
-      'activate_fails entropy_event_fails entropy_event_count entropy_bytes host_rng_fails entropy_rate_limiter_throttled rate_limiter_event_count',
-    ),
+    vsock: ofAll('vsock', VSOCK, devices, delta),
+    entropy: ofAll('entropy', ENTROPY, devices, delta),
     ...ofKind('pmem', PMEM, devices, delta),
-    vhost_user_: zeros('activate_fails cfg_fails config_change_time_us'),
-    memory_hotplug: zeros(
-      'activate_fails queue_event_fails queue_event_count plug_count plug_bytes plug_fails unplug_count unplug_bytes unplug_fails unplug_discard_fails unplug_all_count unplug_all_fails state_count state_fails',
-    ),
+    interrupts: {
+      triggers: delta.take(
+        'interrupts',
+        devices.reduce((total, each) => total + interruptsOf(each), 0),
+      ),
+      config_updates: 0,
+    },
+    memory_hotplug: ofAll('mem', MEMORY_HOTPLUG, devices, delta),
   };
   return `${formatOutput(line)}\n`;
 }
 
 function zeros(names: string): Output {
   return Object.fromEntries(names.split(' ').map((name) => [name, 0]));
+}
+
+/** The sum of all devices of a kind. */
+function ofAll(
+  kind: string,
+  counters: Counters,
+  all: readonly DeviceStatus[],
+  delta: MetricsDelta,
+): Record<string, Output> {
+  const devices = all.filter((device) => device.kind === kind);
+  const values = Object.entries(counters).map(([name, count]) => {
+    if (count === 'agg') return [name, AGGREGATE] as const;
+    const total = count === 0 ? 0 : devices.reduce((sumOf, device) => sumOf + count(device), 0);
+    return [name, delta.take(`${kind}.${name}`, total)] as const;
+  });
+  return Object.fromEntries(values);
 }
 
 /** `block_ID` for each device of a kind, and their sum as `block`. */

@@ -29,6 +29,8 @@ export interface HostChecks {
   disk(path: string, readOnly: boolean): string | undefined;
   tap(name: string): string | undefined;
   vsock(path: string): string | undefined;
+  /** The socket of a vhost-user back-end. */
+  socket(path: string): string | undefined;
 }
 
 export interface MachineSettings {
@@ -153,7 +155,11 @@ export class VmResources {
       body.rate_limiter === null &&
       body.io_engine === null;
     if (!isVhostUser) throw refuse('Invalid block config.');
-    throw refuse('Vhost user backend error: Volt has no vhost-user block device');
+    const problem = this.#checks.socket(socket);
+    if (problem !== undefined)
+      throw refuse(
+        `Vhost user backend error: Vhost-user error: Failed to connect to UDS Unix stream: ${problem}`,
+      );
   }
 
   insertInterface(body: NetworkInterfaceBody): void {
@@ -172,6 +178,8 @@ export class VmResources {
     const problem = others.some(({ host_dev_name: name }) => name === body.host_dev_name)
       ? BUSY
       : this.#checks.tap(body.host_dev_name);
+    // The replaced interface is gone even if its successor cannot be made, as in Firecracker.
+    this.#interfaces = others;
     if (problem !== undefined)
       throw refuse(
         `Could not create the network device: Open tap device failed: Error while creating ifreq structure: ${problem}. Invalid TUN/TAP Backend provided by ${body.host_dev_name}. Check our documentation on setting up the network devices.`,
@@ -353,6 +361,8 @@ function placeDrive(drives: readonly DriveBody[], drive: DriveBody, index: numbe
 }
 
 function normalizeDrive(body: DriveBody): DriveBody {
+  // Of a vhost-user back-end the rest is not known.
+  if (body.socket !== null) return body;
   return {
     ...body,
     is_read_only: body.is_read_only ?? false,
