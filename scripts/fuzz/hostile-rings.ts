@@ -115,7 +115,7 @@ export function createFuzzer(from: number | ((limit: number) => number)): {
   const effects = { now: () => 0, after: () => () => {} };
   const device = new BlockDevice(shape, backend, effects, { bandwidth: undefined, ops: undefined });
   const state = createDeviceState(describeBlock(shape));
-  const runner = new DeviceRunner(device, state, ram, { interrupt: () => {} });
+  const runner = new DeviceRunner(device, state, ram, { interrupt: () => {}, now: () => 0 });
   const sync = () => {
     Atomics.add(state.words, DEVICE_WORD.syncWanted, 1);
     runner.sync();

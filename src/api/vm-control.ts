@@ -90,7 +90,7 @@ export class VmControl implements ControlTarget {
     const { withAbsolutePaths } = await import('../config/absolute-paths.ts');
     const { completeConfig } = await import('../config/complete-config.ts');
     const { config, devices, resources } = this.#vm.machine;
-    const input = devices?.withCurrentFiles(config.input) ?? config.input;
+    const input = devices?.withCurrentSettings(config.input) ?? config.input;
     const whole = completeConfig({ ...config, input });
     return { config: withAbsolutePaths(whole, resources.directory) };
   }

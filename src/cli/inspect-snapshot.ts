@@ -182,8 +182,17 @@ function formatDevices(devices: readonly DeviceDescription[]): string[] {
       (queue) =>
         `  queue ${String(queue.queue).padStart(2)}  ${queue.size} entries at ${queue.descriptors} ${queue.driver} ${queue.device}, next ${queue.next}${queue.wrap === 1 ? ', wrap 1' : ''}${queue.ready ? '' : ', not ready'}`,
     ),
+    ...device.buckets.map(
+      ({ limit, size, refillMs, tokens, burst }) =>
+        `  limit    ${limit}: ${number(tokens)} of ${size} per ${refillMs} ms, burst ${number(burst)}`,
+    ),
     `  state    ${wordsOf(device)}`,
   ]);
+}
+
+/** With two digits behind the point at most. */
+function number(value: number): string {
+  return String(Number(value.toFixed(2)));
 }
 
 function wordsOf({ words }: DeviceDescription): string {

@@ -62,6 +62,7 @@ describe('volt inspect DIR', () => {
       '  status   ACKNOWLEDGE, DRIVER, FEATURES_OK, DRIVER_OK',
       '  features mac, status, version1',
       '  queue  0  256 entries at 0x100001000 0x2000 0x3000, next 17, wrap 1',
+      '  limit    received operations: -3.5 of 100 per 1000 ms, burst 0',
       'Checks    checksum, bounds and files: no problems',
     ])
       expect(lines).toContain(line);

@@ -26,6 +26,7 @@ import { blockRequest, DATA, virtioAsm, virtioImage, type GuestBuffer } from './
 
 setDefaultTimeout(60_000);
 
+const DAY_MS = 24 * 3600 * 1000;
 const drive = (path: string, more: Record<string, unknown> = {}) => ({
   drives: [{ drive_id: 'disk', path_on_host: path, ...more }],
 });
@@ -333,6 +334,36 @@ describe.skipIf(!kvmOpens)('a clone (needs /dev/kvm)', () => {
     client.destroy();
   });
 
+  test('has the rate limit as far used up as it was', async () => {
+    const limited = { entropy: { rate_limiter: { bandwidth: { size: 4, refill_time: DAY_MS } } } };
+    const ask = { address: BUFFERS, length: 8, writable: true };
+    using machine = createDeviceMachine(limited);
+    const driver = new MachineDriver(machine, 0);
+    const [queue] = driver.start(1);
+    for (let i = 0; i < 2; i++) queue!.add([ask]);
+    queue!.notify();
+    await waitUntil(
+      'one is answered, which has used more than there was',
+      () => queue!.takeUsed() !== undefined,
+    );
+    await machine.devices.pause();
+    const state = saveMachine(machine);
+
+    using clone = createDeviceMachine(limited, state);
+    driver.moveTo(clone);
+    queue!.add([ask]);
+    queue!.notify();
+    await clone.devices.pause();
+    const later = saveMachine(clone);
+
+    expect(queue!.takeUsed()).toBeUndefined();
+    const buckets = [state, later].map(({ saved }) => saved[0]!.buckets![0]!);
+    for (const { tokens, ...rest } of buckets) {
+      expect(rest).toEqual({ size: 4, refillMs: DAY_MS, burst: 0 });
+      expect(Math.round(tokens)).toBe(-4);
+    }
+  });
+
   test('has zeroes where the balloon has taken pages, and goes on with its size', async () => {
     using machine = createDeviceMachine({ balloon: { amount_mib: 1, deflate_on_oom: true } });
     const driver = new MachineDriver(machine, 0);
@@ -449,13 +480,37 @@ describe.skipIf(!kvmOpens)('a change of a running disk (needs /dev/kvm)', () => 
     await machine.devices.changeDiskFile(machine.devices.devices[0]!, other);
     await machine.devices.pause();
     const state = saveMachine(machine);
-    const input = machine.devices.withCurrentFiles(drive(path));
+    const input = machine.devices.withCurrentSettings(drive(path));
     machine[Symbol.dispose]();
 
     using clone = createDeviceMachine(input, state);
 
     expect(input).toEqual(drive(other));
     expect((await readSector(clone, 1))[0]).toBe(7);
+  });
+
+  test('of its limits is in the configuration of its snapshot, where the clone has it', async () => {
+    using folder = new TemporaryFolder();
+    const path = await folder.write('disk', new Uint8Array(SECTOR));
+    using machine = createDeviceMachine(drive(path, { rate_limiter: { ops: { size: 1, refill_time: 1 } } }));
+    const ops = { size: 3, burst: 2, refillMs: DAY_MS };
+    const [disk] = machine.devices.devices;
+    new MachineDriver(machine, 0).start(1);
+    await machine.devices.change(disk!, { kind: 'limits', limits: { ops } });
+    await machine.devices.pause();
+    const input = machine.devices.withCurrentSettings(drive(path));
+    const state = saveMachine(machine);
+    machine[Symbol.dispose]();
+
+    using clone = createDeviceMachine(input, state);
+
+    expect(clone.devices.devices[0]!.config).toMatchObject({ limits: { ops } });
+    expect(state.saved[0]!.buckets).toEqual([
+      null,
+      { size: 3, refillMs: DAY_MS, tokens: 3, burst: 2 },
+      null,
+      null,
+    ]);
   });
 
   test('that is asked for right before a pause is made before, and none is made during it', async () => {

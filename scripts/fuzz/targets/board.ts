@@ -77,7 +77,7 @@ function createMachine() {
   const shape = { id: 'fuzz', sectors: SECTORS, readOnly: false, queues: 2, blockBytes: 512, flush: true };
   const place = (device: VirtioDevice, description: DeviceDescription): MmioDevice => {
     const state = createDeviceState(description);
-    const runner = new DeviceRunner(device, state, guestRam, { interrupt: () => {} });
+    const runner = new DeviceRunner(device, state, guestRam, { interrupt: () => {}, now: () => 0 });
     const sync = () => {
       Atomics.add(state.words, DEVICE_WORD.syncWanted, 1);
       runner.sync();

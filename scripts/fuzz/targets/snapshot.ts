@@ -21,7 +21,7 @@ function documentOf(state: MachineState): Json {
 }
 
 /** Of a real guest. */
-const GOLDEN = resolve(import.meta.dir, '../../../test/vectors/state/format-1');
+const GOLDEN = resolve(import.meta.dir, '../../../test/vectors/state/format-2');
 const DOCUMENTS = [
   documentOf(describedGuest(AMD)),
   documentOf(describedGuest(INTEL)),

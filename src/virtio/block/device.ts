@@ -41,6 +41,7 @@ export interface BlockEffects extends ThrottleEffects {
 }
 
 export class BlockDevice implements VirtioDevice {
+  readonly limiters: readonly RateLimiter[];
   #shape: BlockShape;
   #backend: BlockBackend;
   readonly #effects: BlockEffects;
@@ -63,6 +64,7 @@ export class BlockDevice implements VirtioDevice {
     this.#backend = backend;
     this.#effects = effects;
     this.#limiter = new RateLimiter(limits, effects.now());
+    this.limiters = [this.#limiter];
     this.#throttle = new Throttle(this.#limiter, effects, () => this.#processQueues());
     this.#id = new Uint8Array(BLOCK_ID_BYTES);
     this.#id.set(new TextEncoder().encode(shape.id).subarray(0, BLOCK_ID_BYTES));

@@ -23,6 +23,7 @@ export interface EntropyEffects extends ThrottleEffects {
 }
 
 export class EntropyDevice implements VirtioDevice {
+  readonly limiters: readonly RateLimiter[];
   readonly #effects: EntropyEffects;
   readonly #throttle: Throttle;
   readonly #chain = new Chain();
@@ -30,7 +31,9 @@ export class EntropyDevice implements VirtioDevice {
 
   constructor(effects: EntropyEffects, limits: RateLimits) {
     this.#effects = effects;
-    this.#throttle = new Throttle(new RateLimiter(limits, effects.now()), effects, () => this.processQueue());
+    const limiter = new RateLimiter(limits, effects.now());
+    this.limiters = [limiter];
+    this.#throttle = new Throttle(limiter, effects, () => this.processQueue());
   }
 
   activate(context: DeviceContext): void {

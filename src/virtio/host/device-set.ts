@@ -25,6 +25,7 @@ import type { PciBusLink } from './pci-bus.ts';
 import { PciHost, type SavedPciBus } from './pci-host.ts';
 import { placeDevices, type PciBusPlan, type SlotPlacement } from './placement.ts';
 import type { MappedRegion } from './serve-device.ts';
+import { noteChange, withChangedSettings, type ChangedSettings, type Sections } from './current-settings.ts';
 import type { DeviceConfig } from './specs.ts';
 import { checkSavedDevices, restoreDevice, saveDevice } from './save-device.ts';
 import type { SavedDevice } from './saved-device.ts';
@@ -43,10 +44,9 @@ export interface MachineDevice {
   readonly disk: DiskControl | undefined;
   /** Reason of the last failure. */
   failure: string | undefined;
+  /** What has been changed of it while it ran. */
+  settings: ChangedSettings;
 }
-
-/** The sections of a configuration. */
-type Sections = Readonly<Record<string, unknown>>;
 
 /** Resources of the host and the machine that the devices need. */
 export interface DeviceSetOptions {
@@ -147,7 +147,10 @@ export class DeviceSet implements Disposable {
           ? host.powerOn(pciSlot!, description, state, this.#stack)
           : wireMmioDevice(vm, placement, state, this.#stack);
         if (host && saved) restoreOnPci(host, pciSlot!, { config, description, state }, saved);
-        devices.push({ config, placement, description, state, balloon, disk, failure: saved?.failure });
+        devices.push({
+          ...{ config, placement, description, state, balloon, disk },
+          ...{ failure: saved?.failure, settings: {} },
+        });
         const { kind, id } = config;
         const { buffer } = state;
         const mailbox = createMailbox();
@@ -204,7 +207,8 @@ export class DeviceSet implements Disposable {
     const slot = this.devices.indexOf(device);
     const worker = this.#workers.find(({ start }) => start.devices.some((each) => each.slot === slot))!;
     const { mailbox } = worker.start.devices.find((each) => each.slot === slot)!;
-    return sendChange(mailbox, worker.controlFd, change);
+    await sendChange(mailbox, worker.controlFd, change);
+    device.settings = noteChange(device.settings, change);
   }
 
   /**
@@ -223,26 +227,21 @@ export class DeviceSet implements Disposable {
       const sectors = Math.floor(file.shape.bytes / SECTOR_BYTES);
       await this.change(device, { kind: 'disk-file', fd: file.fd, sectors });
       disk.use(file, resolve(path));
+      device.settings = { ...device.settings, path_on_host: disk.path };
     } catch (error) {
       file[Symbol.dispose]();
       throw error;
     }
   }
 
-  /** The input of a configuration with the files that its disks have by now. */
-  withCurrentFiles(input: Sections): Sections {
-    const changed = new Map(
-      this.devices.flatMap(({ config, disk }) =>
-        disk && config.kind === 'block' && disk.path !== config.path ? [[config.id, disk.path] as const] : [],
-      ),
+  /** The input of a configuration with the settings that its devices have by now. */
+  withCurrentSettings(input: Sections): Sections {
+    const changed = this.devices.filter(({ settings }) => Object.keys(settings).length > 0);
+    if (changed.length === 0) return input;
+    return withChangedSettings(
+      input,
+      changed.map(({ config: { kind, id }, settings }) => ({ kind, id, settings })),
     );
-    const { drives } = input;
-    if (changed.size === 0 || !Array.isArray(drives)) return input;
-    const current = (drives as { readonly drive_id: string }[]).map((drive) => {
-      const path = changed.get(drive.drive_id);
-      return path === undefined ? drive : { ...drive, path_on_host: path };
-    });
-    return { ...input, drives: current };
   }
 
   /** Why the machine cannot be saved, in one line; undefined: it can. */

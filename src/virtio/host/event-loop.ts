@@ -7,6 +7,9 @@ interface Timer {
   readonly handler: () => void;
 }
 
+/** That of epoll_wait, an int; a limiter may ask for more. */
+const MAX_WAIT_MS = 2 ** 31 - 1;
+
 export class EventLoop implements EventSources, Disposable {
   readonly #epoll = new Epoll();
   readonly #timers = new Set<Timer>();
@@ -61,7 +64,7 @@ export class EventLoop implements EventSources, Disposable {
   #untilNextTimer(): number {
     let next = Infinity;
     for (const { at } of this.#timers) next = Math.min(next, at);
-    return Math.max(0, Math.ceil(next - this.now()));
+    return Math.min(MAX_WAIT_MS, Math.max(0, Math.ceil(next - this.now())));
   }
 
   #runTimers(): void {

@@ -5,6 +5,7 @@ import { BLOCK_CONFIG } from '../block/regs.ts';
 import { CONSOLE_CONFIG } from '../console/regs.ts';
 import { PMEM_CONFIG } from '../pmem/regs.ts';
 import { CONFIG_BYTES, type DeviceDescription } from '../transport/device.ts';
+import { BUCKET_LEVEL, MAX_BUCKETS } from '../transport/bucket-level.ts';
 import { DEVICE_WORD, QUEUE_WORD, queueWord, type DeviceState } from '../transport/device-state.ts';
 import { INTERRUPT, STATUS } from '../transport/mmio.regs.ts';
 import type { SavedDevice, SavedQueue } from './saved-device.ts';
@@ -71,7 +72,26 @@ export function saveDevice(
     words: active
       ? Object.fromEntries((description.stateWords ?? []).map(({ name }, i) => [name, own[i]! >>> 0]))
       : {},
+    buckets: saveBuckets(state),
   };
+}
+
+function saveBuckets({ levels }: DeviceState): SavedDevice['buckets'] {
+  const L = BUCKET_LEVEL;
+  const buckets = Array.from({ length: MAX_BUCKETS }, (_, i) => {
+    const at = i * L.count;
+    const [size, refillMs, tokens, burst] = [...levels.subarray(at, at + L.count)];
+    return Number.isNaN(size!) ? null : { size: size!, refillMs: refillMs!, tokens: tokens!, burst: burst! };
+  });
+  return buckets.every((bucket) => bucket === null) ? undefined : buckets;
+}
+
+/** The device's worker gives them to its limiters. */
+function restoreBuckets({ levels }: DeviceState, buckets: SavedDevice['buckets']): void {
+  buckets?.forEach((bucket, i) => {
+    if (bucket)
+      levels.set([bucket.size, bucket.refillMs, bucket.tokens, bucket.burst], i * BUCKET_LEVEL.count);
+  });
 }
 
 /** Throws VoltError 'config' unless the saved devices are those of the configuration. */
@@ -134,6 +154,7 @@ export function restoreDevice({ config, description, state }: DeviceHere, saved:
     set(at(Q.next), queue.next);
     set(at(Q.wrap), queue.wrap);
   });
+  restoreBuckets(state, saved.buckets);
   if (!saved.active) return;
   set(W.restored, 1);
   const stateWords = description.stateWords ?? [];

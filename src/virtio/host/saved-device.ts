@@ -5,6 +5,7 @@
  */
 import * as v from 'valibot';
 import { CONFIG_BYTES } from '../transport/device.ts';
+import { MAX_BUCKETS } from '../transport/bucket-level.ts';
 import { INTERRUPT, STATUS } from '../transport/mmio.regs.ts';
 import { SavedPciSchema } from './save-pci.ts';
 import { flag, listOf, optional, section, text, wholeNumber } from '../../schema/values.ts';
@@ -69,6 +70,25 @@ const OwnWordsSchema = v.pipe(
   ),
 );
 
+/** Larger and smaller ones are no whole numbers in JavaScript. */
+const MAX_TOKENS = Number.MAX_SAFE_INTEGER;
+
+const tokens = (min: number) =>
+  v.pipe(
+    v.number(() => 'no number (expected tokens)'),
+    v.minValue(min, (issue) => `${issue.input} (expected at least ${min})`),
+    v.maxValue(MAX_TOKENS, (issue) => `${issue.input} (expected at most ${MAX_TOKENS})`),
+  );
+
+/** Level of a token bucket, and the size and rate that it has it for. */
+const BucketSchema = section({
+  size: wholeNumber(1, MAX_TOKENS),
+  refillMs: wholeNumber(1, MAX_TOKENS),
+  /** Negative after a request that was larger than the balance. */
+  tokens: tokens(-MAX_TOKENS),
+  burst: tokens(0),
+});
+
 export const SavedDeviceSchema = section({
   kind: short(MAX_NAME),
   id: short(MAX_NAME),
@@ -94,6 +114,16 @@ export const SavedDeviceSchema = section({
   words: OwnWordsSchema,
   /** undefined: the device is on MMIO. */
   pci: optional(SavedPciSchema),
+  /**
+   * Levels of its rate limits: bandwidth and operations, of a network interface received ones first. Format 1 has
+   * none: buckets are full then.
+   */
+  buckets: optional(
+    v.pipe(
+      listOf(v.nullable(BucketSchema)),
+      v.maxLength(MAX_BUCKETS, () => `too many buckets (expected at most ${MAX_BUCKETS})`),
+    ),
+  ),
 });
 
 export type SavedDevice = v.InferOutput<typeof SavedDeviceSchema>;

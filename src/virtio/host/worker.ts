@@ -99,6 +99,7 @@ function startDevice(
   const interrupts = createInterrupts(state, fds);
   const runner = new DeviceRunner(device, state, ram, {
     ...interrupts,
+    now: () => events.now(),
     reportFailure: (reason, cause) => postMessage({ kind: 'device-failed', slot, id, reason, cause }),
   });
   watchInterrupts(state, fds, events, interrupts);

@@ -105,6 +105,7 @@ export interface NetSettings {
 export class NetDevice implements VirtioDevice {
   readonly #effects: NetEffects;
   readonly #settings: NetSettings;
+  readonly limiters: readonly RateLimiter[];
   readonly #receiveLimiter: RateLimiter;
   readonly #transmitLimiter: RateLimiter;
   readonly #chain = new Chain();
@@ -127,6 +128,7 @@ export class NetDevice implements VirtioDevice {
     this.#settings = settings;
     this.#receiveLimiter = new RateLimiter(settings.receiveLimits, effects.now());
     this.#transmitLimiter = new RateLimiter(settings.transmitLimits, effects.now());
+    this.limiters = [this.#receiveLimiter, this.#transmitLimiter];
   }
 
   activate(context: DeviceContext): void {

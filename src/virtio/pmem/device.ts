@@ -27,6 +27,7 @@ export interface PmemEffects extends ThrottleEffects {
 }
 
 export class PmemDevice implements VirtioDevice {
+  readonly limiters: readonly RateLimiter[];
   readonly #effects: PmemEffects;
   readonly #limiter: RateLimiter;
   readonly #throttle: Throttle;
@@ -44,6 +45,7 @@ export class PmemDevice implements VirtioDevice {
     this.#effects = effects;
     this.#fileBytes = fileBytes;
     this.#limiter = new RateLimiter(limits, effects.now());
+    this.limiters = [this.#limiter];
     this.#throttle = new Throttle(this.#limiter, effects, () => this.processQueue());
   }
 

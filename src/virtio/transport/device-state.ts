@@ -4,11 +4,12 @@
  *
  * vCPU workers write everything that the driver writes, under the bus lock. The device worker sets bits of
  * `status` and `interruptStatus` (both with Atomics) and owns `active`, `restored`, `generation`, `syncDone`,
- * `failures`, the queues' positions, the device's own words and the counters. The configuration space is stored twice; bit 0 of `generation` selects the copy that the
+ * `failures`, the queues' positions, the device's own words, the levels and the counters. The configuration space is stored twice; bit 0 of `generation` selects the copy that the
  * driver reads. A change of several bytes and its new generation therefore become visible together, without
  * a lock. (Virtual I/O Device 1.2 §2.5.2)
  */
 import { CONFIG_BYTES, type DeviceDescription } from './device.ts';
+import { BUCKET_LEVEL, MAX_BUCKETS } from './bucket-level.ts';
 import { FEATURE } from './mmio.regs.ts';
 
 export const DEVICE_WORD = {
@@ -102,16 +103,21 @@ export interface DeviceState {
   /** Two copies of the configuration space, CONFIG_BYTES each. */
   readonly config: Uint8Array;
   readonly counters: Float64Array;
+  /** Levels of its rate limits, by BUCKET_LEVEL; NaN: none so far. Written when the device is paused. */
+  readonly levels: Float64Array;
   /** The device's own state, as its description's `stateWords`; written when the device is paused. */
   readonly own: Int32Array;
 }
 
+const LEVEL_NUMBERS = MAX_BUCKETS * BUCKET_LEVEL.count;
+
 function offsets(queueCount: number) {
   const counters = 0;
-  const config = counters + 8 * queueCount * QUEUE_COUNTER.size;
+  const levels = counters + 8 * queueCount * QUEUE_COUNTER.size;
+  const config = levels + 8 * LEVEL_NUMBERS;
   const words = config + 2 * CONFIG_BYTES;
   const own = words + 4 * (DEVICE_WORD.size + queueCount * QUEUE_WORD.wordCount);
-  return { counters, config, words, own };
+  return { counters, levels, config, words, own };
 }
 
 /** Bytes of a state with so many queues and words of the device itself. */
@@ -135,7 +141,8 @@ export function createDeviceState(description: DeviceDescription, room?: StateRo
   };
   new Uint8Array(buffer).fill(0);
   const state = viewDeviceState(buffer, queueCapacity, queueCount);
-  const { words, config } = state;
+  const { words, config, levels } = state;
+  levels.fill(NaN);
   const W = DEVICE_WORD;
   const offered = featureWords([
     ...description.features,
@@ -168,6 +175,7 @@ export function viewDeviceState(
     words: new Int32Array(buffer, at.words, (at.own - at.words) / 4),
     config: new Uint8Array(buffer, at.config, 2 * CONFIG_BYTES),
     counters: new Float64Array(buffer, at.counters, queueCount * QUEUE_COUNTER.size),
+    levels: new Float64Array(buffer, at.levels, LEVEL_NUMBERS),
     own: new Int32Array(buffer, at.own),
   };
 }

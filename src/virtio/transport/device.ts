@@ -5,6 +5,7 @@
 import type { DeviceChange } from './device-change.ts';
 import type { GuestRam } from './guest-ram.ts';
 import type { QueuePosition, QueueSetup, Virtqueue } from './queue.ts';
+import type { RateLimiter } from './rate-limiter.ts';
 
 /** Largest device configuration space, in bytes. */
 export const CONFIG_BYTES = 256;
@@ -79,6 +80,8 @@ export interface DeviceContext {
 }
 
 export interface VirtioDevice {
+  /** Its rate limiters, whose levels are part of its state; always the same ones. */
+  readonly limiters?: readonly RateLimiter[];
   /** DRIVER_OK is set. Buffers may already be available: `processQueue` follows for every enabled queue. */
   activate(context: DeviceContext): void;
   /** The driver notified this queue. There may be nothing to process: notifications can be spurious. */

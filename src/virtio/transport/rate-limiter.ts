@@ -6,6 +6,8 @@
  * negative and must recover before the next request. A request larger than the bucket therefore passes too,
  * and the average rate is correct.
  */
+import { BUCKET_LEVEL } from './bucket-level.ts';
+
 export interface TokenBucketConfig {
   readonly size: number;
   readonly burst: number;
@@ -23,7 +25,11 @@ export interface LimitChange {
   readonly ops?: TokenBucketConfig | null | undefined;
 }
 
+/** A limiter has two buckets: of bytes and of operations. */
+const LIMITER_NUMBERS = 2 * BUCKET_LEVEL.count;
+
 export class TokenBucket {
+  readonly #config: TokenBucketConfig;
   readonly #size: number;
   readonly #perMs: number;
   #burst: number;
@@ -32,6 +38,7 @@ export class TokenBucket {
 
   /** `now` is in milliseconds, here and below. */
   constructor(config: TokenBucketConfig, now: number) {
+    this.#config = config;
     this.#size = config.size;
     this.#perMs = config.size / config.refillMs;
     this.#burst = config.burst;
@@ -51,6 +58,24 @@ export class TokenBucket {
     const fromBurst = Math.min(this.#burst, tokens);
     this.#burst -= fromBurst;
     this.#tokens -= tokens - fromBurst;
+  }
+
+  save(levels: Float64Array, at: number, now: number): void {
+    this.#fill(now);
+    levels[at + BUCKET_LEVEL.size] = this.#size;
+    levels[at + BUCKET_LEVEL.refillMs] = this.#config.refillMs;
+    levels[at + BUCKET_LEVEL.tokens] = this.#tokens;
+    levels[at + BUCKET_LEVEL.burst] = this.#burst;
+  }
+
+  /** Goes on at the level of the same bucket; one of another size or rate stays full. */
+  restore(levels: Float64Array, at: number): void {
+    const isSame =
+      levels[at + BUCKET_LEVEL.size] === this.#size &&
+      levels[at + BUCKET_LEVEL.refillMs] === this.#config.refillMs;
+    if (!isSame) return;
+    this.#tokens = Math.min(this.#size, levels[at + BUCKET_LEVEL.tokens]!);
+    this.#burst = Math.min(this.#config.burst, levels[at + BUCKET_LEVEL.burst]!);
   }
 
   #fill(now: number): void {
@@ -73,6 +98,20 @@ export class RateLimiter {
   update({ bandwidth, ops }: LimitChange, now: number): void {
     if (bandwidth !== undefined) this.#bandwidth = bandwidth ? new TokenBucket(bandwidth, now) : undefined;
     if (ops !== undefined) this.#ops = ops ? new TokenBucket(ops, now) : undefined;
+  }
+
+  /** Writes the levels of limiter `index` of its device. */
+  save(levels: Float64Array, index: number, now: number): void {
+    const at = index * LIMITER_NUMBERS;
+    levels.fill(NaN, at, at + LIMITER_NUMBERS);
+    this.#bandwidth?.save(levels, at, now);
+    this.#ops?.save(levels, at + BUCKET_LEVEL.count, now);
+  }
+
+  restore(levels: Float64Array, index: number): void {
+    const at = index * LIMITER_NUMBERS;
+    this.#bandwidth?.restore(levels, at);
+    this.#ops?.restore(levels, at + BUCKET_LEVEL.count);
   }
 
   get limited(): boolean {

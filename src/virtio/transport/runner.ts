@@ -35,6 +35,8 @@ export interface RunnerEffects {
   interrupt(): void;
   /** With MSI-X: sends the message of a queue, or of configuration changes for CONFIG_CHANGE. */
   sendMessage?(queue: number): void;
+  /** Milliseconds of the clock that the device's limiters go by. */
+  now(): number;
   /** Reports to the user that the device entered DEVICE_NEEDS_RESET. */
   reportFailure?(reason: string, cause: FailureCause): void;
 }
@@ -66,13 +68,14 @@ export class DeviceRunner implements DeviceContext {
   }
 
   /**
-   * Acts on what happened before this worker ran. The interrupt of a restored device may have been lost after
-   * its bit was saved, so it is raised again, and with MSI-X, which saves no bits, all of them; drivers have to expect
-   * spurious ones. (§2.7.7.1)
+   * Gives the limiters the levels of a saved device, and acts on what happened before this worker ran. The interrupt
+   * of a restored device may have been lost after its bit was saved, so it is raised again, and with MSI-X, which saves
+   * no bits, all of them; drivers have to expect spurious ones. (§2.7.7.1)
    */
   start(): void {
     const { words } = this.#state;
     const restored = Atomics.load(words, W.restored) !== 0;
+    this.#device.limiters?.forEach((limiter, index) => limiter.restore(this.#state.levels, index));
     this.sync();
     if (Atomics.load(words, W.interruptStatus) !== 0) this.#effects.interrupt();
     if (!restored || Atomics.load(words, W.msixEnabled) === 0) return;
@@ -120,7 +123,13 @@ export class DeviceRunner implements DeviceContext {
    */
   pause(): string | undefined {
     this.sync();
-    if (!this.#active) return undefined;
+    const problem = this.#active ? this.#drain() : undefined;
+    const now = this.#effects.now();
+    this.#device.limiters?.forEach((limiter, index) => limiter.save(this.#state.levels, index, now));
+    return problem;
+  }
+
+  #drain(): string | undefined {
     const problem = this.#device.drain?.();
     // Returning buffers can fail the device when the driver has corrupted its ring.
     if (!this.#active) return problem;

@@ -34,6 +34,16 @@ export interface DeviceDescription {
   /** Those that the driver has set up. */
   readonly queues: readonly QueueDescription[];
   readonly words: Readonly<Record<string, number>>;
+  /** Levels of its rate limits. */
+  readonly buckets: readonly BucketDescription[];
+}
+
+export interface BucketDescription {
+  readonly limit: string;
+  readonly size: number;
+  readonly refillMs: number;
+  readonly tokens: number;
+  readonly burst: number;
 }
 
 const STATUS_NAMES = [
@@ -52,10 +62,19 @@ export function describeDevice(device: SavedDevice): DeviceDescription {
     address: LAYOUT.virtio.address + slot * PAGE_BYTES,
     status: STATUS_NAMES.filter(([, bit]) => (status & bit) !== 0).map(([name]) => name),
     features: isKnown(kind) ? featureNames(kind, negotiated) : [],
+    buckets: (device.buckets ?? []).flatMap((bucket, i) =>
+      bucket === null ? [] : [{ limit: bucketName(kind, i), ...bucket }],
+    ),
     queues: device.queues.flatMap((queue, i) =>
       queue.size === 0 && queue.ready === 0 ? [] : [describeQueue(queue, i)],
     ),
   };
+}
+
+/** A network interface limits what it receives and what it sends, others have one limit. */
+function bucketName(kind: string, index: number): string {
+  const direction = kind === 'net' ? ['received ', 'sent '][index >> 1] : '';
+  return `${direction}${index % 2 === 0 ? 'bandwidth' : 'operations'}`;
 }
 
 /** The name is a file's. */

@@ -39,8 +39,11 @@ import { SavedDeviceSchema } from '../../virtio/host/saved-device.ts';
 import { VoltError } from '../../volt-error.ts';
 import { MemoryStateSchema } from './memory-state.ts';
 
-/** Raised with every change after which older versions of Volt cannot read the file. */
-const STATE_FORMAT = 1;
+/**
+ * Raised with every change after which older versions of Volt cannot read the file; the new keys are optional, so that
+ * files of older formats are read. 2: `buckets` and `pci` of devices, `pci` of the machine.
+ */
+const STATE_FORMAT = 2;
 
 const MAGIC = 'VOLT-SNAPSHOT';
 /** A thousand vCPUs with AMX have a tenth of this. */
@@ -258,8 +261,11 @@ export function decodeState(file: Uint8Array, name: string): MachineState {
   if (!header)
     throw fail('it is no state file of Volt', 'name the directory that volt ctl PID snapshot wrote');
   const version = Number(header[1]);
-  if (version !== STATE_FORMAT) {
-    throw fail(`its format is ${version}, and this Volt reads ${STATE_FORMAT}`, 'use the Volt that wrote it');
+  if (version < 1 || version > STATE_FORMAT) {
+    throw fail(
+      `its format is ${version}, and this Volt reads 1 to ${STATE_FORMAT}`,
+      'use the Volt that wrote it',
+    );
   }
   const json = file.subarray(end + 1);
   if (sha256(json) !== header[2]) throw fail('its checksum is wrong, so it was cut short or changed');

@@ -64,6 +64,7 @@ export function createDeviceBench(
   const connect = (state: DeviceState, served: VirtioDevice) => {
     const runner = new DeviceRunner(served, state, memory.ram, {
       interrupt: () => void interrupts++,
+      now: () => performance.now(),
       reportFailure: (reason) => failures.push(reason),
     });
     const sync = () => {

@@ -68,6 +68,7 @@ function createBench() {
   const edges: number[] = [];
   const runner = new DeviceRunner(device, state, memory.ram, {
     interrupt: () => edges.push(readMmio(mmio, R.interruptStatus, 4)),
+    now: () => 0,
   });
   const sync = () => {
     Atomics.add(state.words, DEVICE_WORD.syncWanted, 1);

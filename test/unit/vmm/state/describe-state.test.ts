@@ -160,6 +160,7 @@ describe('a machine', () => {
         status: ['ACKNOWLEDGE', 'DRIVER', 'FEATURES_OK', 'DRIVER_OK'],
         features: ['mac', 'status', 'version1'],
         ...{ failures: 0, failure: undefined, words: { announcements: 2 } },
+        buckets: [{ limit: 'received operations', size: 100, refillMs: 1000, tokens: -3.5, burst: 0 }],
         queues: [
           {
             ...{ queue: 0, size: 256, ready: true, next: 17, wrap: 1 },

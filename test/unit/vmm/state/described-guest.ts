@@ -95,6 +95,7 @@ const NET: MachineState['devices'][number] = {
     { size: 0, ready: 0, descriptors: [0, 0], driver: [0, 0], device: [0, 0], next: 0, wrap: 0 },
   ],
   words: { announcements: 2 },
+  buckets: [null, { size: 100, refillMs: 1000, tokens: -3.5, burst: 0 }],
 };
 
 /** One vCPU that runs Linux's kernel in long mode, with a network device. `cpuid` is what it has seen. */

@@ -17,7 +17,7 @@ test('the file begins with a line that names the format and the checksum of the 
   const [header, ...rest] = text.split('\n');
 
   const checksum = new Bun.CryptoHasher('sha256').update(rest.join('\n')).digest('hex');
-  expect(header).toBe(`VOLT-SNAPSHOT 1 ${checksum}`);
+  expect(header).toBe(`VOLT-SNAPSHOT 2 ${checksum}`);
 });
 
 test.each([0, 1, 20, 80, 81, 200, 1000])(
@@ -50,10 +50,10 @@ test('every changed byte is noticed', () => {
 });
 
 test('a later format is named, with what to do', () => {
-  const text = Buffer.from(encodeState(sampleState())).toString().replace('SNAPSHOT 1 ', 'SNAPSHOT 2 ');
+  const text = Buffer.from(encodeState(sampleState())).toString().replace('SNAPSHOT 2 ', 'SNAPSHOT 3 ');
 
   expect(read(Buffer.from(text))).toThrow(
-    'Cannot read the snapshot DIR: its format is 2, and this Volt reads 1; use the Volt that wrote it',
+    'Cannot read the snapshot DIR: its format is 3, and this Volt reads 1 to 2; use the Volt that wrote it',
   );
 });
 

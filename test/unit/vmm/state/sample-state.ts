@@ -112,5 +112,5 @@ export function forgeState(change: (document: ForgedState) => void): Uint8Array 
 
 export function signState(json: string): Uint8Array {
   const checksum = new Bun.CryptoHasher('sha256').update(json).digest('hex');
-  return new Uint8Array(Buffer.from(`VOLT-SNAPSHOT 1 ${checksum}\n${json}`));
+  return new Uint8Array(Buffer.from(`VOLT-SNAPSHOT 2 ${checksum}\n${json}`));
 }
