@@ -21,6 +21,7 @@ import type {
   ControlTarget,
   CpuChange,
   DeviceStatus,
+  DumpResult,
   IpiRequest,
   RegisterSet,
   RunningConfig,
@@ -231,6 +232,30 @@ export class VmControl implements ControlTarget {
         signal: gone.signal,
         onProgress: (progress) =>
           this.#emit({ kind: 'snapshot', id: request.id, ...progress, atMs: this.#now() }),
+      });
+    } finally {
+      stopWatching();
+    }
+  }
+
+  /** Writes a core file that the client opens and puts in its place. Throws VoltError; the guest then goes on. */
+  async dump(client: CallingClient): Promise<DumpResult> {
+    this.#checkRunning();
+    if (this.#debugger?.isAttached && this.#debugger.isRunning) {
+      throw new VoltError(
+        'usage',
+        "Cannot dump the guest: gdb's breakpoints are in its memory; interrupt it in gdb, or detach",
+      );
+    }
+    const { dumpGuest } = await import('../vmm/debug/dump.ts');
+    const gone = new AbortController();
+    const stopWatching = client.onGone(() => gone.abort());
+    try {
+      return await dumpGuest(this.#vm, {
+        open: async () => (await client.ask('send-files', { files: ['core'] }, 1))[0]!,
+        commit: async () => void (await client.ask('commit', {}, 0)),
+        signal: gone.signal,
+        onProgress: (bytes, total) => this.#emit({ kind: 'dump', bytes, total, atMs: this.#now() }),
       });
     } finally {
       stopWatching();

@@ -217,6 +217,16 @@ Ctrl-C cancels: the guest goes on, and an earlier snapshot stays as it is.`,
       else writeStdout(formatSnapshot(directory, result));
     });
   program
+    .command('dump')
+    .description('write a core file of the guest for gdb and crash; it goes on afterwards')
+    .argument('<file>', 'replaced when the new one is complete; holes take no space')
+    .action(async (file) => {
+      const { dump, formatDump } = await import('./ctl-dump.ts');
+      const result = await dump(guestSocket(guest), file);
+      if (wantsJson()) writeJson(result);
+      else writeStdout(formatDump(file, result));
+    });
+  program
     .command('gdb')
     .description('stop the guest for gdb and carry its remote protocol on stdin and stdout')
     .addHelpText(

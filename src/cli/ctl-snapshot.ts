@@ -10,6 +10,7 @@ import {
 import { saveGuest } from '../api/control/save-guest.ts';
 import { printable } from './ctl-format.ts';
 import { writeStderr } from './output.ts';
+import { ProgressBar } from './progress-bar.ts';
 
 export interface SnapshotFlags {
   readonly diff?: true | undefined;
@@ -17,7 +18,6 @@ export interface SnapshotFlags {
   readonly stop?: true | undefined;
 }
 
-const BAR_CELLS = 30;
 const MIB = 1024 * 1024;
 /** That of SIGINT and SIGTERM. */
 const EXIT_INTERRUPTED = 130;
@@ -40,7 +40,7 @@ export async function snapshot(
   const bar = stderrIsTerminal() ? new ProgressBar() : undefined;
   try {
     using client = await connectControl(socket);
-    const onProgress = bar && ((progress: SnapshotProgress) => bar.show(progress));
+    const onProgress = bar && ((progress: SnapshotProgress) => showProgress(bar, progress));
     return await saveGuest(client, directory, { ...flags, onProgress, signal: abort.signal });
   } catch (error) {
     if (exitCode === EXIT_CODE.ok || !(error instanceof VoltError)) throw error;
@@ -52,25 +52,9 @@ export async function snapshot(
   }
 }
 
-/** One line on stderr that is written again and again. */
-class ProgressBar {
-  #isShown = false;
-
-  show({ step, bytes, total }: SnapshotProgress): void {
-    if (step !== 'live' && step !== 'writing') return;
-    const share = total > 0 ? Math.min(1, bytes / total) : 1;
-    const filled = Math.round(share * BAR_CELLS);
-    const cells = '#'.repeat(filled).padEnd(BAR_CELLS);
-    const what = step === 'live' ? 'copying memory, the guest runs' : 'writing, the guest is paused';
-    const amount = `${Math.round(bytes / MIB)} of ${Math.round(total / MIB)} MiB`;
-    writeStderr(`\r[${cells}] ${String(Math.round(share * 100)).padStart(3)} %  ${amount}, ${what}\x1b[K`);
-    this.#isShown = true;
-  }
-
-  clear(): void {
-    if (this.#isShown) writeStderr('\r\x1b[K');
-    this.#isShown = false;
-  }
+function showProgress(bar: ProgressBar, { step, bytes, total }: SnapshotProgress): void {
+  if (step === 'live') bar.show(bytes, total, 'copying memory, the guest runs');
+  else if (step === 'writing') bar.show(bytes, total, 'writing, the guest is paused');
 }
 
 /** Two lines: what was saved, and what it cost the guest. */

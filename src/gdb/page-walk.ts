@@ -20,14 +20,18 @@ export interface Translation {
   readonly bytesLeft: number;
 }
 
-const CR0_PG = 1n << 31n;
-const CR4_PSE = 1n << 4n;
-const CR4_PAE = 1n << 5n;
-const CR4_LA57 = 1n << 12n;
-const EFER_LMA = 1n << 10n;
-const PRESENT = 1n;
-const PAGE_SIZE = 1n << 7n;
-const ADDRESS_MASK = 0x000f_ffff_ffff_f000n;
+/** Bits of control registers, EFER and entries. */
+export const PAGING = {
+  pg: 1n << 31n,
+  pse: 1n << 4n,
+  pae: 1n << 5n,
+  la57: 1n << 12n,
+  lma: 1n << 10n,
+  present: 1n,
+  pageSize: 1n << 7n,
+  addressMask: 0x000f_ffff_ffff_f000n,
+} as const;
+const ADDRESS_MASK = PAGING.addressMask;
 const LOW_32 = 0xffff_ffffn;
 const PAGE_SHIFT = 12n;
 
@@ -38,20 +42,20 @@ export function translate(
   read: ReadEntry,
 ): Translation | undefined {
   const { cr0, cr3, cr4, efer } = registers;
-  if ((efer & EFER_LMA) !== 0n) {
-    const levels = (cr4 & CR4_LA57) === 0n ? 4 : 5;
+  if ((efer & PAGING.lma) !== 0n) {
+    const levels = (cr4 & PAGING.la57) === 0n ? 4 : 5;
     if (!isCanonical(linear, levels)) return undefined;
     return walk(linear, { table: cr3 & ADDRESS_MASK, levels, entryBytes: 8, largest: 3 }, read);
   }
   const low = linear & LOW_32;
-  if ((cr0 & CR0_PG) === 0n) return within(low, low, PAGE_SHIFT);
-  if ((cr4 & CR4_PAE) !== 0n) {
+  if ((cr0 & PAGING.pg) === 0n) return within(low, low, PAGE_SHIFT);
+  if ((cr4 & PAGING.pae) !== 0n) {
     // Of four page-directory-pointer entries, which have no size bit, bits 31:30 choose one. (SDM 3A §4.4.1)
     const pointer = read(Number((cr3 & 0xffff_ffe0n) + 8n * (low >> 30n)), 8);
-    if (pointer === undefined || (pointer & PRESENT) === 0n) return undefined;
+    if (pointer === undefined || (pointer & PAGING.present) === 0n) return undefined;
     return walk(low, { table: pointer & ADDRESS_MASK, levels: 2, entryBytes: 8, largest: 2 }, read);
   }
-  const largest = (cr4 & CR4_PSE) === 0n ? 1 : 2;
+  const largest = (cr4 & PAGING.pse) === 0n ? 1 : 2;
   return walk(low, { table: cr3 & 0xffff_f000n, levels: 2, entryBytes: 4, largest }, read);
 }
 
@@ -81,8 +85,8 @@ function walk(
     const shift = PAGE_SHIFT + indexBits * BigInt(level - 1);
     const index = (linear >> shift) & indexMask;
     const entry = read(Number(base) + entryBytes * Number(index), entryBytes);
-    if (entry === undefined || (entry & PRESENT) === 0n) return undefined;
-    const isLarge = level > 1 && (entry & PAGE_SIZE) !== 0n;
+    if (entry === undefined || (entry & PAGING.present) === 0n) return undefined;
+    const isLarge = level > 1 && (entry & PAGING.pageSize) !== 0n;
     if (isLarge && level > largest) {
       // A reserved bit in 64-bit tables; ignored in 32-bit ones without CR4.PSE.
       if (entryBytes === 8) return undefined;

@@ -22,6 +22,8 @@ const PROGRESS_INTERVAL_MS = 100;
 export interface WriteMemoryOptions {
   /** The pages to write; undefined: all of RAM. */
   readonly runs?: readonly PageRun[] | undefined;
+  /** Offset in the file at which RAM starts. Default: 0. */
+  readonly at?: number;
   /** The file holds older content of these pages: zeroes are written too. */
   readonly overwrite?: boolean;
   /** Called while bytes are written and at the end, with the bytes dealt with, zeroes included, and the total. */
@@ -47,7 +49,7 @@ export interface WrittenMemory {
 export async function writeMemory(
   memory: GuestMemory,
   fd: number,
-  { runs, overwrite = false, onProgress, signal }: WriteMemoryOptions = {},
+  { runs, at = 0, overwrite = false, onProgress, signal }: WriteMemoryOptions = {},
 ): Promise<WrittenMemory> {
   signal?.throwIfAborted();
   const fileBytes = memory.bytes;
@@ -55,8 +57,9 @@ export async function writeMemory(
   const totalBytes = bytesOfRuns(wanted);
   const pages = overwrite ? wanted : intersectRuns(wanted, limitRuns(usedPages(memory), MOST_RUNS));
   const skipped = totalBytes - bytesOfRuns(pages);
-  const chunks = splitIntoChunks(memory, fd, pages, overwrite);
-  if (!overwrite) chunks.push(...chunksOf(memory, fd, [fileBytes - PAGE_BYTES, PAGE_BYTES], true));
+  const file = { fd, at };
+  const chunks = splitIntoChunks(memory, file, pages, overwrite);
+  if (!overwrite) chunks.push(...chunksOf(memory, file, [fileBytes - PAGE_BYTES, PAGE_BYTES], true));
   using job = new CopyJob(chunks, WRITE_THREADS);
   const report = () => onProgress?.(Math.min(totalBytes, skipped + job.done), totalBytes);
   const timer = onProgress && setInterval(report, PROGRESS_INTERVAL_MS);
@@ -74,25 +77,30 @@ export async function writeMemory(
   return { bytesWritten: job.moved, fileBytes };
 }
 
+interface TargetFile {
+  readonly fd: number;
+  readonly at: number;
+}
+
 function splitIntoChunks(
   memory: GuestMemory,
-  fd: number,
+  file: TargetFile,
   runs: readonly PageRun[],
   whole: boolean,
 ): CopyChunk[] {
   return runs.flatMap(([offset, bytes]) => {
     const chunks: CopyChunk[] = [];
     for (let done = 0; done < bytes; done += CHUNK_BYTES)
-      chunks.push(...chunksOf(memory, fd, [offset + done, Math.min(CHUNK_BYTES, bytes - done)], whole));
+      chunks.push(...chunksOf(memory, file, [offset + done, Math.min(CHUNK_BYTES, bytes - done)], whole));
     return chunks;
   });
 }
 
 /** One chunk for each region that the run is in. */
-function chunksOf(memory: GuestMemory, fd: number, run: PageRun, whole: boolean): CopyChunk[] {
+function chunksOf(memory: GuestMemory, { fd, at }: TargetFile, run: PageRun, whole: boolean): CopyChunk[] {
   return memory.regions.flatMap((region) =>
     intersectRuns([run], [[region.offset, region.bytes]]).map(([offset, bytes]) => ({
-      ...{ host: region.host + (offset - region.offset), bytes, fd, offset, whole },
+      ...{ host: region.host + (offset - region.offset), bytes, fd, offset: at + offset, whole },
     })),
   );
 }

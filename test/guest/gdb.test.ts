@@ -3,7 +3,9 @@
  * watchpoints are tested on Linux (test/linux/gdb.test.ts).
  */
 import { describe, expect, setDefaultTimeout } from 'bun:test';
+import { readdirSync, statSync } from 'node:fs';
 import { connect } from 'node:net';
+import { MIB } from '../../src/machine/address.ts';
 import { PORT } from '../../src/machine/ports.ts';
 import { kvmOpens, runVolt, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
 import { testNeeding } from '../support/needs.ts';
@@ -201,6 +203,57 @@ describe('gdb through the control socket', () => {
 
     expect(answer).toContain('"attached":true');
     expect(JSON.parse(status.stdout)).toMatchObject({ state: 'running' });
+  });
+});
+
+describe('volt ctl dump', () => {
+  needsGdb(
+    'writes a core file of a running guest that gdb reads, mostly holes, and the guest goes on',
+    async () => {
+      await using guest = await new BeatingVolt(['--cpus', '3']).beating();
+      const file = await guest.folder.write('core', 'an older one');
+
+      const { stdout, exitCode } = await guest.ctl('dump', file, '--json');
+      const beats = guest.stdout.length;
+      const output = await runGdb([
+        `file ${SMP_ELF}`,
+        `core-file ${file}`,
+        'info threads',
+        'thread 3',
+        'output/x $cs',
+        'x/2i $pc',
+        'output/x *(long *) 0x100020',
+      ]);
+      await waitUntil('a heartbeat after the dump', () => guest.stdout.length > beats);
+
+      const { size, blocks, mode } = statSync(file);
+      expect(exitCode).toBe(0);
+      expect(JSON.parse(stdout)).toMatchObject({
+        memoryBytes: 64 * MIB,
+        truncated: false,
+        vmcoreinfo: false,
+      });
+      expect(mode & 0o777).toBe(0o600);
+      expect(size).toBeGreaterThan(64 * MIB);
+      expect(blocks * 512).toBeLessThan(8 * MIB);
+      expect(output.match(/LWP [123] .* in count_until/g)).toHaveLength(3);
+      expect(output).toMatch(/=> 0x10\w+ <count_until\+\d+>/);
+      expect(output).toContain('0x89001146c0bcfcfa');
+    },
+  );
+
+  needsGdb('is refused while breakpoints are in memory, and leaves nothing behind', async () => {
+    await using guest = await new BeatingVolt().beating();
+    const file = guest.folder.at('core');
+
+    const output = await runGdb([
+      `target remote | ${VOLT} ctl ${guest.socket} gdb`,
+      `shell (sleep 1; ${VOLT} ctl ${guest.socket} dump ${file} 2>&1; kill -INT $PPID) &`,
+      'continue',
+    ]);
+
+    expect(output).toContain("Cannot dump the guest: gdb's breakpoints are in its memory");
+    expect(readdirSync(guest.folder.path).filter((name) => name.startsWith('core'))).toEqual([]);
   });
 });
 

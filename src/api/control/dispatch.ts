@@ -43,6 +43,9 @@ export function createDispatch(target: ControlTarget): Dispatch {
       case 'snapshot':
         // Not queued: it takes long, and pauses the guest by the VM's own queue.
         return target.snapshot(call.params, client);
+      case 'dump':
+        // The same.
+        return target.dump(client);
       case 'regs':
         return queue.run(() => target.registers(call.params.vcpu));
       default:

@@ -157,6 +157,7 @@ export const METHODS = {
     history: v.exactOptional(v.boolean(expect('true or false'))),
   }),
   'console-input': strict({ data: base64 }),
+  dump: strict({}),
   gdb: strict({}),
 } as const;
 

@@ -82,5 +82,5 @@ function checkPeer(fd: number): void {
 }
 
 function refused(found: string): VoltError {
-  return new VoltError('usage', `Cannot save the guest: ${found}; use volt ctl PID snapshot`);
+  return new VoltError('usage', `Cannot use the client's files: ${found}; use volt ctl`);
 }

@@ -6,6 +6,7 @@ import type {
   BalloonStatus,
   CpuChange,
   DeviceStatus,
+  DumpResult,
   RegisterSet,
   RunningConfig,
   SnapshotResult,
@@ -119,6 +120,15 @@ export const RESULTS = {
   config: v.looseObject({ config: v.record(v.string(), v.unknown()) }),
   console: v.looseObject({ attached: v.literal(true), writer: v.boolean() }),
   'console-input': v.looseObject({ taken: whole }),
+  dump: v.looseObject({
+    memoryBytes: v.number(),
+    writtenBytes: v.number(),
+    segments: whole,
+    truncated: v.boolean(),
+    vmcoreinfo: v.boolean(),
+    pausedMs: v.number(),
+    totalMs: v.number(),
+  }),
   gdb: v.looseObject({ attached: v.literal(true) }),
 } as const satisfies Record<Method, v.GenericSchema>;
 
@@ -148,6 +158,7 @@ interface Results extends Record<Method, unknown> {
   config: RunningConfig;
   console: { readonly attached: true; readonly writer: boolean };
   'console-input': { readonly taken: number };
+  dump: DumpResult;
   gdb: { readonly attached: true };
 }
 

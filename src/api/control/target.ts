@@ -6,6 +6,7 @@ import type { BalloonStatus } from '../../virtio/balloon/status.ts';
 import type { DeviceStatus } from '../../virtio/host/status.ts';
 import type { SnapshotProgress, SnapshotRequest, SnapshotResult } from '../../vmm/state/snapshot.ts';
 import type { ConsoleHub } from '../console-hub.ts';
+import type { DumpResult } from '../../vmm/debug/dump.ts';
 import type { GdbConnection, GdbSession } from '../../vmm/debug/gdb-session.ts';
 import type { CpuChange } from '../../vmm/vcpu/hotplug.ts';
 import type { KnownMpState, MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
@@ -14,6 +15,7 @@ export type {
   BalloonStatus,
   CpuChange,
   DeviceStatus,
+  DumpResult,
   IpiMode,
   IpiRequest,
   KnownMpState,
@@ -124,6 +126,8 @@ export type VmEvent =
       readonly total: number;
       readonly atMs: number;
     }
+  /** Bytes of RAM that a dump has dealt with. */
+  | { readonly kind: 'dump'; readonly bytes: number; readonly total: number; readonly atMs: number }
   | { readonly kind: 'balloon'; readonly mib: number; readonly atMs: number }
   | { readonly kind: 'cpus'; readonly change: CpuChange; readonly atMs: number }
   | { readonly kind: 'ended'; readonly reason: string; readonly exitCode: number; readonly atMs: number }
@@ -166,6 +170,8 @@ export interface ControlTarget {
   setCpuCount(count: number): Promise<CpuChange>;
   /** Writes the guest to files of the client. Resolves when the client has put them in their place. */
   snapshot(request: SnapshotRequest, client: CallingClient): Promise<SnapshotResult>;
+  /** Writes a core file, which the client opens. Resolves when the client has put it in its place. */
+  dump(client: CallingClient): Promise<DumpResult>;
   /** Stops the guest for a gdb. */
   attachGdb(connection: GdbConnection): Promise<GdbSession>;
   sendIpi(request: IpiRequest): void;

@@ -165,8 +165,8 @@ describe('a snapshot on the control socket', () => {
   });
 });
 
-const REFUSED = 'Cannot save the guest: ';
-const HINT = '; use volt ctl PID snapshot';
+const REFUSED = "Cannot use the client's files: ";
+const HINT = '; use volt ctl';
 
 describe('the files of a snapshot are refused', () => {
   const refusal = async (send: (client: FdClient) => readonly number[]) => {

@@ -138,6 +138,11 @@ export class FakeTarget implements ControlTarget {
     this.tell({ kind: 'paused', vcpus: indices ?? [0, 1], atMs: 1 });
   }
 
+  async dump(): Promise<never> {
+    this.#called('dump');
+    throw new VoltError('usage', 'Cannot dump the guest: it is made up');
+  }
+
   async attachGdb(): Promise<never> {
     this.#called('attachGdb');
     throw new VoltError('usage', 'Cannot attach gdb: this guest is made up');
