@@ -1,6 +1,7 @@
 /** `volt run`, `volt` without a command, and `volt restore DIR`, where the words need no commander. */
 import { fail } from './fail.ts';
 import { parsePlainly, type FlagGroup } from './flags.ts';
+import { createLog } from './log.ts';
 import type { RestoreFlags } from './restore.ts';
 import { MACHINE_FLAGS, RUN_FLAGS } from './run-flags.ts';
 import { run, type RunFlags } from './run.ts';
@@ -15,6 +16,14 @@ export async function runIfPlain(words: readonly string[]): Promise<void> {
     process.exitCode = fail(error);
   }
   process.exit();
+}
+
+/** Reads command lines of both commands, for a process of a pool: what has run once runs faster. */
+export async function rehearsePlainly(): Promise<void> {
+  const words = ['--cpu-affinity', '0=0', '--reboot', 'always', '--console=none', '--timeline'];
+  readRun(['--cpus', '2', '--memory', '64M', '--kernel', 'vmlinux', ...words]);
+  await readRestore(['directory', ...words]);
+  createLog('warn');
 }
 
 type Action = () => Promise<number>;

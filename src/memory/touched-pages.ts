@@ -26,6 +26,12 @@ export function copiedPages({ source, regions }: GuestMemory): PageRun[] | undef
   return found.every((runs) => runs !== undefined) ? found.flat() : undefined;
 }
 
+/** Whether `copiedPages` can tell, without reading all of the page map. Throws SyscallError. */
+export function knowsCopiedPages({ source, regions }: GuestMemory): boolean {
+  if (!source?.mapsFiles) return false;
+  return regions.every(({ host, offset }) => readPageMap(host, PAGE_BYTES, offset, isCopy) !== undefined);
+}
+
 function usedPagesOf({ hugepages, source }: GuestMemory, region: MemoryRegion): readonly PageRun[] {
   const { host, bytes, offset, fd } = region;
   // hugetlb pages have no entry in the page map while they move to another place, and their files no holes.

@@ -11,6 +11,8 @@ let prepared: KvmSystem | undefined;
 export function prepareKvm(): void {
   prepared ??= new KvmSystem();
   prepared.prepareVm();
+  // It keeps the answer.
+  prepared.supportedCpuid();
 }
 
 function takePrepared(): KvmSystem | undefined {

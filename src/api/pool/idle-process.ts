@@ -13,6 +13,7 @@ import {
 } from '../../ffi/pool-socket.ts';
 import { receiveWithFds } from '../../ffi/receive-fds.ts';
 import { setDisposition } from '../../ffi/signal.ts';
+import { createSocketPair } from '../../ffi/socket-pair.ts';
 import { sendWithFds, waitForSocket } from '../../ffi/socket-fds.ts';
 import { peerCredentials } from '../../ffi/unix-socket.ts';
 import { receiveBytes, sendBytes } from '../../ffi/unix-stream.ts';
@@ -22,6 +23,7 @@ import {
   CGROUP,
   executableId,
   firstDifference,
+  readCgroup,
   readInherited,
   SECCOMP,
   type InheritedState,
@@ -29,6 +31,7 @@ import {
 import {
   decodeRequest,
   encodeAnswer,
+  encodeRequest,
   HEADER,
   REQUEST_FDS,
   requestBytes,
@@ -60,6 +63,7 @@ export function followPool(poolId: number): void {
  * command line. False: the pool has ended.
  */
 export function takeCaller(): boolean {
+  rehearseRequest();
   say(IDLE_LINE.ready);
   for (;;) {
     const fd = awaitConnection(POOL_FD.listener);
@@ -70,6 +74,25 @@ export function takeCaller(): boolean {
     connection.close();
     if (outcome === 'spoilt') return false;
   }
+}
+
+/** What a caller has to wait for, once on a socket of this process's own. */
+function rehearseRequest(): void {
+  const [ours, theirs] = createSocketPair(true);
+  using _ours = ours;
+  using _theirs = theirs;
+  sendWithFds(ours.fd, encodeRequest({ words: [], env: {}, executable: executableId() }), [0, 1, 2]);
+  const received = receiveRequest(theirs.fd);
+  for (const each of received?.fds ?? []) closeSync(each);
+  firstDifference(readInherited(process.pid).context, inherited().context);
+}
+
+let own: InheritedState | undefined;
+
+/** Of this process, read while it is idle; only its cgroup is changed by others. */
+function inherited(): InheritedState {
+  own ??= readInherited('self');
+  return { ...own, context: { ...own.context, [CGROUP]: readCgroup('self') } };
 }
 
 type Outcome = 'taken' | 'idle' | 'spoilt';
@@ -88,7 +111,7 @@ function serveClient(connection: OwnedFd): Outcome {
       return refuse(fd, 'its executable is another one');
     const theirs = readOrUndefined(caller.pid);
     if (!theirs) return refuse(fd, 'the caller cannot be looked at in /proc');
-    const ours = readInherited('self');
+    const ours = inherited();
     const difference = firstDifference(
       { ...ours.context, [CGROUP]: '' },
       { ...theirs.context, [CGROUP]: '' },
@@ -100,7 +123,7 @@ function serveClient(connection: OwnedFd): Outcome {
     if (moves && !joinCgroupOf(theirs.context[CGROUP]!)) {
       const why = 'its cgroup is another one, which this process may not join';
       refuse(fd, why);
-      return readInherited('self').context[CGROUP] === ours.context[CGROUP] ? 'idle' : 'spoilt';
+      return readCgroup('self') === ours.context[CGROUP] ? 'idle' : 'spoilt';
     }
     if (!send(fd, { kind: 'ready', pid: process.pid }) || !awaitByte(fd)) {
       process.chdir('/');

@@ -1,5 +1,6 @@
 /** Moves this process into another process's cgroup of the unified hierarchy. (cgroups(7)) */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
+import { readCgroup } from './process-context.ts';
 
 /** Where the unified hierarchy is mounted, alone or beside those of version 1. */
 const MOUNTS = ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'];
@@ -18,5 +19,5 @@ export function joinCgroupOf(cgroup: string): boolean {
   } catch {
     return false;
   }
-  return readFileSync('/proc/self/cgroup', 'latin1') === cgroup;
+  return readCgroup('self') === cgroup;
 }

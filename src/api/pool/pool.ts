@@ -174,7 +174,7 @@ export class Pool implements AsyncDisposable {
       if (caller !== undefined) entry.caller = new OwnedFd(caller);
       const { idle } = this.status;
       this.#options.onEvent({ kind: 'taken', pid, idle: idle.length });
-      this.#fillIn(idle.length > 0 ? REFILL_MS : 0);
+      this.#fillIn(REFILL_MS);
     } else if (line.startsWith(IDLE_LINE.refused)) {
       this.#options.onEvent({ kind: 'refused', pid, why: line.slice(IDLE_LINE.refused.length, -1) });
     }

@@ -66,7 +66,7 @@ export function readInherited(pid: number | 'self'): InheritedState {
   const root = statSync(`${at('root')}/`);
   const context: Record<string, string> = {
     'root directory': `${root.dev}:${root.ino}`,
-    [CGROUP]: text('cgroup'),
+    [CGROUP]: readCgroup(pid),
     'nice value': fields[STAT_FIELD.nice]!,
     'scheduling policy': `${fields[STAT_FIELD.policy]} ${fields[STAT_FIELD.realTimePriority]}`,
   };
@@ -78,6 +78,10 @@ export function readInherited(pid: number | 'self'): InheritedState {
     ignoredSignals: BigInt(`0x${status.get('SigIgn') ?? '0'}`),
     umask: Number.parseInt(status.get('Umask') ?? '', 8),
   };
+}
+
+export function readCgroup(pid: number | 'self'): string {
+  return readFileSync(`/proc/${pid}/cgroup`, 'latin1');
 }
 
 /** Of this process. Another build of Volt may understand a command line differently. */

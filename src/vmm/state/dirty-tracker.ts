@@ -7,7 +7,7 @@ import type { KvmVm } from '../../kvm/vm.ts';
 import { PAGE_BYTES } from '../../machine/address.ts';
 import { limitRuns, runsOfBits, uniteRuns, type PageRun } from '../../machine/page-runs.ts';
 import type { GuestMemory } from '../../memory/guest-memory.ts';
-import { copiedPages } from '../../memory/touched-pages.ts';
+import { copiedPages, knowsCopiedPages } from '../../memory/touched-pages.ts';
 import { MAX_RUNS } from './memory-state.ts';
 
 /** The slot of region n of RAM is n. */
@@ -33,7 +33,7 @@ export class DirtyTracker {
    * full speed, until they are first collected. Throws SyscallError.
    */
   startAtRestore(): void {
-    this.#isDeferred = copiedPages(this.#memory) !== undefined;
+    this.#isDeferred = knowsCopiedPages(this.#memory);
     if (!this.#isDeferred) this.start();
   }
 
