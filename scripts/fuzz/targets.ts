@@ -12,6 +12,7 @@ import { gdbTarget } from './targets/gdb.ts';
 import { guestTarget, processTarget } from './targets/guest.ts';
 import { initrdTarget, kernelTarget } from './targets/kernel.ts';
 import { netTarget } from './targets/net.ts';
+import { layerTarget, manifestTarget } from './targets/oci.ts';
 import { overlayFileTarget, overlayTarget } from './targets/overlay.ts';
 import { savedDeviceTarget } from './targets/saved-device.ts';
 import { snapshotTarget } from './targets/snapshot.ts';
@@ -39,6 +40,8 @@ export const TARGETS: readonly FuzzTarget[] = [
   acpiTarget,
   symbolsTarget,
   systemMapTarget,
+  layerTarget,
+  manifestTarget,
   overlayTarget,
   overlayFileTarget,
   savedDeviceTarget,

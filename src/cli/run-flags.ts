@@ -119,6 +119,14 @@ export const RUN_FLAGS: readonly FlagGroup[] = [
     title: 'Running:',
     flags: [
       {
+        flags: '--image <path>',
+        help: 'take kernel, initrd, command line and root disk from an OCI image: a layout, or a tar archive of one (docs/fleet.md)',
+      },
+      {
+        flags: '--scratch <dir>',
+        help: "where an image is unpacked and the guest's writes to its disk go (default: $TMPDIR or /tmp)",
+      },
+      {
         flags: '--name <name>',
         help: 'name the guest, for volt ps, console, stop and all that takes a process id; opens a control socket',
       },

@@ -23,6 +23,8 @@ import { toConfig, type MachineFlags } from './machine-options.ts';
 import { VERSION } from './version.ts';
 
 export interface RunFlags extends MachineFlags, HostFlags {
+  readonly image?: string | undefined;
+  readonly scratch?: string | undefined;
   readonly json?: true | undefined;
 }
 
@@ -50,8 +52,27 @@ export interface HostFlags {
 /** Returns the process's exit code. */
 export async function run(flags: RunFlags): Promise<number> {
   const log = await prepareRun(flags);
-  const config = runConfig(toConfig(flags, log), flags);
-  return runGuest(flags, log, (options) => new VirtualMachine(config, options));
+  const { given, opened } = await withImage(flags, log);
+  const config = runConfig(toConfig(given, log), flags);
+  return runGuest(flags, log, (options) => {
+    const vm = new VirtualMachine(config, options);
+    opened?.();
+    return vm;
+  });
+}
+
+/** The machine's flags, and what to do when its files are open. Loads the code of images only if the flag was given. */
+async function withImage(
+  flags: RunFlags,
+  log: Log,
+): Promise<{ readonly given: MachineFlags; readonly opened?: () => void }> {
+  if (flags.image !== undefined)
+    return (await import('./image-flags.ts')).flagsOfImage(flags.image, flags.scratch, flags, log);
+  if (flags.scratch === undefined) return { given: flags };
+  throw new VoltError(
+    'usage',
+    'Cannot use --scratch without --image: it has no effect there; add --image PATH',
+  );
 }
 
 /** Enters the jail that the flags ask for. */
