@@ -38,6 +38,8 @@ const HELP = ['--define', `PREBUILT_HELP=${JSON.stringify(helpText())}`];
 
 /** Throws with the compiler's output when it fails. */
 export function buildVolt(outfile: string = resolve(root, 'volt')): void {
+  // The page of `volt web`, a file that the executable contains.
+  run([process.execPath, 'scripts/build-web.ts'], 'the page of volt web');
   compile(ENTRIES, outfile);
   sealExecutable(outfile);
   addStartCheck(outfile);
@@ -57,8 +59,12 @@ export function compile(entries: readonly string[], outfile: string): void {
     ...HELP,
   ];
   const argv = ['build', ...flags, ...entries, '--outfile', outfile];
-  const build = Bun.spawnSync([process.execPath, ...argv], { cwd: root, stdout: 'pipe', stderr: 'pipe' });
-  if (build.exitCode !== 0) throw new Error(`Cannot build ${outfile}:\n${build.stdout}${build.stderr}`);
+  run([process.execPath, ...argv], outfile);
+}
+
+function run(argv: string[], what: string): void {
+  const { exitCode, stdout, stderr } = Bun.spawnSync(argv, { cwd: root, stdout: 'pipe', stderr: 'pipe' });
+  if (exitCode !== 0) throw new Error(`Cannot build ${what}:\n${stdout}${stderr}`);
 }
 
 if (import.meta.main) {

@@ -23,6 +23,7 @@ interface Step {
 
 const CHECKS: readonly Step[] = [
   { name: 'type check', argv: ['tsc'] },
+  { name: 'type check of the web page', argv: ['tsc', '-p', 'web'] },
   { name: 'format check', argv: ['prettier', '--check', '--log-level', 'warn', '.'] },
   { name: 'lint', argv: ['oxlint', '--quiet'] },
   { name: 'unused exports', argv: ['knip', '--no-progress'] },

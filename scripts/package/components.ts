@@ -50,14 +50,27 @@ export function listComponents(): Component[] {
 
 interface Lock {
   readonly packages: Readonly<
-    Record<string, { version: string; license?: string; dev?: boolean; devOptional?: boolean }>
+    Record<
+      string,
+      { version: string; license?: string; dev?: boolean; devOptional?: boolean; optional?: boolean }
+    >
   >;
+}
+
+/** Packages of the page of `volt web`, which the build bundles: dependencies of the build alone. */
+const PAGE_PACKAGES = new Set(['@xterm/xterm', '@xterm/addon-fit', 'preact', 'uplot']);
+
+function isInPage(path: string): boolean {
+  return PAGE_PACKAGES.has(path.replace(/^node_modules\//, ''));
 }
 
 function bundledPackages(): Component[] {
   const lock = JSON.parse(readFileSync(resolve(root, 'package-lock.json'), 'utf8')) as Lock;
   return Object.entries(lock.packages)
-    .filter(([path, { dev, devOptional }]) => path !== '' && !dev && !devOptional)
+    .filter(
+      ([path, { dev, devOptional, optional }]) =>
+        path !== '' && (isInPage(path) || (!dev && !devOptional && !optional)),
+    )
     .map(([path, { version, license }]) => {
       const name = path.replace(/^.*node_modules\//, '');
       if (license === undefined) throw new Error(`Cannot list licences: ${name} tells none (expected one)`);

@@ -17,6 +17,7 @@ import { VoltError } from '../volt-error.ts';
 import type { KnownMpState } from '../smp/vcpu-state.ts';
 import type {
   BalloonStatus,
+  BootTimeline,
   CallingClient,
   ControlTarget,
   CpuChange,
@@ -94,6 +95,11 @@ export class VmControl implements ControlTarget {
     const input = devices?.withCurrentSettings(config.input) ?? config.input;
     const whole = completeConfig({ ...config, input });
     return { config: withAbsolutePaths(whole, resources.directory) };
+  }
+
+  timeline(): BootTimeline {
+    const { timeline, shared, config } = this.#vm;
+    return { phases: timeline.rows(shared, config.bootCpu), vcpus: timeline.vcpus(shared, config.bootCpu) };
   }
 
   status(): VmStatus {

@@ -25,10 +25,21 @@ Where systemd runs and the package's unit volt@NAME is installed, root's guests
 of /etc/volt are started by it. Otherwise the guest becomes a process of its own,
 whose output volt logs shows.`;
 
+const WEB_HELP = `
+Examples:
+  volt web                            prints the URL to open, with its token
+  volt web --listen 127.0.0.1:8006
+  volt web --listen ./web.sock        elsewhere: ssh -L 8006:/PATH/web.sock HOST
+  volt web --listen 0.0.0.0:8006 --tls-cert cert.pem --tls-key key.pem \\
+    --password-file password
+
+The page shows the guests that volt ps -a lists, and does what volt ctl can do.`;
+
 const MOST_SECONDS = 86_400;
 const STOP_SECONDS = 90;
 
 export function addGuestCommands(program: CommandUnknownOpts): void {
+  addWebCommand(program);
   program
     .command('create')
     .description('define a guest: check a configuration file and keep it under a name')
@@ -107,6 +118,28 @@ export function addGuestCommands(program: CommandUnknownOpts): void {
     .action(async (guest, flags) => {
       const { attach } = await import('./console.ts');
       process.exitCode = await attach(guest, flags);
+    });
+}
+
+function addWebCommand(program: CommandUnknownOpts): void {
+  program
+    .command('web')
+    .description('serve a page with all guests: what their vCPUs do, consoles, boots, tables; Ctrl-C ends it')
+    .option(
+      '--listen <addr|path>',
+      'ADDRESS:PORT of loopback, or a path with a slash for a Unix socket; port 0 takes a free one',
+      '127.0.0.1:0',
+    )
+    .option('--tls-cert <file>', 'certificate (PEM), with which other addresses are allowed too')
+    .option('--tls-key <file>', 'its private key (PEM)')
+    .option(
+      '--password-file <file>',
+      'password of at least 12 characters, which opens the page without the token',
+    )
+    .addHelpText('after', WEB_HELP)
+    .action(async (flags) => {
+      const { web } = await import('./web.ts');
+      process.exitCode = await web(flags);
     });
 }
 

@@ -3,3 +3,8 @@ declare module '*.elf' {
   const path: string;
   export default path;
 }
+
+declare module '*.htm' {
+  const path: string;
+  export default path;
+}

@@ -51,12 +51,14 @@ export class VirtualMachine implements Disposable {
   #closed = false;
   #disposed = false;
   #holds = 0;
+  readonly #hasTimeline: boolean;
 
   /**
    * Throws VoltError for a bad image and SyscallError for what the host refuses; nothing is left behind then.
    */
   constructor(config: VmConfig, { timeline = false, warn = () => {}, resources, restored }: VmOptions = {}) {
     this.#warn = warn;
+    this.#hasTimeline = timeline;
     const ended = Promise.withResolvers<VmEnd>();
     this.ended = ended.promise;
     this.#resolveEnded = ended.resolve;
@@ -91,6 +93,7 @@ export class VirtualMachine implements Disposable {
       void this.#watchConsole();
       void hotplug.parkEjected(this.#warn);
       timeline.mark('vCPUs told to start');
+      if (this.#hasTimeline) void this.#watchBringUp();
     };
   }
 
@@ -254,6 +257,12 @@ export class VirtualMachine implements Disposable {
   /** Moves console output that KVM still has to the console, as much as there is room for. */
   flushConsole(): void {
     if (!this.#disposed) this.machine.console.flush();
+  }
+
+  /** For --timeline, which slows a start down anyway. */
+  async #watchBringUp(): Promise<void> {
+    const { watchFirstExits } = await import('./vcpu/watch-first-exits.ts');
+    watchFirstExits(this.shared, this.machine.vcpus.all, this.config.bootCpu, this.ended);
   }
 
   #onVcpuEnd(message: VcpuMessage): void {

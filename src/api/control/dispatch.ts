@@ -27,6 +27,8 @@ export function createDispatch(target: ControlTarget): Dispatch {
         return target.status();
       case 'config':
         return target.config();
+      case 'timeline':
+        return target.timeline();
       case 'vcpus':
         if (call.params.sample ?? true) await target.sample?.();
         return target.vcpus();

@@ -151,6 +151,7 @@ export const METHODS = {
   }),
   events: strict({}),
   config: strict({}),
+  timeline: strict({}),
   console: strict({
     write: v.exactOptional(v.boolean(expect('true or false'))),
     take: v.exactOptional(v.boolean(expect('true or false'))),

@@ -4,6 +4,7 @@ import { MAX_CPUS } from '../../config/config.ts';
 import type { Method } from './protocol.ts';
 import type {
   BalloonStatus,
+  BootTimeline,
   CpuChange,
   DeviceStatus,
   DumpResult,
@@ -15,7 +16,7 @@ import type {
 } from './target.ts';
 
 /** Limits far above real values, against answers that would only keep a client busy. */
-const MOST = { hostCpus: 16_384, devices: 256, queues: 256, features: 256 } as const;
+const MOST = { hostCpus: 16_384, devices: 256, queues: 256, features: 256, phases: 65_536 } as const;
 
 const whole = v.pipe(v.number(), v.integer());
 const upTo = <T extends v.GenericSchema>(most: number, item: T) => v.pipe(v.array(item), v.maxLength(most));
@@ -118,6 +119,20 @@ export const RESULTS = {
   }),
   events: v.looseObject({ subscribed: v.literal(true) }),
   config: v.looseObject({ config: v.record(v.string(), v.unknown()) }),
+  timeline: v.looseObject({
+    phases: upTo(MOST.phases, v.looseObject({ phase: v.string(), atMs: v.number() })),
+    vcpus: upTo(
+      MAX_CPUS,
+      v.looseObject({
+        index: whole,
+        bsp: v.boolean(),
+        readyMs: v.optional(v.number()),
+        initMs: v.optional(v.number()),
+        sipiMs: v.optional(v.number()),
+        firstExitMs: v.optional(v.number()),
+      }),
+    ),
+  }),
   console: v.looseObject({ attached: v.literal(true), writer: v.boolean() }),
   'console-input': v.looseObject({ taken: whole }),
   dump: v.looseObject({
@@ -156,6 +171,7 @@ interface Results extends Record<Method, unknown> {
   snapshot: SnapshotResult;
   events: { readonly subscribed: true };
   config: RunningConfig;
+  timeline: BootTimeline;
   console: { readonly attached: true; readonly writer: boolean };
   'console-input': { readonly taken: number };
   dump: DumpResult;

@@ -8,6 +8,7 @@ import type { SnapshotProgress, SnapshotRequest, SnapshotResult } from '../../vm
 import type { ConsoleHub } from '../console-hub.ts';
 import type { DumpResult } from '../../vmm/debug/dump.ts';
 import type { GdbConnection, GdbSession } from '../../vmm/debug/gdb-session.ts';
+import type { TimelineRow, VcpuTimeline } from '../../vmm/timeline.ts';
 import type { CpuChange } from '../../vmm/vcpu/hotplug.ts';
 import type { KnownMpState, MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
 
@@ -73,6 +74,12 @@ export interface VmStatus {
 export interface RunningConfig {
   /** In the format of a configuration file; paths are absolute. */
   readonly config: Readonly<Record<string, unknown>>;
+}
+
+/** When phases of the boot happened, in milliseconds since the guest's process started. */
+export interface BootTimeline {
+  readonly phases: readonly TimelineRow[];
+  readonly vcpus: readonly VcpuTimeline[];
 }
 
 /** Values as `0x…`. */
@@ -154,6 +161,7 @@ export interface ControlTarget {
   readonly console?: ConsoleHub | undefined;
   status(): VmStatus;
   config(): Promise<RunningConfig>;
+  timeline(): BootTimeline;
   vcpus(): readonly VcpuStatus[];
   devices(): readonly DeviceStatus[];
   /** Status of the balloon; with `mib`, sets the requested size first. */

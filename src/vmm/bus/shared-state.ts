@@ -88,7 +88,15 @@ export const DEBUG_STOP = { none: 0, exception: 1, emulation: 2 } as const;
 export const SCHEDULING = { none: 0, setCpus: 1, setNice: 2, busy: 3, done: 4 } as const;
 
 /** Moments of one vCPU, in milliseconds since 1970; 0 until they happen. */
-export const VCPU_MOMENT = { workerUp: 0, entered: 1, started: 2, sampled: 3, size: 4 } as const;
+export const VCPU_MOMENT = {
+  workerUp: 0,
+  entered: 1,
+  started: 2,
+  sampled: 3,
+  init: 4,
+  firstExit: 5,
+  size: 6,
+} as const;
 export const VM_MOMENT = { firstConsoleByte: 0, size: 1 } as const;
 
 const RECEIVE_BYTES = 4096;

@@ -87,6 +87,7 @@ const SIPI_POLLS = 1000;
 export function noteWakeUp({ kvm, moments, timeline, words }: WakeUpContext): void {
   Atomics.store(words, VCPU_WORD.mpState, kvm.mpState());
   if (!timeline || moments[VCPU_MOMENT.started] !== 0) return;
+  if (moments[VCPU_MOMENT.init] === 0) moments[VCPU_MOMENT.init] = now();
   for (let i = 0; i < SIPI_POLLS; i++) {
     const state = kvm.mpState();
     if (state === KVM_MP_STATE.runnable) {

@@ -169,6 +169,8 @@ export class VcpuThreads implements Disposable {
     const vcpu = this.#vcpus[index]!;
     vcpu.held = undefined;
     if (Atomics.load(vcpu.words, VCPU_WORD.command) !== VCPU_COMMAND.stop) {
+      // Not for a kick, which is no exit of the guest.
+      if (result >= 0) noteFirstExit(this.#options.shared.vcpuMoments(index));
       this.#startWorker(vcpu, result);
       return;
     }
@@ -197,6 +199,10 @@ export class VcpuThreads implements Disposable {
     };
     worker.postMessage(start);
   }
+}
+
+function noteFirstExit(moments: Float64Array): void {
+  if (moments[VCPU_MOMENT.firstExit] === 0) moments[VCPU_MOMENT.firstExit] = now();
 }
 
 export function isThreadless(words: Int32Array): boolean {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { ConsoleHub } from '../../../src/api/console-hub.ts';
 import { VoltError } from '../../../src/volt-error.ts';
 import type {
+  BootTimeline,
   CpuChange,
   BalloonStatus,
   CallingClient,
@@ -104,6 +105,11 @@ export class FakeTarget implements ControlTarget {
   async config(): Promise<RunningConfig> {
     this.#called('config');
     return { config: { 'machine-config': { vcpu_count: 2 } } };
+  }
+
+  timeline(): BootTimeline {
+    this.#called('timeline');
+    return { phases: [{ phase: 'process start', atMs: 0 }], vcpus: [{ index: 0, bsp: true, readyMs: 12 }] };
   }
 
   status(): VmStatus {
