@@ -89,12 +89,12 @@ async function inspectConfig(more: string) {
 describe('keys that volt does not know', () => {
   test('are named in a warning each, in the order of the file', async () => {
     const { stderr, exitCode } = await inspectConfig(
-      '"logger": {}, "machine-config": { "cpu_template": "T2", "vcpu_count": 1, "mem_size_mib": 64, "track_dirty_pages": false }',
+      '"logger": {}, "machine-config": { "frobs": 2, "vcpu_count": 1, "mem_size_mib": 64, "track_dirty_pages": false }',
     );
 
     expect(stderr).toBe(
       'volt: {dir}/vm.json: logger is not supported by this version and is ignored\n' +
-        'volt: {dir}/vm.json: machine-config.cpu_template is not supported by this version and is ignored\n',
+        'volt: {dir}/vm.json: machine-config.frobs is not supported by this version and is ignored\n',
     );
     expect(exitCode).toBe(0);
   });
