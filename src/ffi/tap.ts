@@ -12,6 +12,7 @@ const TUNSETIFF = 0x4004_54ca;
 const TUNSETOFFLOAD = 0x4004_54d0;
 const TUNSETVNETHDRSZ = 0x4004_54d8;
 const TUNSETQUEUE = 0x4004_54d9;
+const TUNGETIFF = 0x8004_54d2;
 const SIOCGIFMTU = 0x8921;
 
 const IFF = {
@@ -66,6 +67,14 @@ export function openTap(name: string, queues: number, headerBytes: number): Owne
     for (const fd of opened) fd.close();
     throw error;
   }
+}
+
+/** Whether an open tap may have several queues. Throws SyscallError. */
+export function isMultiQueueTap(fd: number): boolean {
+  const request = requestFor('');
+  // SAFETY: the kernel writes one struct ifreq, which is local, during the call.
+  checked(libc.ioctl(fd, TUNGETIFF, bytesOf(request)), 'TUNGETIFF');
+  return (request.getUint16(IFREQ.flags, true) & IFF.multiQueue) !== 0;
 }
 
 function openTapQueue(name: string, multiQueue: boolean, headerBytes: number): OwnedFd {

@@ -1,7 +1,7 @@
 /** Looks at the files, taps and sockets that a client configures, as Firecracker opens them at once. */
 import { closeSync, constants, existsSync, fstatSync, openSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { openTap } from '../../ffi/tap.ts';
+import { isMultiQueueTap, openTap } from '../../ffi/tap.ts';
 import type { HostChecks } from './model/resources.ts';
 import { describeOsError, osError } from './os-error.ts';
 
@@ -15,8 +15,9 @@ export const HOST_CHECKS: HostChecks = {
   tap(name) {
     if (name === '' || Buffer.byteLength(name) > MAX_INTERFACE_BYTES) return osError('EINVAL');
     try {
-      for (const file of openTap(name, 1, NET_HEADER_BYTES)) file.close();
-      return undefined;
+      using file = openTap(name, 1, NET_HEADER_BYTES)[0]!;
+      // Volt could use it, but Firecracker's clients expect the refusal.
+      return isMultiQueueTap(file.fd) ? osError('EINVAL') : undefined;
     } catch (error) {
       return describeOsError(error);
     }
