@@ -10,6 +10,7 @@ import { parseArgs } from 'node:util';
 import type { Context, Findings, Measurement } from './measurement.ts';
 import { readSections, replaceSections, writeReport, type Section } from './report.ts';
 import { apBringUp } from './rows/ap-bring-up.ts';
+import { apiStart } from './rows/api-start.ts';
 import { consoleOutput } from './rows/console.ts';
 import { density } from './rows/density.ts';
 import { exitCost } from './rows/exit-cost.ts';
@@ -27,6 +28,7 @@ import { findVmms } from './vmms.ts';
 
 const MEASUREMENTS: readonly Measurement[] = [
   tiny,
+  apiStart,
   startAccount,
   growth,
   exitCost,

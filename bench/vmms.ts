@@ -24,6 +24,7 @@ export interface Vmm {
   readonly id: VmmId;
   readonly name: string;
   readonly version: string;
+  readonly program: string;
   /** Its serial console on stdout, ending when the guest resets. `folder` is for configuration files. */
   command(guest: Guest, folder: string): string[];
 }
@@ -92,6 +93,7 @@ export function findVmms(): { vmms: Vmm[]; missing: string[] } {
     vmms.push({
       id: id as VmmId,
       name,
+      program,
       version: `${version}${note}`,
       command: (guest, folder) => command(program, guest, folder),
     });

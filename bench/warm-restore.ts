@@ -70,10 +70,23 @@ function receiveAnswer(fd: number) {
 }
 
 /** `command` has `--api-sock SOCKET`; `body` is that of PUT /snapshot/load. */
-export async function firecrackerRestoreMs(
+export function firecrackerRestoreMs(
   command: readonly string[],
   socket: string,
   body: object,
+): Promise<number> {
+  return requestedStartMs(command, socket, [], ['/snapshot/load', body]);
+}
+
+/** A path and the body that is PUT there. */
+export type ApiPut = readonly [path: string, body: object];
+
+/** Sends `before`, and `start`, with which a guest begins to print: milliseconds from that to its first byte. */
+export async function requestedStartMs(
+  command: readonly string[],
+  socket: string,
+  before: readonly ApiPut[],
+  start: ApiPut,
 ): Promise<number> {
   const [output, theirs] = createSocketPair(false);
   using _output = output;
@@ -84,18 +97,27 @@ export async function firecrackerRestoreMs(
       if (fd >= 0) new OwnedFd(fd).close();
       return fd >= 0;
     });
-    const text = JSON.stringify(body);
-    const head = 'PUT /snapshot/load HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n';
-    const request = Buffer.from(`${head}Content-Length: ${text.length}\r\n\r\n${text}`);
-    const start = performance.now();
+    for (const each of before) {
+      using connection = new OwnedFd(connectStream(socket));
+      sendBytes(connection.fd, formatPut(each));
+      waitForSocket(connection.fd, false, HANG_MS);
+    }
+    const request = formatPut(start);
+    const from = performance.now();
     using connection = new OwnedFd(connectStream(socket));
     sendBytes(connection.fd, request);
-    return awaitByte(output.fd, start);
+    return awaitByte(output.fd, from);
   } finally {
     theirs.close();
     child.kill('SIGKILL');
     await child.exited;
   }
+}
+
+function formatPut([path, body]: ApiPut): Uint8Array {
+  const text = JSON.stringify(body);
+  const head = `PUT ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n`;
+  return Buffer.from(`${head}Content-Length: ${text.length}\r\n\r\n${text}`);
 }
 
 function awaitByte(fd: number, start: number): number {

@@ -33,6 +33,7 @@ test.skipIf(!kvmOpens)('every measurement of the quick bench gives numbers (need
   const ids = report.sections.map(({ measurement }) => measurement.id);
   expect(ids).toEqual([
     'tiny-guest',
+    'api-start',
     'start-account',
     'growth',
     'exit-cost',

@@ -10,6 +10,7 @@ import { faultResponse, type ApiResponse } from './http/response.ts';
 import { formatOutput, type Output } from '../../json/output.ts';
 import type { Log, Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
+import type { Readiness } from './make-ready.ts';
 import { startMicroVm, type MicroVm } from './microvm.ts';
 import { ActionFault } from './model/fault.ts';
 import { toConfigInput } from './model/machine-input.ts';
@@ -29,6 +30,8 @@ export interface ControllerOptions {
   readonly mmdsBuffer: SharedArrayBuffer;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** What is prepared before the start. */
+  readonly readiness?: Readiness | undefined;
   /** Virtio devices are on a PCI bus. */
   readonly pci: boolean;
   /** Enters the sandbox. */
@@ -61,6 +64,7 @@ export class Controller {
 
   /** Throws ActionFault for what the client did wrong. */
   async run(action: Action): Promise<ApiResponse> {
+    this.#options.readiness?.noteRequest();
     const refusal = refusalByOrder(action.name, this.#vm !== undefined);
     if (refusal !== undefined) throw new ActionFault(refusal);
     if (!this.#vm && BOOT_SPECIFIC.has(action.name)) this.#configured = true;
@@ -155,6 +159,7 @@ export class Controller {
         );
       }
       case 'StartMicroVm':
+        await this.#options.readiness?.end();
         return this.start();
       case 'LoadSnapshot':
         return this.#loadSnapshot(action.operand);
@@ -303,6 +308,7 @@ export class Controller {
   }
 
   async #restore(body: SnapshotLoadBody): Promise<void> {
+    await this.#options.readiness?.end();
     const { resources, beforeStart } = this.#options;
     const { loadSnapshot } = await import('./load-snapshot.ts');
     const { config, warnings, make } = loadSnapshot(body, resources);

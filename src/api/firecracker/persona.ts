@@ -16,6 +16,7 @@ import { parseShape } from '../../json/shapes.ts';
 import { debugString } from '../../json/text.ts';
 import { readValue } from '../../json/value.ts';
 import { Logger, type Log } from './logger.ts';
+import { Readiness } from './make-ready.ts';
 import { Metrics } from './metrics.ts';
 import {
   ArgumentFault,
@@ -151,14 +152,16 @@ async function runInstance(id: string, flags: ParsedArguments, logger: Logger): 
   const mmds = new MmdsStore(mmdsBytes, (text) => writeMmds(mmdsBuffer, text));
   const resources = new VmResources(HOST_CHECKS);
   const hasApi = !flags.flag('no-api');
+  const readiness = hasApi && configFile === undefined ? new Readiness() : undefined;
   const controller = new Controller({
-    ...{ id, resources, mmds, mmdsBuffer, logger, metrics, pci: flags.flag('enable-pci') },
+    ...{ id, resources, mmds, mmdsBuffer, logger, metrics, readiness, pci: flags.flag('enable-pci') },
     beforeStart: (machine) =>
       flags.flag('no-seccomp') ? undefined : confineMicroVm(machine.config, hasApi, log),
   });
   const server = hasApi
     ? listen(flags.value('api-sock')!, maxBodyBytes, { controller, logger, metrics })
     : undefined;
+  readiness?.begin();
   try {
     if (metadata) {
       try {
