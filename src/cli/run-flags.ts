@@ -149,6 +149,11 @@ export const RUN_FLAGS: readonly FlagGroup[] = [
         help: 'serve OpenMetrics at ADDRESS:PORT, or on a Unix socket at a path with a slash',
       },
       {
+        flags: '--metrics-labels <list>',
+        help: 'labels that every metric gets, such as node=a,guest=web',
+        parse: toMetricsLabels,
+      },
+      {
         flags: '--gdb <addr|path>',
         help: 'let gdb attach at 127.0.0.1:PORT (port 0: a free one) or a Unix socket; with ,wait the guest starts when gdb lets it',
       },
@@ -196,4 +201,19 @@ function toSeconds(text: string): number {
 function toId(text: string): number {
   if (/^\d{1,10}$/.test(text)) return Number(text);
   throw new InvalidArgument('Expected a number such as 65534.');
+}
+
+/** Label names of OpenMetrics; those with two underscores in front are the monitor's own. */
+const LABEL = /^((?!__)[a-z_][a-z0-9_]{0,63})=([^\x00-\x1f]{0,256})$/i;
+/** Labels that Volt's own metrics have; one more of the same name would be ambiguous. */
+const OWN_LABELS = /^(?:version|kernel|state|vcpu|reason|mode|phase|device|kind|queue|direction|by)$/;
+
+function toMetricsLabels(text: string): Record<string, string> {
+  const pairs = text.split(',').map((item) => LABEL.exec(item));
+  const names = new Set(pairs.map((pair) => pair?.[1]));
+  const isFree = pairs.every((pair) => pair && !OWN_LABELS.test(pair[1]!)) && names.size === pairs.length;
+  if (isFree) return Object.fromEntries(pairs.map((pair) => [pair![1]!, pair![2]!]));
+  throw new InvalidArgument(
+    `Expected names and values such as node=a,guest=web, each once and none of Volt's own labels.`,
+  );
 }

@@ -38,6 +38,7 @@ export interface HostFlags {
   /** The guest's name, which also opens a control socket. */
   readonly name?: string | undefined;
   readonly metrics?: string | undefined;
+  readonly metricsLabels?: Readonly<Record<string, string>> | undefined;
   readonly gdb?: string | undefined;
   /** Seconds. */
   readonly shutdownTimeout: number;
@@ -100,7 +101,7 @@ export async function runGuest(
   const control = new VmControl(vm);
   await using server = await openControlSocket(control, flags.control, claim);
   if (server) log.info(`control socket at ${server.path}`);
-  await using metrics = await openMetricsServer(() => vm, control, flags.metrics);
+  await using metrics = await openMetricsServer(() => vm, control, flags);
   if (metrics) log.info(`metrics at ${metrics.where}`);
   using gdb = await openGdbServer(control, flags.gdb, log.always);
   if (config.hangReportSeconds > 0) {
@@ -216,11 +217,16 @@ async function openControlSocket(
 async function openMetricsServer(
   vm: () => VirtualMachine,
   control: VmControl,
-  where: string | undefined,
+  { metrics, metricsLabels }: HostFlags,
 ): Promise<MetricsServer | undefined> {
-  if (where === undefined) return undefined;
+  if (metrics === undefined && metricsLabels !== undefined)
+    throw new VoltError(
+      'usage',
+      'Cannot use --metrics-labels without --metrics: it has no effect there; add --metrics ADDRESS:PORT',
+    );
+  if (metrics === undefined) return undefined;
   const { openMetrics } = await import('../api/metrics/server.ts');
-  return openMetrics(vm, control, VERSION, where);
+  return openMetrics(vm, control, VERSION, metrics, metricsLabels);
 }
 
 /**

@@ -100,13 +100,18 @@ describe('metrics', () => {
     const names = new Set([...parseMetrics(text).keys()].map((name) => name.replace(/\{.*/, '')));
 
     const documented = readFileSync(resolve(docs, 'metrics.md'), 'utf8');
-    const dashboard = readFileSync(resolve(docs, 'grafana.json'), 'utf8');
-    const asked = [...dashboard.matchAll(/\b(?:volt|process)_[a-z_]+/g)].map((match) => match[0]);
+    const [dashboard, fleet] = ['grafana.json', 'grafana-fleet.json'].map((name) =>
+      readFileSync(resolve(docs, name), 'utf8'),
+    );
+    const asked = [...`${dashboard}${fleet}`.matchAll(/\b(?:volt|process)_[a-z_]+/g)].map(
+      (match) => match[0],
+    );
 
     expect([...names].filter((name) => !documented.includes(`\`${name}\``))).toEqual([]);
     expect(asked.length).toBeGreaterThan(8);
     expect(asked.filter((name) => !names.has(name))).toEqual([]);
-    expect(JSON.parse(dashboard)).toHaveProperty('panels');
+    expect(JSON.parse(dashboard!)).toHaveProperty('panels');
+    expect(JSON.parse(fleet!)).toHaveProperty('panels');
   });
 
   needsKvm('on a Unix socket are for its owner alone, and the socket goes with the guest', async () => {
@@ -123,6 +128,28 @@ describe('metrics', () => {
     expect(mode).toBe(0o600);
     expect(existsSync(path)).toBe(false);
   });
+
+  needsKvm('have the labels that were given', async () => {
+    await using volt = await new BeatingVolt([
+      ...WITH_METRICS,
+      '--metrics-labels',
+      'node=a,guest=web',
+    ]).beating();
+
+    const text = await (await fetch(await metricsAddress(volt))).text();
+
+    expect(text).toContain('\nvolt_guest_state{node="a",guest="web",state="running"} 1\n');
+  });
+
+  needsKvm.each(['node', 'vcpu=1', '__a=b', 'a=1,a=2', 'a b=c'])(
+    'with the labels %s are refused',
+    async (labels) => {
+      const { stderr, exitCode } = await runVolt(['--metrics', '127.0.0.1:0', '--metrics-labels', labels]);
+
+      expect(stderr).toContain('Expected names and values such as node=a,guest=web');
+      expect(exitCode).toBe(2);
+    },
+  );
 
   needsKvm('are at /metrics alone, and only to be read', async () => {
     await using volt = await new BeatingVolt(WITH_METRICS).beating();

@@ -19,19 +19,20 @@ const HIGHEST_PORT = 65535;
 /**
  * Opens the server at `where`: `ADDRESS:PORT` with an IPv4 address, `[IPv6]:PORT`, or a path (with a slash in
  * it). Port 0 takes a free port. `vm` returns the current machine, which changes when the guest resets
- * itself. Throws VoltError 'usage' for an invalid address and 'host' for one that cannot be opened.
+ * itself. Every sample has the `labels`. Throws VoltError 'usage' for an invalid address and 'host' for one that cannot be opened.
  */
 export function openMetrics(
   vm: () => VirtualMachine,
   source: MetricsSource,
   version: string,
   where: string,
+  labels: Readonly<Record<string, string>> = {},
 ): MetricsServer {
   const respond: HttpHandler = (path) =>
     path === '/metrics'
       ? {
           status: 200,
-          body: formatMetrics(collectMetrics(vm(), source, version)),
+          body: formatMetrics(collectMetrics(vm(), source, version), labels),
           headers: { 'content-type': OPEN_METRICS_TYPE },
         }
       : { status: 404, body: 'Cannot find this path (expected /metrics)\n' };

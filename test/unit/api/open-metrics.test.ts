@@ -41,3 +41,14 @@ test('what is no number is written as the format has it', () => {
 test('a family without samples is left out', () => {
   expect(formatMetrics([{ name: 'g', type: 'gauge', help: 'x', samples: [] }])).toBe('# EOF\n');
 });
+
+test('labels of the whole exposition come before those of a sample', () => {
+  const samples = [{ labels: { vcpu: 1 }, value: 1 }, { value: 2 }];
+
+  const text = formatMetrics([{ name: 'g', type: 'gauge', help: 'x', samples }], {
+    node: 'a"b',
+    guest: 'web',
+  });
+
+  expect(text).toContain('\ng{node="a\\"b",guest="web",vcpu="1"} 1\ng{node="a\\"b",guest="web"} 2\n');
+});
