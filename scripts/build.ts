@@ -38,8 +38,9 @@ const HELP = ['--define', `PREBUILT_HELP=${JSON.stringify(helpText())}`];
 
 /** Throws with the compiler's output when it fails. */
 export function buildVolt(outfile: string = resolve(root, 'volt')): void {
-  // The page of `volt web`, a file that the executable contains.
+  // Files that the executable contains.
   run([process.execPath, 'scripts/build-web.ts'], 'the page of volt web');
+  run([process.execPath, 'scripts/config-schema.ts'], 'the schema of configurations');
   compile(ENTRIES, outfile);
   sealExecutable(outfile);
   addStartCheck(outfile);

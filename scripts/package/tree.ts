@@ -9,6 +9,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { configSchemaText } from '../config-schema.ts';
 import { bashCompletion, fishCompletion, zshCompletion } from './completions.ts';
 import { readCommandTree } from './command-tree.ts';
 import { licenceList, listComponents } from './components.ts';
@@ -48,6 +49,7 @@ export function writeTree(folder: string, context: ReleaseContext): void {
   add(`${docs}/copyright`, own('copyright'));
   add(`${docs}/licences.txt`, licenceList(context.version, components));
   add(`${docs}/volt.cdx.json`, billOfMaterials(context));
+  add(`${docs}/volt.schema.json`, configSchemaText());
   const readme = readFileSync(resolve(root, 'README.md'), 'utf8');
   // Debian Policy 12.7 has the changelog compressed.
   add(`${docs}/README.md`, readme.replaceAll('](CHANGELOG.md)', '](changelog.gz)'));

@@ -22,8 +22,8 @@ up to 256 KiB, comes first.`;
 
 const START_HELP = `
 Where systemd runs and the package's unit volt@NAME is installed, root's guests
-of /etc/volt are started by it. Otherwise the guest becomes a process of its own,
-whose output volt logs shows.`;
+of /etc/volt are started by it. Otherwise the guest becomes a process of its
+own, whose output volt logs shows.`;
 
 const WEB_HELP = `
 Examples:
@@ -35,11 +35,19 @@ Examples:
 
 The page shows the guests that volt ps -a lists, and does what volt ctl can do.`;
 
+const SCHEMA_HELP = `
+Examples:
+  volt config-schema > volt.schema.json
+
+Then, as the first line of a configuration: "$schema": "./volt.schema.json".
+The Debian package has the file at /usr/share/doc/volt/docs/volt.schema.json.`;
+
 const MOST_SECONDS = 86_400;
 const STOP_SECONDS = 90;
 
 export function addGuestCommands(program: CommandUnknownOpts): void {
   addWebCommand(program);
+  program.commandsGroup('Guests by name:');
   program
     .command('create')
     .description('define a guest: check a configuration file and keep it under a name')
@@ -106,6 +114,14 @@ export function addGuestCommands(program: CommandUnknownOpts): void {
     .action(async (guest) => {
       const { config } = await import('./config.ts');
       process.exitCode = await config(guest);
+    });
+  program
+    .command('config-schema')
+    .description('print the JSON Schema of configuration files, for editors')
+    .addHelpText('after', SCHEMA_HELP)
+    .action(async () => {
+      const { configSchema } = await import('./config-schema.ts');
+      process.exitCode = await configSchema();
     });
   program
     .command('console')

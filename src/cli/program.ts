@@ -13,6 +13,7 @@ import { nearestWord } from './nearest-word.ts';
 import { RESTORE_FLAGS, RESTORE_HELP } from './restore-flags.ts';
 import type { RestoreFlags } from './restore.ts';
 import { MACHINE_FLAGS, RUN_FLAGS } from './run-flags.ts';
+import { RUN_EXAMPLES } from './run-examples.ts';
 import type { RunFlags } from './run.ts';
 import { VERSION } from './version.ts';
 
@@ -120,6 +121,14 @@ export const program = new Command('volt')
   .configureOutput({ outputError: (text, write) => write(commanderError(text, 'volt --help', 'flags')) })
   .exitOverride();
 
+/** Titles of the groups of commands in help. */
+const GROUP = {
+  start: 'Start and describe guests:',
+  host: 'This host:',
+  running: 'Guests that run:',
+} as const;
+
+program.commandsGroup(GROUP.start);
 const runCommand = program
   .command('run', { isDefault: true })
   .description('boot a guest; this is what volt does without a command');
@@ -146,10 +155,12 @@ const MACHINE_COMMANDS: Readonly<Record<string, () => unknown>> = {
 };
 
 function defineRun() {
-  return addFlags(runCommand, [...MACHINE_FLAGS, ...RUN_FLAGS]).action(async (flags) => {
-    const { run } = await import('./run.ts');
-    process.exitCode = await run(flags as unknown as RunFlags);
-  });
+  return addFlags(runCommand, [...MACHINE_FLAGS, ...RUN_FLAGS])
+    .addHelpText('after', RUN_EXAMPLES)
+    .action(async (flags) => {
+      const { run } = await import('./run.ts');
+      process.exitCode = await run(flags as unknown as RunFlags);
+    });
 }
 
 function defineRestore() {
@@ -211,6 +222,7 @@ function defineCalled(words: readonly string[]): void {
   MACHINE_COMMANDS[name]?.();
 }
 
+program.commandsGroup(GROUP.host);
 program
   .command('selftest')
   .description(
@@ -250,6 +262,7 @@ program
     process.exitCode = await pool(directory, flags);
   });
 
+program.commandsGroup(GROUP.running);
 program
   .command('ps')
   .description('list running guests that have a name or a control socket')

@@ -4,6 +4,12 @@ declare module '*.elf' {
   export default path;
 }
 
+/** Its text. */
+declare module '*.txt' {
+  const text: string;
+  export default text;
+}
+
 declare module '*.htm' {
   const path: string;
   export default path;

@@ -67,7 +67,8 @@ function bundle(...flags: string[]): void {
 beforeAll(async () => {
   await mkdir(project);
   const npmCache = ['--cache', folder.at('npm-cache'), '--offline'];
-  const packed = run(['npm', 'pack', '--ignore-scripts', '--pack-destination', project, ...npmCache], ROOT);
+  // Its scripts make what the build puts into the package.
+  const packed = run(['npm', 'pack', '--pack-destination', project, ...npmCache], ROOT);
   if (packed.exitCode !== 0) throw new Error(packed.stderr);
   const tarball = readdirSync(project).find((name) => name.endsWith('.tgz'))!;
   const ours = ['@commander-js/extra-typings', 'commander', 'valibot'];
@@ -93,6 +94,22 @@ describe('the installed package', () => {
     const { stdout, stderr } = run([process.execPath, 'node_modules/.bin/volt', '--version']);
 
     expect([stdout, stderr]).toEqual([expect.stringMatching(/^\d+\.\d+\.\d+\n$/), '']);
+  });
+
+  test('has the schema of configuration files, and the page of volt web', async () => {
+    const schema = run([process.execPath, 'node_modules/.bin/volt', 'config-schema']);
+    const server = Bun.spawn([process.execPath, 'node_modules/.bin/volt', 'web'], {
+      cwd: project,
+      stdout: 'pipe',
+    });
+    const { value } = await server.stdout.getReader().read();
+    const page = await fetch(new TextDecoder().decode(value).trim());
+    server.kill();
+    await server.exited;
+
+    expect(JSON.parse(schema.stdout)).toMatchObject({ title: 'A guest of Volt', type: 'object' });
+    expect(page.status).toBe(200);
+    expect(await page.text()).toContain('<script type="module">');
   });
 });
 

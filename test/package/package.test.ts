@@ -96,7 +96,15 @@ describe('a release', () => {
     expect(bom).toMatchObject({ bomFormat: 'CycloneDX', specVersion: '1.5' });
     expect(bom.metadata.component).toMatchObject({ name: 'volt', hashes: [{ content: digest(VOLT) }] });
     const names = bom.components.map(({ name }) => name);
-    for (const name of ['bun', 'commander', 'valibot', 'WebKit (JavaScriptCore, WTF, bmalloc)']) {
+    for (const name of [
+      'bun',
+      'commander',
+      'valibot',
+      '@xterm/xterm',
+      'preact',
+      'uplot',
+      'WebKit (JavaScriptCore, WTF, bmalloc)',
+    ]) {
       expect(names).toContain(name);
     }
     expect(bom.components.filter(({ licenses, version }) => licenses.length === 0 || version === '')).toEqual(
