@@ -10,6 +10,8 @@ export interface ListedGuest {
   readonly name?: string;
   readonly state: string;
   readonly pid?: number;
+  readonly socket?: string;
+  readonly config?: string;
 }
 
 export class NamedVolts implements AsyncDisposable {
@@ -48,9 +50,13 @@ export class NamedVolts implements AsyncDisposable {
     return this.folder.at(`${name}.json`);
   }
 
+  /** Guests of this test: `volt ps` lists others of the same user as well. */
   async list(...flags: readonly string[]): Promise<readonly ListedGuest[]> {
     const { stdout } = await this.volt('ps', '--json', ...flags);
-    return JSON.parse(stdout) as ListedGuest[];
+    const guests = JSON.parse(stdout) as ListedGuest[];
+    return guests.filter(({ socket, config }) =>
+      [socket, config].some((path) => path?.startsWith(`${this.folder.path}/`)),
+    );
   }
 
   /** `volt` with these words on a terminal of its own. */
