@@ -72,8 +72,12 @@ export class SavedVolt {
   /** Waits for `count` heartbeats more, or for the end of the process. */
   async beating(count = 1): Promise<this> {
     const wanted = this.beats.length + count;
-    await waitUntil('a heartbeat', () => this.beats.length >= wanted || this.#child.exitCode !== null);
-    if (this.beats.length < wanted) throw new Error(`It has ended: ${this.stdout}${this.stderr}`);
+    const hasEnded = () => this.#child.exitCode !== null || this.#child.signalCode !== null;
+    await waitUntil('a heartbeat', () => this.beats.length >= wanted || hasEnded());
+    if (this.beats.length < wanted) {
+      const how = this.#child.signalCode ?? this.#child.exitCode;
+      throw new Error(`It has ended (${how}): ${this.stdout}${this.stderr}`);
+    }
     return this;
   }
 

@@ -25,6 +25,8 @@ const needsRoot = testNeeding('/dev/kvm and root', !kvmOpens || process.getuid?.
 
 /** 200 for a person who has the time. */
 const KILLS = Number(process.env['VOLT_TEST_KILLS'] ?? 12);
+/** For hangs only. */
+const KILLS_MS = 60_000 + KILLS * 15_000;
 
 interface Saved {
   readonly id: string;
@@ -209,51 +211,59 @@ function wholeSnapshot(path: string): string {
 }
 
 describe('killed at any moment', () => {
-  needsKvm('the client of a snapshot leaves the old one or a new one, and a guest that goes on', async () => {
-    await using folder = new SnapshotFolder();
-    const guest = await folder.boot().beating();
-    const seen = new Set<string>([(await save(guest, folder.at('snap'))).id]);
+  needsKvm(
+    'the client of a snapshot leaves the old one or a new one, and a guest that goes on',
+    async () => {
+      await using folder = new SnapshotFolder();
+      const guest = await folder.boot().beating();
+      const seen = new Set<string>([(await save(guest, folder.at('snap'))).id]);
 
-    for (let i = 0; i < KILLS; i++) {
-      const flags = i % 2 === 0 ? ['--live'] : [];
-      const client = Bun.spawn([VOLT, 'ctl', guest.socket, 'snapshot', folder.at('snap'), ...flags], {
-        stdout: 'ignore',
-        stderr: 'ignore',
-      });
-      await Bun.sleep(60 + ((i * 37) % 160));
-      client.kill('SIGKILL');
-      await client.exited;
-      seen.add(wholeSnapshot(folder.at('snap')));
-    }
-    await guest.beating(2);
-    const last = await save(guest, folder.at('snap'));
-    const restored = await folder.restore('snap').beating();
+      for (let i = 0; i < KILLS; i++) {
+        const flags = i % 2 === 0 ? ['--live'] : [];
+        const client = Bun.spawn([VOLT, 'ctl', guest.socket, 'snapshot', folder.at('snap'), ...flags], {
+          stdout: 'ignore',
+          stderr: 'ignore',
+        });
+        await Bun.sleep(60 + ((i * 37) % 160));
+        client.kill('SIGKILL');
+        await client.exited;
+        seen.add(wholeSnapshot(folder.at('snap')));
+      }
+      await guest.beating(2);
+      const last = await save(guest, folder.at('snap'));
+      const restored = await folder.restore('snap').beating();
 
-    expect(guest.beats).toEqual(guest.beats.map((_, i) => i + 1));
-    expect(guest.stderr).toBe('');
-    expect(names(folder.at('snap'))).toEqual([`memory-${last.id}`, 'state']);
-    expect(restored.stderr).toBe('');
-  });
+      expect(guest.beats).toEqual(guest.beats.map((_, i) => i + 1));
+      expect(guest.stderr).toBe('');
+      expect(names(folder.at('snap'))).toEqual([`memory-${last.id}`, 'state']);
+      expect(restored.stderr).toBe('');
+    },
+    KILLS_MS,
+  );
 
-  needsKvm('the guest leaves the old snapshot or a new one, and one line', async () => {
-    await using folder = new SnapshotFolder();
-    let guest = await folder.boot().beating();
-    await save(guest, folder.at('snap'));
+  needsKvm(
+    'the guest leaves the old snapshot or a new one, and one line',
+    async () => {
+      await using folder = new SnapshotFolder();
+      let guest = await folder.boot().beating();
+      await save(guest, folder.at('snap'));
 
-    for (let i = 0; i < KILLS; i++) {
-      const client = runVolt(['ctl', guest.socket, 'snapshot', folder.at('snap'), '--diff']);
-      await Bun.sleep(60 + ((i * 37) % 160));
-      guest.kill('SIGKILL');
-      const { stderr, exitCode } = await client;
-      await guest.exited;
-      wholeSnapshot(folder.at('snap'));
-      expect(stderr).toMatch(exitCode === 0 ? /^$/ : /^volt: Cannot [^\n]+\n$/);
-      guest = await folder.restore('snap').beating();
-    }
-    const last = await save(guest, folder.at('snap'));
+      for (let i = 0; i < KILLS; i++) {
+        const client = runVolt(['ctl', guest.socket, 'snapshot', folder.at('snap'), '--diff']);
+        await Bun.sleep(60 + ((i * 37) % 160));
+        guest.kill('SIGKILL');
+        const { stderr, exitCode } = await client;
+        await guest.exited;
+        wholeSnapshot(folder.at('snap'));
+        expect(stderr).toMatch(exitCode === 0 ? /^$/ : /^volt: Cannot [^\n]+\n$/);
+        guest = await folder.restore('snap').beating();
+      }
+      const last = await save(guest, folder.at('snap'));
 
-    expect(names(folder.at('snap'))).toEqual([`memory-${last.id}`, 'state']);
-  });
+      expect(names(folder.at('snap'))).toEqual([`memory-${last.id}`, 'state']);
+    },
+    KILLS_MS,
+  );
 
   needsKvm('by Ctrl-C, the client says so', async () => {
     await using folder = new SnapshotFolder();
