@@ -14,6 +14,7 @@ import { initrdTarget, kernelTarget } from './targets/kernel.ts';
 import { netTarget } from './targets/net.ts';
 import { layerTarget, manifestTarget } from './targets/oci.ts';
 import { overlayFileTarget, overlayTarget } from './targets/overlay.ts';
+import { poolTarget } from './targets/pool.ts';
 import { savedDeviceTarget } from './targets/saved-device.ts';
 import { snapshotTarget } from './targets/snapshot.ts';
 import { symbolsTarget, systemMapTarget } from './targets/symbols.ts';
@@ -28,6 +29,7 @@ export const TARGETS: readonly FuzzTarget[] = [
   gdbTarget,
   firecrackerTarget,
   mmdsTarget,
+  poolTarget,
   kernelTarget,
   initrdTarget,
   configTarget,

@@ -7,6 +7,7 @@ import type { EscapeAction } from '../vmm/serial/escape-keys.ts';
 import { ConsolePump, discardSink, terminalSink, type ConsoleSink } from '../vmm/serial/pump.ts';
 import type { ConsoleInput } from '../vmm/serial/terminal-input.ts';
 import type { ConsoleConfig } from '../config/machine-values.ts';
+import { giveBackMemoryLater } from '../runtime/give-back-memory.ts';
 import { useNormalJitPolicy } from '../runtime/jit-policy.ts';
 import { sampleVcpus } from '../vmm/vcpu/control.ts';
 import { describeVcpu } from '../vmm/vcpu/sample.ts';
@@ -114,11 +115,13 @@ export async function runInTerminal(
       const pumping = pump.run();
       vm.start(filters);
       useNormalJitPolicy();
+      const keepMemory = giveBackMemoryLater();
       if (console.kind === 'stdio' && !input) {
         input = await openInput(send, onKey, say);
         if (input.isTerminal) hub?.startWriting(self, true);
       }
       const end = await vm.ended;
+      keepMemory();
       await pump.finish(() => vm.flushConsole());
       await Promise.race([pumping, Bun.sleep(0)]);
       if (end.kind !== 'reset' || !restart || exitCode !== undefined)
