@@ -13,6 +13,7 @@ import { guestTarget, processTarget } from './targets/guest.ts';
 import { initrdTarget, kernelTarget } from './targets/kernel.ts';
 import { netTarget } from './targets/net.ts';
 import { layerTarget, manifestTarget } from './targets/oci.ts';
+import { pciTarget } from './targets/pci.ts';
 import { overlayFileTarget, overlayTarget } from './targets/overlay.ts';
 import { poolTarget } from './targets/pool.ts';
 import { savedDeviceTarget } from './targets/saved-device.ts';
@@ -55,6 +56,7 @@ export const TARGETS: readonly FuzzTarget[] = [
   consoleTarget,
   balloonTarget,
   boardTarget,
+  pciTarget,
   guestTarget,
   processTarget,
 ];

@@ -24,6 +24,8 @@ import type {
   DeviceStatus,
   DumpResult,
   IpiRequest,
+  PlugRequest,
+  PlugResult,
   RegisterSet,
   RunningConfig,
   SnapshotRequest,
@@ -92,7 +94,7 @@ export class VmControl implements ControlTarget {
     const { withAbsolutePaths } = await import('../config/absolute-paths.ts');
     const { completeConfig } = await import('../config/complete-config.ts');
     const { config, devices, resources } = this.#vm.machine;
-    const input = devices?.withCurrentSettings(config.input) ?? config.input;
+    const input = devices?.currentInput(config.input) ?? config.input;
     const whole = completeConfig({ ...config, input });
     return { config: withAbsolutePaths(whole, resources.directory) };
   }
@@ -283,6 +285,22 @@ export class VmControl implements ControlTarget {
   async #makeDebugger(): Promise<GuestDebugger> {
     const { GuestDebugger: Debugger } = await import('../vmm/debug/guest-debugger.ts');
     return (this.#debugger ??= new Debugger(this.#vm));
+  }
+
+  /** Plugs a PCI device; the client passes its files. Throws VoltError. */
+  async plug(request: PlugRequest, client: CallingClient): Promise<PlugResult> {
+    this.#checkRunning();
+    const hotplug = await this.#vm.pciHotplug();
+    const result = await hotplug.plug(request, (files) => client.ask('send-device', { files }, files));
+    this.#emit({ kind: 'plugged', id: result.id, atMs: this.#now() });
+    return result;
+  }
+
+  async unplug(id: string): Promise<PlugResult> {
+    this.#checkRunning();
+    const result = await (await this.#vm.pciHotplug()).unplug(id);
+    this.#emit({ kind: 'unplugged', id, atMs: this.#now() });
+    return result;
   }
 
   async setCpuCount(count: number): Promise<CpuChange> {

@@ -187,6 +187,34 @@ Examples:
     .argument('<count>', 'at most max=M of --cpus', toNumber)
     .action((count) => send('cpus', { count }, formatCpuChange));
   program
+    .command('plug')
+    .description('plug a disk or a network interface into the PCI bus; returns when the guest has taken it')
+    .argument('<device>', 'disk=… or net=…, with what --disk or --net takes')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  volt ctl ${guest} plug disk=/srv/data.img
+  volt ctl ${guest} plug disk=path=/srv/iso.img,readonly,id=iso
+  volt ctl ${guest} plug net=tap=tap1`,
+    )
+    .action(async (device) => {
+      const { plug, formatPlugged } = await import('./ctl-plug.ts');
+      const result = await plug(guestSocket(guest), device);
+      if (wantsJson()) writeJson(result);
+      else writeStdout(formatPlugged(result));
+    });
+  program
+    .command('unplug')
+    .description('ask the guest to release a disk or a network interface; returns when it has')
+    .argument('<id>', "the device's name in devices")
+    .action(async (id) => {
+      const { unplug, formatUnplugged } = await import('./ctl-plug.ts');
+      const result = await unplug(guestSocket(guest), id);
+      if (wantsJson()) writeJson(result);
+      else writeStdout(formatUnplugged(result));
+    });
+  program
     .command('powerdown')
     .description('press the power button; a guest that listens to it shuts itself down')
     .action(() => send('powerdown', {}));

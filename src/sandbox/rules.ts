@@ -341,7 +341,8 @@ export const PCI_RULES: Readonly<Record<string, SyscallRule>> = {
     why: 'the guest programs MSI-X vectors and moves base addresses: irqfds, ioeventfds and routes follow',
     also: VCPU,
     needs: 'pci',
-    when: [[is(1, ...IOCTLS_OF_PROCESS)]],
+    // A disk that is plugged may be a block device.
+    when: [[is(1, ...IOCTLS_OF_PROCESS, ...Object.values(BLOCK_SIZE_IOCTL))]],
     vcpuWhen: [[is(1, ...KVM_OF_VCPUS, ...Object.values(PCI_KVM_IOCTL))], RESTORE_TERMINAL],
   },
 };

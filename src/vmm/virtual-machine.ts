@@ -6,6 +6,7 @@ import type { MachinePlan } from '../plan/plan.ts';
 import { SerialQueue } from '../runtime/serial-queue.ts';
 import { workerErrorLine } from '../runtime/worker-url.ts';
 import type { IpiRequest } from '../smp/ipi.ts';
+import type { PciHotplug } from './pci-hotplug.ts';
 import type { MachineDevice } from '../virtio/host/device-set.ts';
 import type { VirtioReport } from '../virtio/host/worker-start.ts';
 import { VoltError } from '../volt-error.ts';
@@ -39,6 +40,7 @@ export class VirtualMachine implements Disposable {
   /** Orders whatever pauses or resumes vCPUs, so that no caller undoes another's pause. */
   readonly vcpuQueue = new SerialQueue();
 
+  #pciHotplug: PciHotplug | undefined;
   readonly #warn: (line: string) => void;
   readonly #resolveEnded: (end: VmEnd) => void;
   #cause: VcpuMessage | undefined;
@@ -92,6 +94,7 @@ export class VirtualMachine implements Disposable {
       vcpus.start(filters?.vcpu);
       void this.#watchConsole();
       void hotplug.parkEjected(this.#warn);
+      if (this.config.pci && this.config.acpi) void this.#removeEjected();
       timeline.mark('vCPUs told to start');
       if (this.#hasTimeline) void this.#watchBringUp();
     };
@@ -213,15 +216,42 @@ export class VirtualMachine implements Disposable {
     return this.machine.hotplug.setCount(count);
   }
 
+  /** Plugs and unplugs PCI devices. Its code is loaded after the guest has started. Throws VoltError 'usage'. */
+  async pciHotplug(): Promise<PciHotplug> {
+    const { PciHotplug: Hotplug } = await import('./pci-hotplug.ts');
+    const { shared, devices, acpiEvents, config, resources } = this.machine;
+    if (!devices)
+      throw new VoltError('usage', 'Cannot plug a device: the guest has no PCI bus; start it with --pci');
+    return (this.#pciHotplug ??= new Hotplug({
+      shared,
+      devices,
+      acpiEvents,
+      config,
+      open: resources.devices,
+    }));
+  }
+
+  async #removeEjected(): Promise<void> {
+    try {
+      await (await this.pciHotplug()).removeEjected();
+    } catch (error) {
+      this.#warn(error instanceof Error ? error.message : String(error));
+    }
+  }
+
   /**
    * Configuration of the machine that follows when the guest has reset itself: vCPUs that were plugged stay,
    * those that were removed are gone. They are numbered from 0 again, so a guest that ejected one in the
-   * middle finds no gap.
+   * middle finds no gap. PCI devices stay in their slots.
    */
   get configAfterReset(): VmConfig {
-    const { config, hotplug } = this.machine;
+    const { config, hotplug, devices } = this.machine;
+    const changed = devices?.changedConfig;
     // The BSP cannot be removed, whatever its number.
-    return { ...config, cpus: Math.max(hotplug.presentCount, config.bootCpu + 1) };
+    const cpus = Math.max(hotplug.presentCount, config.bootCpu + 1);
+    return changed
+      ? { ...config, cpus, ...changed, input: devices!.currentInput(config.input) }
+      : { ...config, cpus };
   }
 
   /** Presses the ACPI power button: a guest that listens shuts itself down. */

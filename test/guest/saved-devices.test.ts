@@ -480,7 +480,7 @@ describe.skipIf(!kvmOpens)('a change of a running disk (needs /dev/kvm)', () => 
     await machine.devices.changeDiskFile(machine.devices.devices[0]!, other);
     await machine.devices.pause();
     const state = saveMachine(machine);
-    const input = machine.devices.withCurrentSettings(drive(path));
+    const input = machine.devices.currentInput(drive(path));
     machine[Symbol.dispose]();
 
     using clone = createDeviceMachine(input, state);
@@ -498,7 +498,7 @@ describe.skipIf(!kvmOpens)('a change of a running disk (needs /dev/kvm)', () => 
     new MachineDriver(machine, 0).start(1);
     await machine.devices.change(disk!, { kind: 'limits', limits: { ops } });
     await machine.devices.pause();
-    const input = machine.devices.withCurrentSettings(drive(path));
+    const input = machine.devices.currentInput(drive(path));
     const state = saveMachine(machine);
     machine[Symbol.dispose]();
 

@@ -40,6 +40,31 @@ const SCRIPT = `
   dmesg | grep -iE 'pci|acpiphp|mmconfig|ECAM' | sed 's/^/VOLT-GUEST dmesg /'
 `;
 
+/** Waits for a disk and a network, uses both, and waits until they are gone again. */
+const PLUG_SCRIPT = `
+  dmesg -n 1
+  echo "VOLT-GUEST waiting for devices"
+  until [ -b /dev/vdb ] && [ -e /sys/class/net/eth0 ]; do sleep 0.2; done
+  lspci -vv 2>/dev/null | grep -E '^00|Region' | sed 's/^/VOLT-GUEST vv /'
+  echo "VOLT-GUEST vdb serial=$(cat /sys/block/vdb/serial)"
+  dd if=/dev/urandom of=/tmp/data bs=64k count=4 2>/dev/null
+  dd if=/tmp/data of=/dev/vdb bs=64k conv=fsync 2>/dev/null
+  echo 3 > /proc/sys/vm/drop_caches
+  cmp -n 262144 /tmp/data /dev/vdb && echo "VOLT-GUEST vdb holds its data"
+  ip link set eth0 up; ip address add 10.78.0.2/24 dev eth0
+  ping -c 3 -i 0.2 -W 5 10.78.0.1 > /tmp/ping && echo "VOLT-GUEST eth0 answered"
+  grep virtio /proc/interrupts | sed 's/^/VOLT-GUEST irq /'
+  echo "VOLT-GUEST used them"
+  until ! [ -b /dev/vda ] && ! [ -b /dev/vdb ] && ! [ -e /sys/class/net/eth0 ]; do sleep 0.2; done
+  echo "VOLT-GUEST they are gone"
+  lspci -n 2>/dev/null | sed 's/^/VOLT-GUEST left /'
+`;
+
+export async function buildPlugInitrd(kernel: DebianKernel): Promise<Uint8Array> {
+  await ensurePackages(['lspci']);
+  return buildDeviceInitrd(kernel, { modules: MODULES, programs: ['lspci'], script: PLUG_SCRIPT });
+}
+
 export async function buildPciInitrd(
   kernel: DebianKernel,
   modules: readonly string[] = MODULES,

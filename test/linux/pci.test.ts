@@ -7,12 +7,18 @@ import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fetchDebianKernel, type DebianKernel, type KernelFlavour } from '../../scripts/debian-kernel.ts';
 import { beforeAll, LINUX_TEST, runOnLinuxHost, stopLinuxHost, thorough, VOLT } from './linux-host.ts';
-import { buildPciInitrd } from './pci-guest.ts';
+import { buildPciInitrd, buildPlugInitrd } from './pci-guest.ts';
 
 const cache = resolve(import.meta.dir, '../../.cache/test');
 /** Bound for a hang only. */
 const SECONDS = 400;
-const kernels = new Map<KernelFlavour, { readonly kernel: DebianKernel; readonly initrd: string }>();
+interface Guest {
+  readonly kernel: DebianKernel;
+  readonly initrd: string;
+  /** For hotplug. */
+  readonly plugInitrd: string;
+}
+const kernels = new Map<KernelFlavour, Guest>();
 
 beforeAll(async () => {
   mkdirSync(cache, { recursive: true });
@@ -20,7 +26,9 @@ beforeAll(async () => {
     const kernel = await fetchDebianKernel(flavour);
     const initrd = join(cache, `pci-initrd-${flavour}`);
     await Bun.write(initrd, await buildPciInitrd(kernel));
-    kernels.set(flavour, { kernel, initrd });
+    const plugInitrd = join(cache, `plug-initrd-${flavour}`);
+    await Bun.write(plugInitrd, await buildPlugInitrd(kernel));
+    kernels.set(flavour, { kernel, initrd, plugInitrd });
   }
 }, 600_000);
 
@@ -99,6 +107,29 @@ describe('a PCI bus under Linux', () => {
 
       expectWorkingDevices(stdout);
       expect(stdout).toMatch(/irq .*IO-APIC +17-fasteoi +virtio0/);
+    },
+    LINUX_TEST,
+  );
+
+  thorough.each(['amd64', 'cloud-amd64'] as const)(
+    'takes a disk and a network while the guest runs, and gives them back: %s',
+    async (flavour) => {
+      const { kernel, plugInitrd } = kernels.get(flavour)!;
+      const script = resolve(import.meta.dir, 'pci-plug-rounds.ts');
+
+      const { stdout } = await runOnLinuxHost(
+        [process.execPath, script, VOLT, kernel.vmlinux, plugInitrd],
+        SECONDS,
+      );
+
+      expect(stdout).toContain('data is at 00:02.0');
+      expect(stdout).toContain('lan is at 00:03.0');
+      // Linux places them in the window above RAM.
+      expect(stdout.match(/Region 0: Memory at 10000[08]000 \(64-bit/g)).toHaveLength(2);
+      for (const result of ['vdb serial=data', 'vdb holds its data', 'eth0 answered', 'they are gone'])
+        expect(stdout).toContain(`VOLT-GUEST ${result}`);
+      for (const id of ['data', 'lan', 'disk0']) expect(stdout).toContain(`${id} is removed`);
+      expect(stdout.match(/VOLT-GUEST left/g)).toHaveLength(1);
     },
     LINUX_TEST,
   );

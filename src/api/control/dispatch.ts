@@ -42,6 +42,10 @@ export function createDispatch(target: ControlTarget): Dispatch {
       case 'cpus':
         // Not queued: the guest may take long, and other calls must not wait for it.
         return target.setCpuCount(call.params.count);
+      case 'plug':
+        return target.plug(call.params, client);
+      case 'unplug':
+        return target.unplug(call.params.id);
       case 'snapshot':
         // Not queued: it takes long, and pauses the guest by the VM's own queue.
         return target.snapshot(call.params, client);

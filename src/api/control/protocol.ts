@@ -41,6 +41,7 @@ const MAX_VCPU = MAX_CPUS - 1;
 const SHOWN_CHARACTERS = 60;
 /** Of one `console-input`. */
 export const MAX_INPUT_BYTES = 4096;
+const MAX_ID_CHARACTERS = 64;
 /** PATH_MAX of Linux, without its NUL. */
 const MAX_PATH_CHARACTERS = 4095;
 
@@ -97,6 +98,14 @@ const directory = v.pipe(
   v.maxLength(MAX_PATH_CHARACTERS, expect(`a path of at most ${MAX_PATH_CHARACTERS} characters`)),
 );
 
+/** Sections of a configuration file whose devices can be plugged. */
+const PLUGGABLE_SECTIONS = ['drives', 'network-interfaces'] as const;
+const deviceId = v.pipe(
+  v.string(expect('the id of a device')),
+  v.nonEmpty(expect('the id of a device')),
+  v.maxLength(MAX_ID_CHARACTERS, expect(`an id of at most ${MAX_ID_CHARACTERS} characters`)),
+);
+
 const base64Message = expect('base64 of 1 to 4096 bytes');
 const base64 = v.pipe(
   v.string(base64Message),
@@ -141,6 +150,12 @@ export const METHODS = {
     vector: v.exactOptional(vector),
   }),
   cpus: strict({ count: whole('a number of vCPUs', MAX_CPUS) }),
+  plug: strict({
+    section: v.picklist(PLUGGABLE_SECTIONS, expect(PLUGGABLE_SECTIONS.join(' or '))),
+    item: v.record(v.string(), v.unknown(), expect('an item of this section of a configuration file')),
+    mtu: v.exactOptional(whole('the MTU of the tap', 65_535)),
+  }),
+  unplug: strict({ id: deviceId }),
   powerdown: strict({}),
   snapshot: strict({
     id: snapshotId,

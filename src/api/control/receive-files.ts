@@ -17,19 +17,30 @@ import type { ClientAsk } from './target.ts';
  * The client has opened its files before the call, so it answers `send-files` at once. Before it answers
  * `commit` it writes all of the snapshot to its disk.
  */
-const ANSWER_MS = { 'send-files': 5000, commit: 3_600_000 } as const satisfies Record<ClientAsk, number>;
+const ANSWER_MS = { 'send-files': 5000, 'send-device': 5000, commit: 3_600_000 } as const satisfies Record<
+  ClientAsk,
+  number
+>;
+const SNAPSHOT = { failed: 'Cannot save the guest', command: 'volt ctl PID snapshot' };
+const REFUSAL = {
+  'send-files': SNAPSHOT,
+  commit: SNAPSHOT,
+  'send-device': { failed: 'Cannot plug the device', command: 'volt ctl PID plug' },
+} as const satisfies Record<ClientAsk, object>;
 const POLL_MS = 2;
 const NEWLINE = 0x0a;
 const F_GETFL = 3;
 const ACCESS_MODE = 3;
 
 /**
- * Receives the answer to what Volt asked its client for: one newline, with exactly `files` descriptors of
- * regular files that can be read and written at any offset. Throws VoltError for anything else, with every
+ * Receives the answer to what Volt asked its client for: one newline, with exactly `files` descriptors. Those of
+ * a snapshot are of regular files that can be read and written at any offset. Throws VoltError for anything else, with every
  * descriptor closed that came.
  */
 export async function receiveAnswer(fd: number, { what, files, isGone }: Wanted): Promise<OwnedFd[]> {
-  checkPeer(fd);
+  const refused = (found: string) =>
+    new VoltError('usage', `${REFUSAL[what].failed}: ${found}; use ${REFUSAL[what].command}`);
+  checkPeer(fd, refused);
   const timeoutMs = ANSWER_MS[what];
   const deadline = performance.now() + timeoutMs;
   while (pollFd(fd, POLL.in, 0) <= 0) {
@@ -39,7 +50,8 @@ export async function receiveAnswer(fd: number, { what, files, isGone }: Wanted)
     if (isGone() || hasHungUp(fd)) throw refused('the client has closed the connection');
   }
   const target = new Uint8Array(1);
-  return takeFiles({ ...receiveWithFds(fd, target, files), byte: target[0]! }, files);
+  const received = { ...receiveWithFds(fd, target, files), byte: target[0]! };
+  return takeFiles(received, files, what === 'send-device' ? checkDeviceFile : checkFile, refused);
 }
 
 interface Wanted {
@@ -52,13 +64,16 @@ interface Wanted {
 function takeFiles(
   { bytes, fds, truncated, byte }: Received & { readonly byte: number },
   count: number,
+  check: (fd: number) => string | undefined,
+  refused: (found: string) => VoltError,
 ): OwnedFd[] {
   try {
     if (bytes !== 1 || byte !== NEWLINE || truncated || fds.length !== count) {
       const found = truncated ? `more than ${count}` : String(fds.length);
       throw refused(`${found} descriptors came (expected ${count}, with one newline)`);
     }
-    fds.forEach(checkFile);
+    const problem = fds.map(check).find((each) => each !== undefined);
+    if (problem !== undefined) throw refused(problem);
   } catch (error) {
     for (const each of fds) closeSync(each);
     throw error;
@@ -67,20 +82,24 @@ function takeFiles(
 }
 
 /** A write to another kind of file could block, and one to a file opened for appending ignores its offset. */
-function checkFile(fd: number): void {
-  if (!fstatSync(fd).isFile()) throw refused('a descriptor is not that of a regular file');
+function checkFile(fd: number): string | undefined {
+  if (!fstatSync(fd).isFile()) return 'a descriptor is not that of a regular file';
   const flags = libc.fcntl(fd, F_GETFL, 0);
-  if ((flags & ACCESS_MODE) === OPEN.readWrite && (flags & OPEN.append) === 0) return;
-  throw refused('a file is not open for reading and writing');
+  if ((flags & ACCESS_MODE) === OPEN.readWrite && (flags & OPEN.append) === 0) return undefined;
+  return 'a file is not open for reading and writing';
+}
+
+/** A file or block device for a disk, or a character device for a tap; what it is good for shows its first use. */
+function checkDeviceFile(fd: number): string | undefined {
+  const status = fstatSync(fd);
+  if (!status.isFile() && !status.isBlockDevice() && !status.isCharacterDevice())
+    return 'a descriptor is not that of a disk or a tap';
+  return libc.fcntl(fd, F_GETFL, 0) & OPEN.append ? 'a file is open for appending' : undefined;
 }
 
 /** The socket's mode and directory allow no other users; a descriptor of it may have been passed on. */
-function checkPeer(fd: number): void {
+function checkPeer(fd: number, refused: (found: string) => VoltError): void {
   const uid = peerCredentials(fd)?.uid;
   if (uid === 0 || uid === process.getuid?.()) return;
   throw refused("the client is another user's process (expected the user who started the guest, or root)");
-}
-
-function refused(found: string): VoltError {
-  return new VoltError('usage', `Cannot use the client's files: ${found}; use volt ctl`);
 }

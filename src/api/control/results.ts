@@ -8,6 +8,7 @@ import type {
   CpuChange,
   DeviceStatus,
   DumpResult,
+  PlugResult,
   RegisterSet,
   RunningConfig,
   SnapshotResult,
@@ -21,6 +22,7 @@ const MOST = { hostCpus: 16_384, devices: 256, queues: 256, features: 256, phase
 const whole = v.pipe(v.number(), v.integer());
 const upTo = <T extends v.GenericSchema>(most: number, item: T) => v.pipe(v.array(item), v.maxLength(most));
 const values = v.record(v.string(), v.string());
+const PlugSchema = v.looseObject({ id: v.string(), address: v.string(), answered: v.boolean() });
 const OkSchema = v.looseObject({ ok: v.literal(true) });
 
 /** Unknown members, from a newer Volt, are kept. */
@@ -60,6 +62,7 @@ export const RESULTS = {
       kind: v.string(),
       address: v.number(),
       gsi: whole,
+      pci: v.optional(v.string()),
       state: v.string(),
       failure: v.optional(v.string()),
       failures: whole,
@@ -109,6 +112,8 @@ export const RESULTS = {
     unanswered: upTo(MAX_CPUS, whole),
   }),
   powerdown: OkSchema,
+  plug: PlugSchema,
+  unplug: PlugSchema,
   snapshot: v.looseObject({
     id: v.string(),
     memoryBytes: v.number(),
@@ -168,6 +173,8 @@ interface Results extends Record<Method, unknown> {
   'mp-state': Ok;
   cpus: CpuChange;
   powerdown: Ok;
+  plug: PlugResult;
+  unplug: PlugResult;
   snapshot: SnapshotResult;
   events: { readonly subscribed: true };
   config: RunningConfig;

@@ -9,6 +9,7 @@ import type { ConsoleHub } from '../console-hub.ts';
 import type { DumpResult } from '../../vmm/debug/dump.ts';
 import type { GdbConnection, GdbSession } from '../../vmm/debug/gdb-session.ts';
 import type { TimelineRow, VcpuTimeline } from '../../vmm/timeline.ts';
+import type { PlugRequest, PlugResult } from '../../vmm/pci-hotplug.ts';
 import type { CpuChange } from '../../vmm/vcpu/hotplug.ts';
 import type { KnownMpState, MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
 
@@ -21,6 +22,8 @@ export type {
   IpiRequest,
   KnownMpState,
   MpStateName,
+  PlugRequest,
+  PlugResult,
   SnapshotRequest,
   SnapshotResult,
   StuckReason,
@@ -102,9 +105,9 @@ export interface StuckVcpu {
 
 /**
  * What Volt asks the client of `snapshot` for: `send-files` for descriptors of the files, `commit` to put the
- * written files in their place.
+ * written files in their place. `plug` is asked for `send-device`, descriptors of the device.
  */
-export const CLIENT_ASKS = ['send-files', 'commit'] as const;
+export const CLIENT_ASKS = ['send-files', 'commit', 'send-device'] as const;
 /** One of CLIENT_ASKS. */
 export type ClientAsk = (typeof CLIENT_ASKS)[number];
 
@@ -137,6 +140,8 @@ export type VmEvent =
   | { readonly kind: 'dump'; readonly bytes: number; readonly total: number; readonly atMs: number }
   | { readonly kind: 'balloon'; readonly mib: number; readonly atMs: number }
   | { readonly kind: 'cpus'; readonly change: CpuChange; readonly atMs: number }
+  /** A PCI device. */
+  | { readonly kind: 'plugged' | 'unplugged'; readonly id: string; readonly atMs: number }
   | { readonly kind: 'ended'; readonly reason: string; readonly exitCode: number; readonly atMs: number }
   /** No vCPU made progress for `seconds`. */
   | {
@@ -176,6 +181,10 @@ export interface ControlTarget {
   powerDown(): void;
   /** Plugs or ejects vCPUs to reach `count`; resolves when the guest has taken or ejected them. */
   setCpuCount(count: number): Promise<CpuChange>;
+  /** Plugs a PCI device whose files the client opens. Resolves when the guest has answered, or not in time. */
+  plug(request: PlugRequest, client: CallingClient): Promise<PlugResult>;
+  /** Resolves when the guest has ejected the device. */
+  unplug(id: string): Promise<PlugResult>;
   /** Writes the guest to files of the client. Resolves when the client has put them in their place. */
   snapshot(request: SnapshotRequest, client: CallingClient): Promise<SnapshotResult>;
   /** Writes a core file, which the client opens. Resolves when the client has put it in its place. */

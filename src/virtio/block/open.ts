@@ -13,7 +13,7 @@ import {
   type OpenFileInfo,
 } from '../../ffi/block-file.ts';
 import { errnoName } from '../../ffi/errno.ts';
-import { OPEN, readAt } from '../../ffi/file.ts';
+import { OPEN, readAt, type OwnedFd } from '../../ffi/file.ts';
 import { VoltError } from '../../volt-error.ts';
 import {
   checkRaw,
@@ -39,15 +39,22 @@ import { SECTOR_BYTES } from './regs.ts';
 import type { BlockStart } from './serve.ts';
 import type { BlockConfig } from './spec.ts';
 
+/** How a disk gets its file, and whether it may have an io_uring: in the sandbox none can be created. */
+interface DiskOpening {
+  readonly open?: (config: BlockConfig) => ImageFile;
+  readonly ring?: boolean;
+}
+
 /** Throws VoltError 'image' when the disk's files cannot be used. */
 export function openBlock(
   config: BlockConfig,
-  { ramEnd }: OpenContext,
+  { ramEnd }: Pick<OpenContext, 'ramEnd'>,
+  { open = openDisk, ring = true }: DiskOpening = {},
 ): OpenDevice<BlockStart | BackEndStart> {
   if (config.backEnd) return openBackEnd(config, ramEnd);
   checkSettings(config);
   using stack = new DisposableStack();
-  const disk = stack.use(new DiskControl(config, openDisk));
+  const disk = stack.use(new DiskControl(config, open));
   const { file } = disk;
   const found = file.shape;
   const overlay =
@@ -72,7 +79,7 @@ export function openBlock(
       writeThrough: config.cache === 'Writethrough',
     },
     engine,
-    ring: overlay || engine === 'Sync' ? undefined : openRing(stack),
+    ring: overlay || engine === 'Sync' || !ring ? undefined : openRing(stack),
     traits: { direct: config.direct, device: found.kind === 'block-device' },
     limits: config.limits,
   };
@@ -92,7 +99,24 @@ function checkSettings({ path, overlay, readOnly, direct }: BlockConfig): void {
     });
 }
 
-function openDisk(config: BlockConfig): ImageFile {
+/** The disk of a file that another process has opened by `openDisk`. Takes the file over, also when it throws. */
+export function adoptBlock(config: BlockConfig, file: OwnedFd): OpenDevice<BlockStart | BackEndStart> {
+  using stack = new DisposableStack();
+  stack.use(file);
+  const adopted: ImageFile = {
+    fd: file.fd,
+    shape: statFile(file.fd),
+    [Symbol.dispose]: () => file.close(),
+  };
+  checkShape(config, adopted.shape, !config.readOnly);
+  // Another file is opened as usual.
+  const open = (wanted: BlockConfig) => (wanted.path === config.path ? adopted : openDisk(wanted));
+  const device = openBlock(config, { ramEnd: 0 }, { open, ring: false });
+  stack.move();
+  return device;
+}
+
+export function openDisk(config: BlockConfig): ImageFile {
   const written = !config.readOnly && config.overlay === undefined;
   const flags =
     (written ? OPEN.readWrite : OPEN.readOnly) |

@@ -9,23 +9,24 @@ import type { HostPointer } from '../../ffi/libc.ts';
 import type { KvmVm } from '../../kvm/vm.ts';
 import type { GuestMemory } from '../../memory/guest-memory.ts';
 import { takeWorker } from '../../runtime/prepared-workers.ts';
-import type { BalloonControl } from '../balloon/control.ts';
 import { VoltError } from '../../volt-error.ts';
 import { SECTOR_BYTES } from '../block/regs.ts';
-import type { DiskControl } from '../block/control.ts';
 import type { PmemPlacement } from '../pmem/placement.ts';
-import { createDeviceState, DEVICE_WORD, type DeviceState } from '../transport/device-state.ts';
+import { createDeviceState, DEVICE_WORD } from '../transport/device-state.ts';
 import type { DeviceChange } from '../transport/device-change.ts';
-import type { DeviceDescription } from '../transport/device.ts';
 import type { VirtioLink } from './bus.ts';
-import { wireMmioDevice } from './device-fds.ts';
+import { changedDevices, currentSections, orderDevices, type Sections } from './current-config.ts';
+import { wireMmioDevice, type DeviceFds } from './device-fds.ts';
+import type { JsonObject } from './device-spec.ts';
+import type { OpenDevice } from './open-device.ts';
 import { createMailbox, sendChange } from './mailbox.ts';
 import type { OpenDevices } from './open.ts';
 import type { PciBusLink } from './pci-bus.ts';
 import { PciHost, type SavedPciBus } from './pci-host.ts';
-import { placeDevices, type PciBusPlan, type SlotPlacement } from './placement.ts';
+import { placeDevices, placePciSlot, type PciBusPlan } from './placement.ts';
 import type { MappedRegion } from './serve-device.ts';
-import { noteChange, withChangedSettings, type ChangedSettings, type Sections } from './current-settings.ts';
+import { noteChange } from './current-settings.ts';
+import type { MachineDevice } from './machine-device.ts';
 import type { DeviceConfig } from './specs.ts';
 import { checkSavedDevices, restoreDevice, saveDevice } from './save-device.ts';
 import type { SavedDevice } from './saved-device.ts';
@@ -35,18 +36,7 @@ import { WORKER_WORD, type ServedDevice, type VirtioReport, type VirtioWorkerSta
 /** Entry point of a device worker. */
 export const DEVICE_WORKER = 'virtio/host/worker';
 
-export interface MachineDevice {
-  readonly config: DeviceConfig;
-  readonly placement: SlotPlacement;
-  readonly description: DeviceDescription;
-  readonly state: DeviceState;
-  readonly balloon: BalloonControl | undefined;
-  readonly disk: DiskControl | undefined;
-  /** Reason of the last failure. */
-  failure: string | undefined;
-  /** What has been changed of it while it ran. */
-  settings: ChangedSettings;
-}
+export type { MachineDevice };
 
 /** Resources of the host and the machine that the devices need. */
 export interface DeviceSetOptions {
@@ -65,34 +55,27 @@ export interface DeviceSetOptions {
   readonly restored?: readonly SavedDevice[] | undefined;
 }
 
-/** Throws VoltError 'config' for a device that was saved on MMIO, or was another. */
-function restoreOnPci(
-  host: PciHost,
-  slot: number,
-  { config, description, state }: Pick<MachineDevice, 'config' | 'description' | 'state'>,
-  { pci }: SavedDevice,
-): void {
-  const name = `${config.id} (${config.kind})`;
-  if (pci?.slot !== slot)
-    throw new VoltError(
-      'config',
-      `Cannot restore device ${name}: it was ${pci ? `in slot ${pci.slot}` : 'on MMIO'} (expected slot ${slot} of PCI)`,
-    );
-  host.restore(slot, description, state, pci, name);
-}
-
 interface DeviceWorker extends WorkerHandle {
   readonly worker: Worker;
   readonly start: Omit<VirtioWorkerStart, 'filter'>;
 }
 
 export class DeviceSet implements Disposable {
-  readonly devices: readonly MachineDevice[];
+  readonly #devices: MachineDevice[] = [];
   /** What vCPU workers need to reach the devices on MMIO, in slot order. */
   readonly links: readonly VirtioLink[];
   readonly #pci: PciHost | undefined;
   readonly #stack = new DisposableStack();
   readonly #workers: DeviceWorker[] = [];
+  /** What workers are given besides their devices. */
+  readonly #shared: Pick<VirtioWorkerStart, 'ram' | 'dirty'>;
+  /** Eventfds of devices that were plugged. */
+  readonly #plugged = new Map<MachineDevice, DisposableStack>();
+  #filter: HostPointer | undefined;
+  #onReport: (report: VirtioReport) => void = () => {};
+  #nextNumber = 0;
+  /** Whether devices were plugged or removed since the machine was made. */
+  #hasChanged = false;
   /** Read-only persistent memory: the guest's writes to it are in private pages, in no file. */
   readonly #privateFiles: { id: string; host: number; bytes: number }[] = [];
   #started = false;
@@ -119,7 +102,6 @@ export class DeviceSet implements Disposable {
           opened.map(({ description }) => description),
           isEnding,
         );
-      const devices: MachineDevice[] = [];
       const served: { device: ServedDevice; blocks: boolean }[] = [];
       // Persistent memory is RAM to devices: a driver may place virtqueues and buffers in it.
       const regions: MappedRegion[] = [...memory.regions];
@@ -146,28 +128,29 @@ export class DeviceSet implements Disposable {
         const fds = host
           ? host.powerOn(pciSlot!, description, state, this.#stack)
           : wireMmioDevice(vm, placement, state, this.#stack);
-        if (host && saved) restoreOnPci(host, pciSlot!, { config, description, state }, saved);
-        devices.push({
-          ...{ config, placement, description, state, balloon, disk },
-          ...{ failure: saved?.failure, settings: {} },
-        });
-        const { kind, id } = config;
-        const { buffer } = state;
-        const mailbox = createMailbox();
-        const queueCapacity = host?.queueCapacity(pciSlot!) ?? state.queueCount;
-        const device = { kind, slot, id, buffer, queueCapacity, mailbox, fds, start };
-        served.push({ device, blocks });
+        if (host && saved) host.restore(pciSlot!, description, state, saved);
+        const failure = saved?.failure;
+        const number = this.#nextNumber++;
+        const settings = {};
+        const device = { config, placement, description, state, balloon, disk, number, failure, settings };
+        this.#devices.push(device);
+        served.push({ device: this.#describeServed(device, fds, start), blocks });
       });
-      this.devices = devices;
       const { bytes: ramBytes, dirtyPages } = memory;
-      this.#assignWorkers(served, regions, { buffer: dirtyPages.buffer, ramBytes });
+      this.#shared = { ram: regions, dirty: { buffer: dirtyPages.buffer, ramBytes } };
+      this.#assignWorkers(served);
       this.links = pci
         ? []
-        : devices.map(({ state }) => ({ buffer: state.buffer, queueCount: state.queueCount }));
+        : this.#devices.map(({ state }) => ({ buffer: state.buffer, queueCount: state.queueCount }));
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
     }
+  }
+
+  /** The devices that the machine has now, in the order in which they came. */
+  get devices(): readonly MachineDevice[] {
+    return this.#devices;
   }
 
   /** What vCPU workers need to reach the PCI bus; undefined: there is none. */
@@ -184,17 +167,81 @@ export class DeviceSet implements Disposable {
     // Not before: what is pending reaches the local APICs at once.
     for (const { placement } of this.devices)
       if (placement.pciSlot !== undefined) this.#pci!.apply(placement.pciSlot);
-    for (const { worker, start } of this.#workers) {
-      worker.onmessage = ({ data }: MessageEvent<VirtioReport>) => {
-        if (data.kind === 'device-failed') this.devices[data.slot]!.failure = data.reason;
-        onReport(data);
-      };
-      worker.onerror = (event) => {
-        event.preventDefault();
-        onReport({ kind: 'worker-failed', message: event.message });
-      };
-      worker.postMessage({ ...start, filter });
-    }
+    this.#filter = filter;
+    this.#onReport = onReport;
+    for (const worker of this.#workers) this.#startWorker(worker);
+  }
+
+  #startWorker({ worker, start }: DeviceWorker): void {
+    worker.onmessage = ({ data }: MessageEvent<VirtioReport>) => {
+      const device =
+        data.kind === 'device-failed' && this.#devices.find(({ number }) => number === data.number);
+      if (device) device.failure = data.reason;
+      this.#onReport(data);
+    };
+    worker.onerror = (event) => {
+      event.preventDefault();
+      this.#onReport({ kind: 'worker-failed', message: event.message });
+    };
+    worker.postMessage({ ...start, filter: this.#filter });
+  }
+
+  /**
+   * Puts a device into a free slot of the PCI bus and starts a worker for it; the guest is not told. `item` describes
+   * it in a configuration file. Throws VoltError 'usage' where there is no PCI bus or no free slot.
+   */
+  add(
+    config: DeviceConfig,
+    item: JsonObject,
+    { description, start, disk, balloon }: OpenDevice,
+  ): MachineDevice {
+    const fail = (found: string) => new VoltError('usage', `Cannot plug ${config.id}: ${found}`);
+    const host = this.#pci;
+    if (!host) throw fail('the guest has no PCI bus; start it with --pci');
+    if (this.#phase !== 'running' || !this.#started) throw fail('the machine is being saved; try again');
+    const taken = this.#devices.map(({ placement }) => placement.pciSlot!);
+    const slot = host.findFreeSlot(description.queueSizes.length, taken);
+    if (slot === undefined) throw fail('no slot with room for it is free; unplug another device');
+    const owned = new DisposableStack();
+    const state = host.createState(slot, description);
+    const number = this.#nextNumber++;
+    const rest = {
+      config,
+      item,
+      description,
+      state,
+      balloon,
+      disk,
+      number,
+      failure: undefined,
+      settings: {},
+    };
+    const device: MachineDevice = { ...rest, placement: placePciSlot(slot) };
+    const fds = host.powerOn(slot, description, state, owned);
+    this.#devices.push(device);
+    this.#plugged.set(device, owned);
+    this.#hasChanged = true;
+    this.#startWorker(this.#createWorker([this.#describeServed(device, fds, start)]));
+    return device;
+  }
+
+  /**
+   * Forgets a device that has no slot any more, and ends its worker, if it has one of its own. Returns whether it did:
+   * otherwise its files are in use until the machine ends.
+   */
+  remove(device: MachineDevice): boolean {
+    this.#devices.splice(this.#devices.indexOf(device), 1);
+    this.#hasChanged = true;
+    const at = this.#workers.findIndex(
+      ({ start }) => start.devices.length === 1 && start.devices[0]!.number === device.number,
+    );
+    if (at < 0) return false;
+    const [worker] = this.#workers.splice(at, 1);
+    if (!stopWorkers([worker!])) return false;
+    worker!.worker.terminate();
+    this.#plugged.get(device)?.dispose();
+    this.#plugged.delete(device);
+    return true;
   }
 
   /**
@@ -204,9 +251,9 @@ export class DeviceSet implements Disposable {
   async change(device: MachineDevice, change: DeviceChange): Promise<void> {
     if (this.#phase !== 'running')
       throw new VoltError('host', 'Cannot change the device: the machine is being saved; try again');
-    const slot = this.devices.indexOf(device);
-    const worker = this.#workers.find(({ start }) => start.devices.some((each) => each.slot === slot))!;
-    const { mailbox } = worker.start.devices.find((each) => each.slot === slot)!;
+    const { number } = device;
+    const worker = this.#workers.find(({ start }) => start.devices.some((each) => each.number === number))!;
+    const { mailbox } = worker.start.devices.find((each) => each.number === number)!;
     await sendChange(mailbox, worker.controlFd, change);
     device.settings = noteChange(device.settings, change);
   }
@@ -234,14 +281,14 @@ export class DeviceSet implements Disposable {
     }
   }
 
-  /** The input of a configuration with the settings that its devices have by now. */
-  withCurrentSettings(input: Sections): Sections {
-    const changed = this.devices.filter(({ settings }) => Object.keys(settings).length > 0);
-    if (changed.length === 0) return input;
-    return withChangedSettings(
-      input,
-      changed.map(({ config: { kind, id }, settings }) => ({ kind, id, settings })),
-    );
+  /** The input of a configuration with the devices that there are by now, and their settings. */
+  currentInput(input: Sections): Sections {
+    return currentSections(input, this.#devices, this.#hasChanged);
+  }
+
+  /** Of a configuration, what plugging and unplugging have changed. */
+  get changedConfig(): ReturnType<typeof changedDevices> | undefined {
+    return this.#hasChanged ? changedDevices(this.#devices) : undefined;
   }
 
   /** Why the machine cannot be saved, in one line; undefined: it can. */
@@ -290,7 +337,7 @@ export class DeviceSet implements Disposable {
   save(): SavedDevice[] {
     if (this.#phase !== 'paused')
       throw new VoltError('internal', 'Cannot save the devices: they are running; pause them first');
-    return this.devices.map((device, slot) => {
+    return orderDevices(this.#devices).map((device, slot) => {
       const saved = saveDevice(device, slot);
       const { pciSlot } = device.placement;
       return pciSlot === undefined ? saved : { ...saved, pci: this.#pci!.save(pciSlot, device.state) };
@@ -308,26 +355,42 @@ export class DeviceSet implements Disposable {
   /** Call it after `stop`. */
   [Symbol.dispose](): void {
     for (const { worker } of this.#workers.splice(0)) worker.terminate();
+    for (const owned of this.#plugged.values()) owned.dispose();
     this.#stack.dispose();
   }
 
   /** Creates the workers and assigns the devices to them. */
-  #assignWorkers(
-    served: readonly { device: ServedDevice; blocks: boolean }[],
-    ram: readonly MappedRegion[],
-    dirty: VirtioWorkerStart['dirty'],
-  ): void {
+  #assignWorkers(served: readonly { device: ServedDevice; blocks: boolean }[]): void {
     const dedicated = served.filter(({ blocks }) => blocks).map(({ device }) => [device]);
     const shared = served.filter(({ blocks }) => !blocks).map(({ device }) => device);
     const groups = shared.length > 0 ? [...dedicated, shared] : dedicated;
-    for (const devices of groups) {
-      const controlFd = this.#stack.use(createEventFd()).fd;
-      for (const { slot } of devices) this.devices[slot]!.state.words[DEVICE_WORD.controlFd] = controlFd;
-      const control = new SharedArrayBuffer(4 * WORKER_WORD.size);
-      const name = devices.length === 1 ? `virtio-${devices[0]!.id}` : 'virtio';
-      const worker = takeWorker(DEVICE_WORKER);
-      const start = { control, controlFd, name, ram, dirty, devices };
-      this.#workers.push({ worker, start, name, controlFd, words: new Int32Array(control) });
+    for (const devices of groups) this.#createWorker(devices);
+  }
+
+  #createWorker(devices: readonly ServedDevice[]): DeviceWorker {
+    const controlFd = this.#stack.use(createEventFd()).fd;
+    for (const { number } of devices) {
+      const { state } = this.#devices.find((each) => each.number === number)!;
+      state.words[DEVICE_WORD.controlFd] = controlFd;
     }
+    const control = new SharedArrayBuffer(4 * WORKER_WORD.size);
+    const name = devices.length === 1 ? `virtio-${devices[0]!.id}` : 'virtio';
+    const start = { control, controlFd, name, ...this.#shared, devices };
+    const words = new Int32Array(control);
+    const created = { worker: takeWorker(DEVICE_WORKER), start, name, controlFd, words };
+    this.#workers.push(created);
+    return created;
+  }
+
+  #describeServed(
+    { config, state, number, placement }: MachineDevice,
+    fds: DeviceFds,
+    start: unknown,
+  ): ServedDevice {
+    const { pciSlot } = placement;
+    const { kind, id } = config;
+    const queueCapacity = pciSlot === undefined ? state.queueCount : this.#pci!.queueCapacity(pciSlot);
+    const { buffer } = state;
+    return { kind, number, id, buffer, queueCapacity, mailbox: createMailbox(), fds, start };
   }
 }

@@ -48,6 +48,18 @@ export class OpenDevices implements Disposable {
     return device;
   }
 
+  /** Takes over the device of a configuration that was plugged. */
+  adopt(config: DeviceConfig, device: OpenDevice): void {
+    if (this.#open.size === 0) process.on('exit', this.#closeAtExit);
+    this.#open.set(config, device);
+  }
+
+  /** Closes a device that was unplugged, whose worker has ended. */
+  close(config: DeviceConfig): void {
+    this.#open.get(config)?.close();
+    this.#open.delete(config);
+  }
+
   /** Size of a persistent memory file in bytes, the same for each machine. Throws VoltError 'image'. */
   pmemBytes(config: PmemConfig): number {
     const bytes = this.#pmemBytes.get(config) ?? readPmemBytes(config);

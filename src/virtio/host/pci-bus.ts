@@ -24,6 +24,15 @@ import {
   writeConfigSpace,
 } from '../../pci/function-state.ts';
 import { hostBridgeShape } from '../../pci/host-bridge.ts';
+import {
+  ejectedSlot,
+  noteEjected,
+  PCI_HOTPLUG_WORDS,
+  PCI_REQUEST,
+  pciHotplugRead,
+  pciHotplugWrite,
+  type PciRequest,
+} from '../../pci/hotplug.ts';
 import { hasRoute } from '../../pci/msix.ts';
 import { ECAM_FUNCTION_BYTES, NO_FUNCTION } from '../../pci/regs.ts';
 import { DEVICE_WORD, QUEUE_WORD, queueWord, viewDeviceState } from '../transport/device-state.ts';
@@ -52,7 +61,11 @@ export interface PciBusLink {
   readonly slots: readonly PciSlotLink[];
 }
 
-export const BUS_WORD = { configAddress: 0, size: 1 } as const;
+/** The hotplug registers follow CONFIG_ADDRESS. */
+export const BUS_WORD = { configAddress: 0, hotplug: 1, size: 1 + PCI_HOTPLUG_WORDS } as const;
+
+/** What the bus asks KVM. */
+export type BusWiring = Pick<InterruptWiring, keyof InterruptWiring>;
 
 interface BusDevice extends PciDevice {
   readonly firstGsi: number;
@@ -63,20 +76,25 @@ const ECAM = LAYOUT.pciEcam.address;
 
 export class PciBus {
   readonly #words: Int32Array;
+  readonly #hotplug: Int32Array;
   readonly #bridge: Int32Array;
   readonly #bridgeWritable = hostBridgeShape().writable;
   readonly #ecamEnd: number;
   readonly #bySlot: (BusDevice | undefined)[] = [];
   readonly #devices: BusDevice[] = [];
-  readonly #wiring: InterruptWiring;
+  readonly #wiring: BusWiring;
   /** What `routeInterrupts` asks of this bus. */
   readonly #effects;
 
-  constructor(link: PciBusLink, isEnding: () => boolean) {
+  constructor(
+    link: PciBusLink,
+    isEnding: () => boolean,
+    wiring: BusWiring = new InterruptWiring(link.vmFd, link.slots.length * GSIS_PER_SLOT),
+  ) {
     this.#words = new Int32Array(link.words);
+    this.#hotplug = this.#words.subarray(BUS_WORD.hotplug);
     this.#bridge = new Int32Array(link.bridge);
     this.#ecamEnd = ECAM + link.buses * ECAM_BUS_BYTES;
-    const wiring = new InterruptWiring(link.vmFd, link.slots.length * GSIS_PER_SLOT);
     this.#wiring = wiring;
     this.#effects = {
       setRoutes: () => this.#setRoutes(),
@@ -138,6 +156,23 @@ export class PciBus {
     this.#writeConfig(slotOfConfigAddress(address), offsetOfConfigAddress(address, port), size, value);
   }
 
+  readHotplug(offset: number): number {
+    return pciHotplugRead(this.#hotplug, offset);
+  }
+
+  /** An ejected device answers no more once this returns; its thread and its files are the main thread's to end. */
+  writeHotplug(offset: number, value: number): PciRequest {
+    const request = pciHotplugWrite(this.#hotplug, offset, value);
+    if (request !== PCI_REQUEST.eject) return request;
+    const slot = ejectedSlot(this.#hotplug);
+    const device = this.#bySlot[slot];
+    if (!device || device.words[F.present] === 0) return PCI_REQUEST.none;
+    this.releaseSlot(slot);
+    device.words[F.present] = 0;
+    noteEjected(this.#hotplug, slot);
+    return request;
+  }
+
   /** Tells KVM what the registers of a slot's device say, as after a restore. Throws SyscallError. */
   applySlot(slot: number): void {
     const device = this.#bySlot[slot]!;
@@ -191,7 +226,7 @@ export class PciBus {
   #readConfig(slot: number, offset: number, size: number): number {
     if (slot === 0) return readConfigSpace(this.#bridge, offset, size);
     const device = this.#bySlot[slot];
-    if (!device || device.words[F.present] === 0) return NO_FUNCTION & maskOf(size);
+    if (!device || device.words[F.present] === 0) return (NO_FUNCTION & maskOf(size)) >>> 0;
     return readPciConfig(device, offset, size);
   }
 

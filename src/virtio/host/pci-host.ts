@@ -18,6 +18,8 @@ import {
   type DeviceState,
 } from '../transport/device-state.ts';
 import { virtioShape } from '../transport/pci-shape.ts';
+import { VoltError } from '../../volt-error.ts';
+import type { SavedDevice } from './saved-device.ts';
 import type { DeviceFds } from './device-fds.ts';
 import { BUS_WORD, PciBus, slotsOfBuses, type PciBusLink, type PciSlotLink } from './pci-bus.ts';
 import { restoreConfigSpace, restorePci, savePci, sourceFd, type SavedPci } from './save-pci.ts';
@@ -39,8 +41,6 @@ export interface SavedPciBus {
 
 export class PciHost {
   readonly link: PciBusLink;
-  /** Slots that have no device at the start. */
-  readonly spareSlots: readonly number[];
   readonly #bus: PciBus;
   readonly #bySlot: ReadonlyMap<number, PciSlotLink>;
 
@@ -57,8 +57,7 @@ export class PciHost {
     const taken = new Set(plan.slots);
     const limit = Math.min(slotsOfBuses(plan.buses), MAX_PCI_SLOTS);
     const free = Array.from({ length: limit - 1 }, (_, i) => i + 1).filter((slot) => !taken.has(slot));
-    this.spareSlots = free.slice(0, SPARE_SLOTS);
-    const spare = this.spareSlots.map((slot) => createSlot(slot, SPARE_QUEUES, SPARE_OWN_WORDS));
+    const spare = free.slice(0, SPARE_SLOTS).map((slot) => createSlot(slot, SPARE_QUEUES, SPARE_OWN_WORDS));
     const bridge = createFunctionWords();
     resetFunction(bridge, hostBridgeShape());
     bridge[F.present] = 1;
@@ -72,6 +71,14 @@ export class PciHost {
     };
     this.#bySlot = new Map(slots.map((each) => [each.slot, each]));
     this.#bus = new PciBus(this.link, isEnding);
+  }
+
+  /** A slot with room for a device with so many queues. */
+  findFreeSlot(queueCount: number, taken: readonly number[]): number | undefined {
+    const free = this.link.slots.find(
+      ({ slot, queueCapacity }) => queueCapacity >= queueCount && !taken.includes(slot),
+    );
+    return free?.slot;
   }
 
   /** State of a new device in a slot. */
@@ -129,16 +136,20 @@ export class PciHost {
     return savePci(slot, words, state, isPending);
   }
 
-  /** After `powerOn`: the device goes on where it was saved. Throws VoltError 'config'. */
+  /** After `powerOn`: the device goes on where it was saved. Throws VoltError 'config' for another device's state. */
   restore(
     slot: number,
     { type }: DeviceDescription,
     state: DeviceState,
-    saved: SavedPci,
-    name: string,
+    { pci, id, kind }: SavedDevice,
   ): void {
-    const shape = virtioShape(type, state.queueCount);
-    restorePci(this.functionWords(slot), shape, state, saved, name);
+    const name = `${id} (${kind})`;
+    if (pci?.slot !== slot)
+      throw new VoltError(
+        'config',
+        `Cannot restore device ${name}: it was ${pci ? `in slot ${pci.slot}` : 'on MMIO'} (expected slot ${slot} of PCI)`,
+      );
+    restorePci(this.functionWords(slot), virtioShape(type, state.queueCount), state, pci, name);
   }
 
   /** The words of the bus and the configuration space of its host bridge. */
@@ -156,12 +167,6 @@ export class PciHost {
   /** Tells KVM what the registers of a restored device say. */
   apply(slot: number): void {
     this.#bus.applySlot(slot);
-  }
-
-  /** The slot is empty from now on. */
-  powerOff(slot: number): void {
-    this.#bus.releaseSlot(slot);
-    Atomics.store(this.functionWords(slot), F.present, 0);
   }
 }
 

@@ -1,4 +1,5 @@
 /** Status of a virtio device, read from its shared state without stopping the device or its driver. */
+import { nameOfSlot } from '../../pci/address.ts';
 import {
   DEVICE_WORD,
   QUEUE_COUNTER,
@@ -30,6 +31,8 @@ export interface DeviceStatus {
   readonly id: string;
   readonly kind: string;
   readonly address: number;
+  /** Bus, device and function, as lspci writes them; undefined: on MMIO. */
+  readonly pci?: string;
   readonly gsi: number;
   /** `reset`: no driver; `starting`: no DRIVER_OK yet; `failed`: DEVICE_NEEDS_RESET or FAILED is set. */
   readonly state: 'reset' | 'starting' | 'running' | 'failed';
@@ -48,6 +51,7 @@ export function describeDevice({ config, placement, state, failure }: MachineDev
     kind: config.kind,
     address: placement.address,
     gsi: placement.gsi,
+    ...(placement.pciSlot === undefined ? {} : { pci: nameOfSlot(placement.pciSlot) }),
     state: stateOf(Atomics.load(words, DEVICE_WORD.status)),
     ...(failure === undefined ? {} : { failure }),
     failures: Atomics.load(words, DEVICE_WORD.failures),

@@ -8,7 +8,8 @@ import type { DeviceKind } from './specs.ts';
 /** One device of a worker. */
 export interface ServedDevice {
   readonly kind: DeviceKind;
-  readonly slot: number;
+  /** That of its MachineDevice. */
+  readonly number: number;
   /** Name of the device in messages. */
   readonly id: string;
   /** Device state, shared with the vCPU workers, with room for so many queues. */
@@ -52,7 +53,7 @@ export const WORKER_STOP = -1;
 export type VirtioReport =
   | {
       readonly kind: 'device-failed';
-      readonly slot: number;
+      readonly number: number;
       readonly id: string;
       readonly reason: string;
       readonly cause: FailureCause;

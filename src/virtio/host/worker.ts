@@ -87,7 +87,7 @@ function waitForResume(words: Int32Array, pause: number): void {
 }
 
 function startDevice(
-  { kind, slot, id, buffer, queueCapacity, fds, start }: ServedDevice,
+  { kind, number, id, buffer, queueCapacity, fds, start }: ServedDevice,
   regions: readonly MappedRegion[],
   ram: GuestRam,
   events: EventLoop,
@@ -100,7 +100,7 @@ function startDevice(
   const runner = new DeviceRunner(device, state, ram, {
     ...interrupts,
     now: () => events.now(),
-    reportFailure: (reason, cause) => postMessage({ kind: 'device-failed', slot, id, reason, cause }),
+    reportFailure: (reason, cause) => postMessage({ kind: 'device-failed', number, id, reason, cause }),
   });
   watchInterrupts(state, fds, events, interrupts);
   // Notifications of a device with a vhost back-end would only wake this thread.

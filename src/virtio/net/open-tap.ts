@@ -14,7 +14,17 @@ const DEFAULT_MTU = 1500;
 
 /** Throws VoltError 'host' when the tap cannot be used. */
 export function openTapDevice(config: NetConfig, tap: string): OpenDevice<TapStart> {
-  const { files, mtu } = openQueues(tap, config.queues, config.creates);
+  return adoptTap(config, openQueues(tap, config.queues, config.creates));
+}
+
+/** The queues of a tap, open, and its MTU. */
+export interface TapFiles {
+  readonly files: readonly OwnedFd[];
+  readonly mtu: number;
+}
+
+/** The interface of a tap that `openQueues` has opened, here or in another process. */
+export function adoptTap(config: NetConfig, { files, mtu }: TapFiles): OpenDevice<TapStart> {
   const description = describeNet({
     mac: config.mac,
     pairs: config.queues,
@@ -35,7 +45,8 @@ export function openTapDevice(config: NetConfig, tap: string): OpenDevice<TapSta
   };
 }
 
-function openQueues(name: string, queues: number, creates: boolean): { files: OwnedFd[]; mtu: number } {
+/** Throws VoltError 'host' when the tap cannot be used. */
+export function openQueues(name: string, queues: number, creates: boolean): TapFiles {
   const bad = (found: string, advice: string, cause?: unknown) =>
     new VoltError('host', `Cannot use --net tap=${name}: ${found}; ${advice}`, { cause });
   const kind = queues > 1 ? ' multi_queue' : '';

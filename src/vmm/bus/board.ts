@@ -19,9 +19,11 @@ import {
   ACPI_SLEEP_TYPE_S5,
   COM1_PORTS,
   CPU_HOTPLUG,
+  PCI_HOTPLUG,
   PM1A_SLEEP_ENABLE,
   PORT,
 } from '../../machine/ports.ts';
+import { PCI_REQUEST } from '../../pci/hotplug.ts';
 import { pushConsoleByte } from '../serial/ring.ts';
 import { VM_WORD, type SharedState } from './shared-state.ts';
 import { createVirtioBus, type VirtioBus, type VirtioLink } from '../../virtio/host/bus.ts';
@@ -98,6 +100,10 @@ export function writePort(board: Board, port: number, size: number, value: numbe
     if (board.pci) board.pci.configAddress = value;
     return BUS_EVENT.none;
   }
+  if (board.pci && isPciHotplug(port)) {
+    if (size === 4) writePciHotplug(board.shared, board.pci, port - PORT.pciHotplug, value);
+    return BUS_EVENT.none;
+  }
   if (board.pci && isPciData(port)) {
     board.pci.writeData(port - PORT.pciConfigData, size, value);
     return BUS_EVENT.none;
@@ -118,6 +124,7 @@ export function readPort(board: Board, port: number, size: number): number {
   if (isCpuHotplug(port) && size === 4)
     return cpuHotplugRead(board.shared.cpuHotplug, port - PORT.cpuHotplug) >>> 0;
   if (board.pci && port === PORT.pciConfigAddress && size === 4) return board.pci.configAddress;
+  if (board.pci && isPciHotplug(port) && size === 4) return board.pci.readHotplug(port - PORT.pciHotplug);
   if (board.pci && isPciData(port)) return board.pci.readData(port - PORT.pciConfigData, size);
   let value = 0;
   for (let i = 0; i < size; i++) value |= readByte(board, port + i) << (8 * i);
@@ -127,6 +134,16 @@ export function readPort(board: Board, port: number, size: number): number {
 /** Bytes of CONFIG_DATA, which is as wide as the access. */
 function isPciData(port: number): boolean {
   return port >= PORT.pciConfigData && port < PORT.pciConfigData + 4;
+}
+
+function isPciHotplug(port: number): boolean {
+  return port >= PORT.pciHotplug && port < PORT.pciHotplug + PCI_HOTPLUG.bytes;
+}
+
+function writePciHotplug({ words }: SharedState, pci: PciBus, offset: number, value: number): void {
+  if (pci.writeHotplug(offset, value) === PCI_REQUEST.none) return;
+  Atomics.add(words, VM_WORD.hotplugRequests, 1);
+  Atomics.notify(words, VM_WORD.hotplugRequests);
 }
 
 function isCpuHotplug(port: number): boolean {

@@ -41,10 +41,7 @@ export function captureMachine(machine: Machine, { id, createdAt, layers }: Capt
       id,
       createdAt,
       volt: manifest.version,
-      config: withAbsolutePaths(
-        devices?.withCurrentSettings(config.input) ?? config.input,
-        resources.directory,
-      ),
+      config: withAbsolutePaths(devices?.currentInput(config.input) ?? config.input, resources.directory),
       cpus: config.cpus,
       boot: { protocol: plan.boot.protocol },
       vcpus: captureVcpus(machine),

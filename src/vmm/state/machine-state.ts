@@ -221,7 +221,7 @@ const MachineStateSchema = object({
   vm: VmStateSchema,
   chips: ChipsStateSchema,
   /** The PCI bus itself; its devices are in `devices`. */
-  pci: v.optional(object({ words: words(1, 16), bridge: words(64) })),
+  pci: v.optional(object({ words: words(1, 512), bridge: words(64) })),
   /** In the order of their slots. */
   devices: list(SavedDeviceSchema, MAX_DEVICES),
   memory: MemoryStateSchema,

@@ -15,7 +15,16 @@ import { ACPI_EVENT } from '../../machine/ports.ts';
 import { SerialQueue } from '../../runtime/serial-queue.ts';
 import { VoltError } from '../../volt-error.ts';
 import type { AcpiEvents } from '../acpi-events.ts';
-import { tryLockBus, unlockBus, VM_WORD, type SharedState } from '../bus/shared-state.ts';
+import { VM_WORD, type SharedState } from '../bus/shared-state.ts';
+import {
+  ANSWER_TIMEOUT_MS,
+  awaitAnswer,
+  describeOst,
+  hasEnded,
+  OST_IN_PROGRESS,
+  OST_SUCCESS,
+  withBusLock,
+} from '../guest-answers.ts';
 import type { VcpuSet } from './set.ts';
 
 export interface CpuHotplugOptions {
@@ -35,24 +44,7 @@ export interface CpuChange {
   readonly unanswered: readonly number[];
 }
 
-/** How long a guest may take to answer: it may be booting, or have much to move off a CPU. */
-const ANSWER_TIMEOUT_MS = 30_000;
-/** The interrupt is repeated, because a guest whose driver was not loaded yet has missed it. */
-const REPEAT_MS = 500;
 const BUS_CHECK_MS = 1;
-
-/** `_OST` statuses. (ACPI 6.5 §6.3.5, tables 6.14 to 6.16) */
-const OST_SUCCESS = 0x00;
-const OST_REASON: Readonly<Record<number, string>> = {
-  0x01: 'a failure that it does not explain',
-  0x02: 'it does not know the event',
-  0x80: 'ejecting is not supported',
-  0x81: 'the device is in use',
-  0x82: 'the device is busy',
-  0x83: 'the eject depends on another device',
-};
-/** The operation is in progress; its result follows. */
-const OST_IN_PROGRESS = 0x84;
 
 export class CpuHotplug {
   readonly #options: CpuHotplugOptions;
@@ -168,7 +160,7 @@ export class CpuHotplug {
     throw new VoltError(
       'guest',
       isRefused(cpu, kept)
-        ? `Cannot remove vCPU ${cpu}: the guest refuses, ${OST_REASON[status] ?? 'with an unknown reason'} (_OST status ${status}; expected it to eject the CPU)`
+        ? `Cannot remove vCPU ${cpu}: the guest refuses, ${describeOst(status)} (_OST status ${status}; expected it to eject the CPU)`
         : `Cannot remove vCPU ${cpu}: the guest did not answer within ${ANSWER_TIMEOUT_MS / 1000} s (expected a kernel with ACPI CPU hotplug)`,
     );
   }
@@ -179,39 +171,16 @@ export class CpuHotplug {
     while (!done() && performance.now() < deadline && !this.#hasEnded()) await Bun.sleep(BUS_CHECK_MS);
   }
 
-  /** Raises the event until `done`, the time is up, or the guest has ended. */
-  async #awaitAnswer(done: () => boolean): Promise<void> {
-    const { words } = this.#options.shared;
-    const deadline = performance.now() + ANSWER_TIMEOUT_MS;
-    let raiseAt = 0;
-    for (;;) {
-      const seen = Atomics.load(words, VM_WORD.hotplugRequests);
-      const now = performance.now();
-      if (done() || now >= deadline || this.#hasEnded()) return;
-      if (now >= raiseAt) {
-        this.#options.acpiEvents.raise(ACPI_EVENT.cpuHotplug);
-        raiseAt = now + REPEAT_MS;
-      }
-      const wait = Atomics.waitAsync(words, VM_WORD.hotplugRequests, seen, REPEAT_MS);
-      if (wait.async) await wait.value;
-    }
+  #awaitAnswer(done: () => boolean): Promise<void> {
+    const { shared, acpiEvents } = this.#options;
+    return awaitAnswer(shared.words, acpiEvents, ACPI_EVENT.cpuHotplug, done);
   }
 
-  /** Never blocks: whoever holds the bus lock may be waiting for this thread to read the console. */
-  async #withBusLock(act: () => void): Promise<void> {
-    const { words } = this.#options.shared;
-    while (!tryLockBus(words)) {
-      if (this.#hasEnded()) return;
-      await Bun.sleep(BUS_CHECK_MS);
-    }
-    try {
-      act();
-    } finally {
-      unlockBus(words);
-    }
+  #withBusLock(act: () => void): Promise<void> {
+    return withBusLock(this.#options.shared.words, act);
   }
 
   #hasEnded(): boolean {
-    return Atomics.load(this.#options.shared.words, VM_WORD.ending) !== 0;
+    return hasEnded(this.#options.shared.words);
   }
 }

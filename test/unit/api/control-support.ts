@@ -7,6 +7,8 @@ import { VoltError } from '../../../src/volt-error.ts';
 import type {
   BootTimeline,
   CpuChange,
+  PlugRequest,
+  PlugResult,
   BalloonStatus,
   CallingClient,
   ControlTarget,
@@ -189,6 +191,18 @@ export class FakeTarget implements ControlTarget {
   async setCpuCount(count: number): Promise<CpuChange> {
     this.#called('setCpuCount', count);
     return { present: count, added: [2], removed: [], unanswered: [] };
+  }
+
+  async plug(request: PlugRequest, client: CallingClient): Promise<PlugResult> {
+    this.#called('plug', request);
+    const files = await client.ask('send-device', { files: 1 }, 1);
+    for (const file of files) file.close();
+    return { id: String(request.item['drive_id']), address: '00:05.0', answered: true };
+  }
+
+  async unplug(id: string): Promise<PlugResult> {
+    this.#called('unplug', id);
+    return { id, address: '00:05.0', answered: true };
   }
 
   /** Asks for the files as a machine does, and is done with them. */
