@@ -28,6 +28,7 @@ const CHECKS: readonly Step[] = [
   { name: 'lint', argv: ['oxlint', '--quiet'] },
   { name: 'unused exports', argv: ['knip', '--no-progress'] },
   { name: 'layer check', argv: [process.execPath, 'scripts/check-layers.ts'] },
+  { name: 'link check', argv: [process.execPath, 'scripts/check-links.ts'] },
   { name: 'include check', argv: [process.execPath, 'scripts/check-includes.ts'] },
 ];
 const BUILD: Step = { name: 'build', argv: [process.execPath, 'scripts/build.ts'] };
