@@ -22,6 +22,7 @@ const EVERYTHING_EXISTS = {
   disk: () => undefined,
   tap: () => undefined,
   vsock: () => undefined,
+  isEmpty: () => false,
   socket: () => undefined,
 };
 

@@ -227,6 +227,7 @@ export class Controller {
   start(): ApiResponse {
     const { resources, beforeStart, pci } = this.#options;
     if (!resources.bootSource) throw startFault('Cannot start microvm without kernel configuration.');
+    if (resources.hasEmptyPmem()) throw startFault('Cannot create pmem device: Error backing file size is 0');
     try {
       const { config, warnings } = parseConfig(toConfigInput(resources, { pci }));
       warnings.forEach(this.#main.warn);

@@ -12,6 +12,7 @@ const MAX_INTERFACE_BYTES = 15;
 export const HOST_CHECKS: HostChecks = {
   readable: (path) => tryOpen(path, constants.O_RDONLY),
   disk: (path, readOnly) => tryOpen(path, readOnly ? constants.O_RDONLY : constants.O_RDWR),
+  isEmpty: (path) => statSync(path, { throwIfNoEntry: false })?.size === 0,
   tap(name) {
     if (name === '' || Buffer.byteLength(name) > MAX_INTERFACE_BYTES) return osError('EINVAL');
     try {

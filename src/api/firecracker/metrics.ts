@@ -1,5 +1,6 @@
 /** Counts what Firecracker's metrics count, and writes them to their file or FIFO. */
 import { writeSync } from 'node:fs';
+import type { SignalCounter } from './signals.ts';
 import type { VmControl } from '../vm-control.ts';
 import { openOutput } from './logger.ts';
 import { ActionFault } from './model/fault.ts';
@@ -23,6 +24,7 @@ export class Metrics {
     pause_vm: 0,
     resume_vm: 0,
   };
+  readonly #signals: Record<SignalCounter, number> = { sigxfsz: 0, sigxcpu: 0, sigpipe: 0, sighup: 0 };
   #fd: number | undefined;
   #emitId = false;
   #properties: Readonly<Record<string, string>> | undefined;
@@ -38,6 +40,10 @@ export class Metrics {
     this.#id = id;
     this.#startupUs = startupUs;
     this.#missedLogs = missedLogs;
+  }
+
+  countSignal(counter: SignalCounter): void {
+    this.#signals[counter]++;
   }
 
   count(counter: ApiCounter): void {
@@ -86,6 +92,7 @@ export class Metrics {
         missedMetrics: this.#missed,
         devices: this.#control?.devices() ?? [],
         exits,
+        signals: this.#signals,
       },
       this.#delta,
     );

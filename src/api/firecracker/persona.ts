@@ -30,6 +30,7 @@ import { ActionFault } from './model/fault.ts';
 import { MmdsStore } from './model/mmds-store.ts';
 import { VmResources } from './model/resources.ts';
 import { FIRECRACKER_VERSION, SNAPSHOT_VERSION } from './model/version.ts';
+import { handleSignals } from './signals.ts';
 import { describeOsError } from './os-error.ts';
 import { logLevel } from './request/bodies.ts';
 
@@ -143,6 +144,7 @@ async function runInstance(id: string, flags: ParsedArguments, logger: Logger): 
   const log = logger.on('main');
   log.info(`Running Firecracker v${FIRECRACKER_VERSION}`);
   const metrics = openMetrics(id, flags, logger);
+  handleSignals(log, metrics);
   checkSeccomp(flags);
   const configFile = readNeeded(flags.value('config-file'), 'the configuration file');
   const metadata = readNeeded(flags.value('metadata'), 'the mmds content file');

@@ -118,6 +118,21 @@ needsKvm('a configuration file starts a guest without an API', async () => {
   expect(volt.stdout).toContain('Successfully started microvm that was configured from one single json');
 });
 
+needsKvm.each([
+  ['SIGHUP', 1, 156, 'sighup'],
+  ['SIGXCPU', 24, 154, 'sigxcpu'],
+] as const)('%s is logged and counted, and ends the microVM', async (signal, number, exitCode, counter) => {
+  await using volt = await startGuest(buildPvhElf(program(asm.halt())), ['--metrics-path', '$D/metrics']);
+
+  volt.child.kill('SIGPIPE');
+  await waitUntil('SIGPIPE', () => volt.stdout.includes('Received signal 13, code 0.'));
+  volt.child.kill(signal);
+
+  expect(await volt.exited).toBe(exitCode);
+  expect(volt.stdout).toContain(`Shutting down VM after intercepting signal ${number}, code 0.`);
+  expect(volt.metrics().at(-1)!['signals']).toMatchObject({ sigpipe: 1, [counter]: 1 });
+});
+
 test('metadata that is longer than the limit ends the process with a message', async () => {
   using folder = new TemporaryFolder();
   const metadata = await folder.write('metadata.json', Buffer.from('{"a":"longer"}'));

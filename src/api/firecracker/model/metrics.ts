@@ -26,6 +26,8 @@ export interface MetricsInput {
   readonly devices: readonly DeviceStatus[];
   /** Exits of all vCPUs since the start, by KVM's reason. */
   readonly exits: Readonly<Record<string, number>>;
+  /** Signals that this process got, by Firecracker's names. */
+  readonly signals: Readonly<Record<string, number>>;
 }
 
 /** Counters that appear once for each device and once for all of a kind; `count` reads one of a device. */
@@ -173,6 +175,7 @@ const MEMORY_HOTPLUG: Counters = {
   state_fails: 0,
 };
 
+const SIGNALS = ['sigbus', 'sigsegv', 'sigxfsz', 'sigxcpu', 'sigpipe', 'sighup', 'sigill'];
 const AGGREGATE = { min_us: 0, max_us: 0, sum_us: 0 };
 
 /** The difference to the last line, as Firecracker writes most of its counters. */
@@ -246,7 +249,9 @@ export function formatMetrics(input: MetricsInput, delta: MetricsDelta): string 
       exit_mmio_write_agg: AGGREGATE,
     },
     vmm: { panic_count: 0 },
-    signals: zeros('sigbus sigsegv sigxfsz sigxcpu sigpipe sighup sigill'),
+    signals: Object.fromEntries(
+      SIGNALS.map((name) => [name, delta.take(`signals.${name}`, input.signals[name] ?? 0)]),
+    ),
     vsock: ofAll('vsock', VSOCK, devices, delta),
     entropy: ofAll('entropy', ENTROPY, devices, delta),
     ...ofKind('pmem', PMEM, devices, delta),

@@ -27,6 +27,8 @@ import { ActionFault } from './fault.ts';
 export interface HostChecks {
   readable(path: string): string | undefined;
   disk(path: string, readOnly: boolean): string | undefined;
+  /** False also where there is no such file. */
+  isEmpty(path: string): boolean;
   tap(name: string): string | undefined;
   vsock(path: string): string | undefined;
   /** The socket of a vhost-user back-end. */
@@ -258,6 +260,11 @@ export class VmResources {
 
   get pmem(): readonly PmemBody[] {
     return this.#pmem;
+  }
+
+  /** Whether a file of persistent memory is empty: it cannot be mapped. */
+  hasEmptyPmem(): boolean {
+    return this.#pmem.some(({ path_on_host: path }) => this.#checks.isEmpty(path));
   }
 
   get balloon(): BalloonBody | undefined {

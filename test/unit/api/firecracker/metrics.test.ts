@@ -21,7 +21,7 @@ function input(devices: readonly DeviceStatus[]): MetricsInput {
   const zeros = { full_create_snapshot: 0, diff_create_snapshot: 0, load_snapshot: 0 };
   return {
     ...{ timestampMs: 1, id: undefined, properties: undefined, startupUs: { wall: 0, cpu: 0 } },
-    ...{ counts: new Map(), missedLogs: 0, missedMetrics: 0, exits: {}, devices },
+    ...{ counts: new Map(), missedLogs: 0, missedMetrics: 0, exits: {}, signals: {}, devices },
     latencies: { ...zeros, pause_vm: 0, resume_vm: 0 },
   };
 }
