@@ -4,6 +4,7 @@ import { CpuTemplateError } from '../../cpuid/cpu-template.ts';
 import { SyscallError } from '../../ffi/errno.ts';
 import { randomBytes } from '../../ffi/random.ts';
 import type { ThreadFilters } from '../../vmm/sandbox.ts';
+import type { VmControl } from '../vm-control.ts';
 import type { VirtualMachine } from '../../vmm/virtual-machine.ts';
 import { VoltError } from '../../volt-error.ts';
 import { faultResponse, type ApiResponse } from './http/response.ts';
@@ -13,7 +14,7 @@ import type { Metrics } from './metrics.ts';
 import type { Readiness } from './make-ready.ts';
 import { startMicroVm, type MicroVm } from './microvm.ts';
 import { ActionFault } from './model/fault.ts';
-import { toConfigInput } from './model/machine-input.ts';
+import { toConfigInput, withExtras } from './model/machine-input.ts';
 import type { LatencyNames } from './model/metrics.ts';
 import type { MmdsStore } from './model/mmds-store.ts';
 import type { VmResources } from './model/resources.ts';
@@ -50,6 +51,7 @@ export class Controller {
   #vm: MicroVm | undefined;
   #devices: RunningDevices | undefined;
   #paused = false;
+  #extras: Readonly<Record<string, unknown>> = {};
   #configured = false;
 
   constructor(options: ControllerOptions) {
@@ -60,6 +62,16 @@ export class Controller {
   /** Settles when the guest has been started; rejects when no guest can be started any more. */
   get started(): Promise<MicroVm> {
     return this.#started.promise;
+  }
+
+  /** That of the running guest. */
+  get control(): VmControl | undefined {
+    return this.#vm?.control;
+  }
+
+  /** Keys of the section `volt` of a configuration file, and `vcpu_count`, for the start. */
+  setExtras(extras: Readonly<Record<string, unknown>>): void {
+    this.#extras = extras;
   }
 
   /** Throws ActionFault for what the client did wrong. */
@@ -229,7 +241,7 @@ export class Controller {
     if (!resources.bootSource) throw startFault('Cannot start microvm without kernel configuration.');
     if (resources.hasEmptyPmem()) throw startFault('Cannot create pmem device: Error backing file size is 0');
     try {
-      const { config, warnings } = parseConfig(toConfigInput(resources, { pci }));
+      const { config, warnings } = parseConfig(withExtras(toConfigInput(resources, { pci }), this.#extras));
       warnings.forEach(this.#main.warn);
       this.#begin(startMicroVm({ config: this.#withMmds(config), log: this.#main, beforeStart }));
       for (const line of resources.settingsWithoutEffect()) this.#main.warn(line);

@@ -31,6 +31,10 @@ async function handleTimed(
 ): Promise<ApiResponse> {
   const log = logger.on('fc_api');
   log.info(`The API server received a ${describeRequest(request, logger.showsDebug)}.`);
+  if (request.path.startsWith('/volt/')) {
+    const { answerVoltRequest } = await import('./volt-requests.ts');
+    return answerVoltRequest(request, controller);
+  }
   const parsed = parseRequest(request, (counter) => metrics.count(counter));
   if (parsed.kind === 'refused') {
     log.error(parsed.log);

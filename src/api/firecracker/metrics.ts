@@ -1,10 +1,9 @@
 /** Counts what Firecracker's metrics count, and writes them to their file or FIFO. */
 import { writeSync } from 'node:fs';
-import type { SignalCounter } from './signals.ts';
 import type { VmControl } from '../vm-control.ts';
 import { openOutput } from './logger.ts';
 import { ActionFault } from './model/fault.ts';
-import { formatMetrics, MetricsDelta, type LatencyNames } from './model/metrics.ts';
+import { formatMetrics, MetricsDelta, type LatencyNames, type SignalCounter } from './model/metrics.ts';
 import { describeOsError } from './os-error.ts';
 import type { MetricsBody } from './request/bodies.ts';
 import type { ApiCounter } from './request/counters.ts';
@@ -24,7 +23,7 @@ export class Metrics {
     pause_vm: 0,
     resume_vm: 0,
   };
-  readonly #signals: Record<SignalCounter, number> = { sigxfsz: 0, sigxcpu: 0, sigpipe: 0, sighup: 0 };
+  readonly #signals: Partial<Record<SignalCounter, number>> = {};
   #fd: number | undefined;
   #emitId = false;
   #properties: Readonly<Record<string, string>> | undefined;
@@ -43,7 +42,7 @@ export class Metrics {
   }
 
   countSignal(counter: SignalCounter): void {
-    this.#signals[counter]++;
+    this.#signals[counter] = (this.#signals[counter] ?? 0) + 1;
   }
 
   count(counter: ApiCounter): void {

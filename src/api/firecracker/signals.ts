@@ -13,9 +13,6 @@ const ENDING = {
 } as const;
 const SIGPIPE = 13;
 
-/** Names in the metrics' group `signals`. */
-export type SignalCounter = (typeof ENDING)[keyof typeof ENDING]['counter'] | 'sigpipe';
-
 /** Call it once the log and the metrics are configured. */
 export function handleSignals(log: Log, metrics: Metrics): void {
   process.on('SIGPIPE', () => {

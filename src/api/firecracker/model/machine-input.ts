@@ -72,6 +72,17 @@ export function toConfigInput(resources: VmResources, { pci = false } = {}): Con
   };
 }
 
+/** The configuration with what clients set by `/volt/config`: more vCPUs than Firecracker has, and keys of `volt`. */
+export function withExtras(input: ConfigInput, extras: Readonly<Record<string, unknown>>): ConfigInput {
+  const { vcpu_count: count, ...volt } = extras;
+  const machine = input['machine-config'] as object;
+  return {
+    ...input,
+    'machine-config': { ...machine, ...(count === undefined ? {} : { vcpu_count: count }) },
+    volt: { ...(input['volt'] as object), ...volt },
+  };
+}
+
 function toDriveInput(drive: DriveBody) {
   const { drive_id, is_root_device, cache_type, partuuid, socket } = drive;
   const common = { drive_id, is_root_device, cache_type, partuuid };

@@ -27,7 +27,7 @@ export interface MetricsInput {
   /** Exits of all vCPUs since the start, by KVM's reason. */
   readonly exits: Readonly<Record<string, number>>;
   /** Signals that this process got, by Firecracker's names. */
-  readonly signals: Readonly<Record<string, number>>;
+  readonly signals: Readonly<Partial<Record<SignalCounter, number>>>;
 }
 
 /** Counters that appear once for each device and once for all of a kind; `count` reads one of a device. */
@@ -175,7 +175,8 @@ const MEMORY_HOTPLUG: Counters = {
   state_fails: 0,
 };
 
-const SIGNALS = ['sigbus', 'sigsegv', 'sigxfsz', 'sigxcpu', 'sigpipe', 'sighup', 'sigill'];
+const SIGNALS = ['sigbus', 'sigsegv', 'sigxfsz', 'sigxcpu', 'sigpipe', 'sighup', 'sigill'] as const;
+export type SignalCounter = (typeof SIGNALS)[number];
 const AGGREGATE = { min_us: 0, max_us: 0, sum_us: 0 };
 
 /** The difference to the last line, as Firecracker writes most of its counters. */
