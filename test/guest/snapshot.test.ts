@@ -17,6 +17,7 @@ import { kvmOpens, runVolt, VOLT } from '../cli/volt-process.ts';
 import { testNeeding } from '../support/needs.ts';
 import { waitUntil } from './guest-run.ts';
 import { SnapshotFolder, type SavedVolt } from './saved-volt.ts';
+import { asm, buildPvhElf, program } from './tiny-guest.ts';
 
 /** For hangs only. */
 setDefaultTimeout(180_000);
@@ -168,6 +169,30 @@ describe('a guest', () => {
     }
     expect(moves).toBeGreaterThan(0);
   });
+
+  needsKvm(
+    'with 64 vCPUs is saved in its sandbox while its APs wait, as they do where it is restored',
+    async () => {
+      await using folder = new SnapshotFolder();
+      writeFileSync(folder.at('kernel'), buildPvhElf(program(asm.print('ready'), asm.halt())));
+      const flags = ['--cpus', '64', '--memory', '32M', '--kernel', folder.at('kernel')];
+      const guest = folder.boot(...flags);
+      await waitUntil('the guest is ready', () => guest.stdout.includes('ready'));
+
+      const paused = await guest.ctl('pause');
+      await save(guest, folder.at('snap'));
+      const resumed = await guest.ctl('resume');
+      await save(guest, folder.at('snap'), '--stop');
+      await guest.exited;
+      const restored = folder.restore('snap');
+      await waitUntil('its control socket', () => existsSync(restored.socket));
+      const { stdout } = await restored.ctl('vcpus', '--json');
+
+      const states = (JSON.parse(stdout) as { state: string }[]).map(({ state }) => state);
+      expect([paused.exitCode, resumed.exitCode]).toEqual([0, 0]);
+      expect(states).toEqual(['halted', ...Array<string>(63).fill('waiting-for-sipi')]);
+    },
+  );
 
   needsKvm('that was paused stays paused', async () => {
     await using folder = new SnapshotFolder();
