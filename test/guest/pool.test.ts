@@ -121,7 +121,7 @@ describe.skipIf(!kvmOpens)('volt pool (needs /dev/kvm)', () => {
     await waitUntil('the refusal', () => pool.count('refused') > 0);
     expect(pool.count('taken')).toBe(0);
     expect(pool.events.find(({ kind }) => kind === 'refused')).toMatchObject({
-      why: 'its resource limits (ulimit) is another one',
+      why: 'different resource limits (ulimit)',
     });
   });
 

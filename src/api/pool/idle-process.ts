@@ -108,7 +108,7 @@ function serveClient(connection: OwnedFd): Outcome {
     if (!caller || caller.pid <= 0 || caller.uid !== process.getuid?.())
       return refuse(fd, 'another user, or a process that is not visible here');
     if (request.executable !== undefined && request.executable !== executableId())
-      return refuse(fd, 'its executable is another one');
+      return refuse(fd, 'different executable');
     const theirs = readOrUndefined(caller.pid);
     if (!theirs) return refuse(fd, 'the caller cannot be looked at in /proc');
     const ours = inherited();
@@ -116,12 +116,12 @@ function serveClient(connection: OwnedFd): Outcome {
       { ...ours.context, [CGROUP]: '' },
       { ...theirs.context, [CGROUP]: '' },
     );
-    if (difference !== undefined) return refuse(fd, `its ${difference} is another one`);
+    if (difference !== undefined) return refuse(fd, `different ${difference}`);
     if (!enterDirectoryOf(caller.pid)) return refuse(fd, 'its working directory cannot be entered');
     const moves = ours.context[CGROUP] !== theirs.context[CGROUP];
-    if (moves && ours.context[SECCOMP] !== '0') return refuse(fd, 'its cgroup is another one');
+    if (moves && ours.context[SECCOMP] !== '0') return refuse(fd, 'different cgroup');
     if (moves && !joinCgroupOf(theirs.context[CGROUP]!)) {
-      const why = 'its cgroup is another one, which this process may not join';
+      const why = 'different cgroup, which this process may not join';
       refuse(fd, why);
       return readCgroup('self') === ours.context[CGROUP] ? 'idle' : 'spoilt';
     }
