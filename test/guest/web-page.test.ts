@@ -7,7 +7,7 @@ import { kvmOpens } from '../cli/volt-process.ts';
 import { testNeeding } from '../support/needs.ts';
 import { waitUntil } from './guest-run.ts';
 import { NamedVolts, type ConsoleTerminal } from './named-volt.ts';
-import { echoGuest } from './tiny-guest.ts';
+import { asm, echoGuest, program } from './tiny-guest.ts';
 
 setDefaultTimeout(120_000);
 
@@ -172,6 +172,36 @@ describe('the page', () => {
     expect(await page.locator('.thread').count()).toBe(4);
     expect(text).toMatch(/APIC\t0x/);
     expect(width).toBeLessThanOrEqual(390);
+    expect(bad).toEqual([]);
+  });
+
+  inBrowser('reports a hang above all views, and among the events', async () => {
+    const kernel = volts
+      .configOf('stuck', program(asm.print('stuck\n'), asm.halt()))
+      .replace('.json', '.elf');
+    volts.terminal(
+      ...[
+        'run',
+        '--name',
+        'stuck',
+        '--kernel',
+        kernel,
+        '--cpus',
+        '1',
+        '--memory',
+        '32M',
+        '--hang-report',
+        '5',
+      ],
+    );
+    await using opened = await openPage('stuck');
+    const { page, bad } = opened;
+
+    await page.locator('.hang[role="alert"]', { hasText: 'vCPU 0: halted-for-good, RIP 0x10' }).waitFor();
+    await page.getByRole('tab', { name: 'Events' }).click();
+    const events = await page.getByRole('tabpanel').innerText();
+
+    expect(events).toContain('No vCPU has made progress for 5 s.');
     expect(bad).toEqual([]);
   });
 

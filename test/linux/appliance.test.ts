@@ -38,6 +38,42 @@ describe.skipIf(!isRoot)('Volt as a service (needs root to make a machine)', () 
   );
 
   thorough(
+    'volt start, stop, restart, logs and rm drive the unit of a guest by its name',
+    async () => {
+      const { stdout } = await runOnAppliance(
+        `echo "{ $beats }" > /tmp/named.json
+        volt create /tmp/named.json
+        volt ps -a | grep named
+        volt start named; echo "start $? $(show named ActiveState)"
+        volt ps | grep -o 'named .* running'
+        await named heartbeat 1
+        volt start named; echo "again $?"
+        volt ctl named status | grep state
+        volt console --read-only named > /tmp/console & sleep 3; kill $!
+        grep -c heartbeat /tmp/console
+        volt inspect named | grep Unit
+        volt restart named; echo "restart $? $(show named ActiveState)"
+        volt logs -n 3 named | grep -c .
+        volt stop named; echo "stop $? $(show named ActiveState)"
+        volt rm named; echo "rm $?"; ls /etc/volt/named.json 2>&1`,
+        SECONDS,
+      );
+
+      expect(stdout).toContain('/etc/volt/named.json\n');
+      expect(stdout).toMatch(/^ *- +named .* stopped/m);
+      expect(stdout).toContain('start 0 active\n');
+      expect(stdout).toMatch(/^named .* running$/m);
+      expect(stdout).toContain('again 2\n');
+      expect(stdout).toMatch(/^state +running$/m);
+      expect(stdout).toMatch(/^[1-9]\d*\nUnit +volt@named\.service$/m);
+      expect(stdout).toContain('restart 0 active\n3\n');
+      expect(stdout).toContain('stop 0 inactive\n');
+      expect(stdout).toMatch(/^rm 0\nls: cannot access/m);
+    },
+    LINUX_TEST,
+  );
+
+  thorough(
     'a guest of /etc/volt runs as nobody that exists, is seen by ps and health, and powers itself off when it is stopped',
     async () => {
       const { stdout } = await runOnAppliance(
@@ -64,9 +100,9 @@ describe.skipIf(!isRoot)('Volt as a service (needs root to make a machine)', () 
       const [, own, host] = /^roots (\S+) (\S+)$/m.exec(stdout)!;
       expect(own).not.toBe(host);
       expect(stdout).toMatch(
-        /^ *\d+ +1 +256 MiB +\S+ +running +\/srv\/guest\/vmlinux +\/run\/volt\/web\/control.sock$/m,
+        /^ *\d+ +web +1 +256 MiB +\S+ +running +\/srv\/guest\/vmlinux +\/run\/volt\/web\/control.sock$/m,
       );
-      expect(stdout).toMatch(/^OK: guest \d+ running for \S+, 1 vCPUs\nhealth 0$/m);
+      expect(stdout).toMatch(/^OK: guest web running for \S+, 1 vCPUs\nhealth 0$/m);
       expect(stdout).toMatch(/^state +running$/m);
       expect(stdout).toContain('VOLT-GUEST power button\n');
       expect(stdout).toContain('reboot: Power down\n');
@@ -224,7 +260,7 @@ JSON
       );
 
       expect(stdout).toContain('upgraded 0\n/usr/bin/volt (deleted)\nreload no\n');
-      expect(stdout).toMatch(/^OK: guest \d+ running/m);
+      expect(stdout).toMatch(/^OK: guest upgraded running/m);
       expect(stdout).toEndWith('\n/usr/bin/volt\n2\n');
     },
     LINUX_TEST,
