@@ -27,7 +27,7 @@ import { CpuTemplateSchema } from './cpu-template-config.ts';
 import { filePath, flag, found, isSection, oneOf, optional, section, wholeNumber } from '../schema/values.ts';
 import { placeDevices, planPciBuses, virtioCmdline, type PciBusPlan } from '../virtio/host/placement.ts';
 import { addKernelWords, contradictingWords, turnsAcpiOff } from './kernel-words.ts';
-import { checkDevices, parseDevices, rootWord, unknownDeviceKeys } from './devices.ts';
+import { checkDevices, parseDevices, resolveQueues, rootWord, unknownDeviceKeys } from './devices.ts';
 import type { DeviceConfig } from '../virtio/host/specs.ts';
 
 /** vCPUs if the configuration has no count. */
@@ -264,7 +264,7 @@ export function parseConfig(input: unknown, nameOf: (path: string) => string = (
   const config = toVmConfig(
     input as ConfigInput,
     result.output,
-    parseDevices(input as ConfigInput, nameOf),
+    parseDevices(resolveQueues(input as ConfigInput, result.output['machine-config'].vcpu_count), nameOf),
     nameOf,
   );
   if (config.hugepages && (config.memoryBytes / MIB) % HUGE_PAGE_MIB !== 0) {

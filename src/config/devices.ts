@@ -6,10 +6,28 @@ import { ISA_IRQ_COUNT, VIRTIO_GSIS } from '../machine/irqs.ts';
 import { DEVICES_PER_BUS } from '../pci/address.ts';
 import { MAX_PCI_SLOTS, type PciBusPlan } from '../virtio/host/placement.ts';
 import { ALL_SPECS, SPECS, type DeviceConfig } from '../virtio/host/specs.ts';
+import { isSection } from '../schema/values.ts';
 import { VoltError } from '../volt-error.ts';
 
 type Sections = Readonly<Record<string, unknown>>;
 type NameOf = (path: string) => string;
+
+/** Most queues of a disk, and pairs of a network interface. */
+const MOST_AUTOMATIC_QUEUES = 16;
+
+/** `queues: "auto"` of a disk or a network interface means one queue, or pair, for each vCPU. User-mode networking has one pair. */
+export function resolveQueues(input: Sections, cpus: number): Sections {
+  const resolved: Record<string, unknown> = { ...input };
+  const queues = Math.min(cpus, MOST_AUTOMATIC_QUEUES);
+  for (const section of ['drives', 'network-interfaces']) {
+    const items = input[section];
+    if (!Array.isArray(items)) continue;
+    resolved[section] = items.map((item: unknown) =>
+      isSection(item) && item['queues'] === 'auto' ? { ...item, queues: item['user'] ? 1 : queues } : item,
+    );
+  }
+  return resolved;
+}
 
 /** Validates the devices' sections of a configuration. Throws VoltError 'config' with the first problem. */
 export function parseDevices(input: Sections, nameOf: NameOf): DeviceConfig[] {

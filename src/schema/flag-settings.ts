@@ -13,6 +13,8 @@ export interface FlagSettings {
   present(key: string): true | undefined;
   /** A whole number of at least 1, with an optional suffix K, M, G or T. */
   quantity(key: string, what: string): number | undefined;
+  /** Like `quantity`, or the word `auto`. */
+  quantityOrAuto(key: string, what: string): number | 'auto' | undefined;
   /** A size such as 128M, in MiB. */
   mib(key: string): number | undefined;
   /** The table's value for the word that was given. */
@@ -51,6 +53,7 @@ export function readSettings(flag: string, text: string, keys: readonly string[]
   return {
     text: needed,
     quantity,
+    quantityOrAuto: (key, what) => (values.get(key) === 'auto' ? 'auto' : quantity(key, `${what}, or auto`)),
     present(key) {
       if (values.get(key) !== undefined) throw bad(`${key} takes no value`, `${key} alone`);
       return values.has(key) || undefined;

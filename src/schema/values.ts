@@ -71,3 +71,11 @@ export function optional<const T extends v.GenericSchema, const D extends v.Infe
 export function optional(schema: v.GenericSchema, value?: unknown) {
   return v.nullish(schema, value === undefined ? () => undefined : (value as never));
 }
+
+/** A number of queues, or `auto`: one for each vCPU, which config/devices.ts puts in its place. */
+export function queueCount(max: number) {
+  return v.union(
+    [wholeNumber(1, max), v.literal('auto')],
+    (issue) => `${found(issue.input)} (expected 1 to ${max}, or auto)`,
+  );
+}

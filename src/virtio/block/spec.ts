@@ -11,6 +11,7 @@ import {
   listOf,
   oneOf,
   optional,
+  queueCount,
   section,
   text,
   wholeNumber,
@@ -90,7 +91,7 @@ const entries = () => ({
   monitor: optional(filePath),
   timeout_s: optional(wholeNumber(0, MAX_TIMEOUT_S, ' s')),
   direct: optional(flag, false),
-  queues: optional(wholeNumber(1, MAX_DISK_QUEUES), 1),
+  queues: optional(queueCount(MAX_DISK_QUEUES), 1),
   locked: optional(flag, true),
   partial: optional(flag, false),
 });
@@ -129,7 +130,7 @@ const drive = () =>
       partial: each.partial,
       cache: each.cache_type,
       direct: each.direct,
-      queues: each.queues,
+      queues: each.queues === 'auto' ? 1 : each.queues,
       engine: each.io_engine,
       limits: each.rate_limiter ?? NO_LIMITS,
     })),
@@ -199,7 +200,7 @@ function parseFlag(value: string, index: number): JsonObject {
     format: settings.choice('format', FORMAT_OF_WORD),
     direct: settings.present('direct'),
     overlay: settings.text('overlay', 'FILE'),
-    queues: settings.quantity('queues', `a number from 1 to ${MAX_DISK_QUEUES}`),
+    queues: settings.quantityOrAuto('queues', `a number from 1 to ${MAX_DISK_QUEUES}`),
     rate_limiter: settings.rateLimiter(),
   });
 }

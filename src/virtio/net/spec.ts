@@ -4,7 +4,16 @@
  */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
-import { flag, found, listOf, optional, section, text, wholeNumber } from '../../schema/values.ts';
+import {
+  flag,
+  found,
+  listOf,
+  optional,
+  queueCount,
+  section,
+  text,
+  wholeNumber,
+} from '../../schema/values.ts';
 import { VoltError } from '../../volt-error.ts';
 import { defineSpec, type JsonObject } from '../host/device-spec.ts';
 import { DeviceId, NO_LIMITS, RateLimiterSchema } from '../host/values.ts';
@@ -62,7 +71,7 @@ const entries = () => ({
   mtu: optional(wholeNumber(MIN_MTU, MAX_MTU)),
   rx_rate_limiter: optional(RateLimiterSchema),
   tx_rate_limiter: optional(RateLimiterSchema),
-  queues: optional(wholeNumber(1, MAX_QUEUE_PAIRS), 1),
+  queues: optional(queueCount(MAX_QUEUE_PAIRS), 1),
   user: optional(flag, false),
   forward: optional(listOf(ForwardSchema), []),
   ports: optional(listOf(PortsSchema), []),
@@ -77,7 +86,7 @@ const networkInterface = () =>
       () => 'it names no network or two (expected either host_dev_name or user: true)',
     ),
     v.check(
-      ({ user, queues }) => !user || queues === 1,
+      ({ user, queues }) => !user || queues === 1 || queues === 'auto',
       () => 'user-mode networking has one queue pair (expected queues: 1)',
     ),
     v.check(
@@ -97,7 +106,7 @@ const networkInterface = () =>
       creates: each.create,
       mac: each.guest_mac ?? undefined,
       mtu: each.mtu ?? undefined,
-      queues: each.queues,
+      queues: each.queues === 'auto' ? 1 : each.queues,
       receiveLimits: each.rx_rate_limiter ?? NO_LIMITS,
       transmitLimits: each.tx_rate_limiter ?? NO_LIMITS,
     })),
@@ -131,7 +140,7 @@ function parseFlag(value: string, index: number): JsonObject {
     forward: settings.text('forward', '8080:80+2222:22')?.split('+'),
     ports: settings.text('ports', '80+443')?.split('+'),
     guest_mac: settings.text('mac', '06:00:ac:10:00:02'),
-    queues: settings.quantity('queues', `a number from 1 to ${MAX_QUEUE_PAIRS}`),
+    queues: settings.quantityOrAuto('queues', `a number from 1 to ${MAX_QUEUE_PAIRS}`),
     rx_rate_limiter: limiter,
     tx_rate_limiter: limiter,
   });
@@ -146,7 +155,7 @@ export const NET = defineSpec<NetConfig>({
   flag: {
     name: 'net',
     value: '<settings>',
-    help: 'a network interface: tap=NAME or user, with forward=8080:80, ports=80+443, mac=…, id=…, queues=N, bw=SIZE (a second), iops=N; may be given again',
+    help: 'a network interface: tap=NAME or user, with forward=8080:80, ports=80+443, mac=…, id=…, queues=N|auto, bw=SIZE (a second), iops=N; may be given again',
     parse: parseFlag,
   },
   hostSide: {

@@ -150,3 +150,23 @@ test('without ACPI devices of every kind are announced, and no more than have IS
   );
   expect(parse({ ...rest, drives: [drive('d')], volt: {} }).config.devices).toHaveLength(9);
 });
+
+test('queues: auto is one queue or pair for each vCPU, up to 16, and one for user-mode networking', () => {
+  const sections = {
+    drives: [{ ...drive('a'), queues: 'auto' }],
+    'network-interfaces': [
+      { iface_id: 'tap', host_dev_name: 'tap0', queues: 'auto' },
+      { iface_id: 'user', user: true, queues: 'auto' },
+    ],
+  };
+  const queuesFor = (cpus: number) =>
+    parse({ ...sections, 'machine-config': { vcpu_count: cpus, mem_size_mib: 512 } }).config.devices.map(
+      (device) => ('queues' in device ? device.queues : 0),
+    );
+
+  expect([queuesFor(1), queuesFor(4), queuesFor(40)]).toEqual([
+    [1, 1, 1],
+    [4, 4, 1],
+    [16, 16, 1],
+  ]);
+});

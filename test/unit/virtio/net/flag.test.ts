@@ -46,7 +46,7 @@ describe('--net', () => {
     ['tap=a,speed=9', 'unknown key speed (expected tap, user, forward, ports, mac, id, queues, bw, iops)'],
     ['tap=a,', 'an empty setting'],
     ['tap=a,bw=fast', 'bw is fast (expected bytes per second such as 10M, at least 4K)'],
-    ['tap=a,queues=0', 'queues is 0 (expected a number from 1 to 16)'],
+    ['tap=a,queues=0', 'queues is 0 (expected a number from 1 to 16, or auto)'],
   ])('refuses %s', (text, problem) => {
     expect(voltErrorOf(() => parse(text)).message).toStartWith(`Cannot use --net ${text}: ${problem}`);
   });
