@@ -33,23 +33,34 @@ export async function writeImages(folder: string): Promise<void> {
       entrypoint: ['/plugin'],
       fill: (root) => add(root, join(folder, 'bin/generic-device-plugin'), 'plugin'),
     },
-    ...['1', '2'].map((tag) => ({
-      name: `volt-guest:${tag}`,
-      entrypoint: ['/usr/bin/volt'],
-      fill: (root: string) => {
-        writeRoot(root, context, systemFiles(VOLT, false), '{}');
-        const files = {
-          'guest/boot/kernel': buildPvhElf(keepingGuest()),
-          // "0", which the guest's starts count up from.
-          'guest/disk/root.img': new Uint8Array(1024 * 1024).fill(0x30, 0, 1),
-        };
-        for (const [path, bytes] of Object.entries(files)) {
-          mkdirSync(dirname(join(root, path)), { recursive: true });
-          writeFileSync(join(root, path), bytes);
-        }
-      },
-    })),
   ];
+  await write(folder, images, context);
+  for (const tag of ['1', '2']) await writeGuestImage(folder, tag);
+}
+
+/** Writes `FOLDER/images/volt-guest-TAG.tar`. */
+export async function writeGuestImage(folder: string, tag: string): Promise<void> {
+  const context = releaseContext(VOLT);
+  const fill = (root: string) => {
+    writeRoot(root, context, systemFiles(VOLT, false), '{}');
+    const files = {
+      'guest/boot/kernel': buildPvhElf(keepingGuest()),
+      // "0", which the guest's starts count up from.
+      'guest/disk/root.img': new Uint8Array(1024 * 1024).fill(0x30, 0, 1),
+    };
+    for (const [path, bytes] of Object.entries(files)) {
+      mkdirSync(dirname(join(root, path)), { recursive: true });
+      writeFileSync(join(root, path), bytes);
+    }
+  };
+  await write(folder, [{ name: `volt-guest:${tag}`, entrypoint: ['/usr/bin/volt'], fill }], context);
+}
+
+async function write(
+  folder: string,
+  images: readonly TestImage[],
+  context: ReturnType<typeof releaseContext>,
+): Promise<void> {
   mkdirSync(join(folder, 'images'), { recursive: true });
   for (const { name, entrypoint, fill } of images) {
     const stage = mkdtempSync(join(tmpdir(), 'volt-fleet-'));
@@ -65,5 +76,3 @@ export async function writeImages(folder: string): Promise<void> {
     rmSync(stage, { recursive: true });
   }
 }
-
-if (import.meta.main) await writeImages(process.argv[2]!);

@@ -24,7 +24,7 @@ export class DockerEngine implements AsyncDisposable {
   readonly folder = new TemporaryFolder();
   readonly #process: Bun.Subprocess;
 
-  private constructor(network: string | undefined) {
+  private constructor(network: string | undefined, flags: readonly string[]) {
     const at = (name: string) => this.folder.at(name);
     // Containers' sockets have paths of at most 107 bytes.
     mkdirSync(at('run'));
@@ -48,6 +48,7 @@ export class DockerEngine implements AsyncDisposable {
         at('daemon.json'),
         '--storage-driver=vfs',
         ...settings,
+        ...flags,
       ],
       { stdin: 'ignore', stdout: Bun.file(at('log')), stderr: Bun.file(at('log')) },
     );
@@ -57,8 +58,8 @@ export class DockerEngine implements AsyncDisposable {
    * Starts an engine, in the network namespace of that path or else in one that has no network, and waits until it
    * answers. Throws with what it logged when it does not start.
    */
-  static async start(network?: string): Promise<DockerEngine> {
-    const engine = new DockerEngine(network);
+  static async start(network?: string, flags: readonly string[] = []): Promise<DockerEngine> {
+    const engine = new DockerEngine(network, flags);
     const deadline = Date.now() + START_MS;
     while ((await engine.run('version')).exitCode !== 0) {
       if (engine.#process.exitCode === null && Date.now() < deadline) {
@@ -108,15 +109,46 @@ export class DockerEngine implements AsyncDisposable {
     return bundled.linux.seccomp;
   }
 
-  /** Kills the engine, as a crash of its host would; its containers go on. */
-  async kill(): Promise<void> {
+  /** Kills the engine and everything it has started, as a crash of its host would. */
+  async crash(): Promise<void> {
+    const { stdout: ids } = await this.run('ps', '--quiet');
+    const containers = ids.trim().split('\n').filter(Boolean);
+    const { stdout: pids } = await this.run('inspect', '--format={{.State.Pid}}', ...containers);
     this.#process.kill('SIGKILL');
     await this.#process.exited;
+    for (const pid of [...this.#processes(), ...pids.trim().split('\n').filter(Boolean).map(Number)]) {
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch {
+        // It has gone with the others.
+      }
+    }
+  }
+
+  /** containerd and its shims have the engine's folder, which is a test's own, on their command lines. */
+  #processes(): number[] {
+    const folder = this.folder.path;
+    return [...new Bun.Glob('[0-9]*/cmdline').scanSync({ cwd: '/proc', onlyFiles: false })].flatMap(
+      (path) => {
+        try {
+          const words = readFileSync(`/proc/${path}`, 'latin1');
+          return words.includes(folder) ? [Number(path.split('/')[0])] : [];
+        } catch {
+          return [];
+        }
+      },
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#process.kill('SIGTERM');
     await this.#process.exited;
+    const mounts = readFileSync('/proc/mounts', 'latin1')
+      .split('\n')
+      .map((line) => line.split(' ')[1] ?? '');
+    for (const mount of mounts.filter((path) => path.startsWith(this.folder.path)).reverse()) {
+      Bun.spawnSync(['umount', '--lazy', mount]);
+    }
     this.folder[Symbol.dispose]();
   }
 }
