@@ -133,4 +133,35 @@ describe('a PCI bus under Linux', () => {
     },
     LINUX_TEST,
   );
+
+  thorough(
+    'carries 24 disks and 8 networks, all of them under load, on two buses',
+    async () => {
+      const { kernel, initrd } = kernels.get('cloud-amd64')!;
+      const script = `
+        dir=$(mktemp -d); cd "$dir"; set --
+        for i in $(seq 0 23); do truncate -s 1M d$i; set -- "$@" --disk d$i; done
+        for i in $(seq 0 7); do
+          ip tuntap add volt-many$i mode tap; ip address add 10.77.$i.1/24 dev volt-many$i; ip link set volt-many$i up
+          set -- "$@" --net tap=volt-many$i
+        done
+        "$volt" --no-reboot --cpus 2 --memory 1G --kernel "$kernel" --initrd "$initrd" --pci "$@" \\
+          --cmdline "console=ttyS0 reboot=k panic=-1 quiet volt.run=check" < /dev/null
+        code=$?
+        for i in $(seq 0 7); do ip link delete volt-many$i; done
+        rm -r "$dir"; exit $code`;
+      const environment = [`volt=${VOLT}`, `kernel=${kernel.vmlinux}`, `initrd=${initrd}`];
+
+      const { stdout, exitCode } = await runOnLinuxHost(
+        ['env', ...environment, 'sh', '-c', script],
+        4 * SECONDS,
+      );
+
+      expect(exitCode).toBe(0);
+      expect(stdout.match(/VOLT-GUEST vd. verified/g)).toHaveLength(24);
+      expect(stdout.match(/VOLT-GUEST eth\d answered/g)).toHaveLength(8);
+      expect(stdout).toContain('VOLT-GUEST lspci 01:00.0 Class [0200]: Device [1af4:1041] (rev 01)');
+    },
+    LINUX_TEST,
+  );
 });
