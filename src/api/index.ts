@@ -31,6 +31,8 @@ export { ALL_SPECS } from '../virtio/host/specs.ts';
 export { EXIT_CODE, type VmEnd } from '../vmm/vm-end.ts';
 export type { SnapshotOptions } from '../vmm/state/save-to-directory.ts';
 export type { SnapshotProgress, SnapshotResult } from '../vmm/state/snapshot.ts';
+export type { TraceSummary, VcpuSummary } from '../trace/summary.ts';
+export type { TimelineFile } from './trace/timeline-file.ts';
 export type { TimelineRow } from '../vmm/timeline.ts';
 export { inspectFile, inspectMachine, dumpWrites, type FileInspection } from './inspect.ts';
 export type { Inspection, MpInspection } from '../plan/inspection.ts';

@@ -31,6 +31,7 @@ import type {
   SnapshotRequest,
   SnapshotResult,
   StuckVcpu,
+  TraceResult,
   VcpuStatus,
   VmEvent,
   VmStatus,
@@ -264,6 +265,25 @@ export class VmControl implements ControlTarget {
         commit: async () => void (await client.ask('commit', {}, 0)),
         signal: gone.signal,
         onProgress: (bytes, total) => this.#emit({ kind: 'dump', bytes, total, atMs: this.#now() }),
+      });
+    } finally {
+      stopWatching();
+    }
+  }
+
+  /** Records the guest to a file that the client opens and puts in its place. Throws VoltError. */
+  async trace(seconds: number, client: CallingClient): Promise<TraceResult> {
+    this.#checkRunning();
+    if (seconds < 1)
+      throw new VoltError('usage', 'Cannot trace the guest for 0 seconds (expected 1 to 3600)');
+    const { recordTrace } = await import('../vmm/trace/record-trace.ts');
+    const gone = new AbortController();
+    const stopWatching = client.onGone(() => gone.abort());
+    try {
+      return await recordTrace(this.#vm, seconds, {
+        open: async () => (await client.ask('send-files', { files: ['trace'] }, 1))[0]!,
+        commit: async () => void (await client.ask('commit', {}, 0)),
+        signal: gone.signal,
       });
     } finally {
       stopWatching();

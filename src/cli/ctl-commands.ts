@@ -255,6 +255,17 @@ Ctrl-C cancels: the guest goes on, and an earlier snapshot stays as it is.`,
       else writeStdout(formatDump(file, result));
     });
   program
+    .command('trace')
+    .description('record exits, CPU time and device requests for Perfetto and volt report')
+    .argument('<seconds>', 'from 1 to 3600', toNumber)
+    .argument('<file>', 'such as web.json; replaced when the new one is complete')
+    .action(async (seconds, file) => {
+      const { trace, formatTraceResult } = await import('./ctl-trace.ts');
+      const result = await trace(guestSocket(guest), seconds, file);
+      if (wantsJson()) writeJson(result);
+      else writeStdout(formatTraceResult(file, result));
+    });
+  program
     .command('gdb')
     .description('stop the guest for gdb and carry its remote protocol on stdin and stdout')
     .addHelpText(

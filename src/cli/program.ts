@@ -301,6 +301,16 @@ program
     process.exitCode = await top(guest, flags);
   });
 
+program
+  .command('report')
+  .description('print what a trace says: phases, APs, exits by reason, CPU time')
+  .argument('<file>', 'of --timeline=FILE or volt ctl trace')
+  .option('--json', 'as JSON')
+  .action(async (file, flags) => {
+    const { report } = await import('./report.ts');
+    report(file, flags);
+  });
+
 addCtlCommand(program);
 addGuestCommands(program);
 

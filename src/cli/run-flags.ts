@@ -130,7 +130,10 @@ export const RUN_FLAGS: readonly FlagGroup[] = [
         flags: '--name <name>',
         help: 'name the guest, for volt ps, console, stop and all that takes a process id; opens a control socket',
       },
-      { flags: '--timeline', help: 'print when each phase of the boot happened, on stderr, at the end' },
+      {
+        flags: '--timeline [file]',
+        help: 'print when each phase of the boot happened, on stderr, at the end; with a file: a trace for Perfetto',
+      },
       { flags: '--json', help: 'without --kernel: the report of the embedded kernel as JSON' },
       {
         flags: '--control [path]',

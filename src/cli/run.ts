@@ -12,6 +12,7 @@ import {
   type GdbServer,
   type MetricsServer,
   type StuckReason,
+  type TimelineFile,
   type TimelineRow,
   type VmConfig,
   type VmOptions,
@@ -32,7 +33,8 @@ export interface RunFlags extends MachineFlags, HostFlags {
 export interface HostFlags {
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
-  readonly timeline?: true | undefined;
+  /** A path: a trace there, instead of text on stderr. */
+  readonly timeline?: string | true | undefined;
   /** true: at the default path. */
   readonly control?: string | true | undefined;
   /** The guest's name, which also opens a control socket. */
@@ -93,8 +95,9 @@ export async function runGuest(
 ): Promise<number> {
   using claim = await claimGuestName(flags);
   const resources = new HostResources();
-  const options = { timeline: flags.timeline ?? false, warn: log.warn, resources };
+  const options = { timeline: flags.timeline !== undefined, warn: log.warn, resources };
   let vm = first(options);
+  using timelineFile = await openTimelineFile(vm, flags.timeline);
   const { config } = vm;
   hostWarnings(config).forEach(log.warn);
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
@@ -119,6 +122,7 @@ export async function runGuest(
   const restart = () => {
     log.info('the guest has reset itself; starting it again');
     vm = new VirtualMachine(vm.configAfterReset, options);
+    timelineFile?.attach(vm);
     control.attach(vm);
     return vm;
   };
@@ -142,7 +146,8 @@ export async function runGuest(
   // The vCPUs' states matter most when the guest failed, or was stopped because it hung.
   const tell = end.lines.length > 0 ? log.error : log.info;
   for (const state of end.states) tell(`  ${state}`);
-  if (flags.timeline) printTimeline(vm.timeline.rows(vm.shared, vm.config.bootCpu));
+  timelineFile?.write();
+  if (flags.timeline === true) printTimeline(vm.timeline.rows(vm.shared, vm.config.bootCpu));
   return exitCode;
 }
 
@@ -248,6 +253,16 @@ async function openGdbServer(
 }
 
 const GDB_WAIT = ',wait';
+
+/** Loads its code only if the flag names a file. */
+async function openTimelineFile(
+  vm: VirtualMachine,
+  flag: string | true | undefined,
+): Promise<TimelineFile | undefined> {
+  if (flag === undefined || flag === true) return undefined;
+  const { TimelineFile: File } = await import('../api/trace/timeline-file.ts');
+  return new File(flag, vm);
+}
 
 /**
  * Loads its code only if a service manager expects notifications, as systemd does for units of Type=notify.

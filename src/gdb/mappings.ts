@@ -45,6 +45,8 @@ interface Walk {
   readonly largest: number;
   readonly most: number;
   readonly ranges: PageRange[];
+  /** Tables below the first that were walked, by level and address: an alias of one is left out. */
+  readonly seen: Set<number>;
   tables: number;
   isComplete: boolean;
 }
@@ -60,7 +62,16 @@ export function listMappings(
   const isPae = isLong || (cr4 & PAGING.pae) !== 0n;
   const levels = isLong ? ((cr4 & PAGING.la57) === 0n ? 4 : 5) : isPae ? 3 : 2;
   const largest = isLong ? 3 : isPae || (cr4 & PAGING.pse) !== 0n ? 2 : 1;
-  const walk: Walk = { read, isWide: isPae, largest, most, ranges: [], tables: 0, isComplete: true };
+  const walk: Walk = {
+    read,
+    isWide: isPae,
+    largest,
+    most,
+    ranges: [],
+    seen: new Set(),
+    tables: 0,
+    isComplete: true,
+  };
   const root = Number(isLong ? cr3 & PAGING.addressMask : cr3 & (isPae ? 0xffff_ffe0n : 0xffff_f000n));
   const offset = root % TABLE_BYTES;
   // The four entries of PAE's first table need not start a page.
@@ -107,14 +118,12 @@ function visit(walk: Walk, { table, level, linear, offset, end }: Table): void {
     const first = linear + ((at - offset) / entryBytes) * pages;
     const isLarge = level > 1 && level <= walk.largest && (low & PAGE_SIZE) !== 0;
     if (level === 1 || isLarge) add(walk, first, target - (target % pages), pages);
-    else
-      visit(walk, {
-        table: target * PAGE_BYTES,
-        level: level - 1,
-        linear: first,
-        offset: 0,
-        end: TABLE_BYTES,
-      });
+    else if (!walk.seen.has(target * 8 + level)) {
+      // Linux has the tables of its ESPFIX area 65,536 times. (arch/x86/kernel/espfix_64.c)
+      walk.seen.add(target * 8 + level);
+      const next = { table: target * PAGE_BYTES, level: level - 1, linear: first };
+      visit(walk, { ...next, offset: 0, end: TABLE_BYTES });
+    }
   }
 }
 

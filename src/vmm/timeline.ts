@@ -32,6 +32,16 @@ export class Timeline {
   readonly #start = origin;
   readonly #rows: TimelineRow[] = [{ phase: 'process start', atMs: 0 }];
 
+  /** Milliseconds since 1970. */
+  get startedAt(): number {
+    return this.#start;
+  }
+
+  /** What was marked, by name and milliseconds since 1970. */
+  phases(): { name: string; at: number }[] {
+    return this.#rows.map(({ phase, atMs }) => ({ name: phase, at: this.#start + atMs }));
+  }
+
   mark(phase: string): void {
     this.#rows.push({ phase, atMs: now() - this.#start });
   }

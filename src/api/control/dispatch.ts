@@ -52,6 +52,8 @@ export function createDispatch(target: ControlTarget): Dispatch {
       case 'dump':
         // The same.
         return target.dump(client);
+      case 'trace':
+        return target.trace(call.params.seconds, client);
       case 'regs':
         return queue.run(() => target.registers(call.params.vcpu));
       default:

@@ -174,6 +174,7 @@ export const METHODS = {
   }),
   'console-input': strict({ data: base64 }),
   dump: strict({}),
+  trace: strict({ seconds: whole('seconds from 1 to 3600', 3600) }),
   gdb: strict({}),
 } as const;
 

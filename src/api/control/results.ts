@@ -12,6 +12,7 @@ import type {
   RegisterSet,
   RunningConfig,
   SnapshotResult,
+  TraceResult,
   VcpuStatus,
   VmStatus,
 } from './target.ts';
@@ -149,6 +150,7 @@ export const RESULTS = {
     pausedMs: v.number(),
     totalMs: v.number(),
   }),
+  trace: v.looseObject({ seconds: v.number(), exits: whole, lost: whole, bytes: whole }),
   gdb: v.looseObject({ attached: v.literal(true) }),
 } as const satisfies Record<Method, v.GenericSchema>;
 
@@ -182,6 +184,7 @@ interface Results extends Record<Method, unknown> {
   console: { readonly attached: true; readonly writer: boolean };
   'console-input': { readonly taken: number };
   dump: DumpResult;
+  trace: TraceResult;
   gdb: { readonly attached: true };
 }
 

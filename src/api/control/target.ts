@@ -10,6 +10,7 @@ import type { DumpResult } from '../../vmm/debug/dump.ts';
 import type { GdbConnection, GdbSession } from '../../vmm/debug/gdb-session.ts';
 import type { TimelineRow, VcpuTimeline } from '../../vmm/timeline.ts';
 import type { PlugRequest, PlugResult } from '../../vmm/pci-hotplug.ts';
+import type { TraceResult } from '../../vmm/trace/record-trace.ts';
 import type { CpuChange } from '../../vmm/vcpu/hotplug.ts';
 import type { KnownMpState, MpStateName, VcpuState } from '../../smp/vcpu-state.ts';
 
@@ -27,6 +28,7 @@ export type {
   SnapshotRequest,
   SnapshotResult,
   StuckReason,
+  TraceResult,
 };
 /** created, running, halted, waiting-for-sipi, paused or stopped. */
 export type VcpuLifecycle = VcpuState;
@@ -189,6 +191,8 @@ export interface ControlTarget {
   snapshot(request: SnapshotRequest, client: CallingClient): Promise<SnapshotResult>;
   /** Writes a core file, which the client opens. Resolves when the client has put it in its place. */
   dump(client: CallingClient): Promise<DumpResult>;
+  /** Records the guest for some seconds, to a file of the client. */
+  trace(seconds: number, client: CallingClient): Promise<TraceResult>;
   /** Stops the guest for a gdb. */
   attachGdb(connection: GdbConnection): Promise<GdbSession>;
   sendIpi(request: IpiRequest): void;

@@ -68,9 +68,11 @@ export const VCPU_WORD = {
   cpus: 10 + REGS_WORDS,
   /** One of DEBUG_STOP: set by the vCPU's thread, which then pauses itself; cleared by the main thread. */
   debugStop: 10 + REGS_WORDS + CPU_MASK_WORDS,
+  /** Address of the ring in which the vCPU's thread notes its exits (trace/ring.layout.ts): low, high; 0: none. */
+  trace: 11 + REGS_WORDS + CPU_MASK_WORDS,
   /** Exits by KVM's exit reason, modulo 2^32; written by the vCPU's thread alone. */
-  exits: 11 + REGS_WORDS + CPU_MASK_WORDS,
-  size: 11 + REGS_WORDS + CPU_MASK_WORDS + 48,
+  exits: 13 + REGS_WORDS + CPU_MASK_WORDS,
+  size: 13 + REGS_WORDS + CPU_MASK_WORDS + 48,
 } as const;
 
 export const EXIT_COUNTERS = VCPU_WORD.size - VCPU_WORD.exits;

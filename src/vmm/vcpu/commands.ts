@@ -1,5 +1,7 @@
 /** On a vCPU's thread: obeys the main thread's commands after a kick, and publishes the vCPU's state. */
-import { libc } from '../../ffi/libc.ts';
+import { TWO_POW_32 } from '../../binary/bytes.ts';
+import { arrayBufferAt, libc, type HostPointer } from '../../ffi/libc.ts';
+import { TRACE_RING, viewTraceRing, type TraceRing } from '../../trace/ring.layout.ts';
 import { KVM_MP_STATE, REGS, RUN } from '../../kvm/abi.ts';
 import {
   now,
@@ -14,7 +16,14 @@ import {
 import type { VcpuQueries } from './queries.ts';
 import { obeyScheduling } from './scheduling.ts';
 
+/** The ring in which a vCPU that is traced notes its exits. */
+export interface TraceSlot {
+  address: number;
+  ring: TraceRing | undefined;
+}
+
 interface CommandContext {
+  readonly trace?: TraceSlot;
   readonly kvm: VcpuQueries;
   readonly run8: Uint8Array;
   /** This vCPU's words and moments in the shared state. */
@@ -38,6 +47,7 @@ export function obeyCommands(vcpu: CommandContext): boolean {
       Atomics.notify(words, VCPU_WORD.sampleDone);
     }
     obeyScheduling(words);
+    obeyTrace(vcpu);
     const command = Atomics.load(words, VCPU_WORD.command);
     if (command === VCPU_COMMAND.run || command === VCPU_COMMAND.stop) {
       setPhase(words, VCPU_PHASE.running);
@@ -47,6 +57,18 @@ export function obeyCommands(vcpu: CommandContext): boolean {
     setPhase(words, command === VCPU_COMMAND.park ? VCPU_PHASE.parked : VCPU_PHASE.paused);
     Atomics.wait(words, VCPU_WORD.command, command);
   }
+}
+
+/** Starts or ends the notes of exits, if the main thread wants so. */
+export function obeyTrace({ words, trace }: Pick<CommandContext, 'words' | 'trace'>): void {
+  if (!trace) return;
+  const low = Atomics.load(words, VCPU_WORD.trace) >>> 0;
+  const address = (Atomics.load(words, VCPU_WORD.trace + 1) >>> 0) * TWO_POW_32 + low;
+  if (address === trace.address) return;
+  trace.address = address;
+  // SAFETY: the ring stays mapped until all threads of the machine have left.
+  trace.ring =
+    address === 0 ? undefined : viewTraceRing(arrayBufferAt(address as HostPointer, TRACE_RING.bytes));
 }
 
 /**
@@ -85,9 +107,9 @@ const SIPI_POLLS = 1000;
  * follows, the timeline reads the MP state, which also lets KVM process the SIPI, until the AP is runnable.
  */
 export function noteWakeUp({ kvm, moments, timeline, words }: WakeUpContext): void {
+  if (moments[VCPU_MOMENT.init] === 0) moments[VCPU_MOMENT.init] = now();
   Atomics.store(words, VCPU_WORD.mpState, kvm.mpState());
   if (!timeline || moments[VCPU_MOMENT.started] !== 0) return;
-  if (moments[VCPU_MOMENT.init] === 0) moments[VCPU_MOMENT.init] = now();
   for (let i = 0; i < SIPI_POLLS; i++) {
     const state = kvm.mpState();
     if (state === KVM_MP_STATE.runnable) {

@@ -13,7 +13,7 @@ import { flushCoalesced } from '../serial/coalesced-output.ts';
 import { readVirtio, virtioSlot, writeVirtio } from '../../virtio/host/bus.ts';
 import type { PciBus } from '../../virtio/host/pci-bus.ts';
 import { reportExit } from './exit-report.ts';
-import { noteWakeUp, obeyCommands, stopForDebugger } from './commands.ts';
+import { noteWakeUp, obeyCommands, stopForDebugger, type TraceSlot } from './commands.ts';
 import type { VcpuQueries } from './queries.ts';
 import type { VcpuReport } from './report.ts';
 
@@ -35,6 +35,7 @@ export interface VcpuContext extends RunPage {
   readonly moments: Float64Array;
   /** Whether to note when an AP receives its SIPI, which is polled for. */
   readonly timeline: boolean;
+  readonly trace?: TraceSlot;
 }
 
 export function viewRunPage(page: ArrayBuffer): RunPage {
@@ -100,6 +101,18 @@ function debugStopOf({ run8, run32 }: VcpuContext, reason: number): number {
   const hasBytes = (run8[RUN.internal.data]! & 1) !== 0 && run8[RUN.internal.insnSize]! > 0;
   const isInt3 = isEmulation && hasBytes && run8[RUN.internal.insnBytes] === INT3;
   return isInt3 ? DEBUG_STOP.emulation : DEBUG_STOP.none;
+}
+
+/** What an exit was about, for a trace: the port and its direction, or the address. */
+export function exitDetail({ run8, run16, run32 }: RunPage): number {
+  switch (run32[EXIT_REASON_32]) {
+    case EXIT.io:
+      return run16[IO_PORT_16]! + 0x1_0000 * run8[RUN.io.direction]!;
+    case EXIT.mmio:
+      return run32[MMIO_ADDRESS_32]! + run32[MMIO_ADDRESS_32 + 1]! * TWO_POW_32;
+    default:
+      return 0;
+  }
 }
 
 function handleErrno(vcpu: VcpuContext, errno: number): VcpuReport | undefined {

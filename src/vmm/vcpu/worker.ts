@@ -6,6 +6,7 @@ import { viewCoalescedRing } from '../../kvm/coalesced.ts';
 import { createBoard } from '../bus/board.ts';
 import { useNormalJitPolicy } from '../../runtime/jit-policy.ts';
 import { viewRunPage } from './handle-exit.ts';
+import { obeyTrace } from './commands.ts';
 import { runVcpu } from './run-loop.ts';
 import {
   now,
@@ -106,7 +107,9 @@ function run(start: VcpuStart): VcpuReport {
     words,
     moments,
     timeline: start.timeline,
+    trace: { address: 0, ring: undefined },
   };
+  obeyTrace(vcpu);
   return runVcpu(vcpuFd, vcpu, start.pending);
 }
 

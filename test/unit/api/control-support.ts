@@ -151,6 +151,11 @@ export class FakeTarget implements ControlTarget {
     throw new VoltError('usage', 'Cannot dump the guest: it is made up');
   }
 
+  async trace(): Promise<never> {
+    this.#called('trace');
+    throw new VoltError('usage', 'Cannot trace the guest: it is made up');
+  }
+
   async attachGdb(): Promise<never> {
     this.#called('attachGdb');
     throw new VoltError('usage', 'Cannot attach gdb: this guest is made up');
