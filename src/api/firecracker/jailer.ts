@@ -13,6 +13,7 @@ import {
   readSync,
   realpathSync,
   statSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -101,7 +102,7 @@ function enter(options: JailerOptions, startUs: number): number {
     setUpCgroups(options, options.parentCgroup ?? name);
   mkdirSync(root, { recursive: true });
   const isOwn = isThisProgram(options.execFile);
-  if (!isOwn) copyProgram(options, join(root, name));
+  placeProgram(options, join(root, name), isOwn);
   if (options.netns !== undefined) joinNetwork(options.netns);
   setLimits(options);
   if (options.cgroupFiles.length > 0) setUpCgroups(options, options.parentCgroup ?? name);
@@ -206,12 +207,14 @@ function canonicalBase(path: string): string {
   return real;
 }
 
-function copyProgram({ execFile, uid, gid }: JailerOptions, target: string): void {
+/** Copies the program, or makes the file that Volt's own is mounted on. */
+function placeProgram({ execFile, uid, gid }: JailerOptions, target: string, isOwn: boolean): void {
   const existing = lstatSync(target, { throwIfNoEntry: false });
   if (existing?.isSymbolicLink())
     throw new JailerFault('Open', `Failed to open ${target}: ${describeOsError({ code: 'ELOOP' })}`);
   if (existing && existing.nlink > 1) throw new JailerFault('HardLink', `Detected hard link at: ${target}`);
-  copyFileSync(execFile, target);
+  if (isOwn) writeFileSync(target, '');
+  else copyFileSync(execFile, target);
   chownSync(target, uid, gid);
   chmodSync(target, statSync(execFile).mode & 0o7777);
 }

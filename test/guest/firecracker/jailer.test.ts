@@ -73,6 +73,8 @@ describe('a jailed microVM', () => {
 
     expect(statuses).toEqual([204, 204]);
     expect(statusOf(jail.pid)).toContain(`Uid:\t${UID}\t${UID}\t${UID}`);
+    const program = statSync(join(jail.root, 'firecracker'));
+    expect([program.uid, program.gid]).toEqual([UID, GID]);
     const kvm = statSync(join(jail.root, 'dev/kvm'));
     expect([kvm.uid, kvm.gid, kvm.mode & 0o777, kvm.rdev]).toEqual([UID, GID, 0o600, (10 << 8) | 232]);
     expect(statSync(jail.root).mode & 0o777).toBe(0o700);
@@ -103,3 +105,17 @@ describe('a jailed microVM', () => {
     expect(limits).toMatch(/Max open files +\d+ +1500 /);
   });
 });
+
+needsRoot('a link where the jail gets its program is refused', async () => {
+  await using jail = new Jail([], (volt, path) => {
+    symlinkSync(volt, path);
+    symlinkSync('/dev/null', join(jailRoot(path), 'firecracker'));
+  });
+
+  expect(await jail.jailerExited).toBe(1);
+});
+
+/** From the program's path, which a jail of these tests has beside its root. */
+function jailRoot(program: string): string {
+  return join(program, '../../firecracker/demo/root');
+}

@@ -56,7 +56,8 @@ const DEFAULT_OPEN_FILES = 2048n;
 export function toJailerOptions(flags: ParsedArguments): JailerOptions {
   const id = flags.value('id')!;
   const problem = instanceIdProblem(id);
-  if (problem !== undefined) throw new JailerFault('InvalidInstanceId', `Invalid instance ID: ${problem}`);
+  if (problem !== undefined)
+    throw new JailerFault('InvalidInstanceId', `Invalid instance ID: ${describeIdProblem(problem)}`);
   const parentCgroup = flags.value('parent-cgroup');
   if (parentCgroup !== undefined && !isPlainPath(parentCgroup))
     throw new JailerFault(
@@ -122,4 +123,11 @@ function toLimits(words: readonly string[]): JailerOptions['limits'] {
     else throw new JailerFault('ResLimitArgument', `Invalid resource argument: ${name}`);
   }
   return { fileBytes, openFiles };
+}
+
+/** In the words of the jailer; Firecracker itself prints the form of `instanceIdProblem`. */
+function describeIdProblem(problem: string): string {
+  return problem
+    .replace(/^InvalidLen\((\d+), (\d+), (\d+)\)$/, 'Invalid len ($1);  the length must be between $2 and $3')
+    .replace(/^InvalidChar\('(.*)', (\d+)\)$/s, 'Invalid char ($1) at position $2');
 }
