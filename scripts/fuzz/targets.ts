@@ -1,6 +1,7 @@
 /** All targets, those first that take the least time for an input. */
 import { targetNamed, type FuzzTarget } from './target.ts';
 import { answersTarget } from './targets/answers.ts';
+import { backEndTarget } from './targets/back-end.ts';
 import { balloonTarget } from './targets/balloon.ts';
 import { boardTarget } from './targets/board.ts';
 import { configTarget, machineTarget } from './targets/config.ts';
@@ -11,6 +12,7 @@ import { flagsTarget } from './targets/flags.ts';
 import { gdbTarget } from './targets/gdb.ts';
 import { guestTarget, processTarget } from './targets/guest.ts';
 import { initrdTarget, kernelTarget } from './targets/kernel.ts';
+import { memTarget } from './targets/mem.ts';
 import { netTarget } from './targets/net.ts';
 import { layerTarget, manifestTarget } from './targets/oci.ts';
 import { pciTarget } from './targets/pci.ts';
@@ -51,6 +53,8 @@ export const TARGETS: readonly FuzzTarget[] = [
   snapshotTarget,
   virtqueueTarget,
   vhostUserTarget,
+  backEndTarget,
+  memTarget,
   netTarget,
   vsockTarget,
   consoleTarget,

@@ -22,6 +22,8 @@ export interface AcpiMemory {
   readonly bytes: number;
   /** Proximity domain. */
   readonly node: number;
+  /** Memory that may be plugged while the guest runs; it is not there at first. */
+  readonly hotPluggable?: boolean;
 }
 
 /** One value for each pair of nodes: `matrix[from][to]`. */

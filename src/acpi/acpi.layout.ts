@@ -135,6 +135,8 @@ export const ALL_X2APIC_UIDS = 0xffff_ffff;
 export const SRAT = { one: 0x24, size: 0x30 } as const;
 export const SRAT_TYPE = { localApic: 0, memory: 1, localX2apic: 2 } as const;
 export const SRAT_ENABLED = 1 << 0;
+/** Of memory only (§5.2.16.2). */
+export const SRAT_HOT_PLUGGABLE = 1 << 1;
 /** §5.2.16.1; the proximity domain is split into its low byte and its three high bytes */
 export const SRAT_LOCAL_APIC = { domainLow: 2, apicId: 3, flags: 4, domainHigh: 9, size: 16 } as const;
 /** §5.2.16.2 */

@@ -4,6 +4,7 @@ import {
   SIGNATURE,
   SRAT,
   SRAT_ENABLED,
+  SRAT_HOT_PLUGGABLE,
   SRAT_LOCAL_APIC,
   SRAT_LOCAL_X2APIC,
   SRAT_MEMORY,
@@ -40,11 +41,11 @@ function cpuAffinity(cpu: AcpiCpu): Uint8Array {
   });
 }
 
-function memoryAffinity({ address, bytes, node }: AcpiMemory): Uint8Array {
+function memoryAffinity({ address, bytes, node, hotPluggable }: AcpiMemory): Uint8Array {
   return typedEntry(SRAT_TYPE.memory, SRAT_MEMORY.size, (_, view) => {
     view.setUint32(SRAT_MEMORY.domain, node, true);
     putU64(view, SRAT_MEMORY.base, address);
     putU64(view, SRAT_MEMORY.bytes, bytes);
-    view.setUint32(SRAT_MEMORY.flags, SRAT_ENABLED, true);
+    view.setUint32(SRAT_MEMORY.flags, SRAT_ENABLED | (hotPluggable ? SRAT_HOT_PLUGGABLE : 0), true);
   });
 }

@@ -18,6 +18,7 @@ import type { KnownMpState } from '../smp/vcpu-state.ts';
 import type {
   BalloonStatus,
   BootTimeline,
+  MemoryStatus,
   CallingClient,
   ControlTarget,
   CpuChange,
@@ -129,6 +130,33 @@ export class VmControl implements ControlTarget {
 
   devices(): readonly DeviceStatus[] {
     return this.#vm.devices.map(describeDevice);
+  }
+
+  /**
+   * Hotpluggable memory; with `mib`, asks the guest for so much memory in all first. Throws VoltError 'usage' for a
+   * machine without any, and for a size that it cannot have.
+   */
+  memory(mib?: number): MemoryStatus {
+    const mem = this.#vm.devices.find((device) => device.mem)?.mem;
+    if (!mem) {
+      throw new VoltError(
+        'usage',
+        'Cannot change the memory: this guest has none that can be plugged; start it with --memory SIZE,max=SIZE',
+      );
+    }
+    const baseMib = this.#vm.config.memoryBytes / MIB;
+    const { blockMib, totalMib } = mem.status();
+    if (mib !== undefined) {
+      const most = baseMib + totalMib;
+      if (mib < baseMib || mib > most || (mib - baseMib) % blockMib !== 0) {
+        throw new VoltError(
+          'usage',
+          `Cannot change the memory to ${mib} MiB (expected ${baseMib} to ${most} MiB, by steps of ${blockMib} MiB)`,
+        );
+      }
+      mem.resize(mib - baseMib);
+    }
+    return { baseMib, ...mem.status() };
   }
 
   /**

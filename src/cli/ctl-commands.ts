@@ -17,6 +17,7 @@ import { InvalidArgument } from './flags.ts';
 import { commanderError } from './commander-error.ts';
 import {
   formatBalloon,
+  formatMemory,
   formatCpuChange,
   formatDevices,
   formatRegs,
@@ -95,6 +96,11 @@ export function commandsFor(guest: string, json: boolean, outer: CommandUnknownO
     .command('devices')
     .description('virtio devices: state, features and queues with their counters')
     .action(() => send('devices', {}, formatDevices));
+  program
+    .command('memory')
+    .description('memory that can be plugged while the guest runs (--memory SIZE,max=SIZE)')
+    .argument('[size]', 'ask the guest for so much memory in all first, such as 4G', toMib)
+    .action((mib) => send('memory', mib === undefined ? {} : { mib }, formatMemory));
   program
     .command('balloon')
     .description('size of the memory balloon, and statistics of guest memory')

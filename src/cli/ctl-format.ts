@@ -55,6 +55,18 @@ export function formatVcpus(vcpus: ControlResult<'vcpus'>): string {
   return formatTable(header, rows, [0, 1, 5]);
 }
 
+export function formatMemory(memory: ControlResult<'memory'>): string {
+  const { baseMib, pluggedMib, requestedMib, totalMib, blockMib } = memory;
+  const rows: [string, number][] = [
+    ['memory', baseMib + pluggedMib],
+    ['requested', baseMib + requestedMib],
+    ['at the start', baseMib],
+    ['at most', baseMib + totalMib],
+    ['block', blockMib],
+  ];
+  return rows.map(([name, mib]) => `${name.padEnd(24)}${mib} MiB\n`).join('');
+}
+
 export function formatBalloon(balloon: ControlResult<'balloon'>): string {
   const { wantedMib, actualMib, inflatedBytes, reportedBytes, stats } = balloon;
   const rows: [string, string][] = [

@@ -35,6 +35,24 @@ export function parseCpusFlag(text: string): CpusFlag {
   return { count: first.includes('=') ? undefined : toNumber(first), topology };
 }
 
+/** `--memory 1G,max=8G,…`. */
+export interface MemoryFlag {
+  readonly mib: number;
+  /** The section `memory-hotplug`. */
+  readonly hotplug: Readonly<Record<string, number | string>>;
+}
+
+/** Settings behind the size: `max=8G,block=2M,slot=128M,node=0`. Throws VoltError 'usage'. */
+export function parseMemoryFlag(mib: number, settings: readonly string[]): MemoryFlag {
+  const hotplug: Record<string, number | string> = {};
+  for (const [name, value] of splitSettings('--memory', settings, ['max', 'block', 'slot', 'node'])) {
+    if (name === 'max') hotplug['total_size_mib'] = toMib(value) - mib;
+    else if (name === 'node') hotplug['node'] = toNumber(value);
+    else hotplug[`${name}_size_mib`] = toMib(value);
+  }
+  return { mib, hotplug };
+}
+
 export type NumaFlag = Readonly<Record<string, unknown>>;
 
 /** `node=0,cpus=0-1,memory=1G,distance=10:20,host=0`. Throws VoltError 'usage'. */

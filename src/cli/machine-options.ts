@@ -12,7 +12,7 @@ import {
 } from '../api/index.ts';
 import { deviceFlagOf, deviceSections } from './device-flags.ts';
 import type { Log, LogFormat, LogLevel } from './log.ts';
-import { parseCpusFlag, toNumber, type NumaFlag } from './machine-flags.ts';
+import { parseCpusFlag, toNumber, type MemoryFlag, type NumaFlag } from './machine-flags.ts';
 
 const MAX_CONFIG_BYTES = 1024 * 1024;
 
@@ -44,7 +44,7 @@ export interface MachineFlags {
   readonly initrd?: string | undefined;
   readonly cmdline?: string | undefined;
   readonly cpus?: string | undefined;
-  readonly memory?: number | undefined;
+  readonly memory?: number | MemoryFlag | undefined;
   readonly hugepages?: true | undefined;
   readonly console?: string | undefined;
   readonly boot?: string | undefined;
@@ -142,7 +142,7 @@ function fromFlags(flags: MachineFlags): ConfigInput {
     'boot-source': { kernel_image_path: flags.kernel, initrd_path: flags.initrd, boot_args: flags.cmdline },
     'machine-config': {
       vcpu_count: cpus.count,
-      mem_size_mib: flags.memory,
+      mem_size_mib: typeof flags.memory === 'object' ? flags.memory.mib : flags.memory,
       huge_pages: flags.hugepages ? '2M' : undefined,
     },
     volt: {
@@ -162,6 +162,8 @@ function fromFlags(flags: MachineFlags): ConfigInput {
       hang_report_s: flags.hangReport === undefined ? undefined : toNumber(flags.hangReport),
     },
   });
+  if (typeof flags.memory === 'object')
+    (sections as Record<string, unknown>)['memory-hotplug'] = flags.memory.hotplug;
   const devices = deviceSections(flags as unknown as Readonly<Record<string, unknown>>);
   return { ...sections, ...devices };
 }

@@ -12,7 +12,7 @@ import {
 import { deviceFlags } from './device-flags.ts';
 import { InvalidArgument, type FlagGroup } from './flags.ts';
 import { LOG_FORMATS, LOG_LEVELS } from './log.ts';
-import { parseNumaFlag, type NumaFlag } from './machine-flags.ts';
+import { parseMemoryFlag, parseNumaFlag, type MemoryFlag, type NumaFlag } from './machine-flags.ts';
 import { toMib } from './size.ts';
 
 export const MACHINE_FLAGS: readonly FlagGroup[] = [
@@ -41,8 +41,8 @@ export const MACHINE_FLAGS: readonly FlagGroup[] = [
       },
       {
         flags: '-m, --memory <size>',
-        help: `guest RAM, such as 512M or 2G (default: ${DEFAULT_MEMORY_MIB}M)`,
-        parse: toMemoryMib,
+        help: `guest RAM, such as 512M or 2G (default: ${DEFAULT_MEMORY_MIB}M); 1G,max=8G lets it grow while the guest runs`,
+        parse: toMemory,
       },
       { flags: '--hugepages', help: "back guest RAM with the host's reserved 2 MiB pages" },
       {
@@ -188,6 +188,13 @@ export const RUN_FLAGS: readonly FlagGroup[] = [
     ],
   },
 ];
+
+/** A size in MiB, or with `max` a size that can grow. */
+function toMemory(text: string): number | MemoryFlag {
+  const [size = '', ...settings] = text.split(',');
+  const mib = toMemoryMib(size);
+  return settings.length === 0 ? mib : parseMemoryFlag(mib, settings);
+}
 
 /** Checks the range here as well as in the schema, so that the error has the units of the flag. */
 function toMemoryMib(text: string): number {

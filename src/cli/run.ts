@@ -101,6 +101,7 @@ export async function runGuest(
   const { config } = vm;
   hostWarnings(config).forEach(log.warn);
   log.info(`${vm.plan.boot.summary}; ${config.cpus} vCPUs, ${config.memoryBytes / 2 ** 20} MiB`);
+  vm.deviceNotes.forEach(log.info);
   const control = new VmControl(vm);
   await using server = await openControlSocket(control, flags.control, claim);
   if (server) log.info(`control socket at ${server.path}`);

@@ -73,20 +73,7 @@ export class KvmVm implements Disposable {
     host: HostPointer,
     logDirtyPages = false,
   ): void {
-    const region = new Uint8Array(USER_MEMORY_REGION.size);
-    const view = viewOf(region);
-    view.setUint32(USER_MEMORY_REGION.slot, slot, true);
-    view.setUint32(USER_MEMORY_REGION.flags, logDirtyPages ? MEMORY_SLOT_LOG_DIRTY_PAGES : 0, true);
-    putU64(view, USER_MEMORY_REGION.guestPhysAddr, guest);
-    putU64(view, USER_MEMORY_REGION.memorySize, bytes);
-    putU64(view, USER_MEMORY_REGION.userspaceAddr, host);
-    // SAFETY: the guest accesses [host, host + bytes) until the VM is closed; the caller keeps it mapped
-    // until then.
-    checked(libc.ioctl(this.fd, IOCTL.setUserMemoryRegion, region), 'KVM_SET_USER_MEMORY_REGION', (errno) =>
-      errno === ERRNO.EINVAL
-        ? 'two memory ranges overlap, one is not page-aligned, or one has more than 8 TiB'
-        : undefined,
-    );
+    setVmMemorySlot(this.fd, { slot, guest, bytes, host, logDirtyPages });
   }
 
   /**
@@ -210,4 +197,33 @@ export class IrqLine {
     this.#level[IRQ_LEVEL.level / 4] = level;
     checked(libc.ioctl(this.#vmFd, IOCTL.irqLine, this.#level), 'KVM_IRQ_LINE');
   }
+}
+
+/**
+ * A memory slot of the VM behind `vmFd`, from any thread; with 0 bytes it is taken away. Throws SyscallError.
+ */
+export function setVmMemorySlot(
+  vmFd: number,
+  slot: {
+    readonly slot: number;
+    readonly guest: GuestAddress;
+    readonly bytes: number;
+    readonly host: HostPointer;
+    readonly logDirtyPages: boolean;
+  },
+): void {
+  const region = new Uint8Array(USER_MEMORY_REGION.size);
+  const view = viewOf(region);
+  view.setUint32(USER_MEMORY_REGION.slot, slot.slot, true);
+  view.setUint32(USER_MEMORY_REGION.flags, slot.logDirtyPages ? MEMORY_SLOT_LOG_DIRTY_PAGES : 0, true);
+  putU64(view, USER_MEMORY_REGION.guestPhysAddr, slot.guest);
+  putU64(view, USER_MEMORY_REGION.memorySize, slot.bytes);
+  putU64(view, USER_MEMORY_REGION.userspaceAddr, slot.host);
+  // SAFETY: the guest accesses [host, host + bytes) until the VM is closed or the slot is taken away; the caller keeps it
+  // mapped until then.
+  checked(libc.ioctl(vmFd, IOCTL.setUserMemoryRegion, region), 'KVM_SET_USER_MEMORY_REGION', (errno) =>
+    errno === ERRNO.EINVAL
+      ? 'two memory ranges overlap, one is not page-aligned, or one has more than 8 TiB'
+      : undefined,
+  );
 }

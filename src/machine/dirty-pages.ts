@@ -17,6 +17,7 @@ export class DirtyPages {
   readonly buffer: SharedArrayBuffer;
   readonly #words: Int32Array;
   readonly #ramBytes: number;
+  readonly #watchers: ((on: boolean) => void)[] = [];
 
   /** `buffer`: that of the same RAM's DirtyPages in another thread. */
   constructor(ramBytes: number, buffer?: SharedArrayBuffer) {
@@ -33,10 +34,18 @@ export class DirtyPages {
   start(): void {
     this.#words.fill(0, FIRST);
     Atomics.store(this.#words, TRACKING, 1);
+    for (const watcher of this.#watchers) watcher(true);
+  }
+
+  /** Calls `watcher` whenever this object starts or stops tracking, before `start` or `stop` returns. */
+  onTracking(watcher: (on: boolean) => void): void {
+    this.#watchers.push(watcher);
+    if (this.isTracking) watcher(true);
   }
 
   stop(): void {
     Atomics.store(this.#words, TRACKING, 0);
+    for (const watcher of this.#watchers) watcher(false);
   }
 
   /** Marks the pages of `bytes` bytes at `offset`; what lies behind RAM is ignored. Allocates nothing. */

@@ -14,6 +14,7 @@ import { createSharedMemory } from '../ffi/shared-memory.ts';
 import { MIB, type GuestAddress } from '../machine/address.ts';
 import { DirtyPages } from '../machine/dirty-pages.ts';
 import type { RamRange } from '../machine/layout.ts';
+import { HotplugSlots, type SlotRange } from './hotplug-slots.ts';
 import type { OpenMemorySource } from './memory-source.ts';
 
 const WINDOW_BYTES = 2 * MIB;
@@ -38,6 +39,8 @@ export interface GuestMemoryOptions {
   readonly shared?: boolean;
   /** Where the content of RAM comes from, which GuestMemory takes over; undefined: it is zero. */
   readonly source?: OpenMemorySource | undefined;
+  /** The last range is memory of which KVM has a slot of so many bytes only where some of it is plugged. */
+  readonly hotplugSlotBytes?: number | undefined;
 }
 
 /**
@@ -70,6 +73,8 @@ export class GuestMemory implements Disposable {
   readonly #regions: Region[];
   readonly hugepages: boolean;
   readonly source: OpenMemorySource | undefined;
+  /** undefined: KVM has all regions. */
+  readonly hotplug: HotplugSlots | undefined;
   #dirty: DirtyPages | undefined;
 
   /**
@@ -77,7 +82,7 @@ export class GuestMemory implements Disposable {
    * source, call its `load` once the memory's policy is set. Throws SyscallError, and what the source throws.
    */
   constructor(ranges: readonly RamRange[], options: GuestMemoryOptions = {}) {
-    const { hugepages = false, shared = false, source } = options;
+    const { hugepages = false, shared = false, source, hotplugSlotBytes } = options;
     this.hugepages = hugepages;
     this.source = source;
     this.#regions = [];
@@ -89,6 +94,8 @@ export class GuestMemory implements Disposable {
         offset += range.bytes;
       }
       source?.attach(this.regions, { hugepages, shared });
+      if (hotplugSlotBytes !== undefined)
+        this.hotplug = new HotplugSlots({ ...this.regions.at(-1)!, slotBytes: hotplugSlotBytes });
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -104,6 +111,13 @@ export class GuestMemory implements Disposable {
       host: mapping.address,
       fd: memory?.fd,
     }));
+  }
+
+  /** Calls `act` with the memory slots that KVM is to have now, and changes none meanwhile. */
+  withSlots<T>(act: (slots: readonly SlotRange[]) => T): T {
+    const { hotplug, regions } = this;
+    const plain = (hotplug ? regions.slice(0, -1) : regions).map((region, slot) => ({ slot, ...region }));
+    return hotplug ? hotplug.whileHeld(() => act([...plain, ...hotplug.present()])) : act(plain);
   }
 
   /** Bytes of all regions. */

@@ -18,6 +18,7 @@ import { placeNodeMemory, type NodeMemory, type NumaPlan } from '../smp/numa.ts'
 import { placeCpus, topologyShifts, type CpuPlacement, type Topology } from '../smp/topology.ts';
 import { fitsMpTables, type VmConfig } from '../config/config.ts';
 import type { PmemConfig } from '../virtio/pmem/spec.ts';
+import { hotplugRange, placeMem, type MemPlacement } from '../virtio/mem/shape.ts';
 import { placePmem, type PmemPlacement } from '../virtio/pmem/placement.ts';
 import { pinsOfFirstBus, planPci } from './plan-pci.ts';
 import { placeDevices, type SlotPlacement } from '../virtio/host/placement.ts';
@@ -74,6 +75,8 @@ export interface MachinePlan {
   readonly devices: readonly PlannedDevice[];
   /** Persistent memory. It is in no memory map: the device's configuration space has its address. */
   readonly pmem: readonly PmemPlacement[];
+  /** Hotpluggable memory. It is in no memory map but the SRAT. */
+  readonly hotplug: MemPlacement | undefined;
   /** undefined: there is no PCI bus. */
   readonly pci: AcpiPci | undefined;
 }
@@ -119,9 +122,13 @@ export function planMachine(
           pciPins: config.pci && pinsOfFirstBus(config.pci),
         })
       : undefined;
-  const pmem = placePmem(pmemOf(config), files.pmemBytes, image.ranges);
-  const pci = config.pci && planPci(config.pci, image.ranges, pmem);
-  const acpi = config.acpi ? planAcpi(config, cpus, nodeOfCpu, { memory: nodeMemory, pci }) : undefined;
+  const hotplug = hotplugOf(config, image.ranges);
+  const ranges = hotplug ? [...image.ranges, hotplugRange(hotplug)] : image.ranges;
+  const pmem = placePmem(pmemOf(config), files.pmemBytes, ranges);
+  const pci = config.pci && planPci(config.pci, ranges, pmem);
+  const acpi = config.acpi
+    ? planAcpi(config, cpus, nodeOfCpu, { memory: nodeMemory, ranges: image.ranges, hotplug, pci })
+    : undefined;
   const devices = planDevices(config);
   const writes: MemoryWrite[] = [...image.boot.writes, ...(acpi?.tables ?? [])];
   if (acpi)
@@ -151,6 +158,7 @@ export function planMachine(
     loads: image.boot.loads,
     devices,
     pmem,
+    hotplug,
     pci,
   };
 }
@@ -161,8 +169,10 @@ export function planMachine(
  */
 export function planRestored(config: VmConfig, protocol: BootProtocol, files: FileInfo): MachinePlan {
   const ranges = ramRanges(config.memoryBytes);
+  const hotplug = hotplugOf(config, ranges);
   return {
     ranges,
+    hotplug,
     boot: { protocol, summary: `restored, ${protocol}`, entry: undefined, writes: [], loads: [] },
     mpTables: undefined,
     acpi: undefined,
@@ -175,7 +185,7 @@ export function planRestored(config: VmConfig, protocol: BootProtocol, files: Fi
     writes: [],
     loads: [],
     devices: planDevices(config),
-    pmem: placePmem(pmemOf(config), files.pmemBytes, ranges),
+    pmem: placePmem(pmemOf(config), files.pmemBytes, hotplug ? [...ranges, hotplugRange(hotplug)] : ranges),
     pci: undefined,
   };
 }
@@ -193,6 +203,12 @@ export function pmemOf({ devices }: Pick<VmConfig, 'devices'>): PmemConfig[] {
   return devices.filter((device) => device.kind === 'pmem');
 }
 
+/** Where hotpluggable memory is, behind all RAM. */
+function hotplugOf({ devices }: VmConfig, ranges: readonly RamRange[]): MemPlacement | undefined {
+  const mem = devices.find((device) => device.kind === 'mem');
+  return mem && placeMem({ ...mem.shape, node: mem.node }, ranges);
+}
+
 function nodesOfCpus({ numa }: VmConfig): number[] {
   const nodes: number[] = [];
   numa?.nodes.forEach(({ cpus }, node) => cpus.forEach((cpu) => (nodes[cpu] = node)));
@@ -203,7 +219,17 @@ function planAcpi(
   config: VmConfig,
   placements: readonly CpuPlacement[],
   nodeOfCpu: readonly number[],
-  { memory, pci }: { readonly memory: readonly NodeMemory[]; readonly pci: AcpiPci | undefined },
+  {
+    memory,
+    ranges,
+    hotplug,
+    pci,
+  }: {
+    readonly memory: readonly NodeMemory[];
+    readonly ranges: readonly RamRange[];
+    readonly hotplug: MemPlacement | undefined;
+    readonly pci: AcpiPci | undefined;
+  },
 ): AcpiTables {
   const cpus = placements.map(({ index, ...placement }) => {
     const node = nodeOfCpu[index];
@@ -221,12 +247,28 @@ function planAcpi(
     cpus: [bsp!, ...cpus],
     bootCpu: config.bootCpu,
     cpuHotplug: config.cpuHotplug,
-    ...(config.numa ? { numa: acpiNuma(config.numa, memory) } : {}),
+    ...acpiNodes(config.numa, memory, ranges, hotplug),
     virtio: pci ? [] : placeDevices(config.devices, config),
     ...(pci ? { pci } : {}),
     vmGenerationId: LAYOUT.vmGenerationId.address,
     serial: true,
   });
+}
+
+/** Without NUMA nodes hotpluggable memory makes one, since the SRAT alone says that more memory may come. */
+function acpiNodes(
+  numa: NumaPlan | undefined,
+  memory: readonly NodeMemory[],
+  ranges: readonly RamRange[],
+  hotplug: MemPlacement | undefined,
+): { readonly numa?: AcpiNuma } {
+  if (!numa && !hotplug) return {};
+  const nodes = numa
+    ? acpiNuma(numa, memory)
+    : { memory: ranges.map((range) => ({ ...range, node: 0 })), distances: [[10]] };
+  if (!hotplug) return { numa: nodes };
+  const later = { ...hotplugRange(hotplug), node: hotplug.node, hotPluggable: true };
+  return { numa: { ...nodes, memory: [...nodes.memory, later] } };
 }
 
 function acpiNuma({ distances, latency, bandwidth }: NumaPlan, memory: readonly NodeMemory[]): AcpiNuma {

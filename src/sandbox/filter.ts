@@ -6,6 +6,7 @@ import { viewOf } from '../binary/bytes.ts';
 import type { OptionalDevice } from './optional-devices.ts';
 import {
   FILE_RULES,
+  MEM_RULES,
   OWN_PID,
   PCI_RULES,
   SYSCALL_RULES,
@@ -74,9 +75,10 @@ function buildProgram(of: ThreadClass, pid: number) {
     files: [],
     control: [],
     pci: [],
+    mem: [],
   };
   // Those for files come first, then those for PCI: the others restrict the same calls.
-  const tables = [FILE_RULES, PCI_RULES, SYSCALL_RULES];
+  const tables = [FILE_RULES, PCI_RULES, MEM_RULES, SYSCALL_RULES];
   for (const [name, rule] of tables.flatMap((table) => Object.entries(table))) {
     if (of !== 'process' && !rule.also?.includes(of)) continue;
     const block = verdictBlock(rule, of, pid);

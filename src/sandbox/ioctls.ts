@@ -93,6 +93,20 @@ export const TAP_IOCTL = {
   setQueue: 0x4004_54d9,
 } as const;
 
+/** The kernel's network back-end, for descriptors that were opened before the guest started. (linux/vhost.h) */
+export const VHOST_IOCTL = {
+  setFeatures: 0x4008_af00,
+  setMemTable: 0x4008_af03,
+  setVringNum: 0x4008_af10,
+  setVringAddr: 0x4028_af11,
+  setVringBase: 0x4008_af12,
+  getVringBase: 0xc008_af12,
+  setVringKick: 0x4008_af20,
+  setVringCall: 0x4008_af21,
+  setVringErr: 0x4008_af22,
+  netSetBackend: 0x4008_af30,
+} as const;
+
 /** Discards blocks of a disk that is a block device. (linux/fs.h) */
 export const BLKDISCARD = 0x1277;
 /** BLKGETSIZE64, BLKSSZGET, BLKROGET (uapi linux/fs.h) */

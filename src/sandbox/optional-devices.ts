@@ -4,7 +4,7 @@
  * Devices whose system calls are forbidden unless the guest has such a device; `files`: files that clients name while
  * the guest runs; `control`: a control socket; `pci`: a PCI bus.
  */
-export const OPTIONAL_DEVICES = ['vsock', 'share', 'files', 'control', 'pci'] as const;
+export const OPTIONAL_DEVICES = ['vsock', 'share', 'files', 'control', 'pci', 'mem'] as const;
 export type OptionalDevice = (typeof OPTIONAL_DEVICES)[number];
 
 /**

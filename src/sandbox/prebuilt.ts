@@ -62,6 +62,7 @@ export function prebuiltFilter(of: ThreadClass): PrebuiltFilter {
       files: findOptionalCalls(of, 'files'),
       control: findOptionalCalls(of, 'control'),
       pci: findOptionalCalls(of, 'pci'),
+      mem: findOptionalCalls(of, 'mem'),
     },
   };
 }

@@ -15,6 +15,7 @@ import {
   SET_GUEST_DEBUG,
   SNAPSHOT_KVM_IOCTL,
   TAP_IOCTL,
+  VHOST_IOCTL,
   TERMINAL_IOCTL,
   VCPU_KVM_IOCTL,
 } from './ioctls.ts';
@@ -86,10 +87,13 @@ const IOCTLS_OF_PROCESS = [
   ...Object.values(MACHINE_KVM_IOCTL),
   ...Object.values(TERMINAL_IOCTL),
   ...Object.values(TAP_IOCTL),
+  ...Object.values(VHOST_IOCTL),
   BLKDISCARD,
   ...Object.values(SNAPSHOT_KVM_IOCTL),
   SET_GUEST_DEBUG,
 ];
+/** Those of a device's thread. */
+const DEVICE_IOCTLS = [...Object.values(TAP_IOCTL), ...Object.values(VHOST_IOCTL), BLKDISCARD];
 /** The handler of SIGSYS restores the terminal on stdin, on whatever thread it ends the process. */
 const RESTORE_TERMINAL: Condition = [is(0, 0), is(1, TERMINAL_IOCTL.setAttributes)];
 /**
@@ -158,11 +162,11 @@ const SELF = is(0, 0);
 /** The most frequent calls come first: the kernel reads the filter from the top. */
 export const SYSCALL_RULES: Readonly<Record<string, SyscallRule>> = {
   ioctl: {
-    why: 'KVM_RUN and the rest of KVM; the terminal; taps; discards on block devices',
+    why: 'KVM_RUN and the rest of KVM; the terminal; taps and vhost-net; discards on block devices',
     also: ALL,
     when: [[is(1, ...IOCTLS_OF_PROCESS)]],
     vcpuWhen: [[is(1, ...KVM_OF_VCPUS)], RESTORE_TERMINAL],
-    deviceWhen: [[is(1, ...Object.values(TAP_IOCTL), BLKDISCARD)], RESTORE_TERMINAL],
+    deviceWhen: [[is(1, ...DEVICE_IOCTLS)], RESTORE_TERMINAL],
   },
   futex: { why: 'locks, Atomics.wait, waking other threads', also: ALL, when: [[PLAIN_FUTEX]] },
   write: { why: 'console output; eventfds of other threads', also: ALL },
@@ -344,5 +348,16 @@ export const PCI_RULES: Readonly<Record<string, SyscallRule>> = {
     // A disk that is plugged may be a block device.
     when: [[is(1, ...IOCTLS_OF_PROCESS, ...Object.values(BLOCK_SIZE_IOCTL))]],
     vcpuWhen: [[is(1, ...KVM_OF_VCPUS, ...Object.values(PCI_KVM_IOCTL))], RESTORE_TERMINAL],
+  },
+};
+
+/** What device threads may do besides where memory is plugged while the guest runs. */
+export const MEM_RULES: Readonly<Record<string, SyscallRule>> = {
+  ioctl: {
+    why: 'memory slots appear and disappear as the guest plugs and unplugs blocks',
+    also: DEVICE,
+    needs: 'mem',
+    when: [[is(1, ...IOCTLS_OF_PROCESS)]],
+    deviceWhen: [[is(1, ...DEVICE_IOCTLS, MACHINE_KVM_IOCTL.setUserMemoryRegion)], RESTORE_TERMINAL],
   },
 };

@@ -18,6 +18,7 @@ import { viewCoalescedRing } from '../kvm/coalesced.ts';
 import type { KvmSystem } from '../kvm/system.ts';
 import type { KvmVm } from '../kvm/vm.ts';
 import type { CpuidEntry } from '../machine/cpuid-entry.ts';
+import { MIB } from '../machine/address.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
 import {
   needsX2apicMode,
@@ -28,6 +29,7 @@ import {
   type MachinePlan,
 } from '../plan/plan.ts';
 import { DeviceSet } from '../virtio/host/device-set.ts';
+import { hotplugRange } from '../virtio/mem/shape.ts';
 import { sandboxNeedsOf } from '../virtio/host/specs.ts';
 import { VoltError } from '../volt-error.ts';
 import { AcpiEvents } from './acpi-events.ts';
@@ -119,12 +121,18 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
   timeline.mark('VM made');
 
   const memory = owned.use(
-    new GuestMemory(plan.ranges, { ...memoryOptions(config), source: restored?.openMemory() }),
+    new GuestMemory(plan.hotplug ? [...plan.ranges, hotplugRange(plan.hotplug)] : plan.ranges, {
+      ...memoryOptions(config),
+      source: restored?.openMemory(),
+      hotplugSlotBytes: plan.hotplug && plan.hotplug.slotMib * MIB,
+    }),
   );
   for (const warning of bindNodes(memory, plan.nodeMemory, config.numa)) options.warn(warning);
   if (images) loadMemory(memory, plan, images);
   memory.source?.load(LOAD_THREADS);
-  memory.regions.forEach(({ address, bytes, host }, slot) => vm.setMemorySlot(slot, address, bytes, host));
+  memory.withSlots((slots) =>
+    slots.forEach(({ slot, address, bytes, host }) => vm.setMemorySlot(slot, address, bytes, host)),
+  );
   timeline.mark('kernel loaded');
 
   const shared = createSharedState(config.maxCpus);
@@ -133,7 +141,14 @@ export function makeMachine(config: VmConfig, options: MachineOptions): Machine 
     config.devices.length > 0 || config.pci
       ? owned.use(
           new DeviceSet({
-            ...{ configs: config.devices, open: resources.devices, pmem: plan.pmem, vm, memory },
+            ...{
+              configs: config.devices,
+              open: resources.devices,
+              pmem: plan.pmem,
+              hotplug: plan.hotplug,
+              vm,
+              memory,
+            },
             restored: restored?.devices,
             restoredPci: restored?.pci,
             pci: config.pci,

@@ -203,6 +203,11 @@ export class VirtualMachine implements Disposable {
     return this.machine.vcpus.present;
   }
 
+  /** Of the devices, for the log at level info. */
+  get deviceNotes(): readonly string[] {
+    return this.machine.devices?.notes ?? [];
+  }
+
   /** Virtio devices, in the order of their addresses. */
   get devices(): readonly MachineDevice[] {
     return this.machine.devices?.devices ?? [];

@@ -34,6 +34,8 @@ export function createDispatch(target: ControlTarget): Dispatch {
         return target.vcpus();
       case 'devices':
         return target.devices();
+      case 'memory':
+        return target.memory(call.params.mib);
       case 'balloon':
         return target.balloon(call.params.mib);
       case 'stop':

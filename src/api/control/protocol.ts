@@ -134,6 +134,7 @@ export const METHODS = {
   status: strict({}),
   vcpus: strict({ sample: v.exactOptional(v.boolean(expect('true or false'))) }),
   devices: strict({}),
+  memory: strict({ mib: v.exactOptional(whole('a size of memory in MiB', MAX_BALLOON_MIB)) }),
   balloon: strict({ mib: v.exactOptional(whole('a size of the balloon in MiB', MAX_BALLOON_MIB)) }),
   regs: strict({ vcpu }),
   pause: strict({ vcpus: v.exactOptional(vcpus) }),

@@ -5,6 +5,7 @@ import type { Method } from './protocol.ts';
 import type {
   BalloonStatus,
   BootTimeline,
+  MemoryStatus,
   CpuChange,
   DeviceStatus,
   DumpResult,
@@ -84,6 +85,14 @@ export const RESULTS = {
       ),
     }),
   ),
+  memory: v.looseObject({
+    baseMib: v.number(),
+    totalMib: v.number(),
+    blockMib: v.number(),
+    slotMib: v.number(),
+    requestedMib: v.number(),
+    pluggedMib: v.number(),
+  }),
   balloon: v.looseObject({
     wantedMib: v.number(),
     actualMib: v.number(),
@@ -162,6 +171,7 @@ interface Results extends Record<Method, unknown> {
   status: VmStatus;
   vcpus: readonly VcpuStatus[];
   devices: readonly DeviceStatus[];
+  memory: MemoryStatus;
   balloon: BalloonStatus;
   regs: RegisterSet;
   pause: Ok;

@@ -3,6 +3,7 @@ import type { StuckReason } from '../../smp/hang.ts';
 import type { IpiMode, IpiRequest } from '../../smp/ipi.ts';
 import type { OwnedFd } from '../../ffi/file.ts';
 import type { BalloonStatus } from '../../virtio/balloon/status.ts';
+import type { MemStatus } from '../../virtio/mem/control.ts';
 import type { DeviceStatus } from '../../virtio/host/status.ts';
 import type { SnapshotProgress, SnapshotRequest, SnapshotResult } from '../../vmm/state/snapshot.ts';
 import type { ConsoleHub } from '../console-hub.ts';
@@ -162,6 +163,11 @@ export type VmEvent =
       readonly atMs: number;
     };
 
+/** Memory of a guest in MiB: `baseMib` from the start on, and what can be plugged. */
+export interface MemoryStatus extends MemStatus {
+  readonly baseMib: number;
+}
+
 /** Methods throw VoltError, with a message of one line, if an operation fails. */
 export interface ControlTarget {
   /** undefined: clients cannot open the console. */
@@ -171,6 +177,8 @@ export interface ControlTarget {
   timeline(): BootTimeline;
   vcpus(): readonly VcpuStatus[];
   devices(): readonly DeviceStatus[];
+  /** Hotpluggable memory; with `mib`, asks the guest for so much memory in all first. */
+  memory(mib?: number): MemoryStatus;
   /** Status of the balloon; with `mib`, sets the requested size first. */
   balloon(mib?: number): BalloonStatus;
   /** Samples running vCPUs for `vcpus`, at the cost of one short exit each. */

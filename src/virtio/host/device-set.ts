@@ -11,6 +11,8 @@ import type { GuestMemory } from '../../memory/guest-memory.ts';
 import { takeWorker } from '../../runtime/prepared-workers.ts';
 import { VoltError } from '../../volt-error.ts';
 import { SECTOR_BYTES } from '../block/regs.ts';
+import type { HotplugStart } from '../mem/hotplug-start.ts';
+import type { MemPlacement } from '../mem/shape.ts';
 import type { PmemPlacement } from '../pmem/placement.ts';
 import { createDeviceState, DEVICE_WORD } from '../transport/device-state.ts';
 import type { DeviceChange } from '../transport/device-change.ts';
@@ -43,6 +45,8 @@ export interface DeviceSetOptions {
   readonly configs: readonly DeviceConfig[];
   readonly open: OpenDevices;
   readonly pmem: readonly PmemPlacement[];
+  /** Hotpluggable memory, which is the last region of `memory`. */
+  readonly hotplug?: MemPlacement | undefined;
   readonly vm: KvmVm;
   readonly memory: GuestMemory;
   /** undefined: the devices are on MMIO. */
@@ -62,13 +66,15 @@ interface DeviceWorker extends WorkerHandle {
 
 export class DeviceSet implements Disposable {
   readonly #devices: MachineDevice[] = [];
+  /** For the log, at level info. */
+  readonly notes: readonly string[];
   /** What vCPU workers need to reach the devices on MMIO, in slot order. */
   readonly links: readonly VirtioLink[];
   readonly #pci: PciHost | undefined;
   readonly #stack = new DisposableStack();
   readonly #workers: DeviceWorker[] = [];
   /** What workers are given besides their devices. */
-  readonly #shared: Pick<VirtioWorkerStart, 'ram' | 'dirty'>;
+  readonly #shared: Pick<VirtioWorkerStart, 'ram' | 'dirty' | 'hotplug'>;
   /** Eventfds of devices that were plugged. */
   readonly #plugged = new Map<MachineDevice, DisposableStack>();
   #filter: HostPointer | undefined;
@@ -90,10 +96,16 @@ export class DeviceSet implements Disposable {
   constructor({ configs, open, pmem, vm, memory, restored, ...options }: DeviceSetOptions) {
     try {
       if (restored) checkSavedDevices(configs, restored);
-      const { pci, restoredPci, isEnding = () => false } = options;
+      const { pci, restoredPci, hotplug, isEnding = () => false } = options;
       const placements = placeDevices(configs, { pci });
       const ramEnd = Math.max(...memory.regions.map(({ address, bytes }) => address + bytes));
-      const opened = configs.map((config) => open.open(config, pmem, ramEnd));
+      const opened = configs.map((config) => open.open(config, pmem, { ramEnd, hotplug }));
+      this.notes = opened.flatMap(({ note }, i) =>
+        note === undefined ? [] : [`${configs[i]!.id}: ${note}`],
+      );
+      const loggers = opened.flatMap(({ trackWrites }) => (trackWrites ? [trackWrites] : []));
+      if (loggers.length > 0)
+        memory.dirtyPages.onTracking((on) => loggers.forEach((trackWrites) => trackWrites(on)));
       this.#pci =
         pci &&
         new PciHost(
@@ -108,7 +120,7 @@ export class DeviceSet implements Disposable {
       if (restoredPci) this.#pci?.restoreBus(restoredPci);
       configs.forEach((config, slot) => {
         const placement = placements[slot]!;
-        const { description, start, blocks, balloon, disk, mapRegion } = opened[slot]!;
+        const { description, start, blocks, balloon, disk, mem, mapRegion } = opened[slot]!;
         if (mapRegion) {
           const { address, bytes, fileBytes } = pmem.find(({ id }) => id === config.id)!;
           const region = { address, bytes, host: this.#stack.use(mapRegion()).address, fd: undefined };
@@ -124,7 +136,8 @@ export class DeviceSet implements Disposable {
         if (saved) {
           restoreDevice({ config, description, state }, saved);
           balloon?.restore(state);
-        }
+          if (memory.hotplug) mem?.restore(state, vm, memory.hotplug);
+        } else mem?.powerOn(state);
         const fds = host
           ? host.powerOn(pciSlot!, description, state, this.#stack)
           : wireMmioDevice(vm, placement, state, this.#stack);
@@ -132,12 +145,24 @@ export class DeviceSet implements Disposable {
         const failure = saved?.failure;
         const number = this.#nextNumber++;
         const settings = {};
-        const device = { config, placement, description, state, balloon, disk, number, failure, settings };
+        const device = {
+          config,
+          placement,
+          description,
+          state,
+          balloon,
+          disk,
+          mem,
+          number,
+          failure,
+          settings,
+        };
         this.#devices.push(device);
         served.push({ device: this.#describeServed(device, fds, start), blocks });
       });
       const { bytes: ramBytes, dirtyPages } = memory;
-      this.#shared = { ram: regions, dirty: { buffer: dirtyPages.buffer, ramBytes } };
+      const dirty = { buffer: dirtyPages.buffer, ramBytes };
+      this.#shared = { ram: regions, dirty, hotplug: hotplugStart(vm, memory) };
       this.#assignWorkers(served);
       this.links = pci
         ? []
@@ -212,6 +237,7 @@ export class DeviceSet implements Disposable {
       state,
       balloon,
       disk,
+      mem: undefined,
       number,
       failure: undefined,
       settings: {},
@@ -393,4 +419,11 @@ export class DeviceSet implements Disposable {
     const { buffer } = state;
     return { kind, number, id, buffer, queueCapacity, mailbox: createMailbox(), fds, start };
   }
+}
+
+function hotplugStart(vm: KvmVm, { hotplug, hugepages, regions }: GuestMemory): HotplugStart | undefined {
+  if (!hotplug) return undefined;
+  const { region, buffer } = hotplug;
+  const isShared = regions.at(-1)!.fd !== undefined;
+  return { vmFd: vm.fd, region, buffer, kind: isShared ? 'shared' : hugepages ? 'hugepages' : 'private' };
 }

@@ -1,6 +1,7 @@
 /** A device of a running machine, on the main thread. */
 import type { BalloonControl } from '../balloon/control.ts';
 import type { DiskControl } from '../block/control.ts';
+import type { MemControl } from '../mem/control.ts';
 import type { DeviceDescription } from '../transport/device.ts';
 import type { DeviceState } from '../transport/device-state.ts';
 import type { ChangedSettings } from './current-settings.ts';
@@ -15,6 +16,7 @@ export interface MachineDevice {
   readonly state: DeviceState;
   readonly balloon: BalloonControl | undefined;
   readonly disk: DiskControl | undefined;
+  readonly mem: MemControl | undefined;
   /** Number of the device in messages with its worker, which no other device of the machine has had. */
   readonly number: number;
   /** The item of a device that was plugged, as a configuration file has it. */

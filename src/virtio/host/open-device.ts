@@ -2,6 +2,8 @@
 import type { Mapping } from '../../ffi/mapping.ts';
 import type { BalloonControl } from '../balloon/control.ts';
 import type { DiskControl } from '../block/control.ts';
+import type { MemControl } from '../mem/control.ts';
+import type { MemPlacement } from '../mem/shape.ts';
 import type { PmemPlacement } from '../pmem/placement.ts';
 import type { DeviceDescription } from '../transport/device.ts';
 
@@ -14,10 +16,16 @@ export interface OpenDevice<Start = unknown> {
   readonly blocks: boolean;
   /** Balloon only: control of the running device by the main thread. */
   readonly balloon?: BalloonControl;
+  /** Hotpluggable memory only: its control by the main thread. */
+  readonly mem?: MemControl;
   /** Disks only: replaces the file of the running device. */
   readonly disk?: DiskControl;
   /** Persistent memory only: maps the file as the guest sees it. Called once per machine. */
   readonly mapRegion?: () => Mapping;
+  /** Devices that others serve: turns their log of written pages on or off. `save` needs it from the start on. */
+  readonly trackWrites?: (on: boolean) => void;
+  /** For the log, at level info: a clause that follows the device's id. */
+  readonly note?: string | undefined;
   /** Closes the files. Call it after the worker has stopped. */
   close(): void;
 }
@@ -27,6 +35,8 @@ export interface OpenContext {
   readonly pmem: PmemPlacement | undefined;
   /** Guest physical address at which RAM ends. */
   readonly ramEnd: number;
+  /** Where hotpluggable memory is; undefined: there is none. */
+  readonly hotplug: MemPlacement | undefined;
 }
 
 /** Opens a device. Throws VoltError if a file cannot be used, and then leaves nothing open. */

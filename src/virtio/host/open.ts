@@ -3,13 +3,14 @@ import { openBalloon } from '../balloon/open.ts';
 import { openBlock } from '../block/open.ts';
 import { openConsole } from '../console/open.ts';
 import { openEntropy } from '../entropy/open.ts';
+import { openMem } from '../mem/open.ts';
 import { openNet } from '../net/open.ts';
 import { readPmemBytes, openPmem } from '../pmem/open.ts';
 import type { PmemPlacement } from '../pmem/placement.ts';
 import type { PmemConfig } from '../pmem/spec.ts';
 import { openShare } from '../share/open.ts';
 import { openVsock } from '../vsock/open.ts';
-import type { OpenDevice, OpenFunction } from './open-device.ts';
+import type { OpenContext, OpenDevice, OpenFunction } from './open-device.ts';
 import type { StartOf } from './serve.ts';
 import type { ConfigOf, DeviceConfig, DeviceKind } from './specs.ts';
 
@@ -22,6 +23,7 @@ const OPEN: { readonly [Kind in DeviceKind]: OpenFunction<ConfigOf<Kind>, StartO
   console: openConsole,
   balloon: openBalloon,
   entropy: openEntropy,
+  mem: openMem,
 };
 
 /**
@@ -36,13 +38,13 @@ export class OpenDevices implements Disposable {
 
   /**
    * Returns the device of this configuration object; opens it the first time. `pmem` has the guest physical
-   * range of persistent memory; guest RAM ends at `ramEnd`. Throws VoltError 'image', 'host' or 'usage' if a file cannot be used.
+   * ranges of persistent memory. Throws VoltError 'image', 'host' or 'usage' if a file cannot be used.
    */
-  open(config: DeviceConfig, pmem: readonly PmemPlacement[], ramEnd: number): OpenDevice {
+  open(config: DeviceConfig, pmem: readonly PmemPlacement[], places: Omit<OpenContext, 'pmem'>): OpenDevice {
     const known = this.#open.get(config);
     if (known) return known;
     const open = OPEN[config.kind] as OpenFunction<DeviceConfig, unknown>;
-    const device = open(config, { pmem: pmem.find(({ id }) => id === config.id), ramEnd });
+    const device = open(config, { ...places, pmem: pmem.find(({ id }) => id === config.id) });
     if (this.#open.size === 0) process.on('exit', this.#closeAtExit);
     this.#open.set(config, device);
     return device;

@@ -198,6 +198,7 @@ const CONFIG_RULE: { readonly [Kind in DeviceKind]: ConfigRule } = {
   share: 'same',
   entropy: 'same',
   balloon: 'saved',
+  mem: 'saved',
   net: 'new',
   vsock: 'new',
 };

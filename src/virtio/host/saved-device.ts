@@ -4,6 +4,7 @@
  * machine in save-device.ts, and what depends on guest memory when the device is activated.
  */
 import * as v from 'valibot';
+import { MAX_MEM_WORDS } from '../mem/regs.ts';
 import { CONFIG_BYTES } from '../transport/device.ts';
 import { MAX_BUCKETS } from '../transport/bucket-level.ts';
 import { INTERRUPT, STATUS } from '../transport/mmio.regs.ts';
@@ -14,7 +15,7 @@ const MAX_U32 = 0xffff_ffff;
 /** A network device has most: 16 pairs and a control queue. Bounds what a forged file makes Volt hold. */
 const MAX_QUEUES = 64;
 const MAX_SLOT = 1023;
-const MAX_OWN_WORDS = 128;
+const MAX_OWN_WORDS = MAX_MEM_WORDS;
 const MAX_NAME = 64;
 const MAX_FAILURE = 1000;
 

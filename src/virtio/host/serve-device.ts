@@ -1,4 +1,6 @@
 /** Interface of a device's `serve.ts`, which creates the device from its open files on a device worker. */
+import type { DirtyPages } from '../../machine/dirty-pages.ts';
+import type { HotplugStart } from '../mem/hotplug-start.ts';
 import type { VirtioDevice } from '../transport/device.ts';
 
 /** One region of guest RAM, mapped at `host`. `fd`: file descriptor from which other processes can map it. */
@@ -35,6 +37,10 @@ export interface ServeContext {
    * the same for all.
    */
   readonly callFds: readonly number[];
+  /** Pages that Volt writes, of the regions of guest RAM one after the other. */
+  readonly dirty: DirtyPages;
+  /** Hotpluggable memory. */
+  readonly hotplug: HotplugStart | undefined;
   /** Reports a change of the device to the user. `text` is a clause that follows the device's id. */
   readonly report: (text: string) => void;
 }

@@ -3,6 +3,7 @@ import { serveBalloon } from '../balloon/serve.ts';
 import { serveBlock } from '../block/serve.ts';
 import { serveConsole } from '../console/serve.ts';
 import { serveEntropy } from '../entropy/serve.ts';
+import { serveMem } from '../mem/serve.ts';
 import { serveNet } from '../net/serve.ts';
 import { servePmem } from '../pmem/serve.ts';
 import { serveShare } from '../share/serve.ts';
@@ -20,6 +21,7 @@ const SERVE = {
   console: serveConsole,
   balloon: serveBalloon,
   entropy: serveEntropy,
+  mem: serveMem,
 } satisfies { readonly [Kind in DeviceKind]: ServeFunction<never> };
 
 /** Argument of the `serve` function of a device kind. */

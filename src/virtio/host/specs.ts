@@ -4,6 +4,7 @@ import { BALLOON } from '../balloon/spec.ts';
 import { BLOCK } from '../block/spec.ts';
 import { CONSOLE } from '../console/spec.ts';
 import { ENTROPY } from '../entropy/spec.ts';
+import { MEM } from '../mem/spec.ts';
 import { NET } from '../net/spec.ts';
 import { PMEM } from '../pmem/spec.ts';
 import { SHARE } from '../share/spec.ts';
@@ -19,6 +20,7 @@ const specs = {
   console: CONSOLE,
   balloon: BALLOON,
   entropy: ENTROPY,
+  mem: MEM,
 } as const;
 
 export type DeviceKind = keyof typeof specs;

@@ -2,6 +2,7 @@
 import type { HostPointer } from '../../ffi/libc.ts';
 import type { FailureCause } from '../transport/device.ts';
 import type { DeviceFds } from './device-fds.ts';
+import type { HotplugStart } from '../mem/hotplug-start.ts';
 import type { MappedRegion } from './serve-device.ts';
 import type { DeviceKind } from './specs.ts';
 
@@ -33,6 +34,7 @@ export interface VirtioWorkerStart {
   /** That of DirtyPages of the first `ramBytes` bytes of `ram`. */
   readonly dirty: { readonly buffer: SharedArrayBuffer; readonly ramBytes: number };
   readonly devices: readonly ServedDevice[];
+  readonly hotplug: HotplugStart | undefined;
   /** System call filter for this thread, from `placeFilter`. */
   readonly filter: HostPointer | undefined;
 }

@@ -48,7 +48,7 @@ function serve(start: VirtioWorkerStart, words: Int32Array): void {
   const dirty = new DirtyPages(start.dirty.ramBytes, start.dirty.buffer);
   const ram = new GuestRam(start.ram.map(viewRegion), dirty);
   using events = new EventLoop();
-  const runners = start.devices.map((device) => startDevice(device, start.ram, ram, events));
+  const runners = start.devices.map((device) => startDevice(device, start, { ram, dirty, events }));
   const obey = () =>
     runners.forEach((runner, i) => {
       runner.sync();
@@ -88,14 +88,15 @@ function waitForResume(words: Int32Array, pause: number): void {
 
 function startDevice(
   { kind, number, id, buffer, queueCapacity, fds, start }: ServedDevice,
-  regions: readonly MappedRegion[],
-  ram: GuestRam,
-  events: EventLoop,
+  { ram: regions, hotplug }: VirtioWorkerStart,
+  { ram, dirty, events }: { readonly ram: GuestRam; readonly dirty: DirtyPages; readonly events: EventLoop },
 ): DeviceRunner {
   const report = (text: string) => postMessage({ kind: 'device-message', id, text });
   const { queueFds, callFds } = fds;
   const state = viewDeviceState(buffer, queueCapacity, queueFds.length);
-  const device = serveDevice(kind, start, { events, ram: regions, queueFds, callFds, report });
+  const device = serveDevice(kind, start, {
+    ...{ events, ram: regions, queueFds, callFds, report, dirty, hotplug },
+  });
   const interrupts = createInterrupts(state, fds);
   const runner = new DeviceRunner(device, state, ram, {
     ...interrupts,

@@ -72,6 +72,7 @@ export const DEVICE_TYPE = {
   balloon: 5,
   ninep: 9,
   vsock: 19,
+  mem: 24,
   fs: 26,
   pmem: 27,
 } as const;

@@ -1,5 +1,6 @@
 /** The log of pages that a back-end has written: a bit per page of guest physical memory. (vhost-user.rst, "Migration") */
 import { PAGE_BYTES } from '../../machine/address.ts';
+import type { GuestRam } from '../transport/guest-ram.ts';
 
 /** Bytes of the log for guest RAM that ends at `ramEnd`. */
 export function writeLogBytes(ramEnd: number): number {
@@ -21,4 +22,13 @@ export function forEachLoggedRun(bits: Uint8Array, visit: (address: number, byte
       start = -1;
     }
   }
+}
+
+/** Marks the logged pages, for a snapshot. */
+export function markLoggedPages(bits: Uint8Array, ram: GuestRam): void {
+  forEachLoggedRun(bits, (address, bytes) => {
+    if (ram.contains(address, bytes)) return ram.markWritten(address, bytes);
+    // The run reaches over the end of a region.
+    for (let done = 0; done < bytes; done += PAGE_BYTES) ram.markWritten(address + done, PAGE_BYTES);
+  });
 }

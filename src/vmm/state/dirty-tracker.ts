@@ -10,7 +10,6 @@ import type { GuestMemory } from '../../memory/guest-memory.ts';
 import { copiedPages, knowsCopiedPages } from '../../memory/touched-pages.ts';
 import { MAX_RUNS } from './memory-state.ts';
 
-/** The slot of region n of RAM is n. */
 export class DirtyTracker {
   readonly #vm: KvmVm;
   readonly #memory: GuestMemory;
@@ -58,11 +57,13 @@ export class DirtyTracker {
       this.start();
       return limitRuns(copiedPages(this.#memory)!, MAX_RUNS);
     }
-    const { regions, bytes, dirtyPages } = this.#memory;
-    const byGuest = regions.flatMap((region, slot) => {
-      const pages = region.bytes / PAGE_BYTES;
-      return runsOfBits(this.#vm.takeDirtyLog(slot, pages), pages, region.offset);
-    });
+    const { bytes, dirtyPages } = this.#memory;
+    const byGuest = this.#memory.withSlots((slots) =>
+      slots.flatMap((range) => {
+        const pages = range.bytes / PAGE_BYTES;
+        return runsOfBits(this.#vm.takeDirtyLog(range.slot, pages), pages, range.offset);
+      }),
+    );
     const byVolt = runsOfBits(dirtyPages.take(), bytes / PAGE_BYTES);
     return limitRuns(uniteRuns(byGuest, byVolt), MAX_RUNS);
   }
@@ -78,8 +79,9 @@ export class DirtyTracker {
   }
 
   #logPages(on: boolean): void {
-    this.#memory.regions.forEach(({ address, bytes, host }, slot) =>
-      this.#vm.setMemorySlot(slot, address, bytes, host, on),
-    );
+    this.#memory.withSlots((slots) => {
+      for (const { slot, address, bytes, host } of slots)
+        this.#vm.setMemorySlot(slot, address, bytes, host, on);
+    });
   }
 }

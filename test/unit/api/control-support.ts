@@ -12,6 +12,7 @@ import type {
   BalloonStatus,
   CallingClient,
   ControlTarget,
+  MemoryStatus,
   DeviceStatus,
   IpiRequest,
   KnownMpState,
@@ -77,6 +78,11 @@ export function fakeVcpu(index: number): VcpuStatus {
   };
 }
 
+const FAKE_MEMORY: MemoryStatus = {
+  ...{ baseMib: 1024, totalMib: 1024, blockMib: 2, slotMib: 128 },
+  ...{ requestedMib: 512, pluggedMib: 256 },
+};
+
 export const FAKE_BALLOON: BalloonStatus = {
   wantedMib: 128,
   actualMib: 64.5,
@@ -122,6 +128,11 @@ export class FakeTarget implements ControlTarget {
   devices(): readonly DeviceStatus[] {
     this.#called('devices');
     return [FAKE_DEVICE];
+  }
+
+  memory(mib?: number): MemoryStatus {
+    this.#called('memory', mib);
+    return FAKE_MEMORY;
   }
 
   balloon(mib?: number): BalloonStatus {

@@ -10,7 +10,7 @@ import type { DeviceContext, VirtioDevice } from '../../transport/device.ts';
 import { emptyInflight, headsInFlight, inflightQueueBytes } from '../../vhost-user/inflight.ts';
 import type { VhostAgreement, VhostRegions, VhostWishes } from '../../vhost-user/session.ts';
 import { HUNG_UP, VhostSocket } from '../../vhost-user/socket.ts';
-import { forEachLoggedRun } from '../../vhost-user/write-log.ts';
+import { markLoggedPages } from '../../vhost-user/write-log.ts';
 import { BackEndDevice } from './device.ts';
 import { shortenMessage } from './image-source.ts';
 import { refuseRequests } from './refusal.ts';
@@ -134,7 +134,7 @@ function collectWrites(
   const bits = new Uint8Array(log.bytes);
   readAt(log.fd, bits, 0);
   fillZeroes(log.fd, log.bytes);
-  if (ram.isTracking) forEachLoggedRun(bits, (address, bytes) => ram.markWritten(address, bytes));
+  if (ram.isTracking) markLoggedPages(bits, ram);
 }
 
 function fillZeroes(fd: number, bytes: number): void {

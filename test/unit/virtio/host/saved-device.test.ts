@@ -234,7 +234,10 @@ describe('a forged device', () => {
     ['a configuration space of 257 bytes', { config: Buffer.alloc(257).toString('base64') }],
     ['a configuration space that is no base64', { config: '####' }],
     ['words that are no numbers', { words: { offloads: '1' } }],
-    ['a thousand words', { words: Object.fromEntries(Array.from({ length: 1000 }, (_, i) => [`w${i}`, 0])) }],
+    [
+      'ten thousand words',
+      { words: Object.fromEntries(Array.from({ length: 10_000 }, (_, i) => [`w${i}`, 0])) },
+    ],
     ['an id of a mebibyte', { id: 'x'.repeat(2 ** 20) }],
     ['an endless failure', { failure: 'x'.repeat(2 ** 20) }],
     ['a slot that no bus has', { slot: 2 ** 31 }],
