@@ -11,6 +11,8 @@ export interface FlagSettings {
   text(key: string, what: string): string | undefined;
   /** Whether a key without a value is present: true or undefined, as in a configuration file. */
   present(key: string): true | undefined;
+  /** `key` and `key=on` are true, `key=off` is false. */
+  onOff(key: string): boolean | undefined;
   /** A whole number of at least 1, with an optional suffix K, M, G or T. */
   quantity(key: string, what: string): number | undefined;
   /** Like `quantity`, or the word `auto`. */
@@ -57,6 +59,11 @@ export function readSettings(flag: string, text: string, keys: readonly string[]
     present(key) {
       if (values.get(key) !== undefined) throw bad(`${key} takes no value`, `${key} alone`);
       return values.has(key) || undefined;
+    },
+    onOff(key) {
+      const value = values.get(key) ?? 'on';
+      if (value !== 'on' && value !== 'off') throw bad(`${key} is ${value}`, 'on, off');
+      return values.has(key) ? value === 'on' : undefined;
     },
     mib(key) {
       const value = needed(key, '128M');

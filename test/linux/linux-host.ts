@@ -42,7 +42,7 @@ export async function runOnLinuxHost(
   if (runsLinuxHere()) return runHere(argv, timeoutSeconds);
   // One emulated CPU: with two, about one boot in fifteen fell victim to the flaw described below, with one none
   // of twenty. The guests' vCPUs then take turns; that they really run side by side is what test/guest tests.
-  nested ??= startNestedHost({ cpus: 1, modules: ['tun', 'loop'] });
+  nested ??= startNestedHost({ cpus: 1, modules: ['tun', 'loop', 'vhost_net'] });
   try {
     const host = await nested;
     const limit = { timeoutSeconds: hangSeconds(timeoutSeconds) };

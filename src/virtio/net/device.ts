@@ -100,6 +100,8 @@ export interface NetSettings {
   readonly hostMtu: number;
   readonly receiveLimits: RateLimits;
   readonly transmitLimits: RateLimits;
+  /** The kernel serves all queues but the control queue. */
+  readonly servedByKernel?: boolean;
 }
 
 export class NetDevice implements VirtioDevice {
@@ -145,7 +147,7 @@ export class NetDevice implements VirtioDevice {
       context.hasFeature(F.mac) ? context.config(NET_CONFIG.mac + i) : 0,
     );
     const options = { mergeable: context.hasFeature(F.mrgRxbuf), maxPacketBytes: this.#maxPacketBytes() };
-    for (let pair = 0; pair < usedPairs; pair++) {
+    for (let pair = 0; pair < usedPairs && !this.#settings.servedByKernel; pair++) {
       const [receive, transmit] = [2 * pair, 2 * pair + 1];
       const port = this.#effects.ports[pair]!;
       const [rx, tx] = [context.queues[receive], context.queues[transmit]];

@@ -4,8 +4,11 @@ import type { OwnedFd } from '../../ffi/file.ts';
 import { interfaceMtu, openTap, setTapOffloads } from '../../ffi/tap.ts';
 import { VoltError } from '../../volt-error.ts';
 import type { OpenDevice } from '../host/open-device.ts';
+import { FEATURE } from '../transport/mmio.regs.ts';
+import type { DeviceDescription } from '../transport/device.ts';
 import { describeNet } from './device.ts';
-import { NET_HEADER } from './regs.ts';
+import { NET_FEATURE, NET_HEADER } from './regs.ts';
+import { openVhost, type OpenVhost } from './vhost/open.ts';
 import type { TapStart } from './serve-tap.ts';
 import type { NetConfig } from './spec.ts';
 
@@ -13,8 +16,10 @@ import type { NetConfig } from './spec.ts';
 const DEFAULT_MTU = 1500;
 
 /** Throws VoltError 'host' when the tap cannot be used. */
-export function openTapDevice(config: NetConfig, tap: string): OpenDevice<TapStart> {
-  return adoptTap(config, openQueues(tap, config.queues, config.creates));
+export function openTapDevice(config: NetConfig, tap: string, ramEnd: number): OpenDevice<TapStart> {
+  const opened = openQueues(tap, config.queues, config.creates);
+  const close = () => opened.files.forEach((file) => file.close());
+  return adoptTap(config, opened, chooseVhost(config, tap, ramEnd, close));
 }
 
 /** The queues of a tap, open, and its MTU. */
@@ -23,8 +28,18 @@ export interface TapFiles {
   readonly mtu: number;
 }
 
+/** The kernel's back-ends of a tap, or why it has none. */
+interface TapServer {
+  readonly vhost?: OpenVhost | undefined;
+  readonly note?: string | undefined;
+}
+
 /** The interface of a tap that `openQueues` has opened, here or in another process. */
-export function adoptTap(config: NetConfig, { files, mtu }: TapFiles): OpenDevice<TapStart> {
+export function adoptTap(
+  config: NetConfig,
+  { files, mtu }: TapFiles,
+  { vhost, note }: TapServer = {},
+): OpenDevice<TapStart> {
   const description = describeNet({
     mac: config.mac,
     pairs: config.queues,
@@ -36,13 +51,64 @@ export function adoptTap(config: NetConfig, { files, mtu }: TapFiles): OpenDevic
     hostMtu: mtu,
     receiveLimits: config.receiveLimits,
     transmitLimits: config.transmitLimits,
+    servedByKernel: vhost !== undefined,
   };
+  const fds = files.map(({ fd }) => fd);
   return {
-    description,
-    start: { link: 'tap', fds: files.map(({ fd }) => fd), settings, mmds: config.mmds },
+    description: vhost ? restrictToVhost(description, vhost.start.features) : description,
+    start: { link: 'tap', fds, settings, mmds: config.mmds, vhost: vhost?.start },
     blocks: true,
-    close: () => files.forEach((file) => file.close()),
+    note,
+    ...(vhost ? { trackWrites: (on: boolean) => vhost.trackWrites(on) } : {}),
+    close: () => {
+      vhost?.close();
+      files.forEach((file) => file.close());
+    },
   };
+}
+
+/** Features that the kernel's back-end has a part in, and those of its virtqueues. */
+const VHOST_FEATURES: readonly number[] = [NET_FEATURE.mrgRxbuf];
+const VHOST_RING_FEATURES = [FEATURE.ringIndirectDesc, FEATURE.ringEventIdx, FEATURE.version1] as const;
+
+function restrictToVhost(
+  description: DeviceDescription,
+  features: readonly [low: number, high: number],
+): DeviceDescription {
+  const has = (bit: number) => ((features[bit < 32 ? 0 : 1] >>> (bit & 31)) & 1) !== 0;
+  return {
+    ...description,
+    features: description.features.filter((bit) => !VHOST_FEATURES.includes(bit) || has(bit)),
+    ringFeatures: VHOST_RING_FEATURES.filter(has),
+    servedByBackend: true,
+    backendIsStateless: true,
+  };
+}
+
+/**
+ * The kernel's back-end where it is wanted, or where it can be had and nothing speaks against it. Throws VoltError 'host'
+ * where it is wanted and cannot be had; `close` is called then.
+ */
+function chooseVhost(config: NetConfig, tap: string, ramEnd: number, close: () => void): TapServer {
+  if (config.vhost === false) return {};
+  const obstacle = obstacleOf(config);
+  const found = obstacle ?? openVhost(config.queues, ramEnd);
+  if (typeof found !== 'string') return { vhost: found };
+  if (config.vhost) {
+    close();
+    const fix = 'load its driver (modprobe vhost_net) and grant access to /dev/vhost-net, or omit vhost';
+    throw new VoltError(
+      'host',
+      `Cannot use --net tap=${tap},vhost: ${found}; ${obstacle ? 'omit one of them' : fix}`,
+    );
+  }
+  return { note: `Volt serves its queues, not the kernel (vhost): ${found}` };
+}
+
+function obstacleOf({ mmds, receiveLimits, transmitLimits }: NetConfig): string | undefined {
+  const limits = [receiveLimits, transmitLimits].flatMap(({ bandwidth, ops }) => [bandwidth, ops]);
+  if (limits.some((limit) => limit !== undefined)) return 'it has rate limits (bw, iops)';
+  return mmds ? 'it has the metadata service' : undefined;
 }
 
 /** Throws VoltError 'host' when the tap cannot be used. */

@@ -1,6 +1,6 @@
 /**
  * Network interfaces in a configuration, in the shape of Firecracker's `network-interfaces`. The keys
- * `queues`, `user`, `forward`, `ports` and `create` are Volt's own.
+ * `queues`, `user`, `forward`, `ports`, `create` and `vhost` are Volt's own.
  */
 import * as v from 'valibot';
 import { dropUndefined, readSettings } from '../../schema/flag-settings.ts';
@@ -36,6 +36,8 @@ export interface NetConfig {
   readonly forwards: readonly PortForward[];
   /** Queue pairs. */
   readonly queues: number;
+  /** Whether the kernel serves the queues; undefined: where it can. */
+  readonly vhost?: boolean | undefined;
   readonly receiveLimits: RateLimits;
   readonly transmitLimits: RateLimits;
   /** The metadata service of this interface; not in a configuration. */
@@ -76,6 +78,7 @@ const entries = () => ({
   forward: optional(listOf(ForwardSchema), []),
   ports: optional(listOf(PortsSchema), []),
   create: optional(flag, false),
+  vhost: optional(flag),
 });
 
 const networkInterface = () =>
@@ -107,6 +110,7 @@ const networkInterface = () =>
       mac: each.guest_mac ?? undefined,
       mtu: each.mtu ?? undefined,
       queues: each.queues === 'auto' ? 1 : each.queues,
+      vhost: each.vhost ?? undefined,
       receiveLimits: each.rx_rate_limiter ?? NO_LIMITS,
       transmitLimits: each.tx_rate_limiter ?? NO_LIMITS,
     })),
@@ -121,6 +125,7 @@ function parseFlag(value: string, index: number): JsonObject {
     'mac',
     'id',
     'queues',
+    'vhost',
     'bw',
     'iops',
   ]);
@@ -141,6 +146,7 @@ function parseFlag(value: string, index: number): JsonObject {
     ports: settings.text('ports', '80+443')?.split('+'),
     guest_mac: settings.text('mac', '06:00:ac:10:00:02'),
     queues: settings.quantityOrAuto('queues', `a number from 1 to ${MAX_QUEUE_PAIRS}`),
+    vhost: settings.onOff('vhost'),
     rx_rate_limiter: limiter,
     tx_rate_limiter: limiter,
   });
@@ -155,12 +161,12 @@ export const NET = defineSpec<NetConfig>({
   flag: {
     name: 'net',
     value: '<settings>',
-    help: 'a network interface: tap=NAME or user, with forward=8080:80, ports=80+443, mac=…, id=…, queues=N|auto, bw=SIZE (a second), iops=N; may be given again',
+    help: 'a network interface: tap=NAME or user, with forward=8080:80, ports=80+443, mac=…, id=…, queues=N|auto, vhost, bw=SIZE (a second), iops=N; may be given again',
     parse: parseFlag,
   },
   hostSide: {
     idKey: 'iface_id',
-    keys: ['host_dev_name', 'user', 'forward', 'ports', 'rx_rate_limiter', 'tx_rate_limiter'],
+    keys: ['host_dev_name', 'user', 'vhost', 'forward', 'ports', 'rx_rate_limiter', 'tx_rate_limiter'],
     keptKeys: ['guest_mac'],
   },
   featureBits: NET_FEATURE,

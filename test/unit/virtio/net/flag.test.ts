@@ -43,7 +43,10 @@ describe('--net', () => {
     ['tap', 'tap has no value (expected tap=NAME)'],
     ['user=1', 'user takes no value (expected user alone)'],
     ['tap=a,tap=b', 'tap is given twice (expected each key once)'],
-    ['tap=a,speed=9', 'unknown key speed (expected tap, user, forward, ports, mac, id, queues, bw, iops)'],
+    [
+      'tap=a,speed=9',
+      'unknown key speed (expected tap, user, forward, ports, mac, id, queues, vhost, bw, iops)',
+    ],
     ['tap=a,', 'an empty setting'],
     ['tap=a,bw=fast', 'bw is fast (expected bytes per second such as 10M, at least 4K)'],
     ['tap=a,queues=0', 'queues is 0 (expected a number from 1 to 16, or auto)'],

@@ -40,11 +40,12 @@ const config: NetConfig = {
   tap: 'tap7',
   mac: Uint8Array.from(MAC),
   queues: 1,
+  vhost: false,
   receiveLimits: limits,
   transmitLimits: limits,
 };
-const opened = openTapDevice(config, 'tap7');
-const twice = errorOf(() => openTapDevice(config, 'tap7'));
+const opened = openTapDevice(config, 'tap7', RAM_BYTES);
+const twice = errorOf(() => openTapDevice(config, 'tap7', RAM_BYTES));
 using firstEvents = new EventLoop();
 using secondEvents = new EventLoop();
 let events = firstEvents;
