@@ -60,6 +60,29 @@ const PLUG_SCRIPT = `
   lspci -n 2>/dev/null | sed 's/^/VOLT-GUEST left /'
 `;
 
+/** Uses its disks and its network, round after round, while it is saved and restored. */
+const ROUNDS_SCRIPT = `
+  dmesg -n 1
+  ip link set eth0 up; ip address add 10.79.0.2/24 dev eth0
+  for round in 1 2 3 4 5 6; do
+    for disk in /dev/vd?; do
+      dd if=/dev/urandom of=/tmp/data bs=64k count=2 2>/dev/null
+      dd if=/tmp/data of=$disk bs=64k conv=fsync 2>/dev/null
+      echo 3 > /proc/sys/vm/drop_caches
+      cmp -n 131072 /tmp/data $disk || echo "VOLT-GUEST $disk differs"
+    done
+    ping -c 1 -W 10 10.79.0.1 > /tmp/ping || echo "VOLT-GUEST no answer"
+    echo "VOLT-GUEST round $round with $(ls /dev/vd? | wc -l) disks"
+    [ $round != 2 ] || until [ -b /dev/vdb ]; do sleep 0.2; done
+    sleep 1
+  done
+  grep virtio /proc/interrupts | sed 's/^/VOLT-GUEST irq /'
+`;
+
+export async function buildRoundsInitrd(kernel: DebianKernel): Promise<Uint8Array> {
+  return buildDeviceInitrd(kernel, { modules: MODULES, script: ROUNDS_SCRIPT });
+}
+
 export async function buildPlugInitrd(kernel: DebianKernel): Promise<Uint8Array> {
   await ensurePackages(['lspci']);
   return buildDeviceInitrd(kernel, { modules: MODULES, programs: ['lspci'], script: PLUG_SCRIPT });

@@ -7,7 +7,7 @@ import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fetchDebianKernel, type DebianKernel, type KernelFlavour } from '../../scripts/debian-kernel.ts';
 import { beforeAll, LINUX_TEST, runOnLinuxHost, stopLinuxHost, thorough, VOLT } from './linux-host.ts';
-import { buildPciInitrd, buildPlugInitrd } from './pci-guest.ts';
+import { buildPciInitrd, buildPlugInitrd, buildRoundsInitrd } from './pci-guest.ts';
 
 const cache = resolve(import.meta.dir, '../../.cache/test');
 /** Bound for a hang only. */
@@ -18,6 +18,7 @@ interface Guest {
   /** For hotplug. */
   readonly plugInitrd: string;
 }
+const roundsInitrd = join(cache, 'pci-rounds-initrd');
 const kernels = new Map<KernelFlavour, Guest>();
 
 beforeAll(async () => {
@@ -30,6 +31,7 @@ beforeAll(async () => {
     await Bun.write(plugInitrd, await buildPlugInitrd(kernel));
     kernels.set(flavour, { kernel, initrd, plugInitrd });
   }
+  await Bun.write(roundsInitrd, await buildRoundsInitrd(kernels.get('cloud-amd64')!.kernel));
 }, 600_000);
 
 afterAll(stopLinuxHost);
@@ -161,6 +163,26 @@ describe('a PCI bus under Linux', () => {
       expect(stdout.match(/VOLT-GUEST vd. verified/g)).toHaveLength(24);
       expect(stdout.match(/VOLT-GUEST eth\d answered/g)).toHaveLength(8);
       expect(stdout).toContain('VOLT-GUEST lspci 01:00.0 Class [0200]: Device [1af4:1041] (rev 01)');
+    },
+    LINUX_TEST,
+  );
+
+  thorough(
+    'goes on in another process, with a disk that was plugged, and loses nothing',
+    async () => {
+      const { kernel } = kernels.get('cloud-amd64')!;
+      const script = resolve(import.meta.dir, 'pci-snapshot-rounds.ts');
+
+      const { stdout } = await runOnLinuxHost(
+        [process.execPath, script, VOLT, kernel.vmlinux, roundsInitrd],
+        SECONDS,
+      );
+
+      expect(stdout).toContain('disk1 is at 00:03.0');
+      expect(stdout).toMatch(/saved to saved: snapshot [0-9a-f]{32}/);
+      expect(stdout).toContain('VOLT-GUEST round 6 with 2 disks');
+      expect(stdout).not.toMatch(/VOLT-GUEST (\S+ differs|no answer)/);
+      expect(stdout.match(/volt ended: 0/g)).toHaveLength(2);
     },
     LINUX_TEST,
   );

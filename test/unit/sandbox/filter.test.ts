@@ -185,6 +185,18 @@ describe("what a vCPU's thread may do", () => {
     expect(call('vcpu', 'write')).toBe(VERDICT.allow);
   });
 
+  test('it tells KVM of interrupts and notify addresses only for a guest with a PCI bus', () => {
+    const IRQFD = 0x4020_ae76;
+    const without = buildFilter('vcpu', PID);
+    const view = new DataView(without.buffer);
+    for (const at of findOptionalCalls('vcpu', 'pci')) view.setUint32(at, NEVER, true);
+
+    const irqfd = { number: syscallNumber('ioctl'), arguments: [3n, BigInt(IRQFD)] };
+
+    expect(judge(filters['vcpu']!, irqfd)).toBe(VERDICT.allow);
+    expect(judge(without, irqfd)).toBe(VERDICT.trap);
+  });
+
   test('it pins and renices itself alone', () => {
     expect(call('vcpu', 'sched_setaffinity', 0)).toBe(VERDICT.allow);
     expect(call('vcpu', 'sched_setaffinity', PID)).toBe(VERDICT.trap);
