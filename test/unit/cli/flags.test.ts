@@ -45,7 +45,7 @@ test.each([
   ['vmlinux'],
   ['--cpus'],
   ['--cpus 1 --cpus 2'],
-  ['--timeline=yes'],
+  ['--hugepages=yes'],
   ['--boot frob'],
   ['--control -1'],
   ['--kernel vmlinux extra'],
