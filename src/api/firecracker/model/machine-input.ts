@@ -49,6 +49,8 @@ export function toConfigInput(resources: VmResources, { pci = false } = {}): Con
       host_dev_name: each.host_dev_name,
       // As Firecracker, which may be root in a namespace without the tap.
       create: true,
+      // Limits may be set while it runs, and its packets are counted.
+      vhost: false,
       guest_mac: each.guest_mac,
       mtu: each.mtu,
       rx_rate_limiter: toLimiterInput(each.rx_rate_limiter),
