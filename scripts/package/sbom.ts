@@ -40,7 +40,10 @@ export function billOfMaterials({ version, epoch, binary }: ReleaseContext): str
       root,
     ]),
   ) as Bom;
-  const added = listComponents().filter(({ by }) => by !== 'bundled');
+  // npm takes packages of the page for the build's, and leaves out one that a package of the build needs too.
+  const known = new Set(npm.components.map((each) => each['bom-ref']));
+  const added = listComponents().filter((each) => each.by !== 'bundled' || !known.has(refOf(each)));
+  const bundled = added.filter(({ by }) => by === 'bundled').map(refOf);
   const volt = npm.metadata.component['bom-ref'];
   const runtime = refOf(added.find(({ by }) => by === 'runtime')!);
   const parts = added.filter(({ by }) => by === 'part of the runtime').map(refOf);
@@ -61,8 +64,11 @@ export function billOfMaterials({ version, epoch, binary }: ReleaseContext): str
     components: [...npm.components, ...added.map(toBomComponent)],
     dependencies: [
       ...npm.dependencies.map((each) =>
-        each.ref === volt ? { ...each, dependsOn: [...each.dependsOn, runtime] } : each,
+        each.ref === volt
+          ? { ...each, dependsOn: [...new Set([...each.dependsOn, ...bundled, runtime])] }
+          : each,
       ),
+      ...bundled.map((ref) => ({ ref, dependsOn: [] })),
       { ref: runtime, dependsOn: parts },
       ...parts.map((ref) => ({ ref, dependsOn: [] })),
     ],
@@ -79,6 +85,7 @@ function toBomComponent(component: Component): BomComponent {
     name,
     version,
     scope: 'required',
+    ...(by === 'bundled' ? { purl: `pkg:npm/${name.replace('@', '%40')}@${version}` } : {}),
     ...(by === 'runtime' ? { purl: `pkg:npm/bun@${version}`, hashes: [runtimeHash()] } : {}),
     licenses: [isExpression ? { expression: licence } : { license: { id: licence } }],
   };
