@@ -133,6 +133,26 @@ describe.skipIf(!kvmOpens)('a disk that is plugged (needs /dev/kvm)', () => {
     resources[Symbol.dispose]();
   });
 
+  test('stays in its slot after a reset of the guest, beside those that were not unplugged', async () => {
+    using folder = new TemporaryFolder();
+    const [first, second] = [folder.at('first'), folder.at('second')];
+    for (const path of [first, second]) writeFileSync(path, new Uint8Array(4096));
+    const code = program(
+      [...waitFor(PCI_HOTPLUG.inserted), ...answer(2, 0), ...waitFor(PCI_HOTPLUG.removing), ...eject(1)],
+      asm.halt(),
+    );
+    const machine = await boot(folder, code, { drives: [{ drive_id: 'disk0', path_on_host: first }] });
+    await plugDisk(machine.vm, second, 'data');
+    await (await machine.vm.pciHotplug()).unplug('disk0');
+    const { configAfterReset } = machine.vm;
+    await machine.end();
+
+    using next = new VirtualMachine(configAfterReset, { resources: machine.resources });
+
+    expect(new VmControl(next).devices().map(({ id, pci }) => [id, pci])).toEqual([['data', '00:02.0']]);
+    expect(next.config.input).toMatchObject({ drives: [{ drive_id: 'data' }], volt: { pci_slots: [2] } });
+  });
+
   test('is refused without a PCI bus, and under a name that is taken', async () => {
     using folder = new TemporaryFolder();
     const disk = folder.at('disk');
