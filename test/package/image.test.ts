@@ -5,7 +5,7 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildImage } from '../../scripts/image.ts';
 import { kvmOpens, TemporaryFolder, VOLT } from '../cli/volt-process.ts';
-import { canRunEngine, DockerEngine, type Ran } from '../support/docker-engine.ts';
+import { DockerEngine, type Ran } from '../support/docker-engine.ts';
 import { obedientGuest } from '../guest/power-guest.ts';
 import { countingGuest } from '../guest/sandboxed-disk-guest.ts';
 import { buildPvhElf } from '../guest/tiny-guest.ts';
@@ -110,15 +110,12 @@ function largestBlob(): string {
   return blobs.reduce((a, b) => (Bun.file(b).size > Bun.file(a).size ? b : a));
 }
 
-const testInEngine = testNeeding('/dev/kvm, root and Docker', !kvmOpens || !canRunEngine);
+const engine = kvmOpens ? await DockerEngine.startIfPossible() : undefined;
+const testInEngine = testNeeding('/dev/kvm, root and a Docker engine that starts', engine === undefined);
 
 describe('a container of it, with the engine’s default profiles', () => {
-  let engine: DockerEngine | undefined;
-
   beforeAll(async () => {
-    if (!kvmOpens || !canRunEngine) return;
-    engine = await DockerEngine.start();
-    await engine.run('load', '--input', image.archive);
+    await engine?.run('load', '--input', image.archive);
   });
   afterAll(async () => {
     await engine?.[Symbol.asyncDispose]();

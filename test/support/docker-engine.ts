@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { TemporaryFolder } from '../cli/volt-process.ts';
 
-/** Whether an engine can run here: it needs root, and cgroups that may be written to. */
+/** Whether an engine may be tried here. Whether it starts depends on the host's cgroups as well. */
 export const canRunEngine =
   process.getuid?.() === 0 && ['dockerd', 'docker', 'runc'].every((program) => Bun.which(program) !== null);
 
@@ -16,6 +16,12 @@ export interface Ran {
 /** OCI runtime-spec, config-linux.md, "Seccomp". */
 export interface SeccompProfile {
   readonly syscalls: readonly { readonly names: readonly string[] }[];
+}
+
+/** What `docker info` says of the limits that containers may have. */
+interface EngineInfo {
+  readonly MemoryLimit: boolean;
+  readonly PidsLimit: boolean;
 }
 
 const START_MS = 60_000;
@@ -71,6 +77,25 @@ export class DockerEngine implements AsyncDisposable {
       throw new Error(`Cannot start dockerd:\n${log}`);
     }
     return engine;
+  }
+
+  /** An engine whose containers may have limits; undefined, with the reason on stderr, where this host gives none. */
+  static async startIfPossible(): Promise<DockerEngine | undefined> {
+    if (!canRunEngine) return undefined;
+    let engine: DockerEngine | undefined;
+    try {
+      engine = await DockerEngine.start();
+      const { stdout } = await engine.run('info', '--format={{json .}}');
+      const { MemoryLimit, PidsLimit } = JSON.parse(stdout) as EngineInfo;
+      if (MemoryLimit && PidsLimit) return engine;
+      console.error(
+        'Docker tests are skipped: cgroups here limit neither memory nor the number of processes',
+      );
+    } catch (error) {
+      console.error(`Docker tests are skipped: ${String(error)}`);
+    }
+    await engine?.[Symbol.asyncDispose]();
+    return undefined;
   }
 
   /** Runs `docker` with these arguments to its end. */
