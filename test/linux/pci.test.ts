@@ -137,7 +137,7 @@ describe('a PCI bus under Linux', () => {
   );
 
   thorough(
-    'carries 24 disks and 8 networks, all of them under load, on two buses',
+    'carries 24 disks, all verified at once, and 8 networks that answer, on two buses',
     async () => {
       const { kernel, initrd } = kernels.get('cloud-amd64')!;
       const script = `
