@@ -42,7 +42,7 @@ export function formatDump(path: string, result: ControlResult<'dump'>): string 
   const note = vmcoreinfo ? 'with the VMCOREINFO of Linux' : 'without a VMCOREINFO';
   const more = truncated ? ', which are not all that the page tables map' : '';
   return [
-    `dumped to ${printable(path)}: ${segments} segments${more}, ${note}\n`,
+    `dumped to ${printable(path)}: ${segments} ${segments === 1 ? 'segment' : 'segments'}${more}, ${note}\n`,
     `${mib(writtenBytes)} of ${mib(memoryBytes)} MiB written; `,
     `the guest was paused for ${pausedMs.toFixed(pausedMs < 10 ? 1 : 0)} ms\n`,
   ].join('');
