@@ -1,7 +1,9 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { TarReader, type TarEntry } from '../../../src/oci/tar.ts';
 import { buildTar, type TarFile } from '../../support/oci-image.ts';
 import { voltErrorOf } from '../support/errors.ts';
+
+setDefaultTimeout(60_000);
 
 interface Read {
   readonly entry: TarEntry;

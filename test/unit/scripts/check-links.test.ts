@@ -1,7 +1,9 @@
 /** The check of the documents' links. */
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { checkLinks, headingsOf, linksOf } from '../../../scripts/check-links.ts';
 import { TemporaryFolder } from '../../cli/volt-process.ts';
+
+setDefaultTimeout(60_000);
 
 describe('links', () => {
   test('are those of text, not of code', () => {
