@@ -73,6 +73,7 @@ describe.skipIf(!kvmOpens)('a disk that is plugged (needs /dev/kvm)', () => {
       ),
     );
 
+    await waitUntil('the guest has seen the empty slot', () => machine.output.length === 4);
     const plugged = await plugDisk(machine.vm, disk, 'data');
     const devices = new VmControl(machine.vm).devices();
     const unplugged = await (await machine.vm.pciHotplug()).unplug('data');
