@@ -597,7 +597,10 @@ describe.skipIf(!kvmOpens)('a guest that waits for its device again and again (n
     const { chain, bytes } = blockRequest(DATA, 1, 5, new Uint8Array(SECTOR).fill(0x77));
     const kernel = await folder.write('kernel', buildPvhElf(image(chain, bytes, features)));
 
-    const { output, moves, end } = await runInMoves(kernel, drive(disk));
+    // So slow that it is still at it when a busy host gets to its first move.
+    const rate_limiter = { ops: { size: 1, refill_time: 4 } };
+
+    const { output, moves, end } = await runInMoves(kernel, drive(disk, { rate_limiter }));
 
     expect(output).toBe(expected);
     expect(end.kind).toBe('guest-exit');
