@@ -79,6 +79,11 @@ export const asm = {
   storeEax: (address: number) => [0xa3, ...u32(address)],
   /** Prints text on COM1, byte by byte. */
   print: (text: string) => [...text].flatMap((c) => asm.out8(COM1, c.charCodeAt(0))),
+  /** Prints a character many times, in a loop. */
+  printAgain: (character: string, count: number) => [
+    ...[0xba, ...u32(COM1), 0xb0, character.charCodeAt(0), 0xb9, ...u32(count)],
+    ...[0xee, 0xe2, 0xfd], // out dx, al; loop
+  ],
   /** Prints the lowest `bytes` bytes of EAX as they are, lowest first. */
   printEax: (bytes: number) =>
     Array.from({ length: bytes }, () => [0xba, ...u32(COM1), 0xee, 0xc1, 0xe8, 0x08]).flat(),
