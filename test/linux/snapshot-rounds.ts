@@ -95,6 +95,37 @@ class Guest {
     return (await this.#converse(PORTS.echo, ECHOED, ECHOED.length)).equals(ECHOED);
   }
 
+  /** Keeps bytes going to the guest and back, until its end; says how many came back, and whether it has ended. */
+  stream(): { echoed: number; hasEnded: boolean } {
+    const state = { echoed: 0, hasEnded: false };
+    const chunk = Buffer.alloc(4096, 'vsock under way; ');
+    const push = (socket: Bun.Socket) => void socket.write(chunk);
+    void Bun.connect({
+      unix: at(`${this.name}.vsock`),
+      socket: {
+        open: (socket) => void socket.write(`CONNECT ${PORTS.echo}\n`),
+        data(socket, bytes) {
+          state.echoed += bytes.length;
+          // What comes back is sent again, more slowly than the guest could.
+          setTimeout(push, 5, socket);
+        },
+        close: () => void (state.hasEnded = true),
+        error: () => void (state.hasEnded = true),
+      },
+    });
+    return state;
+  }
+
+  /** Once no server of an echo is left in the guest: their connections were reset. */
+  async hasNoStreams(): Promise<boolean> {
+    await poll(
+      () => this.shell('pidof cat || true'),
+      (pids) => pids === '',
+      60,
+    );
+    return true;
+  }
+
   /** Connects by the protocol of hybrid vsock; all that comes until the guest closes, or `bytes` of it. */
   async #converse(port: number, payload: Buffer, bytes = Infinity): Promise<Buffer> {
     const all = Buffer.concat([Buffer.from(`CONNECT ${port}\n`), payload]);
@@ -165,6 +196,13 @@ class Guest {
     return text.split('\n').filter((line) => COMPLAINT.test(line) && !harmless.includes(line));
   }
 
+  /** The address of its interface once the driver has started anew. */
+  macAfterRebind(): Promise<string> {
+    return this.shell(
+      'cd /sys/bus/virtio/drivers/virtio_net; d=$(ls -d virtio*); echo $d >unbind; echo $d >bind; cat /sys/class/net/eth0/address',
+    );
+  }
+
   /** Ends its work, and says what its file system is like. */
   async finish(): Promise<string> {
     await this.shell(
@@ -177,6 +215,8 @@ class Guest {
     return checked === '0' ? 'clean' : this.shell('cat /tmp/fsck');
   }
 }
+
+const macOf = (name: string) => `06:00:ac:10:00:1${name.at(-1)}`;
 
 const COMPLAINT =
   /error|fail|bug|call trace|oops|warn|lockup|stall|hung|unstable|corrupt|timed? ?out|reset|blocked for/i;
@@ -211,18 +251,37 @@ try {
   say('boot', boot);
   say('first', await first.describe());
   const atSave = await first.counters();
+  const stream = first.stream();
+  await poll(
+    () => stream.echoed,
+    (bytes) => bytes > 100_000,
+  );
   say('saved', JSON.parse(first.ctl('--json', 'snapshot', 'snap', '--stop').trim() || 'null') as unknown);
   say('first-exit', await first.exited);
+  const ended = () => stream.hasEnded;
+  say('first-stream', { echoed: stream.echoed, hasEnded: await poll(ended, Boolean, 30) });
   await Bun.sleep(3000);
 
   const second = await new Guest('second', 'volt-s0', ['restore', 'snap']).isUp();
   const later = await second.grown(atSave);
+  say('second-streams', await second.hasNoStreams());
   say('second', await second.describe());
   say('second-counters', { atSave, later });
+  const lasting = second.stream();
+  await poll(
+    () => lasting.echoed,
+    (bytes) => bytes > 100_000,
+  );
   say('live', JSON.parse(second.ctl('--json', 'snapshot', 'snap', '--diff', '--live').trim()) as unknown);
   sh('cp root root.saved');
   const atLive = await second.counters();
   await second.grown(atLive);
+  const beforeMore = lasting.echoed;
+  await poll(
+    () => lasting.echoed,
+    (bytes) => bytes > beforeMore + 100_000,
+  );
+  say('second-stream-lasts', !lasting.hasEnded);
   say('second-complaints', await second.complaints());
 
   say(
@@ -233,7 +292,7 @@ try {
   const clones = ['c1', 'c2', 'c3'].map((name, i) => {
     makeNetwork(`volt-s${i + 1}`);
     return new Guest(name, `volt-s${i + 1}`, [
-      ...['restore', 'snap', '--net', 'id=net0,tap=tap0'],
+      ...['restore', 'snap', '--net', `id=net0,tap=tap0,mac=${macOf(name)}`],
       ...[
         '--disk',
         `id=root,path=root,overlay=root.${name}`,
@@ -246,7 +305,9 @@ try {
   const atClone = await Promise.all(clones.map((clone) => clone.counters()));
   await Promise.all(clones.map((clone, i) => clone.grown(atClone[i]!)));
   for (const clone of clones) say(clone.name, await clone.describe());
+  for (const clone of clones) say(`${clone.name}-streams`, await clone.hasNoStreams());
   for (const clone of clones) say(`${clone.name}-fsck`, await clone.finish());
+  for (const clone of clones) say(`${clone.name}-mac`, (await clone.macAfterRebind()) === macOf(clone.name));
   for (const clone of clones) {
     clone.ctl('stop');
     say(`${clone.name}-exit`, await clone.exited);

@@ -57,6 +57,10 @@ thorough(
     }
     expect(new Set(guests.map(({ random }) => random)).size).toBe(guests.length);
     expect(answer<string[]>('second-complaints')).toEqual([]);
+    expect(answer<{ hasEnded: boolean }>('first-stream')).toMatchObject({ hasEnded: true });
+    expect(answer<boolean>('second-stream-lasts')).toBe(true);
+    for (const name of ['second', ...CLONES]) expect(answer<boolean>(`${name}-streams`)).toBe(true);
+    expect(CLONES.map((name) => answer<boolean>(`${name}-mac`))).toEqual([true, true, true]);
     const [full, live, part] = ['saved', 'live', 'clone-base'].map((name) => answer<Snapshot>(name));
     expect(live!.liveRounds).toBeGreaterThan(0);
     expect(live!.writtenBytes).toBeLessThan(full!.writtenBytes);
