@@ -121,6 +121,7 @@ describe.skipIf(!kvmOpens)('CPU hotplug (needs /dev/kvm)', () => {
 
     await running.control.setCpuCount(2);
     await waitUntil('that it is parked', () => running.control.status().vcpus === 1);
+    await waitUntil('the word of the ejection', () => running.output.length > 0);
 
     expect(running.output).toBe('e');
   });
