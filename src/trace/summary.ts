@@ -1,6 +1,7 @@
 /** What a trace says, in a few lines for a terminal. Pure. The file may be any other program's, or broken. */
 import { VoltError } from '../volt-error.ts';
 
+/** A vCPU in a trace: when it came up, and its exits. */
 export interface VcpuSummary {
   readonly lane: string;
   /** Milliseconds since the trace's start; undefined where the trace does not have it. */
@@ -14,6 +15,7 @@ export interface VcpuSummary {
   readonly byReason: readonly (readonly [name: string, count: number, ms: number])[];
 }
 
+/** What `volt report` prints of a trace. */
 export interface TraceSummary {
   readonly seconds: number;
   readonly phases: readonly { readonly name: string; readonly atMs: number }[];

@@ -21,10 +21,11 @@ const ANSWER_MS = { 'send-files': 5000, 'send-device': 5000, commit: 3_600_000 }
   ClientAsk,
   number
 >;
-const SNAPSHOT = { failed: 'Cannot save the guest', command: 'volt ctl PID snapshot' };
+/** Snapshots, dumps and traces ask for files; how a client opens them is the same. */
+const FILES = { failed: "Cannot use the client's files", command: 'volt ctl' };
 const REFUSAL = {
-  'send-files': SNAPSHOT,
-  commit: SNAPSHOT,
+  'send-files': FILES,
+  commit: FILES,
   'send-device': { failed: 'Cannot plug the device', command: 'volt ctl PID plug' },
 } as const satisfies Record<ClientAsk, object>;
 const POLL_MS = 2;

@@ -10,6 +10,7 @@ import { VoltError } from '../../volt-error.ts';
 const PRIVATE_FILE = 0o600;
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC;
 
+/** The file of `--timeline=FILE`, while a guest runs. */
 export class TimelineFile implements Disposable {
   readonly #path: string;
   readonly #file: OwnedFd;
