@@ -86,6 +86,7 @@ describe.skipIf(!kvmOpens)('a disk that is plugged (needs /dev/kvm)', () => {
     const ids = [0xffff_ffff, 0x10421af4, 0xffff_ffff].flatMap(u32);
     expect([...Buffer.from(machine.output, 'latin1')]).toEqual(ids);
     await machine.end();
+    machine.resources[Symbol.dispose]();
   });
 
   test('stays when the guest refuses, with the reason', async () => {
@@ -105,6 +106,7 @@ describe.skipIf(!kvmOpens)('a disk that is plugged (needs /dev/kvm)', () => {
     );
     expect(machine.vm.devices.map(({ config }) => config.id)).toEqual(['disk0']);
     await machine.end();
+    machine.resources[Symbol.dispose]();
   });
 
   test('is part of a snapshot, in its slot', async () => {
@@ -143,6 +145,7 @@ describe.skipIf(!kvmOpens)('a disk that is plugged (needs /dev/kvm)', () => {
       asm.halt(),
     );
     const machine = await boot(folder, code, { drives: [{ drive_id: 'disk0', path_on_host: first }] });
+    using _ = machine.resources;
     await plugDisk(machine.vm, second, 'data');
     await (await machine.vm.pciHotplug()).unplug('disk0');
     const { configAfterReset } = machine.vm;
@@ -169,6 +172,8 @@ describe.skipIf(!kvmOpens)('a disk that is plugged (needs /dev/kvm)', () => {
     expect(taken).toContain('Cannot plug a: the guest has a device of this name; give it another id');
     expect(withoutBus).toContain('the guest has no PCI bus; start it with --pci');
     await machine.end();
+    machine.resources[Symbol.dispose]();
     await other.end();
+    other.resources[Symbol.dispose]();
   });
 });

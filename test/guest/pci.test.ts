@@ -132,11 +132,13 @@ describe.skipIf(!kvmOpens)('a restored PCI bus (needs /dev/kvm)', () => {
   async function move(image: Uint8Array) {
     using folder = new TemporaryFolder();
     const config = await configOf(folder, image);
-    const first = new CollectedMachine(new VirtualMachine(config, { resources: new HostResources() }));
+    using resources = new HostResources();
+    const first = new CollectedMachine(new VirtualMachine(config, { resources }));
     await waitUntil('it prints', () => first.output.length > 0);
     using saved = await saveMachine(first.vm);
     const before = await first.end();
-    const second = new CollectedMachine(restoreMachine(saved, new HostResources()));
+    using others = new HostResources();
+    const second = new CollectedMachine(restoreMachine(saved, others));
     const end = await second.vm.ended;
     return { before, after: await second.end(), end: end.kind, saved: saved.state.devices[0]!.pci };
   }
