@@ -5,24 +5,12 @@
 import { viewOf } from '../../binary/bytes.ts';
 import type { DeviceContext } from '../transport/device.ts';
 import { ENOTCONN, FUSE_IN_HEADER, FUSE_OUT_HEADER } from './regs.ts';
-import { Chain, NEXT } from '../transport/queue.ts';
+import type { Chain } from '../transport/queue.ts';
+import { answerRequests } from '../vhost-user/answer-requests.ts';
 
 /** Replies ENOTCONN to all requests in a queue. */
 export function refuseRequests(context: DeviceContext, index: number): void {
-  const queue = context.queues[index];
-  if (queue === undefined) return;
-  // Allocated here: it is large and rarely needed.
-  const chain = new Chain();
-  do {
-    queue.disableNotifications();
-    for (;;) {
-      const next = queue.next(chain);
-      if (next === NEXT.none) break;
-      if (next === NEXT.broken) return context.fail(`queue ${index} has an invalid ring or descriptor chain`);
-      queue.pushUsed(chain.id, refuse(context, chain));
-    }
-  } while (queue.enableNotifications());
-  context.interrupt(index);
+  answerRequests(context, index, (chain) => refuse(context, chain));
 }
 
 /** Writes the reply. Returns its bytes: 0 for requests without a reply, such as FUSE_FORGET. */
